@@ -1,0 +1,319 @@
+//! Headers, RoomData, limits and hostile bytes.
+
+#![allow(clippy::unwrap_used)] // the helpers of tests are tests
+
+use kaos_wire::{
+    Channel, ClientMessage, EVERYONE, Lane, Op, Problem, RoomData, ServerMessage, WireError, agree, counted,
+    decode_client, decode_server, encode, encode_raw, encoded_len, limits, messages, refusal, v1,
+};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+use v1::{room_event::Event, session_start::Credentials};
+
+const ROOM: &str = "6f1c2d3e-0000-4000-8000-000000000001";
+
+fn start() -> v1::SessionStart {
+    v1::SessionStart {
+        protocol_min: 1,
+        protocol_max: 1,
+        client: "test".into(),
+        credentials: Some(Credentials::Anonymous("ada".into())),
+        vars: [("colour".to_owned(), "red".to_owned())].into(),
+    }
+}
+
+/// One message of every kind that a client sends, then of every kind that a server sends.
+fn samples() -> (Vec<u8>, Vec<u8>) {
+    let (mut client, mut server) = (Vec::new(), Vec::new());
+    let resume = v1::Resume {
+        session_id: u64::MAX,
+        token: vec![7; 16],
+        received: Some(v1::Counts { control: 3, data: u64::MAX }),
+    };
+    let presence = v1::Presence {
+        session_id: 9,
+        user_id: "u".into(),
+        username: "ada".into(),
+        index: 2,
+        connected: true,
+        reason: String::new(),
+    };
+    let list = v1::room_event::Presences { presences: vec![presence.clone(); 3] };
+    let closed =
+        v1::room_event::RoomClosed { code: 0, reason: "ended".into(), message: "It is over.".into() };
+
+    let out = &mut client;
+    encode(Op::SessionStart, &start(), out).unwrap();
+    let again = v1::SessionStart { credentials: Some(Credentials::Resume(resume)), ..start() };
+    encode(Op::SessionStart, &again, out).unwrap();
+    encode(Op::SessionEnd, &v1::SessionEnd::default(), out).unwrap();
+    encode(Op::Heartbeat, &v1::Heartbeat { client_time_us: 5, ..Default::default() }, out).unwrap();
+    encode(Op::RoomCreate, &v1::RoomCreate { cid: 1, module: "arena".into(), ..Default::default() }, out)
+        .unwrap();
+    encode(Op::RoomJoin, &v1::RoomJoin { cid: 2, room_id: ROOM.into(), ..Default::default() }, out).unwrap();
+    encode(Op::RoomLeave, &v1::RoomLeave { cid: 3, room_id: ROOM.into() }, out).unwrap();
+    for reliable in [true, false] {
+        RoomData { handle: 1, index: EVERYONE, op: 1, data: b"\x05" }.encode(reliable, out).unwrap();
+    }
+    encode(Op::Rpc, &v1::Rpc { cid: 4, id: "echo".into(), payload: vec![1, 2, 3] }, out).unwrap();
+    encode(Op::Call, &v1::Call { cid: 5, op: "room.list".into(), body: b"{}".to_vec() }, out).unwrap();
+
+    let out = &mut server;
+    let started =
+        v1::SessionStarted { protocol: 1, session_id: 1, resume_token: vec![1; 16], ..Default::default() };
+    encode(Op::SessionStart, &started, out).unwrap();
+    encode(
+        Op::SessionEnd,
+        &v1::SessionEnd { code: 8, reason: "slow_reader".into(), ..Default::default() },
+        out,
+    )
+    .unwrap();
+    encode(Op::Heartbeat, &v1::Heartbeat { server_time_ms: 1, ..Default::default() }, out).unwrap();
+    encode(Op::RoomCreate, &v1::RoomCreated { cid: 1, room_id: ROOM.into() }, out).unwrap();
+    encode(Op::RoomJoin, &v1::RoomJoined { cid: 2, room_id: ROOM.into(), ..Default::default() }, out)
+        .unwrap();
+    encode(Op::RoomLeave, &v1::RoomLeft { cid: 3, room_id: ROOM.into() }, out).unwrap();
+    for reliable in [true, false] {
+        RoomData { handle: 1, index: 2, op: 1, data: b"{}" }.encode(reliable, out).unwrap();
+    }
+    let state = v1::RoomState { room_id: ROOM.into(), presences: vec![presence], ..Default::default() };
+    encode(Op::RoomState, &state, out).unwrap();
+    for event in [
+        Event::Joined(list.clone()),
+        Event::Left(list.clone()),
+        Event::Closed(closed),
+        Event::Label("{}".into()),
+        Event::Changed(list),
+    ] {
+        encode(Op::RoomEvent, &v1::RoomEvent { handle: 1, event: Some(event) }, out).unwrap();
+    }
+    encode(Op::RpcResponse, &v1::RpcResponse { cid: 4, payload: vec![1] }, out).unwrap();
+    encode(Op::Call, &v1::CallReply { cid: 5, body: b"[]".to_vec() }, out).unwrap();
+    for op in [Op::Error, Op::RoomError] {
+        encode(op, &v1::Error { cid: 1, code: 5, name: "not_found".into(), ..Default::default() }, out)
+            .unwrap();
+    }
+    (client, server)
+}
+
+/// Bytes of the message again, through the types.
+fn again(message: ClientMessage<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    match message {
+        ClientMessage::SessionStart(m) => encode(Op::SessionStart, &*m, &mut out),
+        ClientMessage::SessionEnd(m) => encode(Op::SessionEnd, &m, &mut out),
+        ClientMessage::Heartbeat(m) => encode(Op::Heartbeat, &m, &mut out),
+        ClientMessage::RoomCreate(m) => encode(Op::RoomCreate, &m, &mut out),
+        ClientMessage::RoomJoin(m) => encode(Op::RoomJoin, &m, &mut out),
+        ClientMessage::RoomLeave(m) => encode(Op::RoomLeave, &m, &mut out),
+        ClientMessage::RoomData { reliable, data } => data.encode(reliable, &mut out),
+        ClientMessage::Rpc(m) => encode(Op::Rpc, &m, &mut out),
+        ClientMessage::Call(m) => encode(Op::Call, &m, &mut out),
+    }
+    .unwrap();
+    out
+}
+
+fn again_server(op: u8, message: ServerMessage<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    match message {
+        ServerMessage::SessionStarted(m) => encode(Op::SessionStart, &*m, &mut out),
+        ServerMessage::SessionEnd(m) => encode(Op::SessionEnd, &m, &mut out),
+        ServerMessage::Heartbeat(m) => encode(Op::Heartbeat, &m, &mut out),
+        ServerMessage::RoomCreated(m) => encode(Op::RoomCreate, &m, &mut out),
+        ServerMessage::RoomJoined(m) => encode(Op::RoomJoin, &m, &mut out),
+        ServerMessage::RoomLeft(m) => encode(Op::RoomLeave, &m, &mut out),
+        ServerMessage::RoomData { reliable, data } => data.encode(reliable, &mut out),
+        ServerMessage::RoomState(m) => encode(Op::RoomState, &m, &mut out),
+        ServerMessage::RoomEvent(m) => encode(Op::RoomEvent, &m, &mut out),
+        ServerMessage::RpcResponse(m) => encode(Op::RpcResponse, &m, &mut out),
+        ServerMessage::CallReply(m) => encode(Op::Call, &m, &mut out),
+        ServerMessage::Error(m) => encode(Op::from_u8(op).unwrap(), &m, &mut out),
+    }
+    .unwrap();
+    out
+}
+
+#[test]
+fn every_message_survives_the_way_there_and_back() {
+    let (client, server) = samples();
+    let there: Vec<u8> = messages(&client)
+        .flat_map(|message| {
+            let (op, payload) = message.unwrap();
+            again(decode_client(op, payload).unwrap())
+        })
+        .collect();
+    assert_eq!(there, client);
+    let back: Vec<u8> = messages(&server)
+        .flat_map(|message| {
+            let (op, payload) = message.unwrap();
+            again_server(op, decode_server(op, payload).unwrap())
+        })
+        .collect();
+    assert_eq!(back, server);
+}
+
+#[test]
+fn a_cut_message_is_told_once_after_the_whole_ones() {
+    let mut bytes = vec![0x20, 2, 0, 8, 1];
+    bytes.extend([0x30, 9, 0, 1]);
+    let found: Vec<_> = messages(&bytes).collect();
+    assert_eq!(found, [Ok((0x20, &[8, 1][..])), Err(WireError::Truncated { need: 12, have: 4 })]);
+    assert_eq!(messages(&[0x20, 0]).collect::<Vec<_>>(), [Err(WireError::Truncated { need: 3, have: 2 })]);
+    assert_eq!(messages(&[]).count(), 0);
+}
+
+#[test]
+fn too_long_a_payload_writes_nothing() {
+    let mut out = vec![1];
+    let long = v1::Rpc { cid: 1, id: "echo".into(), payload: vec![0; 65_535] };
+    let refused = Err(WireError::TooLong { bytes: 65_547 });
+    assert_eq!(encode(Op::Rpc, &long, &mut out), refused);
+    assert_eq!(encoded_len(&long).map(|_| ()), refused);
+    assert_eq!(encode_raw(Op::Rpc, &[0; 65_536], &mut out), Err(WireError::TooLong { bytes: 65_536 }));
+    let data = vec![0; limits::ROOM_DATA_MAX + 1];
+    let room_data = RoomData { handle: 0, index: 0, op: 0, data: &data };
+    assert_eq!(room_data.encode(true, &mut out), Err(WireError::TooLong { bytes: 65_536 }));
+    assert_eq!(out, [1]);
+    RoomData { data: &data[1..], ..room_data }.encode(true, &mut out).unwrap();
+    assert_eq!(out.len(), 1 + 3 + 65_535);
+}
+
+#[test]
+fn the_opcode_decides_lane_and_channel() {
+    for number in 0..=u8::MAX {
+        let Some(op) = Op::from_u8(number) else {
+            assert_eq!(counted(number), None);
+            assert!(!Op::ALL.iter().any(|op| *op as u8 == number));
+            continue;
+        };
+        assert_eq!(op as u8, number);
+        assert!(Op::ALL.contains(&op));
+        let (lane, channel) = match number {
+            0x01..=0x03 => (None, Channel::Control),
+            0x16 => (None, Channel::Unreliable),
+            0x10..=0x17 => (Some(Lane::Data), Channel::Data),
+            _ => (Some(Lane::Control), Channel::Control),
+        };
+        assert_eq!((counted(number), op.channel()), (lane, channel), "{op}");
+    }
+    assert_eq!(
+        (refusal(0x13), refusal(0x1e), refusal(0x20), refusal(0xff)),
+        (Op::RoomError, Op::RoomError, Op::Error, Op::Error)
+    );
+}
+
+#[test]
+fn versions_agree_or_say_who_is_too_old() {
+    assert_eq!(agree(1, 1), Ok(1));
+    assert_eq!(agree(0, 9), Ok(1));
+    assert_eq!(agree(2, 9), Err("server_too_old"));
+    assert_eq!(agree(0, 0), Err("client_too_old"));
+    assert_eq!(agree(9, 1), Err("client_too_old"));
+}
+
+fn refused(op: Op, payload: &impl kaos_wire::prost::Message) -> (u32, &'static str, Problem) {
+    match decode_client(op as u8, &payload.encode_to_vec()) {
+        Err(WireError::Field { cid, field, problem, .. }) => (cid, field, problem),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn limits_name_the_field_and_the_request() {
+    let none = v1::SessionStart { credentials: None, ..start() };
+    assert_eq!(refused(Op::SessionStart, &none), (0, "credentials", Problem::Missing));
+    let long = v1::SessionStart { client: "x".repeat(65), ..start() };
+    assert_eq!(refused(Op::SessionStart, &long), (0, "client", Problem::Over { is: 65, max: 64 }));
+    let vars = (0..17).map(|n| (n.to_string(), String::new())).collect();
+    let many = v1::SessionStart { vars, ..start() };
+    assert_eq!(refused(Op::SessionStart, &many), (0, "vars", Problem::Over { is: 17, max: 16 }));
+    let wide = v1::SessionStart { vars: [("k".into(), "v".repeat(1024))].into(), ..start() };
+    assert_eq!(refused(Op::SessionStart, &wide), (0, "vars", Problem::Over { is: 1025, max: 1024 }));
+    let resume = v1::Resume { token: vec![0; 15], ..Default::default() };
+    let short = v1::SessionStart { credentials: Some(Credentials::Resume(resume)), ..start() };
+    assert_eq!(refused(Op::SessionStart, &short), (0, "token", Problem::Size { is: 15, want: 16 }));
+
+    let join = v1::RoomJoin { cid: 7, ..Default::default() };
+    assert_eq!(refused(Op::RoomJoin, &join), (7, "room_id", Problem::Missing));
+    let bad = v1::RoomJoin { room_id: ROOM.replace('-', "+"), ..join.clone() };
+    assert_eq!(refused(Op::RoomJoin, &bad), (7, "room_id", Problem::NotUuid));
+    let both = v1::RoomJoin { room_id: ROOM.into(), module: "arena".into(), ..join };
+    assert_eq!(refused(Op::RoomJoin, &both), (7, "room_id", Problem::Over { is: 36, max: 0 }));
+    let rpc = v1::Rpc { cid: 8, ..Default::default() };
+    assert_eq!(refused(Op::Rpc, &rpc), (8, "id", Problem::Missing));
+
+    assert_eq!(decode_client(0x21, &[]), Err(WireError::WrongWay { op: 0x21 }));
+    assert_eq!(decode_server(0x20, &[]), Err(WireError::WrongWay { op: 0x20 }));
+    assert_eq!(decode_client(0x7f, &[]), Err(WireError::UnknownOp { op: 0x7f }));
+    assert_eq!(decode_client(0x13, &[0; 4]), Err(WireError::ShortRoomData { bytes: 4 }));
+    let error = decode_client(0x20, &[0xff; 12]).unwrap_err();
+    assert!(matches!(error, WireError::Payload { op: 0x20, .. }) && error.cid() == 0, "{error}");
+}
+
+/// 100,000 buffers: random ones, and whole traffic with bits turned, pieces cut, doubled and swapped.
+#[test]
+fn hostile_bytes_give_typed_errors() {
+    let mut dice = ChaCha8Rng::seed_from_u64(9);
+    let (client, server) = samples();
+    let (mut good, mut bad) = (0_u32, 0_u32);
+    for round in 0..100_000_u32 {
+        let mut bytes = match round % 3 {
+            0 => {
+                let mut bytes = vec![0; (dice.next_u32() % 64) as usize];
+                dice.fill_bytes(&mut bytes);
+                bytes
+            }
+            1 => client.clone(),
+            _ => server.clone(),
+        };
+        for _ in 0..dice.next_u32() % 6 {
+            if bytes.is_empty() {
+                break;
+            }
+            let at = dice.next_u32() as usize % bytes.len();
+            match dice.next_u32() % 4 {
+                0 => bytes[at] ^= 1 << (dice.next_u32() % 8),
+                1 => bytes[at] = dice.next_u32() as u8,
+                2 => bytes.truncate(at),
+                _ => {
+                    let piece = bytes[at..].to_vec();
+                    bytes.splice(at / 2..at, piece);
+                }
+            }
+        }
+        for message in messages(&bytes) {
+            let Ok((op, payload)) = message else {
+                bad += 1;
+                continue;
+            };
+            match decode_client(op, payload) {
+                Ok(message) => {
+                    // What was accepted can be written again, and is accepted again.
+                    let bytes = again(message);
+                    let (op, payload) = messages(&bytes).next().unwrap().unwrap();
+                    decode_client(op, payload).unwrap();
+                    good += 1;
+                }
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    bad += 1;
+                }
+            }
+            match decode_server(op, payload) {
+                Ok(_) => good += 1,
+                Err(_) => bad += 1,
+            }
+        }
+    }
+    assert!(good > 100_000 && bad > 100_000, "{good} good, {bad} bad");
+}
+
+/// Groups inside groups are cut off by prost's recursion limit, not by the stack.
+#[test]
+fn nesting_is_bounded() {
+    let deep = vec![0x5b; 60_000]; // field 11, start group
+    assert!(matches!(decode_client(0x20, &deep), Err(WireError::Payload { .. })));
+}
