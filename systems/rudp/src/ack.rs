@@ -1,0 +1,385 @@
+//! Acknowledgements: what has been received, when to say so, and how that is written.
+
+use std::time::Duration;
+
+use crate::{
+    error::Violation,
+    packet::{Reader, put_varint},
+    timer::Micros,
+};
+
+/// How far behind the largest number a packet may come. Older ones are dropped as if lost.
+const WINDOW: u64 = 256;
+
+/// Delay of an acknowledgement when only unreliable messages and pings wait for it: nobody waits to repeat them.
+pub(crate) const ACK_DELAY_UNRELIABLE: Duration = Duration::from_millis(25);
+/// No acknowledgement waits shorter, else it would leave alone where it could have ridden along.
+const ACK_DELAY_MIN: Duration = Duration::from_millis(1);
+/// Packets that ask for an acknowledgement until one leaves at once.
+const RELIABLE_EVERY: u8 = 2;
+const UNRELIABLE_EVERY: u8 = 8;
+/// Unit of the delay on the wire.
+const DELAY_UNIT_US: u64 = 8;
+/// Ranges after the field.
+const RANGES_MAX: usize = 3;
+
+/// Whether a packet number was seen before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Arrival {
+    Fresh,
+    Doubled,
+    TooOld,
+}
+
+/// The packets received on a connection, as far as anyone may still ask.
+#[derive(Default)]
+pub(crate) struct Received {
+    /// Largest number received, and when.
+    largest: Option<u64>,
+    largest_at: Micros,
+    /// Bit i: `largest` − i was received.
+    window: [u64; 4],
+    /// Numbers under this were acknowledged, and the other side knows it.
+    floor: u64,
+    reliable_unacked: u8,
+    unreliable_unacked: u8,
+    ack_now: bool,
+    ack_at: Option<Micros>,
+}
+
+impl Received {
+    /// The number after the largest received: what the next header is decoded against.
+    pub(crate) fn expected(&self) -> u64 {
+        self.largest.map_or(0, |largest| largest.saturating_add(1))
+    }
+
+    pub(crate) fn arrival(&self, number: u64) -> Arrival {
+        match self.largest {
+            None => Arrival::Fresh,
+            Some(largest) if number > largest => Arrival::Fresh,
+            Some(largest) if largest - number >= WINDOW => Arrival::TooOld,
+            Some(largest) if self.bit(largest - number) => Arrival::Doubled,
+            Some(_) => Arrival::Fresh,
+        }
+    }
+
+    /// Notes a fresh packet, after its tag was found good and all of it was taken in.
+    pub(crate) fn insert(
+        &mut self,
+        now: Micros,
+        number: u64,
+        eliciting: bool,
+        reliable: bool,
+        delay: Duration,
+    ) {
+        let in_order = number == self.expected();
+        match self.largest {
+            Some(largest) if number <= largest => self.set_bit(largest - number),
+            _ => {
+                let by = self.largest.map_or(WINDOW, |largest| number - largest);
+                self.shift(by);
+                self.set_bit(0);
+                self.largest = Some(number);
+                self.largest_at = now;
+            }
+        }
+        // A late one under the floor was never reported.
+        self.floor = self.floor.min(number);
+        if !eliciting {
+            return;
+        }
+        let (count, every, delay) = if reliable {
+            (&mut self.reliable_unacked, RELIABLE_EVERY, delay)
+        } else {
+            (&mut self.unreliable_unacked, UNRELIABLE_EVERY, ACK_DELAY_UNRELIABLE)
+        };
+        *count = count.saturating_add(1);
+        if *count >= every || !in_order {
+            self.ack_now = true;
+        }
+        let at = now + delay;
+        self.ack_at = Some(self.ack_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// The delay to hold acknowledgements of reliable messages for, on a path with this round trip.
+    pub(crate) fn delay(rtt: Duration, delay_max: Duration) -> Duration {
+        (rtt / 4).clamp(ACK_DELAY_MIN, delay_max.max(ACK_DELAY_MIN))
+    }
+
+    /// Whether something waits to be acknowledged, due or not.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.ack_at.is_some()
+    }
+
+    pub(crate) fn is_due(&self, now: Micros) -> bool {
+        self.ack_now || self.ack_at.is_some_and(|at| at <= now)
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Micros> {
+        if self.ack_now { None } else { self.ack_at }
+    }
+
+    /// Lets a due acknowledgement leave with the next `poll_transmit`.
+    pub(crate) fn on_timeout(&mut self, now: Micros) {
+        self.ack_now |= self.is_due(now);
+    }
+
+    /// The acknowledgement of all that is here; the caller sends it.
+    pub(crate) fn take_ack(&mut self, now: Micros) -> Option<Ack> {
+        let largest = self.largest?;
+        self.ack_now = false;
+        self.ack_at = None;
+        (self.reliable_unacked, self.unreliable_unacked) = (0, 0);
+        let mut ack =
+            Ack { largest, delay_us: now.since(self.largest_at).as_micros() as u64, ..Ack::default() };
+        // Distances from `largest` worth reporting.
+        let end = WINDOW.min(largest - self.floor.min(largest) + 1);
+        let run_end = self.while_bit(1, end, true);
+        ack.run = run_end - 1;
+        let field_at = run_end + 1;
+        let field_end = (field_at + 64).min(end);
+        for distance in field_at..field_end {
+            ack.field |= u64::from(self.bit(distance)) << (distance - field_at);
+        }
+        let mut at = field_at + 64;
+        while ack.ranges_count < RANGES_MAX {
+            let start = self.while_bit(at, end, false);
+            if start >= end {
+                break;
+            }
+            let stop = self.while_bit(start, end, true);
+            ack.ranges[ack.ranges_count] = (start, stop - 1);
+            ack.ranges_count += 1;
+            at = stop;
+        }
+        Some(ack)
+    }
+
+    /// The other side has seen an acknowledgement that reported up to `largest`.
+    pub(crate) fn ack_was_seen(&mut self, largest: u64) {
+        self.floor = self.floor.max(largest);
+    }
+
+    /// First distance in `from..end` whose bit is not `set`.
+    fn while_bit(&self, mut from: u64, end: u64, set: bool) -> u64 {
+        while from < end && self.bit(from) == set {
+            from += 1;
+        }
+        from
+    }
+
+    fn bit(&self, distance: u64) -> bool {
+        self.window[(distance / 64) as usize] >> (distance % 64) & 1 == 1
+    }
+
+    fn set_bit(&mut self, distance: u64) {
+        self.window[(distance / 64) as usize] |= 1 << (distance % 64);
+    }
+
+    fn shift(&mut self, by: u64) {
+        if by >= WINDOW {
+            self.window = [0; 4];
+            return;
+        }
+        let (words, bits) = ((by / 64) as usize, by % 64);
+        for word in (0..4).rev() {
+            let high = if word >= words { self.window[word - words] << bits } else { 0 };
+            let low = if bits > 0 && word > words { self.window[word - words - 1] >> (64 - bits) } else { 0 };
+            self.window[word] = high | low;
+        }
+    }
+}
+
+/// An acknowledgement. Positions are distances below `largest`.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Ack {
+    pub(crate) largest: u64,
+    /// How long the acknowledgement of `largest` was held back.
+    pub(crate) delay_us: u64,
+    /// Received without a gap right below `largest`: distances 1 to `run`. Distance `run` + 1 is not received.
+    run: u64,
+    /// Bit i: distance `run` + 2 + i.
+    field: u64,
+    /// Inclusive distances behind the field: (nearest, farthest).
+    ranges: [(u64, u64); RANGES_MAX],
+    ranges_count: usize,
+}
+
+impl Ack {
+    pub(crate) fn contains(&self, number: u64) -> bool {
+        let Some(distance) = self.largest.checked_sub(number) else { return false };
+        if distance <= self.run {
+            return true;
+        }
+        match distance - self.run {
+            1 => false,
+            inside @ 2..=65 => self.field >> (inside - 2) & 1 == 1,
+            _ => self.ranges[..self.ranges_count].iter().any(|&(near, far)| (near..=far).contains(&distance)),
+        }
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.largest);
+        // Over a second the exact delay serves nobody.
+        put_varint(out, self.delay_us.min(1_000_000) / DELAY_UNIT_US);
+        let field_bytes = (64 - self.field.leading_zeros()).div_ceil(8) as usize;
+        out.push(field_bytes as u8 | (self.ranges_count as u8) << 4);
+        put_varint(out, self.run);
+        out.extend_from_slice(&self.field.to_le_bytes()[..field_bytes]);
+        let mut at = self.run + 66;
+        for &(near, far) in &self.ranges[..self.ranges_count] {
+            put_varint(out, near - at);
+            put_varint(out, far - near);
+            at = far + 1;
+        }
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Ack, Violation> {
+        Ack::read(reader).ok_or(Violation::Malformed)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Ack> {
+        let mut ack = Ack { largest: reader.varint()?, ..Ack::default() };
+        ack.delay_us = reader.varint()?.min(1_000_000 / DELAY_UNIT_US) * DELAY_UNIT_US;
+        let shape = reader.u8()?;
+        let field_bytes = usize::from(shape & 0x0f);
+        ack.ranges_count = usize::from(shape >> 4);
+        if field_bytes > 8 || ack.ranges_count > RANGES_MAX {
+            return None;
+        }
+        ack.run = reader.varint()?;
+        let mut field = [0; 8];
+        field[..field_bytes].copy_from_slice(reader.take(field_bytes)?);
+        ack.field = u64::from_le_bytes(field);
+        let mut at = ack.run.checked_add(66)?;
+        for range in 0..ack.ranges_count {
+            let near = at.checked_add(reader.varint()?)?;
+            let far = near.checked_add(reader.varint()?)?;
+            ack.ranges[range] = (near, far);
+            at = far.checked_add(1)?;
+        }
+        // No number under zero was ever sent.
+        let farthest = match (ack.ranges_count, ack.field) {
+            (0, 0) => ack.run,
+            (0, field) => ack.run + 2 + u64::from(63 - field.leading_zeros()),
+            (count, _) => ack.ranges[count - 1].1,
+        };
+        (farthest <= ack.largest).then_some(ack)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn longest() -> Ack {
+        Ack {
+            largest: (1 << 63) - 1,
+            delay_us: u64::MAX,
+            run: 255,
+            field: u64::MAX,
+            ranges: [(400, 600), (900, 1200), (1500, 2000)],
+            ranges_count: 3,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELAY: Duration = Duration::from_millis(10);
+
+    fn receive(numbers: impl IntoIterator<Item = u64>) -> Received {
+        let mut received = Received::default();
+        for number in numbers {
+            if received.arrival(number) == Arrival::Fresh {
+                received.insert(Micros(0), number, true, true, DELAY);
+            }
+        }
+        received
+    }
+
+    fn check(received: &mut Received, is_received: impl Fn(u64) -> bool, from: u64) {
+        let ack = received.take_ack(Micros(800)).unwrap();
+        let mut bytes = Vec::new();
+        ack.encode(&mut bytes);
+        let decoded = Ack::decode(&mut Reader::new(&bytes)).unwrap();
+        assert_eq!(decoded, ack);
+        for number in from..=ack.largest + 2 {
+            assert_eq!(decoded.contains(number), is_received(number), "{number} in {ack:?}");
+        }
+    }
+
+    #[test]
+    fn acks_say_exactly_what_came() {
+        check(&mut receive(0..1), |n| n < 1, 0);
+        check(&mut receive(0..200), |n| n < 200, 0);
+        check(&mut receive((0..60).filter(|n| n % 3 != 1)), |n| n % 3 != 1 && n < 60, 0);
+        check(&mut receive([5, 3, 9]), |n| [3, 5, 9].contains(&n), 0);
+        let far = |n: u64| n < 20 || (40..50).contains(&n) || n == 70 || (140..150).contains(&n);
+        check(&mut receive((0..150).filter(|&n| far(n))), far, 0);
+        // Over three ranges behind the field: the older ones go unsaid.
+        let comb = |n: u64| n % 10 == 0 && n <= 200;
+        check(&mut receive((0..=200).filter(|&n| comb(n))), comb, 110);
+    }
+
+    #[test]
+    fn what_the_other_side_knows_is_not_said_again() {
+        let mut received = receive((0..100).filter(|n| n % 2 == 0));
+        received.ack_was_seen(98);
+        received.insert(Micros(0), 99, true, true, DELAY);
+        let mut bytes = Vec::new();
+        received.take_ack(Micros(0)).unwrap().encode(&mut bytes);
+        assert_eq!(bytes, [99, 0, 0, 1], "largest, delay, shape, run");
+        received.insert(Micros(0), 51, true, true, DELAY);
+        let ack = received.take_ack(Micros(0)).unwrap();
+        assert!(ack.contains(51), "late under the floor");
+    }
+
+    #[test]
+    fn the_replay_window_moves_with_the_largest() {
+        let received = receive([0, 1, 300]);
+        assert_eq!(received.arrival(300), Arrival::Doubled);
+        assert_eq!(received.arrival(299), Arrival::Fresh);
+        assert_eq!(received.arrival(45), Arrival::Fresh);
+        assert_eq!(received.arrival(44), Arrival::TooOld);
+        assert_eq!(received.arrival(1), Arrival::TooOld);
+        for step in [1, 63, 64, 65, 127, 128, 200, 255] {
+            let received = receive([1000, 1000 + step]);
+            for behind in 0..256 {
+                let seen = received.arrival(1000 + step - behind) == Arrival::Doubled;
+                assert_eq!(seen, behind == 0 || behind == step, "step {step} behind {behind}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_delay_policy() {
+        let mut received = receive([0]);
+        assert!(!received.is_due(Micros(9_999)) && received.is_due(Micros(10_000)));
+        received.insert(Micros(1), 1, true, true, DELAY);
+        assert!(received.is_due(Micros(1)), "every second");
+        received.take_ack(Micros(1));
+        assert!(!received.is_waiting());
+        received.insert(Micros(2), 3, true, true, DELAY);
+        assert!(received.is_due(Micros(2)), "a gap");
+        received.take_ack(Micros(2));
+        received.insert(Micros(3), 4, false, false, DELAY);
+        assert!(!received.is_waiting(), "acks are not acked");
+        received.insert(Micros(4), 5, true, false, DELAY);
+        assert_eq!(received.deadline(), Some(Micros(25_004)));
+    }
+
+    #[test]
+    fn forged_acks_do_not_decode() {
+        let decode = |bytes: &[u8]| Ack::decode(&mut Reader::new(bytes));
+        assert!(decode(&[5, 0, 0, 5]).is_ok());
+        assert!(decode(&[5, 0, 0, 6]).is_err(), "a run below zero");
+        assert!(decode(&[5, 0, 1, 0, 0xff]).is_err(), "a field below zero");
+        assert!(decode(&[5, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).is_err(), "a field of nine bytes");
+        assert!(decode(&[5, 0, 0x40, 0]).is_err(), "four ranges");
+        assert!(decode(&[5, 0, 0x10, 0, 0, 0]).is_err(), "a range below zero");
+        let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        let mut bytes = huge.to_vec();
+        bytes.extend([0, 0x30]);
+        bytes.extend(huge.repeat(7));
+        assert!(decode(&bytes).is_err());
+    }
+}

@@ -1,0 +1,590 @@
+//! One connection: its stage, its packets in and out, its deadlines.
+
+use std::{collections::VecDeque, mem, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    ack::{Ack, Arrival, Received},
+    channel::Channel,
+    config::Config,
+    cookie::COOKIE_BYTES,
+    endpoint::Event,
+    error::{CloseReason, SendError, Violation, code},
+    handshake::{self, Accept, Offer, SUITE_PLAINTEXT},
+    linger::Linger,
+    packet::{Frame, Header, Reader, Writer, cut},
+    peers::PeerId,
+    protect::{ACCEPT_NUMBER, Keys, Side, TAG_BYTES},
+    receive::{Budget, Ordered, Sequenced, Taken},
+    recovery::Recovery,
+    send::{Sending, shrink},
+    stats::Stats,
+    timer::Micros,
+};
+
+/// First wait for an answer to a Hello; the next ones are half as long again, up to `HELLO_WAIT_MAX`.
+const HELLO_WAIT: Duration = Duration::from_millis(200);
+const HELLO_WAIT_MAX: Duration = Duration::from_millis(600);
+/// Retries that are answered at once. More of them come only from a broken server, and wait for the timer.
+const RETRIES_AT_ONCE: u8 = 3;
+/// How long `close_after_flush` waits.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
+
+/// Events that wait for the application, and what they weigh.
+#[derive(Default)]
+pub(crate) struct Events {
+    queue: VecDeque<Event>,
+    pub(crate) bytes: usize,
+}
+
+/// What an event weighs beside the bytes of its message.
+const EVENT_COST: usize = 64;
+
+impl Events {
+    pub(crate) fn push(&mut self, event: Event) {
+        self.bytes += Events::weight(&event);
+        self.queue.push_back(event);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        let event = self.queue.pop_front();
+        match &event {
+            Some(event) => self.bytes -= Events::weight(event),
+            None => shrink(&mut self.queue),
+        }
+        event
+    }
+
+    fn weight(event: &Event) -> usize {
+        match event {
+            Event::Message { bytes, .. } => EVENT_COST + bytes.len(),
+            _ => EVENT_COST,
+        }
+    }
+}
+
+/// What a connection needs of its endpoint.
+pub(crate) struct Context<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) events: &'a mut Events,
+    pub(crate) reassembly_total: &'a mut usize,
+}
+
+/// How a connection ends.
+pub(crate) enum Ending {
+    /// The application learns of it; the other side knows, or cannot be told.
+    Quiet(CloseReason),
+    /// Both learn of it.
+    Tell { code: u16, text: String, reason: CloseReason },
+    /// Nobody ever knew of it.
+    Forget,
+}
+
+impl Ending {
+    fn violation(violation: Violation) -> Ending {
+        Ending::Tell {
+            code: code::PROTOCOL,
+            text: violation.to_string(),
+            reason: CloseReason::Protocol(violation),
+        }
+    }
+}
+
+enum Stage {
+    /// Connector: Hellos go out.
+    Dialing(Box<Dial>),
+    /// Acceptor: the cookie was good, no packet yet. Ends at the given time.
+    HalfOpen(Micros),
+    Open,
+}
+
+struct Dial {
+    offer: Offer,
+    cookie: Option<[u8; COOKIE_BYTES]>,
+    is_due: bool,
+    retries: u8,
+    next_at: Micros,
+    wait: Duration,
+    ends_at: Micros,
+    /// When the Hello with the current cookie left, if only one did.
+    sampled_at: Option<Micros>,
+    /// Hellos sent with the current cookie.
+    sent: u32,
+}
+
+/// A close that waits for the acknowledgement of everything.
+struct Flush {
+    ends_at: Micros,
+    code: u16,
+    reason: String,
+}
+
+/// See the module.
+pub(crate) struct Connection {
+    id: PeerId,
+    pub(crate) addr: SocketAddr,
+    pub(crate) side: Side,
+    /// The id on the wire, given by the acceptor.
+    pub(crate) wire_id: u32,
+    stage: Stage,
+    keys: Option<Keys>,
+    /// Acceptor: the client's random, which tells a repeated Hello from a new one, and the answer to it.
+    greeting: Option<([u8; 32], Accept)>,
+    accept_due: bool,
+    received: Received,
+    recovery: Recovery,
+    sending: Sending,
+    ordered: [Ordered; 2],
+    sequenced: Sequenced,
+    pub(crate) reassembly: usize,
+    last_in: Micros,
+    last_out: Micros,
+    probes: u8,
+    ping_due: bool,
+    flush: Option<Flush>,
+    stats: Stats,
+}
+
+/// A genuine packet: its number is fresh and its tag is right.
+pub(crate) struct Genuine<'a> {
+    number: u64,
+    has_ack: bool,
+    frames: &'a [u8],
+    bytes: usize,
+}
+
+impl Connection {
+    fn new(
+        id: PeerId,
+        addr: SocketAddr,
+        side: Side,
+        now: Micros,
+        config: &Config,
+        stage: Stage,
+    ) -> Connection {
+        Connection {
+            id,
+            addr,
+            side,
+            wire_id: 0,
+            stage,
+            keys: None,
+            greeting: None,
+            accept_due: false,
+            received: Received::default(),
+            recovery: Recovery::new(config),
+            sending: Sending::new(),
+            ordered: [Ordered::default(), Ordered::default()],
+            sequenced: Sequenced::default(),
+            reassembly: 0,
+            last_in: now,
+            last_out: now,
+            probes: 0,
+            ping_due: false,
+            flush: None,
+            stats: Stats::default(),
+        }
+    }
+
+    /// The connector's half: says Hello.
+    pub(crate) fn dial(
+        id: PeerId,
+        addr: SocketAddr,
+        now: Micros,
+        config: &Config,
+        random: [u8; 32],
+    ) -> Connection {
+        let offer = Offer {
+            version_min: config.version_min,
+            version_max: config.version_max,
+            suites: SUITE_PLAINTEXT,
+            random,
+        };
+        let ends_at = now + config.handshake_timeout;
+        let dial = Dial {
+            offer,
+            cookie: None,
+            is_due: true,
+            retries: 0,
+            next_at: now + HELLO_WAIT,
+            wait: HELLO_WAIT,
+            ends_at,
+            sampled_at: None,
+            sent: 0,
+        };
+        Connection::new(id, addr, Side::Connector, now, config, Stage::Dialing(Box::new(dial)))
+    }
+
+    /// The acceptor's half: answers a Hello with a good cookie.
+    pub(crate) fn accept(
+        id: PeerId,
+        addr: SocketAddr,
+        now: Micros,
+        config: &Config,
+        offer: &Offer,
+        accept: Accept,
+    ) -> Connection {
+        let stage = Stage::HalfOpen(now + config.handshake_timeout);
+        let mut connection = Connection::new(id, addr, Side::Acceptor, now, config, stage);
+        connection.wire_id = accept.connection;
+        connection.keys = Some(Keys::plaintext(Side::Acceptor, &offer.random, &accept.random));
+        connection.greeting = Some((offer.random, accept));
+        connection.accept_due = true;
+        connection
+    }
+
+    pub(crate) fn is_half_open(&self) -> bool {
+        matches!(self.stage, Stage::HalfOpen(_))
+    }
+
+    /// Whether this connection came from the Hello with this random; if so its Accept goes out again.
+    pub(crate) fn is_greeted_again(&mut self, random: &[u8; 32]) -> bool {
+        let again = self.greeting.as_ref().is_some_and(|(greeted, _)| greeted == random);
+        self.accept_due |= again;
+        again
+    }
+
+    // ---- in: the handshake, at the connector ----
+
+    pub(crate) fn on_retry(&mut self, echo: [u8; 16], cookie: [u8; COOKIE_BYTES]) {
+        let Stage::Dialing(dial) = &mut self.stage else { return };
+        if echo != dial.offer.echo() || dial.cookie == Some(cookie) {
+            return;
+        }
+        dial.cookie = Some(cookie);
+        dial.retries = dial.retries.saturating_add(1);
+        dial.is_due |= dial.retries <= RETRIES_AT_ONCE;
+        (dial.sent, dial.sampled_at) = (0, None);
+    }
+
+    /// True when this opened the connection.
+    pub(crate) fn on_accept(&mut self, now: Micros, accept: &Accept, datagram: &[u8]) -> bool {
+        let Stage::Dialing(dial) = &self.stage else { return false };
+        let offer = &dial.offer;
+        let in_range = (offer.version_min..=offer.version_max).contains(&accept.version);
+        if accept.echo != offer.echo() || !in_range || accept.suite != SUITE_PLAINTEXT {
+            return false;
+        }
+        let keys = Keys::plaintext(Side::Connector, &offer.random, &accept.random);
+        if keys.check(ACCEPT_NUMBER, datagram).is_err() {
+            self.stats.rejected += 1;
+            return false;
+        }
+        if let Some(sent_at) = dial.sampled_at {
+            self.recovery.rtt.update(now - sent_at, Duration::ZERO);
+        }
+        self.keys = Some(keys);
+        self.wire_id = accept.connection;
+        self.stage = Stage::Open;
+        self.last_in = now;
+        // The acceptor opens its half with our first packet.
+        self.ping_due = true;
+        true
+    }
+
+    pub(crate) fn on_refuse(&self, echo: [u8; 16], body: &[u8], check: [u8; 8]) -> bool {
+        match &self.stage {
+            Stage::Dialing(dial) => {
+                echo == dial.offer.echo() && check == handshake::refuse_check(&dial.offer.random, body)
+            }
+            _ => false,
+        }
+    }
+
+    // ---- in: packets ----
+
+    /// Checks number and tag. Changes nothing that a forger could profit from.
+    pub(crate) fn open<'a>(&mut self, header: &Header, datagram: &'a [u8]) -> Option<Genuine<'a>> {
+        let keys = self.keys.as_ref()?;
+        let number = header.number(self.received.expected());
+        // The last number is the Accept's.
+        let is_fresh = number < ACCEPT_NUMBER && self.received.arrival(number) == Arrival::Fresh;
+        if !is_fresh || keys.check(number, datagram).is_err() {
+            self.stats.rejected += 1;
+            return None;
+        }
+        let frames = &datagram[header.frames_at..datagram.len() - TAG_BYTES];
+        Some(Genuine { number, has_ack: header.has_ack, frames, bytes: datagram.len() })
+    }
+
+    /// The first packet of a half-open connection: it is open now.
+    pub(crate) fn confirm(&mut self) {
+        self.stage = Stage::Open;
+        self.accept_due = false;
+    }
+
+    /// Takes in a genuine packet.
+    pub(crate) fn take_in(
+        &mut self,
+        now: Micros,
+        packet: &Genuine<'_>,
+        cx: &mut Context<'_>,
+    ) -> Option<Ending> {
+        self.last_in = now;
+        self.stats.packets_in += 1;
+        self.stats.bytes_in += packet.bytes as u64;
+        match self.take_frames(now, packet, cx) {
+            Ok(None) => {}
+            Ok(ending) => return ending,
+            Err(violation) => return Some(Ending::violation(violation)),
+        }
+        if self.flush.is_some() {
+            return self.flushed();
+        }
+        if self.sending.take_writable(cx.config) {
+            cx.events.push(Event::Writable { peer: self.id });
+        }
+        None
+    }
+
+    fn take_frames(
+        &mut self,
+        now: Micros,
+        packet: &Genuine<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Ending>, Violation> {
+        let mut reader = Reader::new(packet.frames);
+        if packet.has_ack {
+            let ack = Ack::decode(&mut reader)?;
+            if let Some(known) = self.recovery.on_ack(now, &ack, &mut self.sending)? {
+                self.received.ack_was_seen(known);
+            }
+        }
+        let (mut eliciting, mut reliable, mut taken) = (false, false, Taken::Yes);
+        let peer = self.id;
+        while let Some(frame) = Frame::next(&mut reader)? {
+            eliciting = true;
+            let mut budget =
+                Budget { config: cx.config, peer: &mut self.reassembly, total: cx.reassembly_total };
+            let result = match frame {
+                Frame::Ping => Taken::Yes,
+                Frame::Close { code, reason } => {
+                    let reason = handshake::reason_text(reason);
+                    return Ok(Some(Ending::Quiet(CloseReason::Remote { code, reason })));
+                }
+                Frame::Message { channel: Channel::Unreliable, id, bytes } => {
+                    if self.sequenced.is_newer(id) {
+                        let bytes = Bytes::copy_from_slice(bytes);
+                        cx.events.push(Event::Message { peer, channel: Channel::Unreliable, bytes });
+                    } else {
+                        self.stats.stale += 1;
+                    }
+                    Taken::Yes
+                }
+                Frame::Message { channel, id, bytes } => {
+                    reliable = true;
+                    let deliver = |bytes| cx.events.push(Event::Message { peer, channel, bytes });
+                    self.ordered[channel as usize].message(id, bytes, &mut budget, deliver)?
+                }
+                Frame::Fragment { channel, id, index, count, bytes } => {
+                    reliable = true;
+                    let deliver = |bytes| cx.events.push(Event::Message { peer, channel, bytes });
+                    self.ordered[channel as usize].fragment(id, index, count, bytes, &mut budget, deliver)?
+                }
+            };
+            if result == Taken::No {
+                taken = Taken::No;
+            }
+        }
+        if taken == Taken::Yes {
+            let delay = Received::delay(self.recovery.rtt.smoothed, cx.config.ack_delay_max);
+            self.received.insert(now, packet.number, eliciting, reliable, delay);
+        }
+        Ok(None)
+    }
+
+    // ---- by the application ----
+
+    pub(crate) fn send(
+        &mut self,
+        config: &Config,
+        channel: Channel,
+        parts: &[&[u8]],
+    ) -> Result<(), SendError> {
+        if self.flush.is_some() {
+            return Err(SendError::Closed);
+        }
+        self.sending.push(config, channel, parts)
+    }
+
+    pub(crate) fn close_after_flush(&mut self, now: Micros, code: u16, reason: &str) -> Option<Ending> {
+        if self.flush.is_none() {
+            let reason = cut(reason).to_owned();
+            self.flush = Some(Flush { ends_at: now + FLUSH_MAX, code, reason });
+        }
+        self.flushed()
+    }
+
+    /// The end, if a close waits for the queue and the queue is empty.
+    fn flushed(&mut self) -> Option<Ending> {
+        if self.sending.is_flushed() { self.flush_over() } else { None }
+    }
+
+    fn flush_over(&mut self) -> Option<Ending> {
+        let Flush { code, reason, .. } = self.flush.take()?;
+        Some(Ending::Tell { code, text: reason, reason: CloseReason::Local })
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            rtt: self.recovery.rtt.smoothed,
+            rttvar: self.recovery.rtt.variation,
+            lost: self.recovery.lost,
+            lost_spurious: self.recovery.lost_spurious,
+            retransmitted: self.sending.retransmitted,
+            superseded: self.sending.superseded,
+            queued_bytes: self.sending.queued_bytes(),
+            reassembly_bytes: self.reassembly,
+            window_bytes: self.recovery.window_bytes(),
+            in_flight_bytes: self.recovery.in_flight_bytes(),
+            ..self.stats
+        }
+    }
+
+    // ---- out ----
+
+    /// Fills `out` with one datagram, if there is one to send now.
+    pub(crate) fn transmit(&mut self, now: Micros, out: &mut Vec<u8>) -> bool {
+        let sent = match &mut self.stage {
+            Stage::Dialing(dial) => dial.transmit(now, out),
+            _ if self.accept_due => self.transmit_accept(out),
+            Stage::HalfOpen(_) => false,
+            Stage::Open => self.transmit_packet(now, out),
+        };
+        if sent {
+            self.last_out = now;
+            self.stats.packets_out += 1;
+            self.stats.bytes_out += out.len() as u64;
+        }
+        sent
+    }
+
+    fn transmit_accept(&mut self, out: &mut Vec<u8>) -> bool {
+        self.accept_due = false;
+        let (Some((_, accept)), Some(keys)) = (&self.greeting, &self.keys) else { return false };
+        handshake::put_accept(out, accept);
+        keys.seal(ACCEPT_NUMBER, out);
+        true
+    }
+
+    fn transmit_packet(&mut self, now: Micros, out: &mut Vec<u8>) -> bool {
+        if self.recovery.is_unjudged() {
+            self.recovery.judge(now, &mut self.sending);
+        }
+        let is_probe = self.probes > 0;
+        let may_send = is_probe || self.recovery.may_send();
+        let wants_send = is_probe || self.ping_due || (may_send && self.sending.has_pending());
+        if !wants_send && !self.received.is_due(now) {
+            return false;
+        }
+        let Some(keys) = &self.keys else { return false };
+        let number = self.recovery.next_number();
+        let ack = if self.received.is_waiting() { self.received.take_ack(now) } else { None };
+        let refs_at = self.recovery.refs_end();
+        let connection = (self.side == Side::Connector).then_some(self.wire_id);
+        let mut writer = Writer::new(out, connection, number, self.recovery.largest_acked(), ack.as_ref());
+        if may_send {
+            self.sending.fill(number, &mut writer, self.recovery.refs());
+        }
+        if (is_probe || self.ping_due) && !writer.eliciting {
+            writer.ping();
+        }
+        let eliciting = writer.eliciting;
+        keys.seal(number, writer.finish());
+        if eliciting {
+            self.probes = self.probes.saturating_sub(1);
+            self.ping_due = false;
+            self.recovery.on_sent(now, out.len(), refs_at, ack.map(|ack| ack.largest));
+        } else {
+            self.recovery.on_sent_unrecorded();
+        }
+        true
+    }
+
+    /// When `on_timeout` is to be called next.
+    pub(crate) fn deadline(&self, config: &Config) -> Micros {
+        match &self.stage {
+            Stage::Dialing(dial) => {
+                dial.ends_at.min(if dial.is_due { Micros(u64::MAX) } else { dial.next_at })
+            }
+            Stage::HalfOpen(ends_at) => *ends_at,
+            Stage::Open => {
+                let keepalive = (self.side == Side::Connector && !self.ping_due)
+                    .then(|| self.last_out + config.keepalive);
+                let flush = self.flush.as_ref().map(|flush| flush.ends_at);
+                [keepalive, flush, self.received.deadline(), self.recovery.deadline()]
+                    .into_iter()
+                    .flatten()
+                    .fold(self.last_in + config.idle_timeout, Micros::min)
+            }
+        }
+    }
+
+    /// Does what is due. Whatever it decides to send goes out with `transmit`.
+    pub(crate) fn on_timeout(&mut self, now: Micros, config: &Config) -> Option<Ending> {
+        match &mut self.stage {
+            Stage::Dialing(dial) => {
+                if dial.ends_at <= now {
+                    return Some(Ending::Quiet(CloseReason::TimedOut));
+                }
+                dial.is_due |= dial.next_at <= now;
+                None
+            }
+            Stage::HalfOpen(ends_at) => (*ends_at <= now).then_some(Ending::Forget),
+            Stage::Open => self.on_timeout_open(now, config),
+        }
+    }
+
+    fn on_timeout_open(&mut self, now: Micros, config: &Config) -> Option<Ending> {
+        if self.last_in + config.idle_timeout <= now {
+            // Perhaps only the way to us is broken.
+            let text = "nothing was heard for the idle time-out".to_owned();
+            return Some(Ending::Tell { code: code::TIMED_OUT, text, reason: CloseReason::TimedOut });
+        }
+        if self.flush.as_ref().is_some_and(|flush| flush.ends_at <= now) {
+            return self.flush_over();
+        }
+        self.received.on_timeout(now);
+        let probes = self.recovery.on_timeout(now, &mut self.sending);
+        self.probes = self.probes.max(probes);
+        self.ping_due |= self.side == Side::Connector && self.last_out + config.keepalive <= now;
+        None
+    }
+
+    /// What remains of it after the application or a time-out closed it. `None` when the other side has no keys yet.
+    pub(crate) fn linger(&mut self, now: Micros, code: u16, reason: String) -> Option<Linger> {
+        if !matches!(self.stage, Stage::Open) {
+            return None;
+        }
+        Some(Linger {
+            addr: self.addr,
+            connection: self.wire_id,
+            sends_id: self.side == Side::Connector,
+            keys: self.keys.take()?,
+            next_number: self.recovery.next_number(),
+            largest_acked: self.recovery.largest_acked(),
+            code,
+            reason,
+            started: now,
+            pto_us: self.recovery.pto().as_micros() as u64,
+            copies_sent: 1,
+            answers: 0,
+            is_due: true,
+        })
+    }
+}
+
+impl Dial {
+    fn transmit(&mut self, now: Micros, out: &mut Vec<u8>) -> bool {
+        if !mem::take(&mut self.is_due) {
+            return false;
+        }
+        handshake::put_hello(out, &self.offer, self.cookie.as_ref());
+        self.sent += 1;
+        self.sampled_at = (self.sent == 1 && self.cookie.is_some()).then_some(now);
+        self.next_at = now + self.wait;
+        self.wait = (self.wait * 3 / 2).min(HELLO_WAIT_MAX);
+        true
+    }
+}

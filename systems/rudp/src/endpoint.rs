@@ -1,0 +1,577 @@
+//! The endpoint: finds the connection of a datagram, answers strangers, keeps the queues of who wants to send.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    net::SocketAddr,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    channel::Channel,
+    config::Config,
+    connection::{Connection, Context, Ending, Events},
+    cookie::{COOKIE_BYTES, Cookies},
+    error::{CloseReason, ConnectError, SendError, Violation, code},
+    handshake::{self, Accept, Answer, Handshake, Offer, SUITE_PLAINTEXT},
+    packet::{FLAG_HANDSHAKE, Header},
+    peers::{PeerId, Peers, SLOTS_MAX, State, wire_id, wire_slot},
+    protect::Side,
+    random::Random,
+    send::shrink,
+    stats::{Stats, Totals},
+    timer::{Deadlines, Micros},
+};
+
+/// Stateless answers that wait for `poll_transmit`; their place is reserved when the endpoint is made. At the bound
+/// Hellos are dropped: clients repeat them.
+const ANSWERS_MAX: usize = 256;
+
+/// What the application learns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A connection is open. At the acceptor this is the first that is heard of it.
+    Connected {
+        /// Who.
+        peer: PeerId,
+        /// The other side's address, proved to receive there.
+        addr: SocketAddr,
+    },
+    /// A whole message.
+    Message {
+        /// From whom.
+        peer: PeerId,
+        /// On which channel.
+        channel: Channel,
+        /// What.
+        bytes: Bytes,
+    },
+    /// After a [`SendError::WouldBlock`]: less than half of the queue is taken now.
+    Writable {
+        /// To whom.
+        peer: PeerId,
+    },
+    /// The last event of a peer, whoever closed it. A connector's attempt that failed ends with it, too.
+    Closed {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// Accepted connections from one address: at most one that is open and one that may replace it.
+#[derive(Default)]
+struct FromAddress {
+    open: Option<PeerId>,
+    half_open: Option<PeerId>,
+}
+
+/// All connections of one UDP socket. See the crate's documentation for the order of calls.
+pub struct Endpoint {
+    config: Config,
+    random: Random,
+    cookies: Cookies,
+    peers: Peers,
+    /// Accepted connections by address.
+    accepted: BTreeMap<SocketAddr, FromAddress>,
+    /// Connections that this side opened, lingering ones included: datagrams to a connector carry no id.
+    dialed: BTreeMap<SocketAddr, PeerId>,
+    half_open: usize,
+    /// Connections that the application knows.
+    known: usize,
+    deadlines: Deadlines,
+    due: Vec<u32>,
+    ready: VecDeque<PeerId>,
+    answers: VecDeque<(SocketAddr, Answer)>,
+    events: Events,
+    reassembly_total: usize,
+    totals: Totals,
+}
+
+impl Endpoint {
+    /// An endpoint whose randomness and secrets all come from `seed`: the door draws it from the operating system,
+    /// tests choose it. Two live endpoints must not share a seed.
+    pub fn new(mut config: Config, seed: [u8; 32]) -> Endpoint {
+        config.peers_max = config.peers_max.min(SLOTS_MAX / 2);
+        let answers = if config.accept { ANSWERS_MAX } else { 0 };
+        Endpoint {
+            random: Random::new(&seed),
+            cookies: Cookies::new(&seed),
+            peers: Peers::default(),
+            accepted: BTreeMap::new(),
+            dialed: BTreeMap::new(),
+            half_open: 0,
+            known: 0,
+            deadlines: Deadlines::default(),
+            due: Vec::new(),
+            ready: VecDeque::new(),
+            answers: VecDeque::with_capacity(answers),
+            events: Events::default(),
+            reassembly_total: 0,
+            totals: Totals::default(),
+            config,
+        }
+    }
+
+    // ---- by the application ----
+
+    /// Begins a connection. `Event::Connected` or `Event::Closed` follows; messages may be queued at once.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]. Nothing was begun.
+    pub fn connect(&mut self, now: Micros, to: SocketAddr) -> Result<PeerId, ConnectError> {
+        let to = canonical(to);
+        if to.port() == 0 || to.ip().is_unspecified() {
+            return Err(ConnectError::InvalidAddress(to));
+        }
+        if let Some(&old) = self.dialed.get(&to) {
+            if self.peers.live(old).is_some() {
+                return Err(ConnectError::AlreadyConnected(to));
+            }
+            // It lingers; its last copies go on without answers to late packets.
+            self.dialed.remove(&to);
+        }
+        if self.is_full() {
+            return Err(ConnectError::Full { peers_max: self.config.peers_max });
+        }
+        let (random, config) = (self.random.bytes(), &self.config);
+        let peer =
+            self.peers.insert(|id| State::Live(Box::new(Connection::dial(id, to, now, config, random))));
+        self.dialed.insert(to, peer);
+        self.known += 1;
+        self.settle(now, peer.slot(), None);
+        Ok(peer)
+    }
+
+    /// Queues one message, the concatenation of `parts`: all of it or nothing. It leaves with `poll_transmit`.
+    ///
+    /// # Errors
+    /// See [`SendError`]. `WouldBlock` is followed by `Event::Writable`, and only for reliable channels: the
+    /// unreliable one drops its oldest unsent message instead.
+    pub fn send(&mut self, peer: PeerId, channel: Channel, parts: &[&[u8]]) -> Result<(), SendError> {
+        let Some(connection) = self.peers.live(peer).filter(|connection| !connection.is_half_open()) else {
+            return Err(if self.peers.was_issued(peer) {
+                SendError::Closed
+            } else {
+                SendError::NotConnected
+            });
+        };
+        connection.send(&self.config, channel, parts)?;
+        self.make_ready(peer.slot());
+        Ok(())
+    }
+
+    /// Closes at once: what is queued is dropped, the other side is told three times over a probe time-out. `reason`
+    /// is cut to 200 bytes; codes from `0xff00` on are the transport's. Unknown and closed peers are ignored.
+    /// `Event::Closed` with [`CloseReason::Local`] follows.
+    pub fn close(&mut self, now: Micros, peer: PeerId, code: u16, reason: &str) {
+        if self.is_known(peer) {
+            let text = crate::packet::cut(reason).to_owned();
+            self.settle(now, peer.slot(), Some(Ending::Tell { code, text, reason: CloseReason::Local }));
+        }
+    }
+
+    /// Takes no more messages, and closes as soon as all reliable ones are acknowledged, or after two seconds.
+    pub fn close_after_flush(&mut self, now: Micros, peer: PeerId, code: u16, reason: &str) {
+        if !self.is_known(peer) {
+            return;
+        }
+        let Some(connection) = self.peers.live(peer) else { return };
+        let ending = connection.close_after_flush(now, code, reason);
+        self.settle(now, peer.slot(), ending);
+    }
+
+    // ---- in ----
+
+    /// Takes a datagram that came from `from`.
+    pub fn handle(&mut self, now: Micros, from: SocketAddr, datagram: &[u8]) {
+        self.totals.datagrams_in += 1;
+        let from = canonical(from);
+        match datagram.first() {
+            Some(first) if first & FLAG_HANDSHAKE != 0 => self.handle_handshake(now, from, datagram),
+            Some(_) => self.handle_packet(now, from, datagram),
+            None => self.totals.unknown += 1,
+        }
+    }
+
+    /// Does what is due by `now`. Costs nothing for connections whose time has not come.
+    pub fn handle_timeout(&mut self, now: Micros) {
+        let mut due = mem::take(&mut self.due);
+        while let Some(slot) = self.deadlines.pop_due(now) {
+            due.push(slot);
+        }
+        for slot in due.drain(..) {
+            let Some(entry) = self.peers.at(slot) else { continue };
+            entry.registered = None;
+            let ending = match &mut entry.state {
+                State::Live(connection) => connection.on_timeout(now, &self.config),
+                State::Lingering(linger) => linger.on_timeout(now).then_some(Ending::Forget),
+            };
+            self.settle(now, slot, ending);
+        }
+        if due.capacity() > 1024 {
+            due = Vec::new();
+        }
+        self.due = due;
+    }
+
+    // ---- out ----
+
+    /// Clears `buf` and fills it with the next datagram to send, if there is one. Call until `None`.
+    pub fn poll_transmit(&mut self, now: Micros, buf: &mut Vec<u8>) -> Option<SocketAddr> {
+        buf.clear();
+        if let Some((to, answer)) = self.answers.pop_front() {
+            buf.extend_from_slice(answer.as_bytes());
+            self.totals.datagrams_out += 1;
+            return Some(to);
+        }
+        while let Some(&peer) = self.ready.front() {
+            let Some(entry) = self.peers.get_mut(peer) else {
+                self.ready.pop_front();
+                continue;
+            };
+            let (sent, to, deadline) = match &mut entry.state {
+                State::Live(connection) => {
+                    let sent = connection.transmit(now, buf);
+                    (sent, connection.addr, connection.deadline(&self.config))
+                }
+                State::Lingering(linger) => (linger.transmit(buf), linger.addr, linger.deadline()),
+            };
+            self.deadlines.want(peer.slot(), &mut entry.registered, Some(deadline));
+            if sent {
+                self.totals.datagrams_out += 1;
+                return Some(to);
+            }
+            entry.ready = false;
+            self.ready.pop_front();
+        }
+        shrink(&mut self.ready);
+        None
+    }
+
+    /// When to call `handle_timeout` next. May be earlier than anything is due, never later.
+    pub fn poll_timeout(&self) -> Option<Micros> {
+        self.deadlines.first()
+    }
+
+    /// The next event. Call until `None`.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop()
+    }
+
+    // ---- getters ----
+
+    /// Counters of a connection that is not closed.
+    pub fn stats(&self, peer: PeerId) -> Option<Stats> {
+        match &self.peers.get(peer)?.state {
+            State::Live(connection) => Some(connection.stats()),
+            State::Lingering(_) => None,
+        }
+    }
+
+    /// Counters of the endpoint.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Connections that the application knows: those it began and those that were `Connected`, until `Closed`.
+    pub fn peer_count(&self) -> usize {
+        self.known
+    }
+
+    // ---- inside: strangers ----
+
+    fn handle_handshake(&mut self, now: Micros, from: SocketAddr, datagram: &[u8]) {
+        let Some(handshake) = Handshake::parse(datagram) else {
+            self.totals.unknown += 1;
+            return;
+        };
+        if let Handshake::Hello { offer, cookie } = &handshake {
+            if self.config.accept {
+                self.handle_hello(now, from, offer, cookie.as_ref());
+            } else {
+                self.totals.unknown += 1;
+            }
+            return;
+        }
+        let dialed = self.dialed.get(&from).copied();
+        let Some((peer, connection)) = dialed.and_then(|peer| Some((peer, self.peers.live(peer)?))) else {
+            self.totals.unknown += 1;
+            return;
+        };
+        let mut ending = None;
+        match handshake {
+            Handshake::Retry { echo, cookie } => connection.on_retry(echo, cookie),
+            Handshake::Accept(accept) => {
+                if connection.on_accept(now, &accept, datagram) {
+                    self.totals.connected += 1;
+                    self.events.push(Event::Connected { peer, addr: from });
+                }
+            }
+            Handshake::Refuse { echo, code, reason, body, check } => {
+                if connection.on_refuse(echo, body, check) {
+                    let reason = reason.to_owned();
+                    ending = Some(Ending::Quiet(CloseReason::Refused { code, reason }));
+                }
+            }
+            Handshake::Hello { .. } => {}
+        }
+        self.settle(now, peer.slot(), ending);
+    }
+
+    /// The order of checks matters: nothing is stored and nothing allocated before the cookie was good.
+    fn handle_hello(
+        &mut self,
+        now: Micros,
+        from: SocketAddr,
+        offer: &Offer,
+        cookie: Option<&[u8; COOKIE_BYTES]>,
+    ) {
+        if let Some((code, reason)) = self.refusal(offer) {
+            return self.refuse(from, offer, code, reason);
+        }
+        if !cookie.is_some_and(|cookie| self.cookies.check(now, from, &offer.bytes(), cookie)) {
+            if self.answer(from, |cookies| Answer::retry(offer, &cookies.make(now, from, &offer.bytes()))) {
+                self.totals.retries += 1;
+            }
+            return;
+        }
+        let (open, half_open) = match self.accepted.get(&from) {
+            Some(known) => (known.open, known.half_open),
+            None => (None, None),
+        };
+        for peer in [open, half_open].into_iter().flatten() {
+            if self.peers.live(peer).is_some_and(|connection| connection.is_greeted_again(&offer.random)) {
+                return self.make_ready(peer.slot());
+            }
+        }
+        if let Some(peer) = half_open {
+            // The client began anew before its first attempt came through.
+            self.settle(now, peer.slot(), Some(Ending::Forget));
+        }
+        if self.is_full() {
+            return self.refuse(from, offer, code::FULL, "the server has no place for another connection");
+        }
+        if self.half_open >= self.config.half_open_max {
+            self.totals.dropped += 1;
+            return;
+        }
+        self.accept(now, from, offer);
+    }
+
+    fn accept(&mut self, now: Micros, from: SocketAddr, offer: &Offer) {
+        let (random, id_random) = (self.random.bytes(), self.random.u32());
+        let config = &self.config;
+        let peer = self.peers.insert(|id| {
+            let accept = Accept {
+                version: handshake::common_version((config.version_min, config.version_max), offer),
+                suite: SUITE_PLAINTEXT,
+                echo: offer.echo(),
+                random,
+                connection: wire_id(id.slot(), id_random),
+            };
+            State::Live(Box::new(Connection::accept(id, from, now, config, offer, accept)))
+        });
+        self.accepted.entry(from).or_default().half_open = Some(peer);
+        self.half_open += 1;
+        self.settle(now, peer.slot(), None);
+    }
+
+    fn refusal(&self, offer: &Offer) -> Option<(u16, &'static str)> {
+        handshake::version_refusal((self.config.version_min, self.config.version_max), offer).or_else(|| {
+            (offer.suites & SUITE_PLAINTEXT == 0)
+                .then_some((code::NO_SUITE, "this server speaks plaintext only"))
+        })
+    }
+
+    fn refuse(&mut self, from: SocketAddr, offer: &Offer, code: u16, reason: &str) {
+        if self.answer(from, |_| Answer::refuse(offer, code, reason)) {
+            self.totals.refused += 1;
+        }
+    }
+
+    /// Queues an answer, made only if there is room for it.
+    fn answer(&mut self, to: SocketAddr, make: impl FnOnce(&Cookies) -> Answer) -> bool {
+        let has_room = self.answers.len() < ANSWERS_MAX;
+        if has_room {
+            self.answers.push_back((to, make(&self.cookies)));
+        } else {
+            self.totals.dropped += 1;
+        }
+        has_room
+    }
+
+    /// Lingering connections may take as many slots again, then newcomers wait.
+    fn is_full(&self) -> bool {
+        self.known + self.half_open >= self.config.peers_max || self.peers.len() >= self.config.peers_max * 2
+    }
+
+    // ---- inside: packets ----
+
+    fn handle_packet(&mut self, now: Micros, from: SocketAddr, datagram: &[u8]) {
+        let Some((header, slot)) = self.find(from, datagram) else {
+            self.totals.unknown += 1;
+            return;
+        };
+        if self.events.bytes > self.config.events_bytes_max {
+            self.totals.overrun += 1;
+            return;
+        }
+        let Some(entry) = self.peers.at(slot) else { return };
+        let peer = entry.id;
+        let connection = match &mut entry.state {
+            State::Live(connection) => connection,
+            State::Lingering(linger) => {
+                linger.on_datagram();
+                return self.make_ready(slot);
+            }
+        };
+        let Some(packet) = connection.open(&header, datagram) else { return };
+        if connection.is_half_open() {
+            connection.confirm();
+            self.confirm(now, peer, from);
+        }
+        let Some(connection) = self.peers.live(peer) else { return };
+        let mut cx = Context {
+            config: &self.config,
+            events: &mut self.events,
+            reassembly_total: &mut self.reassembly_total,
+        };
+        let ending = connection.take_in(now, &packet, &mut cx);
+        self.settle(now, slot, ending);
+    }
+
+    /// The slot that a packet is for: by its connection id, which must agree with its address, or at a connector by
+    /// the address alone.
+    fn find(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<(Header, u32)> {
+        let header = Header::parse(datagram)?;
+        let slot = match header.connection {
+            None => self.dialed.get(&from)?.slot(),
+            Some(connection) => {
+                let slot = wire_slot(connection);
+                let is_it = match &self.peers.at(slot)?.state {
+                    State::Live(live) => {
+                        live.side == Side::Acceptor && live.wire_id == connection && live.addr == from
+                    }
+                    State::Lingering(linger) => {
+                        !linger.sends_id && linger.connection == connection && linger.addr == from
+                    }
+                };
+                is_it.then_some(slot)?
+            }
+        };
+        Some((header, slot))
+    }
+
+    /// A half-open connection has become an open one; an older one from its address is dead.
+    fn confirm(&mut self, now: Micros, peer: PeerId, addr: SocketAddr) {
+        self.half_open -= 1;
+        self.known += 1;
+        self.totals.connected += 1;
+        let known = self.accepted.entry(addr).or_default();
+        known.half_open = None;
+        let old = known.open.replace(peer);
+        if let Some(old) = old {
+            let reason = CloseReason::Protocol(Violation::Replaced);
+            self.settle(now, old.slot(), Some(Ending::Quiet(reason)));
+        }
+        self.events.push(Event::Connected { peer, addr });
+    }
+
+    // ---- inside: the common end of everything ----
+
+    /// After anything happened to a connection: ends it, or sets its deadline and its place in the queue.
+    fn settle(&mut self, now: Micros, slot: u32, ending: Option<Ending>) {
+        if let Some(ending) = ending {
+            return self.end(now, slot, ending);
+        }
+        let Some(entry) = self.peers.at(slot) else { return };
+        let deadline = match &entry.state {
+            State::Live(connection) => connection.deadline(&self.config),
+            State::Lingering(linger) => linger.deadline(),
+        };
+        self.deadlines.want(slot, &mut entry.registered, Some(deadline));
+        self.make_ready(slot);
+    }
+
+    fn make_ready(&mut self, slot: u32) {
+        if let Some(entry) = self.peers.at(slot)
+            && !mem::replace(&mut entry.ready, true)
+        {
+            self.ready.push_back(entry.id);
+        }
+    }
+
+    fn end(&mut self, now: Micros, slot: u32, ending: Ending) {
+        let Some(entry) = self.peers.at(slot) else { return };
+        let peer = entry.id;
+        let linger = match &mut entry.state {
+            State::Lingering(linger) => {
+                let addr = linger.addr;
+                return self.remove(slot, peer, addr);
+            }
+            State::Live(connection) => {
+                let connection = connection.as_mut();
+                self.reassembly_total -= mem::take(&mut connection.reassembly);
+                if connection.is_half_open() {
+                    self.half_open -= 1;
+                } else {
+                    self.known -= 1;
+                }
+                let (addr, side) = (connection.addr, connection.side);
+                let (reason, linger) = match ending {
+                    Ending::Quiet(reason) => (Some(reason), None),
+                    Ending::Tell { code, text, reason } => (Some(reason), connection.linger(now, code, text)),
+                    Ending::Forget => (None, None),
+                };
+                if let Some(reason) = reason {
+                    self.events.push(Event::Closed { peer, reason });
+                }
+                match linger {
+                    Some(linger) => {
+                        if side == Side::Acceptor {
+                            forget_address(&mut self.accepted, addr, peer);
+                        }
+                        linger
+                    }
+                    None => return self.remove(slot, peer, addr),
+                }
+            }
+        };
+        entry.state = State::Lingering(Box::new(linger));
+        self.settle(now, slot, None);
+    }
+
+    fn remove(&mut self, slot: u32, peer: PeerId, addr: SocketAddr) {
+        forget_address(&mut self.accepted, addr, peer);
+        if self.dialed.get(&addr) == Some(&peer) {
+            self.dialed.remove(&addr);
+        }
+        if let Some(mut entry) = self.peers.remove(slot) {
+            self.deadlines.cancel(slot, &mut entry.registered);
+        }
+    }
+
+    fn is_known(&mut self, peer: PeerId) -> bool {
+        self.peers.live(peer).is_some_and(|connection| !connection.is_half_open())
+    }
+}
+
+fn forget_address(accepted: &mut BTreeMap<SocketAddr, FromAddress>, addr: SocketAddr, peer: PeerId) {
+    let Some(known) = accepted.get_mut(&addr) else { return };
+    known.open = known.open.filter(|&open| open != peer);
+    known.half_open = known.half_open.filter(|&half_open| half_open != peer);
+    if known.open.is_none() && known.half_open.is_none() {
+        accepted.remove(&addr);
+    }
+}
+
+/// Without the flow label of IPv6, which may differ between packets of one sender.
+fn canonical(mut addr: SocketAddr) -> SocketAddr {
+    if let SocketAddr::V6(v6) = &mut addr {
+        v6.set_flowinfo(0);
+    }
+    addr
+}

@@ -1,0 +1,70 @@
+//! The rest of a connection that this side closed: three copies of the close, then nothing.
+//!
+//! The first copy leaves at once, the others half a probe time-out and a whole one later. Packets that still arrive
+//! are answered with another copy, so that a peer whose link lost all three learns of the end from its next packet.
+
+use std::net::SocketAddr;
+
+use crate::{packet::Writer, protect::Keys, timer::Micros};
+
+const COPIES: u32 = 3;
+/// Answers to late packets, on top of the copies.
+const ANSWERS_MAX: u32 = 8;
+
+pub(crate) struct Linger {
+    pub(crate) addr: SocketAddr,
+    /// As on the wire; set at the connector, which must send it, and at the acceptor, which is found by it.
+    pub(crate) connection: u32,
+    pub(crate) sends_id: bool,
+    pub(crate) keys: Keys,
+    pub(crate) next_number: u64,
+    pub(crate) largest_acked: Option<u64>,
+    pub(crate) code: u16,
+    pub(crate) reason: String,
+    pub(crate) started: Micros,
+    /// The connection's probe time-out, in microseconds.
+    pub(crate) pto_us: u64,
+    pub(crate) copies_sent: u32,
+    pub(crate) answers: u32,
+    pub(crate) is_due: bool,
+}
+
+impl Linger {
+    pub(crate) fn transmit(&mut self, out: &mut Vec<u8>) -> bool {
+        if !self.is_due {
+            return false;
+        }
+        self.is_due = false;
+        let connection = self.sends_id.then_some(self.connection);
+        let mut writer = Writer::new(out, connection, self.next_number, self.largest_acked, None);
+        writer.close(self.code, &self.reason);
+        self.keys.seal(self.next_number, writer.finish());
+        self.next_number += 1;
+        true
+    }
+
+    pub(crate) fn on_datagram(&mut self) {
+        if self.answers < ANSWERS_MAX {
+            self.answers += 1;
+            self.is_due = true;
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Micros {
+        let half_ptos = if self.copies_sent < COPIES { u64::from(self.copies_sent) } else { 6 };
+        Micros(self.started.0 + self.pto_us * half_ptos / 2)
+    }
+
+    /// True when it is over.
+    pub(crate) fn on_timeout(&mut self, now: Micros) -> bool {
+        if self.deadline() > now {
+            return false;
+        }
+        if self.copies_sent == COPIES {
+            return true;
+        }
+        self.copies_sent += 1;
+        self.is_due = true;
+        false
+    }
+}

@@ -1,0 +1,446 @@
+//! The byte format of packets in a connection: header and frames. README.md has the same in tables.
+
+use crate::{ack::Ack, channel::Channel, error::Violation, protect::TAG_BYTES};
+
+/// The protocol version of this crate.
+pub const VERSION: u8 = 1;
+
+/// Bytes of the largest datagram, UDP payload. Every IPv6 path carries 1,280 bytes with IP and UDP headers; the Hello,
+/// padded to this size, shows that this path does.
+pub const DATAGRAM_BYTES_MAX: usize = 1200;
+
+/// Bytes of the longest unreliable message, and of a fragment of a reliable one: what fits into a datagram beside the
+/// longest header with tag, acknowledgement and frame header (25 + 35 + 11 of 1,200), rounded down.
+pub const UNRELIABLE_BYTES_MAX: usize = 1120;
+
+/// First byte: set for handshake datagrams (`handshake.rs`), clear for packets.
+pub(crate) const FLAG_HANDSHAKE: u8 = 0x80;
+/// First byte: a connection id follows. Set from connector to acceptor only.
+pub(crate) const FLAG_ID: u8 = 0x40;
+/// First byte: key phase; always clear in the plaintext suite.
+pub(crate) const FLAG_PHASE: u8 = 0x20;
+/// First byte: the frames begin with an acknowledgement.
+pub(crate) const FLAG_ACK: u8 = 0x10;
+/// First byte: reserved, clear.
+const FLAGS_RESERVED: u8 = 0x0c;
+
+const FRAME_PADDING: u8 = 0x00;
+const FRAME_PING: u8 = 0x01;
+const FRAME_CLOSE: u8 = 0x02;
+/// 0x40 to 0x5f message on channel 0 to 31, 0x80 to 0x9f fragment.
+const FRAME_MESSAGE: u8 = 0x40;
+const FRAME_FRAGMENT: u8 = 0x80;
+/// Of a message or fragment: no length, it ends with the packet.
+const FRAME_TO_END: u8 = 0x20;
+
+/// Bytes of the longest close reason.
+pub(crate) const REASON_BYTES_MAX: usize = 200;
+
+/// The header of a packet, and where its frames are.
+pub(crate) struct Header {
+    pub(crate) connection: Option<u32>,
+    pub(crate) number_low: u32,
+    pub(crate) number_bytes: usize,
+    pub(crate) has_ack: bool,
+    pub(crate) frames_at: usize,
+}
+
+impl Header {
+    /// `None` for what no correct peer sends.
+    pub(crate) fn parse(datagram: &[u8]) -> Option<Header> {
+        let mut reader = Reader::new(datagram);
+        let flags = reader.u8()?;
+        if flags & (FLAG_HANDSHAKE | FLAG_PHASE | FLAGS_RESERVED) != 0 {
+            return None;
+        }
+        let connection = if flags & FLAG_ID != 0 { Some(reader.u32()?) } else { None };
+        let number_bytes = usize::from(flags & 0x03) + 1;
+        let mut number_low = [0; 4];
+        number_low[..number_bytes].copy_from_slice(reader.take(number_bytes)?);
+        if reader.left() < TAG_BYTES {
+            return None;
+        }
+        Some(Header {
+            connection,
+            number_low: u32::from_le_bytes(number_low),
+            number_bytes,
+            has_ack: flags & FLAG_ACK != 0,
+            frames_at: datagram.len() - reader.left(),
+        })
+    }
+
+    /// The whole packet number: the one nearest to `expected` with these low bytes.
+    pub(crate) fn number(&self, expected: u64) -> u64 {
+        let bits = 8 * self.number_bytes as u32;
+        let span = 1u64 << bits;
+        let candidate = (expected & !(span - 1)) | u64::from(self.number_low);
+        if candidate.saturating_add(span / 2) <= expected {
+            candidate.saturating_add(span)
+        } else if candidate > expected.saturating_add(span / 2) && candidate >= span {
+            candidate - span
+        } else {
+            candidate
+        }
+    }
+}
+
+/// A decoded frame; an acknowledgement is not one, it stands in front by its flag.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Frame<'a> {
+    Ping,
+    Close { code: u16, reason: &'a [u8] },
+    Message { channel: Channel, id: u16, bytes: &'a [u8] },
+    Fragment { channel: Channel, id: u16, index: u32, count: u32, bytes: &'a [u8] },
+}
+
+impl<'a> Frame<'a> {
+    /// The next frame of `reader`, padding skipped; `None` at the end.
+    pub(crate) fn next(reader: &mut Reader<'a>) -> Result<Option<Frame<'a>>, Violation> {
+        let kind = loop {
+            match reader.u8() {
+                None => return Ok(None),
+                Some(FRAME_PADDING) => {}
+                Some(kind) => break kind,
+            }
+        };
+        let frame = match kind {
+            FRAME_PING => Some(Frame::Ping),
+            FRAME_CLOSE => Frame::close(reader),
+            0x40..=0xbf => {
+                let number = kind & 0x1f;
+                let channel = Channel::from_wire(number).ok_or(Violation::BadChannel(number))?;
+                let to_end = kind & FRAME_TO_END != 0;
+                if kind < FRAME_FRAGMENT {
+                    Frame::message(reader, channel, to_end)
+                } else if channel.is_reliable() {
+                    Frame::fragment(reader, channel, to_end)
+                } else {
+                    return Err(Violation::BadChannel(number));
+                }
+            }
+            unknown => return Err(Violation::UnknownFrame(unknown)),
+        };
+        frame.map(Some).ok_or(Violation::Malformed)
+    }
+
+    fn close(reader: &mut Reader<'a>) -> Option<Frame<'a>> {
+        let code = reader.u16()?;
+        let length = reader.u8()?;
+        Some(Frame::Close { code, reason: reader.take(usize::from(length))? })
+    }
+
+    fn message(reader: &mut Reader<'a>, channel: Channel, to_end: bool) -> Option<Frame<'a>> {
+        let id = reader.u16()?;
+        let bytes = reader.counted(to_end)?;
+        Some(Frame::Message { channel, id, bytes })
+    }
+
+    fn fragment(reader: &mut Reader<'a>, channel: Channel, to_end: bool) -> Option<Frame<'a>> {
+        let id = reader.u16()?;
+        let index = u32::try_from(reader.varint()?).ok()?;
+        let count = u32::try_from(reader.varint()?).ok()?;
+        let bytes = reader.counted(to_end)?;
+        (count >= 2 && index < count && !bytes.is_empty()).then_some(Frame::Fragment {
+            channel,
+            id,
+            index,
+            count,
+            bytes,
+        })
+    }
+}
+
+/// A cursor over bytes that came from the network.
+pub(crate) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { rest: bytes }
+    }
+
+    pub(crate) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(*taken)
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        self.array().map(|[byte]| byte)
+    }
+
+    pub(crate) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// Seven bits a byte, lowest first, at most nine bytes: 63 bits.
+    pub(crate) fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..63).step_by(7) {
+            let byte = self.u8()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn counted(&mut self, to_end: bool) -> Option<&'a [u8]> {
+        let length = if to_end { self.left() } else { usize::try_from(self.varint()?).ok()? };
+        self.take(length)
+    }
+}
+
+/// Writes seven bits a byte, lowest first. `value` is under 2^63.
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn varint_bytes(value: u64) -> usize {
+    (64 - value.max(1).leading_zeros()).div_ceil(7) as usize
+}
+
+/// A packet being written into the caller's buffer.
+pub(crate) struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    /// Type byte and length field of the last frame, if that was a message or fragment.
+    last: Option<(usize, usize, usize)>,
+    /// Frames that ask for an acknowledgement were written.
+    pub(crate) eliciting: bool,
+    /// Frames that will be sent again if lost were written.
+    pub(crate) reliable: bool,
+}
+
+impl<'a> Writer<'a> {
+    /// Begins a packet: `connection` from connector to acceptor, `acked` the largest number that the other side has
+    /// acknowledged, which bounds how much of `number` it needs.
+    pub(crate) fn new(
+        out: &'a mut Vec<u8>,
+        connection: Option<u32>,
+        number: u64,
+        acked: Option<u64>,
+        ack: Option<&Ack>,
+    ) -> Writer<'a> {
+        out.clear();
+        let unacked = acked.map_or(number + 1, |acked| number - acked);
+        // The receiver expects at least `acked` + 1, so it decodes up to half a span over it. Two bytes at least: late
+        // packets would decode wrongly, and be dropped, after 127 others already.
+        let number_bytes = match unacked {
+            0..0x7fff => 2,
+            0x7fff..0x7f_ffff => 3,
+            _ => 4,
+        };
+        let id_flag = if connection.is_some() { FLAG_ID } else { 0 };
+        let ack_flag = if ack.is_some() { FLAG_ACK } else { 0 };
+        out.push(id_flag | ack_flag | (number_bytes as u8 - 1));
+        if let Some(connection) = connection {
+            out.extend_from_slice(&connection.to_le_bytes());
+        }
+        out.extend_from_slice(&number.to_le_bytes()[..number_bytes]);
+        if let Some(ack) = ack {
+            ack.encode(out);
+        }
+        Writer { out, last: None, eliciting: false, reliable: false }
+    }
+
+    pub(crate) fn room(&self) -> usize {
+        (DATAGRAM_BYTES_MAX - TAG_BYTES).saturating_sub(self.out.len())
+    }
+
+    pub(crate) fn ping(&mut self) {
+        self.out.push(FRAME_PING);
+        self.last = None;
+        self.eliciting = true;
+    }
+
+    /// `reason` is cut to 200 bytes, at a character.
+    pub(crate) fn close(&mut self, code: u16, reason: &str) {
+        let reason = cut(reason);
+        self.out.push(FRAME_CLOSE);
+        self.out.extend_from_slice(&code.to_le_bytes());
+        self.out.push(reason.len() as u8);
+        self.out.extend_from_slice(reason.as_bytes());
+        self.last = None;
+    }
+
+    /// Writes a message if it fits.
+    pub(crate) fn message(&mut self, channel: Channel, id: u64, bytes: &[u8]) -> bool {
+        let length_bytes = varint_bytes(bytes.len() as u64);
+        if self.room() < 3 + length_bytes + bytes.len() {
+            return false;
+        }
+        let at = self.out.len();
+        self.out.push(FRAME_MESSAGE | channel as u8);
+        self.out.extend_from_slice(&(id as u16).to_le_bytes());
+        self.counted(at, length_bytes, bytes);
+        self.reliable |= channel.is_reliable();
+        true
+    }
+
+    /// Writes a fragment if it fits.
+    pub(crate) fn fragment(
+        &mut self,
+        channel: Channel,
+        id: u64,
+        index: u32,
+        count: u32,
+        bytes: &[u8],
+    ) -> bool {
+        let length_bytes = varint_bytes(bytes.len() as u64);
+        let header = 3 + varint_bytes(index.into()) + varint_bytes(count.into()) + length_bytes;
+        if self.room() < header + bytes.len() {
+            return false;
+        }
+        let at = self.out.len();
+        self.out.push(FRAME_FRAGMENT | channel as u8);
+        self.out.extend_from_slice(&(id as u16).to_le_bytes());
+        put_varint(self.out, index.into());
+        put_varint(self.out, count.into());
+        self.counted(at, length_bytes, bytes);
+        self.reliable = true;
+        true
+    }
+
+    fn counted(&mut self, at: usize, length_bytes: usize, bytes: &[u8]) {
+        self.last = Some((at, self.out.len(), length_bytes));
+        put_varint(self.out, bytes.len() as u64);
+        self.out.extend_from_slice(bytes);
+        self.eliciting = true;
+    }
+
+    /// Ends the packet: the last frame loses its length, since the packet's end says it.
+    pub(crate) fn finish(self) -> &'a mut Vec<u8> {
+        if let Some((kind, length, length_bytes)) = self.last {
+            self.out[kind] |= FRAME_TO_END;
+            self.out.copy_within(length + length_bytes.., length);
+            self.out.truncate(self.out.len() - length_bytes);
+        }
+        self.out
+    }
+}
+
+/// At most 200 bytes of `reason`, whole characters.
+pub(crate) fn cut(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(bytes: &[u8]) -> Result<Vec<Frame<'_>>, Violation> {
+        let mut reader = Reader::new(bytes);
+        let mut out = Vec::new();
+        while let Some(frame) = Frame::next(&mut reader)? {
+            out.push(frame);
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn a_packet_reads_back_and_its_last_frame_needs_no_length() {
+        let mut out = Vec::new();
+        let mut writer = Writer::new(&mut out, Some(0x0102_0304), 300, Some(290), None);
+        assert!(writer.message(Channel::Control, 5, b"ab"));
+        writer.ping();
+        assert!(writer.message(Channel::Unreliable, 0x1_0007, &[9; 200]));
+        writer.finish();
+        out.extend_from_slice(&[0; TAG_BYTES]);
+        let header = Header::parse(&out).unwrap();
+        assert_eq!((header.connection, header.number(299), header.has_ack), (Some(0x0102_0304), 300, false));
+        // flags, id, number | type, id, length, "ab" | ping | type, id, 200 bytes
+        assert_eq!(out.len(), 1 + 4 + 2 + 6 + 1 + 3 + 200 + TAG_BYTES);
+        assert_eq!(
+            frames(&out[header.frames_at..out.len() - TAG_BYTES]).unwrap(),
+            [
+                Frame::Message { channel: Channel::Control, id: 5, bytes: b"ab" },
+                Frame::Ping,
+                Frame::Message { channel: Channel::Unreliable, id: 7, bytes: &[9; 200] },
+            ]
+        );
+    }
+
+    #[test]
+    fn the_longest_of_everything_fits_into_a_datagram() {
+        let mut out = Vec::new();
+        let ack = Ack::longest();
+        let mut writer = Writer::new(&mut out, Some(1), u64::from(u32::MAX), None, Some(&ack));
+        assert!(writer.fragment(Channel::Data, 1, 60_000, 60_001, &[1; UNRELIABLE_BYTES_MAX]));
+        writer.finish();
+        assert!(out.len() + TAG_BYTES <= DATAGRAM_BYTES_MAX);
+    }
+
+    #[test]
+    fn numbers_decode_to_the_nearest() {
+        let header = |low, bytes| Header {
+            connection: None,
+            number_low: low,
+            number_bytes: bytes,
+            has_ack: false,
+            frames_at: 0,
+        };
+        assert_eq!(header(0x9b32, 2).number(0xa82f_30eb), 0xa82f_9b32);
+        assert_eq!(header(0xffff, 2).number(0x1_0000), 0xffff);
+        assert_eq!(header(0x0001, 2).number(0xffff), 0x1_0001);
+        assert_eq!(header(0xffff, 2).number(0), 0xffff);
+        assert_eq!(header(3, 1).number(0), 3);
+        for expected in [u64::MAX - 1, u64::MAX - 300, u64::from(u32::MAX)] {
+            header(0, 4).number(expected);
+            header(u32::MAX, 4).number(expected);
+        }
+    }
+
+    #[test]
+    fn impossible_frames_are_violations() {
+        assert_eq!(frames(&[0x40, 1]), Err(Violation::Malformed));
+        assert_eq!(frames(&[0x40, 1, 0, 5, 1]), Err(Violation::Malformed));
+        assert_eq!(frames(&[0x43, 1, 0, 0]), Err(Violation::BadChannel(3)));
+        assert_eq!(frames(&[0x82, 1, 0, 0, 2, 1, 1]), Err(Violation::BadChannel(2)));
+        assert_eq!(frames(&[0x81, 1, 0, 2, 2, 1, 1]), Err(Violation::Malformed), "index not under count");
+        assert_eq!(frames(&[0x81, 1, 0, 0, 2, 0]), Err(Violation::Malformed), "empty fragment");
+        assert_eq!(frames(&[0xc0]), Err(Violation::UnknownFrame(0xc0)));
+        assert_eq!(frames(&[0x03]), Err(Violation::UnknownFrame(3)));
+        assert_eq!(frames(&[2, 1, 0, 9, 1]), Err(Violation::Malformed));
+        assert_eq!(
+            frames(&[0x40, 1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
+            Err(Violation::Malformed)
+        );
+        assert_eq!(frames(&[0; 100]), Ok(vec![]));
+    }
+
+    #[test]
+    fn varints_round_trip() {
+        for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), (1 << 63) - 1] {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            assert_eq!(out.len(), varint_bytes(value), "{value}");
+            assert_eq!(Reader::new(&out).varint(), Some(value));
+        }
+    }
+
+    #[test]
+    fn a_reason_is_cut_at_a_character() {
+        assert_eq!(cut(&"é".repeat(150)).len(), 200);
+        assert_eq!(cut(&format!("x{}", "é".repeat(150))).len(), 199);
+    }
+}

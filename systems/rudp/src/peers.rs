@@ -1,0 +1,134 @@
+//! Who is there: peer ids that never come twice, and the slab behind them that shrinks again.
+
+use std::{collections::BTreeSet, fmt};
+
+use crate::{connection::Connection, linger::Linger, timer::Micros};
+
+/// Low bits of a peer id and of a connection id on the wire that name the slot.
+const SLOT_BITS: u32 = 20;
+
+/// Most slots that can be named.
+pub(crate) const SLOTS_MAX: usize = 1 << SLOT_BITS;
+
+/// One connection of one [`Endpoint`](crate::Endpoint): a slot, and a generation that never repeats (44 bits).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(u64);
+
+impl PeerId {
+    /// The id as a number, e.g. to send it through a queue.
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The id with this number; of use only to the endpoint that gave it out.
+    pub const fn from_bits(bits: u64) -> PeerId {
+        PeerId(bits)
+    }
+
+    /// Index of the slot, under `Config::peers_max` × 2. Small and used again: good for a table beside the endpoint.
+    pub const fn slot(self) -> u32 {
+        (self.0 & (SLOTS_MAX as u64 - 1)) as u32
+    }
+
+    /// Counts the connections of the endpoint, from 1.
+    pub const fn generation(self) -> u64 {
+        self.0 >> SLOT_BITS
+    }
+}
+
+impl fmt::Debug for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Peer({}v{})", self.slot(), self.generation())
+    }
+}
+
+/// A connection id as it stands on the wire: the slot for finding it, and 12 random bits against old packets.
+pub(crate) fn wire_id(slot: u32, random: u32) -> u32 {
+    slot | random << SLOT_BITS
+}
+
+/// The slot that a connection id names.
+pub(crate) fn wire_slot(connection: u32) -> u32 {
+    connection & (SLOTS_MAX as u32 - 1)
+}
+
+/// An occupied slot.
+pub(crate) struct Entry {
+    pub(crate) id: PeerId,
+    /// The deadline that is set for it.
+    pub(crate) registered: Option<Micros>,
+    /// It stands in the endpoint's queue of those who may have something to send.
+    pub(crate) ready: bool,
+    pub(crate) state: State,
+}
+
+/// Boxed, so that an empty slot costs next to nothing.
+pub(crate) enum State {
+    Live(Box<Connection>),
+    Lingering(Box<Linger>),
+}
+
+/// The slab.
+#[derive(Default)]
+pub(crate) struct Peers {
+    slots: Vec<Option<Entry>>,
+    free: BTreeSet<u32>,
+    generations: u64,
+}
+
+impl Peers {
+    /// Slots in use.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether this id was ever given out.
+    pub(crate) fn was_issued(&self, id: PeerId) -> bool {
+        (1..=self.generations).contains(&id.generation())
+    }
+
+    /// Takes the lowest free slot, so that the end of the slab empties.
+    pub(crate) fn insert(&mut self, make: impl FnOnce(PeerId) -> State) -> PeerId {
+        self.generations += 1;
+        let slot = self.free.pop_first().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        let id = PeerId(self.generations << SLOT_BITS | u64::from(slot));
+        self.slots[slot as usize] = Some(Entry { id, registered: None, ready: false, state: make(id) });
+        id
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<Entry> {
+        let entry = self.slots.get_mut(slot as usize)?.take()?;
+        self.free.insert(slot);
+        while let Some(None) = self.slots.last() {
+            self.slots.pop();
+            self.free.remove(&(self.slots.len() as u32));
+        }
+        if self.slots.capacity() > 64 && self.slots.len() < self.slots.capacity() / 4 {
+            self.slots.shrink_to(self.slots.len() * 2);
+        }
+        Some(entry)
+    }
+
+    pub(crate) fn at(&mut self, slot: u32) -> Option<&mut Entry> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    pub(crate) fn get(&self, id: PeerId) -> Option<&Entry> {
+        self.slots.get(id.slot() as usize)?.as_ref().filter(|entry| entry.id == id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Entry> {
+        self.at(id.slot()).filter(|entry| entry.id == id)
+    }
+
+    /// The connection, unless it lingers or is gone.
+    pub(crate) fn live(&mut self, id: PeerId) -> Option<&mut Connection> {
+        match &mut self.get_mut(id)?.state {
+            State::Live(connection) => Some(connection),
+            State::Lingering(_) => None,
+        }
+    }
+}

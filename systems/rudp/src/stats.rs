@@ -1,0 +1,61 @@
+//! Counters: of one connection, and of the endpoint.
+
+use std::time::Duration;
+
+/// What is known of one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Stats {
+    /// Smoothed round trip; 100 ms until the first sample.
+    pub rtt: Duration,
+    /// Mean deviation of the round trip.
+    pub rttvar: Duration,
+    /// Datagrams received and found genuine.
+    pub packets_in: u64,
+    /// Datagrams sent.
+    pub packets_out: u64,
+    /// UDP payload bytes of `packets_in`.
+    pub bytes_in: u64,
+    /// UDP payload bytes of `packets_out`.
+    pub bytes_out: u64,
+    /// Sent datagrams that were declared lost.
+    pub lost: u64,
+    /// Declared lost, but acknowledged later.
+    pub lost_spurious: u64,
+    /// Reliable messages, or fragments of them, sent again.
+    pub retransmitted: u64,
+    /// Received datagrams dropped as doubled, too old, or with a wrong tag.
+    pub rejected: u64,
+    /// Unreliable messages dropped unsent because newer ones needed their place.
+    pub superseded: u64,
+    /// Unreliable messages that arrived after a newer one and were dropped.
+    pub stale: u64,
+    /// Bytes queued to be sent or acknowledged, by the measure of `Config::queue_bytes_max`.
+    pub queued_bytes: usize,
+    /// Bytes held for messages that are incomplete or wait for an earlier one.
+    pub reassembly_bytes: usize,
+    /// Congestion window in bytes.
+    pub window_bytes: usize,
+    /// Bytes sent and neither acknowledged nor lost.
+    pub in_flight_bytes: usize,
+}
+
+/// What is known of the endpoint since it was made.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Totals {
+    /// Datagrams given to `handle`.
+    pub datagrams_in: u64,
+    /// Datagrams filled by `poll_transmit`.
+    pub datagrams_out: u64,
+    /// Datagrams that belonged to no connection and were no handshake.
+    pub unknown: u64,
+    /// Hellos answered with a cookie.
+    pub retries: u64,
+    /// Hellos refused: wrong version, or the endpoint is full.
+    pub refused: u64,
+    /// Hellos dropped without an answer: the queue of answers or the half-open table was full.
+    pub dropped: u64,
+    /// Datagrams dropped unread because the application does not take its events (`Config::events_bytes_max`).
+    pub overrun: u64,
+    /// Connections that became open.
+    pub connected: u64,
+}
