@@ -1,0 +1,131 @@
+/*
+** Fuel, seeds and object numbers: the functions behind kaoslua.h and kaoscore.h.
+*/
+#define kaoslua_c
+#define LUA_CORE
+
+#include "lprefix.h"
+
+#include <string.h>
+
+#include "lua.h"
+
+#include "ldebug.h"
+#include "lgc.h"
+#include "lobject.h"
+#include "lstate.h"
+#include "lstring.h"
+#include "kaoslua.h"
+
+#if defined(_MSC_VER)
+#define KAOS_TLS	__declspec(thread)
+#else
+#define KAOS_TLS	_Thread_local
+#endif
+
+/* one debt is never larger, so that an account of 64 bits cannot wrap around */
+#define MAXCHARGE	((lua_Unsigned)1 << 40)
+
+static KAOS_TLS lua_Unsigned next_seed = 0;
+
+
+LUA_API void kaoslua_nextseed (lua_Unsigned seed) {
+  next_seed = seed;
+}
+
+
+void kaos_initstate (global_State *g) {
+  g->seed64 = kaos_mix(next_seed + 0x9e3779b97f4a7c15ULL);
+  next_seed = 0;
+  g->seed = (unsigned int)(g->seed64 >> 32);
+  g->draws = 0;
+  g->lastid = 0;
+  g->mainthread->id = 0;
+  g->fuel = LUA_MAXINTEGER;
+  g->fuelhook = NULL;
+  g->fueltold = 0;
+}
+
+
+LUA_API void kaoslua_setfuel (lua_State *L, lua_Integer fuel) {
+  global_State *g = G(L);
+  g->fuel = fuel;
+  g->fueltold = 0;
+}
+
+
+LUA_API lua_Integer kaoslua_getfuel (lua_State *L) {
+  return G(L)->fuel;
+}
+
+
+LUA_API void kaoslua_setfuelhook (lua_State *L, kaoslua_Hook hook) {
+  G(L)->fuelhook = hook;
+}
+
+
+LUA_API void kaoslua_owe (lua_State *L, lua_Unsigned n) {
+  kaos_owe(L, n > MAXCHARGE ? MAXCHARGE : n);
+}
+
+
+LUA_API void kaoslua_charge (lua_State *L, lua_Unsigned n) {
+  global_State *g = G(L);
+  if (l_unlikely(g->fuel < 0 || n > (lua_Unsigned)g->fuel)) {
+    if (g->fuel >= 0)
+      g->fuel = -1;  /* what was asked for is not done, so it is not owed */
+    kaos_fuelerror(L);
+  }
+  g->fuel -= (lua_Integer)n;
+}
+
+
+lua_Unsigned kaos_idof (const GCObject *o) {
+  switch (o->tt) {
+    case LUA_VTABLE: return gco2t(o)->id;
+    case LUA_VLCL: return gco2lcl(o)->id;
+    case LUA_VCCL: return gco2ccl(o)->id;
+    case LUA_VUSERDATA: return gco2u(o)->id;
+    case LUA_VTHREAD: return gco2th(o)->id;
+    default: return 0;  /* nothing else is ever a key */
+  }
+}
+
+
+LUA_API lua_Unsigned kaoslua_draw (lua_State *L) {
+  global_State *g = G(L);
+  return kaos_mix(g->seed64 + ++g->draws * 0x9e3779b97f4a7c15ULL);
+}
+
+
+unsigned int kaos_mixseed (unsigned int seed, unsigned int id) {
+  return (unsigned int)kaos_mix(((lua_Unsigned)seed << 32) | id);
+}
+
+
+lua_Unsigned kaos_floatbits (lua_Number n) {
+  lua_Unsigned u;
+  memcpy(&u, &n, sizeof(u));
+  return u;
+}
+
+
+/* distance inside the image: the same in every process that runs this binary */
+lua_Unsigned kaos_codeplace (lua_CFunction f) {
+  return (lua_Unsigned)((size_t)f - (size_t)&kaoslua_nextseed);
+}
+
+
+/*
+** Order of two strings by their bytes, like 'strcmp' in the C locale but past zeros.
+*/
+int kaos_strcmp (lua_State *L, const TString *a, const TString *b) {
+  size_t la = tsslen(a), lb = tsslen(b);
+  size_t l = la < lb ? la : lb;
+  int order;
+  if (l > 64)
+    kaos_charge(L, l >> 6);
+  order = memcmp(getstr(a), getstr(b), l);
+  if (order != 0) return order;
+  return la < lb ? -1 : (la > lb);
+}

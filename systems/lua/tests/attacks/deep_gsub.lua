@@ -1,0 +1,3 @@
+-- ends: error C stack overflow
+local function f(s) return (s:gsub(".", f)) end
+return f("x")

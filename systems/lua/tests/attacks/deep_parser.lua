@@ -1,0 +1,2 @@
+-- ends: error C stack overflow
+return assert(load("return " .. ("("):rep(10000)))

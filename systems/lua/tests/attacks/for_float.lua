@@ -1,0 +1,2 @@
+-- ends: fuel
+for x = 1.0, math.huge do end

@@ -1,0 +1,2 @@
+-- ends: error '__gc' is not available
+setmetatable({}, { __gc = function() while true do end end })

@@ -1,0 +1,2 @@
+-- ends: fuel
+::top:: goto top

@@ -1,0 +1,3 @@
+-- ends: fuel
+local s = "--[[" .. ("x"):rep(1000000) .. "]]"
+while true do load(s) end

@@ -1,0 +1,2 @@
+-- ends: fuel
+load(function() return "x = 1 " end)

@@ -1,0 +1,3 @@
+-- ends: memory
+local t = {}
+while true do t = { t, t } end

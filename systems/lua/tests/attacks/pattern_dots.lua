@@ -1,0 +1,2 @@
+-- ends: fuel
+return ("a"):rep(5000):find(".-.-.-.-b")

@@ -1,0 +1,3 @@
+-- ends: fuel
+local function f() while true do pcall(f) end end
+f()

@@ -1,0 +1,2 @@
+-- ends: fuel
+while true do pcall(string.rep, "x", 4000000000) end

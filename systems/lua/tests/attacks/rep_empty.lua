@@ -1,0 +1,2 @@
+-- ends: fuel
+return (""):rep(math.maxinteger)

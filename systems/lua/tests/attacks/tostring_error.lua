@@ -1,0 +1,2 @@
+-- ends: fuel
+error(setmetatable({}, { __tostring = function() while true do end end }))
