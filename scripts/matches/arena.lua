@@ -26,7 +26,7 @@ local SEATS = 10
 -- Ten places on a circle around the middle: nobody starts on top of another.
 local function seat(n)
   local turn = 2 * math.pi * (n % SEATS) / SEATS
-  return SIZE / 2 + math.floor(200 * math.cos(turn)), SIZE / 2 + math.floor(200 * math.sin(turn))
+  return SIZE // 2 + math.floor(200 * math.cos(turn)), SIZE // 2 + math.floor(200 * math.sin(turn))
 end
 
 local function clamp(value, low, high)
@@ -37,7 +37,7 @@ local function place(state, player)
   player.x, player.y = seat(state.seats)
   player.vx, player.vy = 0, 0
   player.alive, player.health, player.shots = true, HEALTH, SHOTS
-  player.respawn = nil
+  player.reload, player.respawn = nil, nil
   state.seats = state.seats + 1
 end
 
