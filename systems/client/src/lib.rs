@@ -1,0 +1,1 @@
+//! The KaosNet client: one connection over UDP or WebSocket, resumed by itself.

@@ -1,0 +1,503 @@
+//! Calls: `async fn` handlers, polled inside the frame in the order of their tickets.
+//!
+//! While calls are polled the world stands in a cell that handlers reach through [`Call::with`], and
+//! only for the length of a closure: the compiler sees to it that no borrow of the world crosses an
+//! `.await`. Nothing can be awaited but a job; a future that waits for anything else is refused.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::{IntoSystem, SystemInput};
+use bytes::Bytes;
+
+use crate::clock::Clock;
+use crate::codec::Form;
+use crate::fault::{Fault, FaultKind};
+use crate::ids::{RoomId, SessionId, Ticket};
+use crate::input::{Body, Identity};
+use crate::op::{Auth, Handler, OpId, OpTable, Ops, Payload, Running};
+use crate::output::{Job, JobKind, Lane, Outputs};
+use crate::session::{Session, SessionIndex};
+use crate::settings::Settings;
+
+/// Who calls.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Caller {
+    /// A live session.
+    Session(SessionId),
+    /// Credentials that a door proved, without a session.
+    User(Identity),
+    /// Nobody in particular.
+    Anonymous,
+    /// A room's script.
+    Room(RoomId),
+    /// The server, a hook or a plugin.
+    Server,
+}
+
+impl Caller {
+    /// The calling session, if it is one.
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Caller::Session(id) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// Is it a script, a plugin or the server itself?
+    pub fn is_server(&self) -> bool {
+        matches!(self, Caller::Room(_) | Caller::Server)
+    }
+
+    /// May this caller call an operation with that auth?
+    ///
+    /// # Errors
+    /// `unauthenticated`, `needs_session` or `denied`.
+    pub fn allowed(&self, auth: Auth) -> Result<(), Fault> {
+        match (auth, self) {
+            (Auth::Public, _) | (_, Caller::Server) => Ok(()),
+            (Auth::User, Caller::Anonymous) => Err(Fault::new(
+                FaultKind::Unauthenticated,
+                "credentials are missing: send a session token as `Authorization: Bearer …`",
+            )),
+            (Auth::User, _) | (Auth::Session, Caller::Session(_)) | (Auth::Server, Caller::Room(_)) => Ok(()),
+            (Auth::Session, _) => Err(FaultKind::NeedsSession.into()),
+            (Auth::Server, _) => {
+                Err(Fault::new(FaultKind::Denied, "only scripts and the server may do this"))
+            }
+        }
+    }
+}
+
+/// Where a call's answer goes.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum ReplyTo {
+    /// A session's message.
+    Session { session: SessionId, cid: u32, form: Form },
+    /// A door that holds a ticket.
+    Door { ticket: Ticket, wire: bool },
+    /// A script that runs as a job.
+    Ask { ticket: Ticket, seq: u32 },
+    /// Nobody: a script's command. A refusal goes to the log.
+    Log,
+}
+
+/// A call that was routed and waits for its hook and its turn.
+pub(crate) struct Routed {
+    pub(crate) op: OpId,
+    pub(crate) caller: Caller,
+    pub(crate) request: Result<Box<dyn Payload>, Fault>,
+    pub(crate) reply_to: ReplyTo,
+}
+
+/// A call that has its answer.
+pub(crate) struct Finished {
+    pub(crate) op: OpId,
+    pub(crate) caller: Caller,
+    /// The request as JSON, kept only when a hook will ask for it.
+    pub(crate) request: Option<serde_json::Value>,
+    pub(crate) result: Result<Box<dyn Payload>, Fault>,
+    pub(crate) reply_to: ReplyTo,
+}
+
+struct Active {
+    op: OpId,
+    caller: Caller,
+    request: Option<serde_json::Value>,
+    reply_to: ReplyTo,
+    work: Running,
+    outstanding: Outstanding,
+    deadline: u64,
+}
+
+/// The jobs of one call that have no answer yet, from the moment they are sent.
+type Outstanding = Rc<RefCell<BTreeSet<Ticket>>>;
+
+/// The cell in which the world stands while calls are polled.
+struct Hall {
+    world: RefCell<World>,
+    jobs: RefCell<Vec<Job>>,
+    next_ticket: Cell<u64>,
+    answers: RefCell<BTreeMap<Ticket, Result<Bytes, Fault>>>,
+}
+
+/// Every call under way. Lives beside the world as non-send data.
+pub(crate) struct Calls {
+    hall: Rc<Hall>,
+    pub(crate) routed: Vec<Routed>,
+    active: BTreeMap<u64, Active>,
+    by_ticket: BTreeMap<Ticket, u64>,
+    ready: Vec<u64>,
+    pub(crate) finished: Vec<Finished>,
+    next_call: u64,
+}
+
+impl Calls {
+    pub(crate) fn new() -> Self {
+        let hall = Hall {
+            world: RefCell::new(World::new()),
+            jobs: RefCell::default(),
+            // Tickets of doors are even, those of jobs odd: one number never means both.
+            next_ticket: Cell::new(1),
+            answers: RefCell::default(),
+        };
+        Calls {
+            hall: Rc::new(hall),
+            routed: Vec::new(),
+            active: BTreeMap::new(),
+            by_ticket: BTreeMap::new(),
+            ready: Vec::new(),
+            finished: Vec::new(),
+            next_call: 0,
+        }
+    }
+
+    /// Calls that wait for a job.
+    pub(crate) fn waiting(&self) -> usize {
+        self.active.len()
+    }
+
+    /// The caller of the call that waits for this job.
+    pub(crate) fn caller_of(&self, ticket: Ticket) -> Option<Caller> {
+        let call = self.by_ticket.get(&ticket)?;
+        self.active.get(call).map(|active| active.caller.clone())
+    }
+
+    /// A job's answer. One that nobody waits for is dropped.
+    pub(crate) fn done(&mut self, ticket: Ticket, answer: Result<Bytes, Fault>) {
+        if let Some(call) = self.by_ticket.remove(&ticket) {
+            self.hall.answers.borrow_mut().insert(ticket, answer);
+            if !self.ready.contains(&call) {
+                self.ready.push(call);
+            }
+        }
+    }
+
+    /// The door that waited is gone; the call goes on to its end.
+    pub(crate) fn cancel(&mut self, ticket: Ticket) {
+        let waits = |reply_to: &ReplyTo| matches!(reply_to, ReplyTo::Door { ticket: t, .. } if *t == ticket);
+        for active in self.active.values_mut().filter(|active| waits(&active.reply_to)) {
+            active.reply_to = ReplyTo::Log;
+        }
+    }
+}
+
+/// Runs what was routed and what has its answer. The whole of `Core::Serve`.
+pub(crate) fn serve(world: &mut World) {
+    let Some(mut calls) = world.remove_non_send::<Calls>() else { return };
+    let idle = calls.routed.is_empty() && calls.ready.is_empty() && calls.active.is_empty();
+    if !idle {
+        let ops = world.resource::<Ops>().0.clone();
+        let frame = world.resource::<Clock>().frame();
+        let hall = calls.hall.clone();
+        std::mem::swap(world, &mut hall.world.borrow_mut());
+        calls.poll_all(&ops, frame);
+        std::mem::swap(world, &mut hall.world.borrow_mut());
+        calls.expire(world, frame);
+        world
+            .resource_mut::<FrameOutputs>()
+            .bypass_change_detection()
+            .0
+            .jobs
+            .append(&mut hall.jobs.borrow_mut());
+    }
+    world.insert_non_send(calls);
+}
+
+/// The outputs that systems of this frame fill.
+#[derive(Resource, Default)]
+pub(crate) struct FrameOutputs(pub(crate) Outputs);
+
+impl Calls {
+    fn poll_all(&mut self, ops: &Arc<OpTable>, frame: u64) {
+        self.ready.sort_unstable();
+        for call in std::mem::take(&mut self.ready) {
+            self.poll(call);
+        }
+        for routed in std::mem::take(&mut self.routed) {
+            self.start(ops, frame, routed);
+        }
+    }
+
+    fn start(&mut self, ops: &Arc<OpTable>, frame: u64, routed: Routed) {
+        let Routed { op, caller, request, reply_to } = routed;
+        let request = match request {
+            Ok(request) => request,
+            Err(fault) => {
+                self.finished.push(Finished { op, caller, request: None, result: Err(fault), reply_to });
+                return;
+            }
+        };
+        let Some(row) = ops.get(op) else { return };
+        let hooked = {
+            let world = self.hall.world.borrow();
+            world.get_resource::<crate::script::AfterHooks>().is_some_and(|hooks| hooks.0.contains(&op))
+        };
+        let kept = hooked.then(|| serde_json::to_value(&*request).unwrap_or_default());
+        match &row.handler {
+            Handler::Read(read) => {
+                let world = self.hall.world.borrow();
+                let result = guarded(&row.op.name, || read(&world, &caller, request));
+                self.finished.push(Finished { op, caller, request: kept, result, reply_to });
+            }
+            Handler::Start(start) => {
+                let (active_max, wait_frames) = {
+                    let world = self.hall.world.borrow();
+                    let settings = world.resource::<Settings>();
+                    (settings.call.waiting_max, world.resource::<Clock>().frames_in_ms(settings.call.wait_ms))
+                };
+                if self.active.len() >= active_max as usize {
+                    let busy = Fault::from(FaultKind::Busy).retry_in_ms(1000);
+                    self.finished.push(Finished { op, caller, request: kept, result: Err(busy), reply_to });
+                    return;
+                }
+                let outstanding = Outstanding::default();
+                let call = Call {
+                    hall: self.hall.clone(),
+                    caller: caller.clone(),
+                    outstanding: outstanding.clone(),
+                };
+                let started = guarded(&row.op.name, || Ok(start(call, request)));
+                match started {
+                    Ok(work) => {
+                        let number = self.next_call;
+                        self.next_call += 1;
+                        let deadline = frame + wait_frames;
+                        let active =
+                            Active { op, caller, request: kept, reply_to, work, outstanding, deadline };
+                        self.active.insert(number, active);
+                        self.poll(number);
+                    }
+                    Err(fault) => {
+                        self.finished.push(Finished {
+                            op,
+                            caller,
+                            request: kept,
+                            result: Err(fault),
+                            reply_to,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll(&mut self, number: u64) {
+        let Some(active) = self.active.get_mut(&number) else { return };
+        let mut context = Context::from_waker(Waker::noop());
+        let polled = catch_unwind(AssertUnwindSafe(|| active.work.as_mut().poll(&mut context)));
+        let result = match polled {
+            Ok(Poll::Pending) if active.outstanding.borrow().is_empty() => {
+                Err(Fault::internal("the handler awaits something that is not a job: nothing would wake it"))
+            }
+            Ok(Poll::Pending) => {
+                self.by_ticket.extend(active.outstanding.borrow().iter().map(|ticket| (*ticket, number)));
+                return;
+            }
+            Ok(Poll::Ready(result)) => result,
+            Err(panic) => Err(fault_of(panic.as_ref())),
+        };
+        if let Some(Active { op, caller, request, reply_to, work, outstanding, .. }) =
+            self.active.remove(&number)
+        {
+            self.forget(&outstanding);
+            // A handler's destructor may touch the world through its Call, or panic: both stay here.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
+            self.finished.push(Finished { op, caller, request, result, reply_to });
+        }
+    }
+
+    /// A call is over: answers to its jobs have nobody to come to.
+    fn forget(&mut self, outstanding: &Outstanding) {
+        for ticket in outstanding.borrow().iter() {
+            self.by_ticket.remove(ticket);
+            self.hall.answers.borrow_mut().remove(ticket);
+        }
+    }
+
+    /// Gives up calls that waited too long, and asks for the frame in which the next one does.
+    fn expire(&mut self, world: &World, frame: u64) {
+        let late: Vec<u64> = self
+            .active
+            .iter()
+            .filter(|(_, active)| active.deadline <= frame)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in late {
+            if let Some(Active { op, caller, request, reply_to, outstanding, .. }) =
+                self.active.remove(&number)
+            {
+                self.forget(&outstanding);
+                let result = Err(FaultKind::Deadline.into());
+                self.finished.push(Finished { op, caller, request, result, reply_to });
+            }
+        }
+        if let Some(next) = self.active.values().map(|active| active.deadline).min() {
+            world.resource::<Clock>().wake_at(next);
+        }
+    }
+}
+
+/// Unwinds out of [`Call::me`] when the session went; never seen by a panic hook.
+struct Gone;
+
+fn fault_of(panic: &(dyn std::any::Any + std::marker::Send)) -> Fault {
+    if panic.is::<Gone>() {
+        return FaultKind::SessionGone.into();
+    }
+    FaultKind::Internal.into()
+}
+
+fn guarded<T>(op: &str, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        tracing::error!(op, "a handler panicked: the call is refused, the server goes on");
+        Err(fault_of(panic.as_ref()))
+    })
+}
+
+/// A handler's way to the world and to jobs.
+pub struct Call {
+    hall: Rc<Hall>,
+    caller: Caller,
+    outstanding: Outstanding,
+}
+
+impl Call {
+    /// Who calls.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Works on the world, now.
+    ///
+    /// # Panics
+    /// When called inside itself. The panic ends this call with a fault and nothing else.
+    pub fn with<R>(&self, work: impl FnOnce(&mut World) -> R) -> R {
+        work(&mut self.hall.world.borrow_mut())
+    }
+
+    /// Works on a component of the calling session.
+    ///
+    /// Ends the call with `session_gone` when the session ended meanwhile, with `needs_session` when
+    /// there never was one: an operation registered with [`Op::session`](crate::op::Op::session) always has one until
+    /// its first `.await`.
+    pub fn me<C: Component<Mutability = bevy_ecs::component::Mutable>, R>(
+        &self,
+        work: impl FnOnce(&mut C) -> R,
+    ) -> R {
+        let done = self.with(|world| {
+            let id = self.caller.session()?;
+            let entity = world.resource::<SessionIndex>().get(id)?;
+            let mut component = world.get_mut::<C>(entity)?;
+            Some(work(&mut component))
+        });
+        done.unwrap_or_else(|| resume_unwind(Box::new(Gone)))
+    }
+
+    /// Runs a bevy system with an input.
+    ///
+    /// # Errors
+    /// [`FaultKind::Internal`] when the system cannot run, for example since it asks for a resource that is not there.
+    pub fn run<I, O, M, S>(&self, system: S, input: I::Inner<'static>) -> Result<O, Fault>
+    where
+        I: SystemInput + 'static,
+        O: 'static,
+        S: IntoSystem<I, O, M> + 'static,
+        I::Inner<'static>: 'static,
+    {
+        self.with(|world| world.run_system_cached_with(system, input))
+            .map_err(|error| Fault::internal(format!("a system of this operation cannot run: {error}")))
+    }
+
+    /// Sends work out of the frame by the name under which it was registered, and waits for its answer.
+    ///
+    /// # Errors
+    /// The job's own; `busy` when the queue of jobs is full, `deadline` when it took too long (then the
+    /// whole call is given up).
+    pub fn job(&self, name: &str, body: impl Into<Bytes>) -> JobAnswer {
+        self.job_of(JobKind::Named { name: name.to_owned(), body: body.into() })
+    }
+
+    /// [`Call::job`] for the kinds that the server itself knows.
+    pub fn job_of(&self, kind: JobKind) -> JobAnswer {
+        let ticket = Ticket(self.hall.next_ticket.get());
+        self.hall.next_ticket.set(ticket.0 + 2);
+        self.hall.jobs.borrow_mut().push(Job { ticket, kind });
+        self.outstanding.borrow_mut().insert(ticket);
+        JobAnswer { hall: self.hall.clone(), outstanding: self.outstanding.clone(), ticket }
+    }
+
+    /// The session that calls.
+    ///
+    /// # Errors
+    /// [`FaultKind::NeedsSession`] when the caller is none, [`FaultKind::SessionGone`] when it ended meanwhile.
+    pub fn session(&self) -> Result<Session, Fault> {
+        let id = self.caller.session().ok_or(FaultKind::NeedsSession)?;
+        self.with(|world| {
+            let entity = world.resource::<SessionIndex>().get(id)?;
+            world.get::<Session>(entity).cloned()
+        })
+        .ok_or_else(|| FaultKind::SessionGone.into())
+    }
+}
+
+/// What a job answers, once it does.
+pub struct JobAnswer {
+    hall: Rc<Hall>,
+    outstanding: Outstanding,
+    ticket: Ticket,
+}
+
+impl JobAnswer {
+    /// The job's number.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+}
+
+impl Future for JobAnswer {
+    type Output = Result<Bytes, Fault>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.hall.answers.borrow_mut().remove(&self.ticket) {
+            Some(answer) => {
+                self.outstanding.borrow_mut().remove(&self.ticket);
+                Poll::Ready(answer)
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Routes one call: looks up its operation, checks who calls and reads the request.
+pub(crate) fn route(
+    calls: &mut Calls,
+    ops: &OpTable,
+    name: &str,
+    caller: Caller,
+    body: &Body,
+    reply_to: ReplyTo,
+) -> Result<(), Fault> {
+    let row = ops.by_name(name).ok_or_else(|| {
+        Fault::new(FaultKind::Unimplemented, format!("there is no operation `{name}` on this server"))
+    })?;
+    caller.allowed(row.op.auth)?;
+    let request = row.parse_body(body);
+    calls.routed.push(Routed { op: row.id, caller, request, reply_to });
+    Ok(())
+}
+
+/// The lane in which an operation's answer is counted.
+pub(crate) fn lane_of(ops: &OpTable, op: OpId, form: Form) -> Lane {
+    match form {
+        Form::Json => Lane::Control,
+        Form::Wire => ops.get(op).map_or(Lane::Control, |row| row.op.lane),
+    }
+}

@@ -1,0 +1,238 @@
+//! `Core::Flush`: after-hooks, answers, the outbox expanded to sessions, kicks, and the end of what ended.
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use crate::call::{Calls, Finished, FrameOutputs, ReplyTo, lane_of};
+use crate::clock::Clock;
+use crate::codec::{Outbound, SessionCodec};
+use crate::fault::{Fault, FaultKind};
+use crate::hooks;
+use crate::ids::SessionId;
+use crate::ingest::{Flushable, Stopping, ask_again};
+use crate::keep::Keep;
+use crate::op::{OpTable, Ops, Payload};
+use crate::output::{Answer, Lane, Level, Log, Reply, Send};
+use crate::room::{RoomIndex, SessionFacts};
+use crate::send::{Asked, Outbox, kicked, post};
+use crate::session::{Deadlines, Session, SessionIndex, end_session};
+use crate::settings::Settings;
+
+/// The whole of `Core::Flush`.
+pub(crate) fn flush(world: &mut World) {
+    // What rooms have heard of by now; what ends from here on is heard of in the next frame.
+    let told = if world.resource::<SessionFacts>().is_empty() {
+        SessionFacts::default()
+    } else {
+        std::mem::take(&mut *world.resource_mut::<SessionFacts>())
+    };
+    finish_calls(world);
+    expand(world);
+    kick(world);
+    for (id, _) in &told.ending {
+        remove(world, *id);
+    }
+    if world.contains_resource::<Stopping>() {
+        stop(world);
+    }
+    ask_again(world);
+}
+
+fn finish_calls(world: &mut World) {
+    let any = world.get_non_send::<Calls>().is_some_and(|calls| !calls.finished.is_empty());
+    if !any {
+        return;
+    }
+    let Some(mut calls) = world.remove_non_send::<Calls>() else { return };
+    let finished = std::mem::take(&mut calls.finished);
+    hooks::after(world, &mut calls, &finished);
+    let commanded = !calls.routed.is_empty();
+    world.insert_non_send(calls);
+    let ops = world.resource::<Ops>().0.clone();
+    for call in finished {
+        answer(world, &ops, call);
+    }
+    if commanded {
+        // What after-hooks ordered runs in the next frame: this one has served.
+        let clock = world.resource::<Clock>();
+        clock.wake_at(clock.frame() + 1);
+    }
+}
+
+fn answer(world: &mut World, ops: &OpTable, call: Finished) {
+    let Finished { op, caller, result, reply_to, .. } = call;
+    match reply_to {
+        ReplyTo::Session { session, cid, form } => {
+            let message = Outbound::Answer { cid, op, form, result };
+            let posted = post(world, &message).or_else(|fault| {
+                let lane = lane_of(ops, op, form);
+                post(world, &Outbound::Refusal { cid, lane, fault })
+            });
+            if let Ok(payload) = posted {
+                world.resource_mut::<Outbox>().to(session.slot(), 0, payload);
+            }
+        }
+        ReplyTo::Door { ticket, wire } => {
+            let result = result.and_then(|reply| render(ops, op, wire, &*reply));
+            world.resource_mut::<FrameOutputs>().0.replies.push(Reply { ticket, result });
+        }
+        ReplyTo::Ask { ticket, seq } => {
+            let result = result.and_then(|reply| render(ops, op, false, &*reply));
+            world.resource_mut::<FrameOutputs>().0.answers.push(Answer { ticket, seq, result });
+        }
+        ReplyTo::Log => {
+            if let Err(fault) = result {
+                let name = ops.get(op).map_or("", |row| row.op.name.as_str());
+                let log = Log {
+                    level: Level::Warn,
+                    source: match &caller {
+                        crate::call::Caller::Room(room) => format!("room {room}"),
+                        _ => "scripts".to_owned(),
+                    },
+                    text: format!("{name} was refused: {fault}"),
+                };
+                world.resource_mut::<FrameOutputs>().0.logs.push(log);
+            }
+        }
+    }
+}
+
+fn render(ops: &OpTable, op: crate::op::OpId, wire: bool, reply: &dyn Payload) -> Result<Bytes, Fault> {
+    let form = ops.get(op).and_then(|row| row.op.wire).filter(|_| wire);
+    let bytes = match form {
+        Some(form) => (form.render)(0, reply)?,
+        None => serde_json::to_vec(reply)
+            .map_err(|error| Fault::internal(format!("the reply is no JSON: {error}")))?,
+    };
+    Ok(bytes.into())
+}
+
+/// Expands what was written once into every recipient's keep, and hands it to the transports.
+fn expand(world: &mut World) {
+    if world.resource::<Outbox>().is_empty() && world.resource::<Flushable>().0.is_empty() {
+        return;
+    }
+    let Some(codec) = world.get_resource::<SessionCodec>().cloned() else { return };
+    let (payloads, sends) = world.resource_mut::<Outbox>().take();
+    let mut touched = std::mem::take(&mut world.resource_mut::<Flushable>().0);
+    let mut direct: Vec<Send> = Vec::new();
+    for (slot, handle, payload) in &sends {
+        let Some(encoded) = payloads.get(*payload as usize) else { continue };
+        let Some(entity) = world.resource::<SessionIndex>().at(*slot) else { continue };
+        let head = codec.0.head(encoded, *handle);
+        let peer = match world.get::<Session>(entity) {
+            Some(session) if session.ending.is_none() => session.peer,
+            _ => continue,
+        };
+        let Some(mut keep) = world.get_mut::<Keep>(entity) else { continue };
+        if encoded.counted {
+            keep.push(encoded.lane, head, encoded.body.clone(), encoded.head);
+            touched.push(*slot);
+        } else if let Some(peer) = peer.filter(|_| !keep.is_blocked()) {
+            direct.push(Send { peer, lane: Lane::Unreliable, seq: 0, head, body: encoded.body.clone() });
+        } else {
+            keep.superseded += 1;
+        }
+    }
+    world.resource_mut::<Outbox>().give_back(payloads, sends);
+    touched.sort_unstable();
+    touched.dedup();
+    let mut out = std::mem::take(&mut world.resource_mut::<FrameOutputs>().0.sends);
+    out.append(&mut direct);
+    let mut slow = Vec::new();
+    for slot in touched.drain(..) {
+        let Some(entity) = world.resource::<SessionIndex>().at(slot) else { continue };
+        hand_over(world, entity, &mut out, &mut slow);
+    }
+    world.resource_mut::<FrameOutputs>().0.sends = out;
+    world.resource_mut::<Flushable>().0 = touched;
+    for id in slow {
+        end_session(world, id, Some(FaultKind::SlowReader.into()));
+    }
+}
+
+/// Hands a session's keep to its peer and looks at its bound.
+fn hand_over(world: &mut World, entity: Entity, out: &mut Vec<Send>, slow: &mut Vec<SessionId>) {
+    let Some(session) = world.get::<Session>(entity) else { return };
+    let (id, peer) = (session.id, session.peer);
+    let settings = &world.resource::<Settings>().session;
+    let (keep_bytes, slow_ms) = (settings.keep_bytes, settings.slow_reader_ms);
+    let clock = world.resource::<Clock>();
+    let (frame, patience) = (clock.frame(), clock.frames_in_ms(slow_ms));
+    let Some(mut keep) = world.get_mut::<Keep>(entity) else { return };
+    match peer {
+        Some(peer) => {
+            keep.hand_over(peer, out);
+            if keep.bytes <= keep_bytes {
+                keep.over_since = None;
+            } else if keep.bytes > keep_bytes.saturating_mul(4) {
+                slow.push(id);
+            } else if keep.over_since.is_none() {
+                keep.over_since = Some(frame);
+                world.resource_mut::<Deadlines>().add(frame + patience);
+            }
+        }
+        None => {
+            if !keep.drop_room_data(keep_bytes) {
+                slow.push(id);
+            }
+        }
+    }
+}
+
+fn kick(world: &mut World) {
+    if world.resource::<Asked>().kicks.is_empty() {
+        return;
+    }
+    let kicks = std::mem::take(&mut world.resource_mut::<Asked>().kicks);
+    for (session, reason) in kicks {
+        end_session(world, session, Some(kicked(reason)));
+    }
+}
+
+/// A session that rooms have heard the end of is gone.
+fn remove(world: &mut World, id: SessionId) {
+    let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
+    let user =
+        world.get::<Session>(entity).map(|session| session.identity.user_id.clone()).unwrap_or_default();
+    world.resource_mut::<SessionIndex>().remove(id, &user);
+    world.despawn(entity);
+}
+
+/// Once all rooms are over, sessions are told; once these are gone, the server may end.
+fn stop(world: &mut World) {
+    if world.resource::<RoomIndex>().is_empty() {
+        let ids: Vec<SessionId> = world.resource::<SessionIndex>().iter().map(|(id, _)| id).collect();
+        if ids.is_empty() {
+            world.resource_mut::<FrameOutputs>().0.stopped = true;
+            return;
+        }
+        for id in ids {
+            end_session(world, id, Some(FaultKind::Stopping.into()));
+        }
+    }
+    let clock = world.resource::<Clock>();
+    clock.wake_at(clock.frame() + 1);
+}
+
+/// Sessions that were over their bound for too long. Called with the other deadlines.
+pub(crate) fn slow_readers(world: &mut World) {
+    let clock = world.resource::<Clock>();
+    let settings = &world.resource::<Settings>().session;
+    let (frame, patience) = (clock.frame(), clock.frames_in_ms(settings.slow_reader_ms));
+    let keep_bytes = settings.keep_bytes;
+    let entities: Vec<(SessionId, Entity)> = world.resource::<SessionIndex>().iter().collect();
+    for (id, entity) in entities {
+        let Some(keep) = world.get::<Keep>(entity) else { continue };
+        let Some(since) = keep.over_since else { continue };
+        if keep.bytes <= keep_bytes {
+            if let Some(mut keep) = world.get_mut::<Keep>(entity) {
+                keep.over_since = None;
+            }
+        } else if frame >= since + patience {
+            end_session(world, id, Some(FaultKind::SlowReader.into()));
+        } else {
+            world.resource_mut::<Deadlines>().add(since + patience);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The frame: which stages there are, in which order, and what a system may assume in each.
+
+use bevy_app::App;
+use bevy_ecs::prelude::*;
+use bevy_ecs::schedule::{
+    InternedSystemSet, LogLevel, NodeId, ScheduleBuildError, ScheduleBuildSettings, ScheduleLabel,
+    SingleThreadedExecutor, SystemSet,
+};
+
+/// The one schedule of the server: everything that happens in one frame.
+#[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Frame;
+
+/// Where a plugin's systems go. Before each stage the kernel does its own part of it.
+///
+/// Systems of one stage that write what others of it read or write need an order between them, or the
+/// server does not start. Kicks and casts are exempt: they are collected and applied in a fixed order.
+#[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Peers have opened and closed, sessions have begun, resumed and timed out. Data is not read yet.
+    Ingest,
+    /// Messages were read: room data waits in inboxes, calls wait for their turn.
+    Route,
+    /// Before-hooks have run.
+    Hooks,
+    /// Operations have run; those that wait for jobs go on in a later frame.
+    Serve,
+    /// Rooms have had their joins, leaves and ticks. The place for most game systems.
+    Match,
+    /// Everything that goes out is decided: for looking only. What is asked for here happens in the next frame.
+    Flush,
+}
+
+/// The kernel's own part of each stage, before the plugins'.
+#[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Core {
+    /// Inputs become peers, sessions, calls and answers.
+    Ingest,
+    /// Bytes become messages, calls and room inboxes.
+    Route,
+    /// Before-hooks.
+    Hooks,
+    /// Calls are polled.
+    Serve,
+    /// Joins, leaves and ticks.
+    Match,
+    /// After-hooks, answers, encoding, kicks.
+    Flush,
+}
+
+/// The order of the frame. One way: what is written in a stage is read in a later one, or in the next frame.
+pub(crate) fn schedule() -> Schedule {
+    let mut schedule = Schedule::new(Frame);
+    schedule.set_executor(SingleThreadedExecutor::new());
+    schedule.set_build_settings(ScheduleBuildSettings {
+        ambiguity_detection: LogLevel::Error,
+        ..ScheduleBuildSettings::new()
+    });
+    schedule.configure_sets(
+        (
+            Core::Ingest,
+            Stage::Ingest,
+            Core::Route,
+            Stage::Route,
+            Core::Hooks,
+            Stage::Hooks,
+            Core::Serve,
+            Stage::Serve,
+            Core::Match,
+            Stage::Match,
+            Core::Flush,
+            Stage::Flush,
+        )
+            .chain(),
+    );
+    schedule
+}
+
+/// The kernel's systems: one a stage, so that nothing of the kernel can clash with a plugin.
+pub(crate) fn add_core(app: &mut App) {
+    app.add_systems(Frame, crate::ingest::ingest.in_set(Core::Ingest))
+        .add_systems(Frame, crate::route::route.in_set(Core::Route))
+        .add_systems(Frame, crate::hooks::before.in_set(Core::Hooks))
+        .add_systems(Frame, crate::call::serve.in_set(Core::Serve))
+        .add_systems(Frame, crate::flush::flush.in_set(Core::Flush));
+}
+
+/// Why a schedule cannot be built, as sentences that name systems with their modules and what they share.
+pub(crate) fn explain(error: &ScheduleBuildError, schedule: &Schedule, world: &World) -> Vec<String> {
+    let graph = schedule.graph();
+    let conflicts = graph.conflicting_systems();
+    if conflicts.0.is_empty() {
+        return vec![error.to_string(graph, world)];
+    }
+    let name = |key| match graph.systems.get(key) {
+        Some(system) => system.system().name().to_string(),
+        None => graph.get_node_name(&NodeId::System(key)),
+    };
+    let sentence = |a, b, shared: &[bevy_ecs::component::ComponentId]| {
+        let shared: Vec<String> = shared
+            .iter()
+            .filter_map(|id| world.components().get_name(*id))
+            .map(|name| format!("`{name}`"))
+            .collect();
+        let shared = if shared.is_empty() { "the whole world".to_owned() } else { shared.join(" and ") };
+        format!(
+            "systems `{}` and `{}` both use {shared}, at least one of them to write, and nothing says which runs \
+             first. Order them with `.before(…)` or `.after(…)`, or put them into different stages",
+            name(a),
+            name(b)
+        )
+    };
+    conflicts.0.iter().map(|(a, b, shared)| sentence(*a, *b, shared)).collect()
+}
+
+/// The systems by set, sorted, for a golden file: so that the order above cannot drift unseen.
+pub(crate) fn listing(schedule: &Schedule) -> String {
+    let graph = schedule.graph();
+    let sets: [(&str, InternedSystemSet); 12] = [
+        ("Core::Ingest", Core::Ingest.intern()),
+        ("Stage::Ingest", Stage::Ingest.intern()),
+        ("Core::Route", Core::Route.intern()),
+        ("Stage::Route", Stage::Route.intern()),
+        ("Core::Hooks", Core::Hooks.intern()),
+        ("Stage::Hooks", Stage::Hooks.intern()),
+        ("Core::Serve", Core::Serve.intern()),
+        ("Stage::Serve", Stage::Serve.intern()),
+        ("Core::Match", Core::Match.intern()),
+        ("Stage::Match", Stage::Match.intern()),
+        ("Core::Flush", Core::Flush.intern()),
+        ("Stage::Flush", Stage::Flush.intern()),
+    ];
+    let mut text = String::new();
+    for (name, set) in sets {
+        text.push_str(name);
+        text.push('\n');
+        let mut systems: Vec<String> = graph
+            .systems_in_set(set)
+            .map(|keys| {
+                keys.iter()
+                    .filter_map(|key| graph.systems.get(*key))
+                    .map(|s| s.system().name().to_string())
+                    .collect()
+            })
+            .unwrap_or_default();
+        systems.sort();
+        for system in systems {
+            text.push_str("  ");
+            text.push_str(&system);
+            text.push('\n');
+        }
+    }
+    text
+}

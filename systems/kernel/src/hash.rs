@@ -1,0 +1,122 @@
+//! Hashes of outputs and state: how two runs are compared without comparing two runs.
+
+use bevy_ecs::prelude::*;
+use serde::Serialize;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
+
+use crate::clock::Clock;
+use crate::keep::Keep;
+use crate::output::Outputs;
+use crate::presence::Presence;
+use crate::room::{Beat, Inbox, Room, RoomIndex, Seats};
+use crate::session::{Handles, Session, SessionIndex, SessionState};
+
+/// Adds a frame's outputs to a running hash. What only people read, the log, is not part of it.
+pub fn hash_outputs(frame: u64, outputs: &Outputs, into: u64) -> u64 {
+    let mut hash = Xxh3::with_seed(into);
+    hash.update(&frame.to_le_bytes());
+    for send in &outputs.sends {
+        hash.update(&[send.lane as u8]);
+        hash.update(&send.peer.slot.to_le_bytes());
+        hash.update(&send.peer.generation.to_le_bytes());
+        hash.update(&send.seq.to_le_bytes());
+        hash.update(&(send.head.len() as u64).to_le_bytes());
+        hash.update(&send.head);
+        hash.update(&(send.body.len() as u64).to_le_bytes());
+        hash.update(&send.body);
+    }
+    for close in &outputs.closes {
+        hash.update(&close.peer.slot.to_le_bytes());
+        hash.update(&close.peer.generation.to_le_bytes());
+        hash.update(&close.code.to_le_bytes());
+    }
+    let mut result = |ticket: u64, seq: u32, result: &Result<bytes::Bytes, crate::fault::Fault>| {
+        hash.update(&ticket.to_le_bytes());
+        hash.update(&seq.to_le_bytes());
+        match result {
+            Ok(bytes) => hash.update(bytes),
+            Err(fault) => hash.update(&fault.kind.code().to_le_bytes()),
+        }
+    };
+    for reply in &outputs.replies {
+        result(reply.ticket.0, u32::MAX, &reply.result);
+    }
+    for answer in &outputs.answers {
+        result(answer.ticket.0, answer.seq, &answer.result);
+    }
+    for job in &outputs.jobs {
+        hash.update(&job.ticket.0.to_le_bytes());
+        match &job.kind {
+            crate::output::JobKind::Rpc { id, payload, .. } => {
+                hash.update(id.as_bytes());
+                hash.update(payload);
+            }
+            crate::output::JobKind::Named { name, body } => {
+                hash.update(name.as_bytes());
+                hash.update(body);
+            }
+        }
+    }
+    hash.update(&[u8::from(outputs.stopped)]);
+    hash.digest()
+}
+
+/// More state to be hashed: kaos-rooms adds the matches, a plugin may add its own.
+#[derive(Resource, Default)]
+pub struct StateHashers(pub Vec<fn(&mut World) -> u64>);
+
+/// One thing's part of the state hash: the sum over things does not depend on their order.
+fn part<T: Serialize>(kind: u64, value: &T) -> u64 {
+    // What cannot be written cannot be compared either: a constant, so that the sum stays a function.
+    postcard::to_allocvec(value).map_or(kind, |bytes| xxh3_64_with_seed(&bytes, kind))
+}
+
+/// A hash of the server's state. Equal states give equal hashes, in any process.
+pub(crate) fn hash_state(world: &mut World) -> u64 {
+    let mut sum = part(1, &(world.resource::<Clock>().now_us(), world.resource::<SessionIndex>().len()));
+    for (id, entity) in world.resource::<SessionIndex>().iter() {
+        let (Some(session), Some(state)) = (world.get::<Session>(entity), world.get::<SessionState>(entity))
+        else {
+            continue;
+        };
+        let keep =
+            world.get::<Keep>(entity).map(|keep| (keep.counts(), keep.bytes, keep.lost, keep.superseded));
+        let row = (
+            id.0,
+            &session.identity,
+            &session.vars,
+            session.peer,
+            session.door.word(),
+            (session.started, session.last_input, session.lost_since, session.rtt_us),
+            (state.resume_token, state.received, state.bad_messages),
+            world.get::<Handles>(entity).map(Handles::len),
+            keep,
+        );
+        sum = sum.wrapping_add(part(2, &row));
+    }
+    for (id, entity) in world.resource::<RoomIndex>().iter() {
+        let Some(room) = world.get::<Room>(entity) else { continue };
+        let beat = world.get::<Beat>(entity).map(|beat| (beat.start, beat.next, beat.skipped));
+        let inbox =
+            world.get::<Inbox>(entity).map(|inbox| (inbox.messages.len(), inbox.bytes, inbox.events.len()));
+        let row = (
+            id.0.as_u128(),
+            (&room.module, room.label.to_string(), room.tick_rate, room.max_players, room.empty_since),
+            (room.number, room.created, room.ends_empty),
+            beat,
+            inbox,
+            world.get::<Seats>(entity).map(|seats| (seats.taken, seats.rows.len())),
+        );
+        sum = sum.wrapping_add(part(3, &row));
+    }
+    let mut presences = world.query::<&Presence>();
+    for presence in presences.iter(world) {
+        sum = sum.wrapping_add(part(4, &(presence.handle, presence.session_slot, &*presence.info)));
+    }
+    let hashers = world.resource::<StateHashers>().0.clone();
+    for (at, hasher) in hashers.iter().enumerate() {
+        let hash = hasher(world);
+        sum = sum.wrapping_add(xxh3_64(&[(at as u64).to_le_bytes(), hash.to_le_bytes()].concat()));
+    }
+    sum
+}

@@ -1,0 +1,139 @@
+//! `Core::Hooks`: before-hooks of the calls of this frame. After-hooks run at the head of Flush.
+
+use bevy_ecs::prelude::*;
+
+use crate::call::{Caller, Calls, Finished, FrameOutputs, ReplyTo, Routed};
+use crate::clock::Clock;
+use crate::dice::{Dice, ServerDice};
+use crate::op::{OpTable, Ops};
+use crate::script::{AfterHooks, BeforeHooks, Env, HookContext, ScriptHost, Wishes};
+use crate::session::{Session, SessionIndex};
+use crate::settings::Settings;
+
+/// The dice of the hooks' virtual machine.
+#[derive(Resource)]
+struct HookDice(Dice);
+
+/// The whole of `Core::Hooks`.
+pub(crate) fn before(world: &mut World) {
+    let hooked = !world.resource::<BeforeHooks>().0.is_empty()
+        && world.get_non_send::<Calls>().is_some_and(|calls| !calls.routed.is_empty());
+    if !hooked {
+        return;
+    }
+    let (Some(mut calls), Some(mut host)) =
+        (world.remove_non_send::<Calls>(), world.remove_non_send::<ScriptHost>())
+    else {
+        return;
+    };
+    let ops = world.resource::<Ops>().0.clone();
+    let routed = std::mem::take(&mut calls.routed);
+    for call in routed {
+        // A script's own calls do not pass hooks: a hook that calls what it hooks would never end.
+        let passes = call.caller.is_server() || !world.resource::<BeforeHooks>().0.contains(&call.op);
+        if passes {
+            calls.routed.push(call);
+            continue;
+        }
+        let Routed { op, caller, request, reply_to } = call;
+        let request = match (request, ops.get(op)) {
+            (Ok(request), Some(row)) => {
+                let context = context(world, &caller);
+                let (request, wishes) =
+                    with_env(world, &ops, |env| host.0.before(env, row, &context, request));
+                grant(world, &mut calls, wishes);
+                request
+            }
+            (request, _) => request,
+        };
+        calls.routed.push(Routed { op, caller, request, reply_to });
+    }
+    world.insert_non_send(calls);
+    world.insert_non_send(host);
+}
+
+/// Runs the after-hooks of what finished. Called by Flush.
+pub(crate) fn after(world: &mut World, calls: &mut Calls, finished: &[Finished]) {
+    let hooks = world.resource::<AfterHooks>();
+    if hooks.0.is_empty() || !finished.iter().any(|call| hooks.0.contains(&call.op)) {
+        return;
+    }
+    let Some(mut host) = world.remove_non_send::<ScriptHost>() else { return };
+    let ops = world.resource::<Ops>().0.clone();
+    for call in finished {
+        let hooked = !call.caller.is_server() && world.resource::<AfterHooks>().0.contains(&call.op);
+        if let (true, Some(request), Some(row)) = (hooked, &call.request, ops.get(call.op)) {
+            let context = context(world, &call.caller);
+            let result = call.result.as_deref();
+            let ((), wishes) = with_env(world, &ops, |env| host.0.after(env, row, &context, request, result));
+            grant(world, calls, wishes);
+        }
+    }
+    world.insert_non_send(host);
+}
+
+/// Hooks call in the server's name: what they may do is their author's business.
+fn with_env<R>(world: &mut World, ops: &OpTable, work: impl FnOnce(&mut Env<'_>) -> R) -> (R, Wishes) {
+    let mut dice = match world.remove_resource::<HookDice>() {
+        Some(HookDice(dice)) => dice,
+        None => world.resource::<ServerDice>().of("hooks", 0),
+    };
+    let mut env = Env::new(world, ops, Caller::Server, &mut dice);
+    let result = work(&mut env);
+    let wishes = env.finish();
+    world.insert_resource(HookDice(dice));
+    (result, wishes)
+}
+
+/// A hook's `ctx` for a caller.
+fn context(world: &World, caller: &Caller) -> HookContext {
+    let mut context = HookContext {
+        now_ms: world.resource::<Clock>().now_ms(),
+        node: world.resource::<Settings>().node.0.clone(),
+        ..HookContext::default()
+    };
+    match caller {
+        Caller::Session(id) => {
+            context.session_id = Some(*id);
+            let entity = world.resource::<SessionIndex>().get(*id);
+            if let Some(session) = entity.and_then(|entity| world.get::<Session>(entity)) {
+                context.user_id.clone_from(&session.identity.user_id);
+                context.username.clone_from(&session.identity.username);
+            }
+        }
+        Caller::User(identity) => {
+            context.user_id.clone_from(&identity.user_id);
+            context.username.clone_from(&identity.username);
+        }
+        Caller::Anonymous | Caller::Room(_) | Caller::Server => {}
+    }
+    context
+}
+
+/// Does what a script wished: its commands become calls, its broadcasts are kept for the rooms.
+pub(crate) fn grant(world: &mut World, calls: &mut Calls, wishes: Wishes) {
+    let Wishes { caller, orders, casts, logs } = wishes;
+    for order in orders {
+        let (op, request) = (order.op, Ok(order.request));
+        calls.routed.push(Routed { op, caller: caller.clone(), request, reply_to: ReplyTo::Log });
+    }
+    world.resource_mut::<FrameOutputs>().0.logs.extend(logs);
+    let source = format!("{caller:?}");
+    world
+        .resource_mut::<crate::send::Asked>()
+        .casts
+        .extend(casts.into_iter().map(|cast| (source.clone(), cast)));
+}
+
+/// [`grant`] for kaos-rooms: what matches wished, in the order of rooms. Commands are applied at once.
+pub fn grant_wishes(world: &mut World, wishes: Vec<Wishes>) {
+    let any = wishes.iter().any(|wishes| !wishes.orders.is_empty());
+    let Some(mut calls) = world.remove_non_send::<Calls>() else { return };
+    for wishes in wishes {
+        grant(world, &mut calls, wishes);
+    }
+    world.insert_non_send(calls);
+    if any {
+        crate::call::serve(world);
+    }
+}

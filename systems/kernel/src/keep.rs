@@ -1,0 +1,240 @@
+//! What a session was sent and has not acknowledged: the memory that makes a resume lose nothing.
+
+use std::collections::VecDeque;
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use crate::codec::HeadKind;
+use crate::ids::PeerId;
+use crate::input::Counts;
+use crate::output::{Head, Lane, Send};
+
+/// A counted message that the client has not acknowledged.
+#[derive(Clone, Debug)]
+struct Kept {
+    seq: u64,
+    head: Head,
+    body: Bytes,
+    /// Room data goes first when a lost session's keep overflows.
+    room_data: bool,
+}
+
+impl Kept {
+    /// Its cost: the bytes, and what the row itself takes, so that tiny messages are not free.
+    fn cost(&self) -> usize {
+        self.head.len() + self.body.len() + size_of::<Kept>()
+    }
+}
+
+/// One reliable lane of a session: what was counted, what was handed to the transport, what is acknowledged.
+#[derive(Default, Debug)]
+struct KeepLane {
+    queue: VecDeque<Kept>,
+    /// The count of the newest message.
+    sent: u64,
+    /// The count of the newest message that the transport took.
+    handed: u64,
+    /// The transport refused the message after `handed`.
+    blocked: bool,
+}
+
+impl KeepLane {
+    fn push(&mut self, head: Head, body: Bytes, room_data: bool) -> usize {
+        self.sent += 1;
+        let kept = Kept { seq: self.sent, head, body, room_data };
+        let cost = kept.cost();
+        self.queue.push_back(kept);
+        cost
+    }
+
+    fn acknowledge(&mut self, count: u64) -> usize {
+        let mut freed = 0;
+        while let Some(kept) = self.queue.front().filter(|kept| kept.seq <= count) {
+            freed += kept.cost();
+            self.queue.pop_front();
+        }
+        if self.queue.is_empty() && self.queue.capacity() > 64 {
+            self.queue.shrink_to(16);
+        }
+        freed
+    }
+
+    fn hand_over(&mut self, peer: PeerId, lane: Lane, to: &mut Vec<Send>) {
+        if self.blocked || self.handed >= self.sent {
+            return;
+        }
+        let from = self.queue.partition_point(|kept| kept.seq <= self.handed);
+        for kept in self.queue.range(from..) {
+            to.push(Send { peer, lane, seq: kept.seq, head: kept.head.clone(), body: kept.body.clone() });
+            self.handed = kept.seq;
+        }
+    }
+}
+
+/// The two reliable lanes of a session.
+#[derive(Component, Default, Debug)]
+pub(crate) struct Keep {
+    control: KeepLane,
+    data: KeepLane,
+    /// The cost of all that is kept.
+    pub(crate) bytes: usize,
+    /// Reliable room data dropped since the last resume.
+    pub(crate) lost: u64,
+    /// Since which frame the keep is over its bound while connected.
+    pub(crate) over_since: Option<u64>,
+    /// Unreliable messages thrown away since the transport was full.
+    pub(crate) superseded: u64,
+}
+
+impl Keep {
+    fn lane(&mut self, lane: Lane) -> &mut KeepLane {
+        match lane {
+            Lane::Control => &mut self.control,
+            Lane::Data | Lane::Unreliable => &mut self.data,
+        }
+    }
+
+    /// Counts and keeps a message.
+    pub(crate) fn push(&mut self, lane: Lane, head: Head, body: Bytes, kind: HeadKind) {
+        let room_data = matches!(kind, HeadKind::Data { .. });
+        self.bytes += self.lane(lane).push(head, body, room_data);
+    }
+
+    /// The client has everything up to these counts. Counts beyond what was sent are a lie and refused.
+    pub(crate) fn acknowledge(&mut self, received: Counts) -> bool {
+        if received.control > self.control.sent || received.data > self.data.sent {
+            return false;
+        }
+        self.bytes -= self.control.acknowledge(received.control);
+        self.bytes -= self.data.acknowledge(received.data);
+        true
+    }
+
+    /// Hands over to the transport what it has not been given yet.
+    pub(crate) fn hand_over(&mut self, peer: PeerId, to: &mut Vec<Send>) {
+        self.control.hand_over(peer, Lane::Control, to);
+        self.data.hand_over(peer, Lane::Data, to);
+    }
+
+    /// The transport did not take these and what came after them.
+    pub(crate) fn blocked(&mut self, control: Option<u64>, data: Option<u64>) {
+        for (lane, from) in [(&mut self.control, control), (&mut self.data, data)] {
+            if let Some(from) = from {
+                lane.handed = lane.handed.min(from.saturating_sub(1));
+                lane.blocked = true;
+            }
+        }
+    }
+
+    /// Is the transport full?
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.control.blocked || self.data.blocked
+    }
+
+    /// The transport has room again.
+    pub(crate) fn writable(&mut self) {
+        self.control.blocked = false;
+        self.data.blocked = false;
+    }
+
+    /// A new peer: everything that is kept goes out again. Returns where the counts go on.
+    pub(crate) fn rewind(&mut self) -> Counts {
+        let base = |lane: &mut KeepLane| {
+            lane.blocked = false;
+            lane.handed = lane.sent - lane.queue.len() as u64;
+            // Dropped room data left holes: numbers close up, since both sides count and do not name.
+            for (at, kept) in lane.queue.iter_mut().enumerate() {
+                kept.seq = lane.handed + 1 + at as u64;
+            }
+            lane.handed
+        };
+        self.over_since = None;
+        Counts { control: base(&mut self.control), data: base(&mut self.data) }
+    }
+
+    /// Drops room data, the oldest first, until the cost is within `bytes_max`. Returns whether it is.
+    pub(crate) fn drop_room_data(&mut self, bytes_max: usize) -> bool {
+        if self.bytes <= bytes_max {
+            return true;
+        }
+        let (mut bytes, mut lost) = (self.bytes, 0);
+        self.data.queue.retain(|kept| {
+            let drop = bytes > bytes_max && kept.room_data;
+            if drop {
+                bytes -= kept.cost();
+                lost += 1;
+            }
+            !drop
+        });
+        self.bytes = bytes;
+        self.lost += lost;
+        bytes <= bytes_max
+    }
+
+    /// What is kept, message by message, for the state hash.
+    pub(crate) fn counts(&self) -> [u64; 4] {
+        [self.control.sent, self.control.queue.len() as u64, self.data.sent, self.data.queue.len() as u64]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: PeerId = PeerId { slot: 0, generation: 1 };
+    const DATA: HeadKind = HeadKind::Data { sender: 0, op: 1 };
+
+    fn keep(messages: u8) -> Keep {
+        let mut keep = Keep::default();
+        for n in 0..messages {
+            keep.push(Lane::Data, Head::new(), Bytes::copy_from_slice(&[n]), DATA);
+        }
+        keep
+    }
+
+    fn sent(keep: &mut Keep) -> Vec<(u64, u8)> {
+        let mut sends = Vec::new();
+        keep.hand_over(PEER, &mut sends);
+        sends.iter().map(|send| (send.seq, send.body[0])).collect()
+    }
+
+    #[test]
+    fn what_the_transport_refused_goes_out_again_and_nothing_twice() {
+        let mut keep = keep(4);
+        assert_eq!(sent(&mut keep), [(1, 0), (2, 1), (3, 2), (4, 3)]);
+        keep.blocked(None, Some(3));
+        assert_eq!(sent(&mut keep), []);
+        keep.writable();
+        assert_eq!(sent(&mut keep), [(3, 2), (4, 3)]);
+        assert_eq!(sent(&mut keep), []);
+    }
+
+    #[test]
+    fn a_new_peer_gets_what_was_not_acknowledged() {
+        let mut keep = keep(4);
+        sent(&mut keep);
+        assert!(keep.acknowledge(Counts { control: 0, data: 3 }));
+        assert_eq!(keep.rewind(), Counts { control: 0, data: 3 });
+        assert_eq!(sent(&mut keep), [(4, 3)]);
+        assert!(keep.acknowledge(Counts { control: 0, data: 4 }));
+        assert_eq!(keep.bytes, 0);
+    }
+
+    #[test]
+    fn an_overflow_drops_old_room_data_and_says_how_much() {
+        let mut keep = keep(4);
+        keep.push(Lane::Data, Head::new(), Bytes::from_static(&[9]), HeadKind::Handle);
+        let one = keep.bytes / 5;
+        assert!(keep.drop_room_data(one * 2));
+        assert_eq!(keep.lost, 3);
+        assert_eq!(keep.rewind(), Counts { control: 0, data: 3 });
+        assert_eq!(sent(&mut keep), [(4, 3), (5, 9)]);
+    }
+
+    #[test]
+    fn an_acknowledgement_of_the_future_is_refused() {
+        let mut keep = keep(1);
+        assert!(!keep.acknowledge(Counts { control: 0, data: 2 }));
+    }
+}

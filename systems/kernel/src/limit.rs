@@ -1,0 +1,161 @@
+//! Rate limits on frame numbers: the generic cell rate algorithm (ITU-T I.371), one number a key.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bevy_ecs::prelude::*;
+
+use crate::settings::LimitSettings;
+
+/// A rate: so many units a second, so many at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    /// Nanoseconds that one unit costs.
+    unit_ns: u64,
+    /// Nanoseconds that may be run up beforehand.
+    burst_ns: u64,
+}
+
+impl Rate {
+    pub(crate) fn new(per_sec: u32, burst: u32) -> Self {
+        let unit_ns = 1_000_000_000 / u64::from(per_sec.max(1));
+        Rate { unit_ns, burst_ns: unit_ns.saturating_mul(u64::from(burst)) }
+    }
+}
+
+/// The state of one key: when its account would be even again, in nanoseconds of the grid.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Gcra(u64);
+
+impl Gcra {
+    /// Takes `units`, or says in how many milliseconds they would be there.
+    pub(crate) fn take(&mut self, now_ns: u64, units: u64, rate: Rate) -> Result<(), u32> {
+        let even = self.0.max(now_ns).saturating_add(units.saturating_mul(rate.unit_ns));
+        let allowed = now_ns.saturating_add(rate.burst_ns);
+        if even > allowed {
+            let wait_ms = (even - allowed).div_ceil(1_000_000);
+            return Err(u32::try_from(wait_ms).unwrap_or(u32::MAX).max(1));
+        }
+        self.0 = even;
+        Ok(())
+    }
+
+    fn is_even(&self, now_ns: u64) -> bool {
+        self.0 <= now_ns
+    }
+}
+
+/// What one address holds and did.
+#[derive(Clone, Copy, Default, Debug)]
+struct AddressRow {
+    peers: u32,
+    calls: Gcra,
+    starts: Gcra,
+}
+
+/// Limits by address. At most [`Addresses::ROWS_MAX`] addresses are remembered; when all of them are in
+/// debt or connected, a new one is refused.
+#[derive(Resource, Default, Debug)]
+pub(crate) struct Addresses {
+    rows: BTreeMap<IpAddr, AddressRow>,
+    /// Rows after which even ones are thrown out; doubles with what must be remembered.
+    sweep_at: usize,
+}
+
+impl Addresses {
+    /// 65,536 rows of 48 bytes are 3 MiB and more attackers than a session table holds.
+    const ROWS_MAX: usize = 1 << 16;
+
+    fn row(&mut self, address: IpAddr, now_ns: u64) -> Option<&mut AddressRow> {
+        let address = subject(address);
+        if !self.rows.contains_key(&address) && self.rows.len() >= self.sweep_at.max(64) {
+            let idle =
+                |row: &AddressRow| row.peers == 0 && row.calls.is_even(now_ns) && row.starts.is_even(now_ns);
+            self.rows.retain(|_, row| !idle(row));
+            self.sweep_at = (self.rows.len() * 2).min(Self::ROWS_MAX);
+            if self.rows.len() >= Self::ROWS_MAX {
+                return None;
+            }
+        }
+        Some(self.rows.entry(address).or_default())
+    }
+
+    /// A peer opened; `false`: the address has too many.
+    pub(crate) fn open(&mut self, address: IpAddr, now_ns: u64, limits: &LimitSettings) -> bool {
+        let Some(row) = self.row(address, now_ns) else { return false };
+        let admitted = row.peers < limits.address_peers_max;
+        row.peers += u32::from(admitted);
+        admitted
+    }
+
+    /// A peer that was admitted is gone.
+    pub(crate) fn close(&mut self, address: IpAddr) {
+        let address = subject(address);
+        if let Some(row) = self.rows.get_mut(&address) {
+            row.peers = row.peers.saturating_sub(1);
+        }
+    }
+
+    pub(crate) fn call(
+        &mut self,
+        address: IpAddr,
+        now_ns: u64,
+        cost: u32,
+        limits: &LimitSettings,
+    ) -> Result<(), u32> {
+        let rate = Rate::new(limits.address_calls, limits.address_calls_burst);
+        self.row(address, now_ns).ok_or(1000u32)?.calls.take(now_ns, u64::from(cost), rate)
+    }
+
+    pub(crate) fn start(&mut self, address: IpAddr, now_ns: u64, limits: &LimitSettings) -> Result<(), u32> {
+        let rate = Rate::new(limits.address_starts, limits.address_starts_burst);
+        self.row(address, now_ns).ok_or(1000u32)?.starts.take(now_ns, 1, rate)
+    }
+}
+
+/// What counts as one address: an IPv4 address, or the /64 that one IPv6 subscriber gets (RFC 6177).
+fn subject(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let rate = Rate::new(10, 5);
+        let mut gcra = Gcra::default();
+        for _ in 0..5 {
+            assert_eq!(gcra.take(0, 1, rate), Ok(()));
+        }
+        assert_eq!(gcra.take(0, 1, rate), Err(100));
+        assert_eq!(gcra.take(100_000_000, 1, rate), Ok(()));
+        assert_eq!(gcra.take(100_000_000, 1, rate), Err(100));
+    }
+
+    #[test]
+    fn addresses_are_forgotten_when_even() {
+        let limits = LimitSettings::default();
+        let mut addresses = Addresses::default();
+        for n in 0..100_000u32 {
+            let now_ns = u64::from(n) * 1_000_000_000;
+            assert_eq!(addresses.call(IpAddr::from(n.to_be_bytes()), now_ns, 1, &limits), Ok(()));
+        }
+        assert!(addresses.rows.len() <= 128, "{}", addresses.rows.len());
+    }
+
+    #[test]
+    fn one_subscriber_is_one_address() {
+        let limits = LimitSettings { address_peers_max: 1, ..LimitSettings::default() };
+        let mut addresses = Addresses::default();
+        let (a, b) = ("2001:db8::1".parse().expect("v6"), "2001:db8::2".parse().expect("v6"));
+        assert!(addresses.open(a, 0, &limits));
+        assert!(!addresses.open(b, 0, &limits));
+        addresses.close(a);
+        assert!(addresses.open(b, 0, &limits));
+    }
+}

@@ -1,0 +1,421 @@
+//! The operation table: one row an operation, from which every door, script and metric is derived.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bevy_ecs::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::call::{Call, Caller};
+use crate::fault::Fault;
+use crate::input::Body;
+use crate::output::Lane;
+
+/// The place of an operation in the table: the order of registration.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct OpId(pub u16);
+
+/// A request or a reply on its way between a door and a handler.
+pub trait Payload: Any + erased_serde::Serialize {
+    /// For taking the value out.
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+    /// For looking at the value.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<T: Any + Serialize> Payload for T {
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+erased_serde::serialize_trait_object!(Payload);
+
+impl fmt::Debug for dyn Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).unwrap_or_else(|error| format!("<{error}>")))
+    }
+}
+
+/// Who may call.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Auth {
+    /// Anyone who reaches a door.
+    Public,
+    /// Anyone with proved or permitted credentials, over any door; scripts too.
+    User,
+    /// A live session.
+    Session,
+    /// Scripts, plugins and the server itself; no door.
+    Server,
+}
+
+/// How a script may call.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ScriptUse {
+    /// Answered at once, from the world as it stood when the stage began.
+    Read,
+    /// Applied after the stage in the order of rooms; nothing comes back but an id drawn beforehand.
+    Command,
+    /// Yields until the answer is there: in rpcs, spawned coroutines and hooks of kept operations.
+    Wait,
+    /// Not for scripts.
+    Never,
+}
+
+/// An HTTP route.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Route {
+    /// GET, POST, PUT or DELETE.
+    pub method: String,
+    /// With `{name}` for what becomes a field of the request.
+    pub path: String,
+}
+
+/// An operation's own binary form.
+#[derive(Clone, Copy)]
+pub struct WireForm {
+    /// The message number of the request.
+    pub opcode: u8,
+    /// The message number of the answer.
+    pub reply_opcode: u8,
+    /// Reads a request and its cid.
+    pub parse: fn(&[u8]) -> Result<(u32, Box<dyn Payload>), Fault>,
+    /// Writes a reply with its cid.
+    pub render: fn(u32, &dyn Payload) -> Result<Vec<u8>, Fault>,
+}
+
+/// One row of the table, as it is registered.
+#[derive(Clone)]
+pub struct Op {
+    /// Dotted, lower case: `room.join`. In scripts the dot is an underscore.
+    pub name: String,
+    /// One sentence for the API page.
+    pub about: &'static str,
+    /// Who may call.
+    pub auth: Auth,
+    /// How scripts may call.
+    pub script: ScriptUse,
+    /// The request's fields that a script gives by position.
+    pub args: &'static [&'static str],
+    /// A request field that a script's command fills with an id drawn beforehand, and gets back.
+    pub draws: Option<&'static str>,
+    /// The HTTP route, if it has one.
+    pub route: Option<Route>,
+    /// The binary form, if it has one.
+    pub wire: Option<WireForm>,
+    /// The lane of its messages.
+    pub lane: Lane,
+    /// What a call takes from the caller's rate budget, in messages.
+    pub cost: u32,
+}
+
+impl Op {
+    /// An operation for sessions and users on every door, called `wait`ing by scripts.
+    pub fn new(name: impl Into<String>) -> Self {
+        Op {
+            name: name.into(),
+            about: "",
+            auth: Auth::User,
+            script: ScriptUse::Wait,
+            args: &[],
+            draws: None,
+            route: None,
+            wire: None,
+            lane: Lane::Control,
+            cost: 1,
+        }
+    }
+
+    /// Says in a sentence what it does.
+    pub fn about(mut self, about: &'static str) -> Self {
+        self.about = about;
+        self
+    }
+
+    /// Lets anyone call.
+    pub fn public(mut self) -> Self {
+        self.auth = Auth::Public;
+        self
+    }
+
+    /// Asks for a live session.
+    pub fn session(mut self) -> Self {
+        self.auth = Auth::Session;
+        self
+    }
+
+    /// Closes every door but scripts and the server.
+    pub fn server(mut self) -> Self {
+        self.auth = Auth::Server;
+        self
+    }
+
+    /// Says how scripts may call. Handlers registered by `read_op` are [`ScriptUse::Read`] by themselves.
+    pub fn script(mut self, script: ScriptUse) -> Self {
+        self.script = script;
+        self
+    }
+
+    /// Names the request's fields that a script gives by position.
+    pub fn args(mut self, args: &'static [&'static str]) -> Self {
+        self.args = args;
+        self
+    }
+
+    /// Names the field that gets an id drawn beforehand when a script calls.
+    pub fn draws(mut self, field: &'static str) -> Self {
+        self.draws = Some(field);
+        self
+    }
+
+    /// Gives it an HTTP route: `"GET /v1/afk"`.
+    pub fn rest(mut self, route: &str) -> Self {
+        let (method, path) = route.split_once(' ').unwrap_or(("POST", route));
+        self.route = Some(Route { method: method.to_owned(), path: path.to_owned() });
+        self
+    }
+
+    /// Gives it a binary form and the lane of its messages.
+    pub fn wire(mut self, lane: Lane, form: WireForm) -> Self {
+        self.wire = Some(form);
+        self.lane = lane;
+        self
+    }
+
+    /// Makes a call cost more than one message of the caller's budget.
+    pub fn cost(mut self, cost: u32) -> Self {
+        self.cost = cost;
+        self
+    }
+
+    /// The name in scripts: dots become underscores.
+    pub fn script_name(&self) -> String {
+        self.name.replace('.', "_")
+    }
+}
+
+pub(crate) type Running = Pin<Box<dyn Future<Output = Result<Box<dyn Payload>, Fault>>>>;
+type ReadFn = dyn Fn(&World, &Caller, Box<dyn Payload>) -> Result<Box<dyn Payload>, Fault> + Send + Sync;
+type StartFn = dyn Fn(Call, Box<dyn Payload>) -> Running + Send + Sync;
+type ParseFn = fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Payload>, erased_serde::Error>;
+
+pub(crate) enum Handler {
+    Read(Box<ReadFn>),
+    Start(Box<StartFn>),
+}
+
+/// A registered operation: the row, how to read its request, and its handler.
+pub struct OpRow {
+    /// Its place.
+    pub id: OpId,
+    /// The row.
+    pub op: Op,
+    parse: ParseFn,
+    pub(crate) handler: Handler,
+}
+
+impl OpRow {
+    /// Reads a request from any serde format.
+    ///
+    /// # Errors
+    /// [`FaultKind::Invalid`](crate::fault::FaultKind::Invalid) with serde's sentence.
+    pub fn parse(&self, from: &mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Payload>, Fault> {
+        (self.parse)(from).map_err(|error| Fault::invalid(format!("{}: {error}", self.op.name)))
+    }
+
+    /// Reads a request as it came through a door.
+    ///
+    /// # Errors
+    /// As [`OpRow::parse`]; also when the operation has no binary form.
+    pub fn parse_body(&self, body: &Body) -> Result<Box<dyn Payload>, Fault> {
+        match body {
+            Body::Json(bytes) => self.parse_json(bytes),
+            Body::Form(text) => {
+                let pairs = serde_urlencoded::from_str::<Vec<(String, String)>>(text)
+                    .map_err(|error| Fault::invalid(format!("{}: {error}", self.op.name)))?;
+                // Through JSON values, since a form knows no types: what reads as a number or as true
+                // and false is offered as that, and requests take text for numbers where they mean text.
+                let fields = pairs.into_iter().map(|(name, value)| (name, guess(value)));
+                let object = serde_json::Value::Object(fields.collect());
+                self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(object))
+            }
+            Body::Wire(bytes) => {
+                let form = self.op.wire.ok_or_else(|| {
+                    Fault::invalid(format!("{} has no binary form: send it as JSON", self.op.name))
+                })?;
+                (form.parse)(bytes).map(|(_, request)| request)
+            }
+        }
+    }
+
+    /// Reads a request from JSON; empty means null.
+    ///
+    /// # Errors
+    /// As [`OpRow::parse`].
+    pub fn parse_json(&self, bytes: &[u8]) -> Result<Box<dyn Payload>, Fault> {
+        let bytes = if bytes.is_empty() { b"null" } else { bytes };
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let request = self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut json))?;
+        json.end().map_err(|error| Fault::invalid(format!("{}: {error}", self.op.name)))?;
+        Ok(request)
+    }
+
+    /// Runs a [`ScriptUse::Read`] operation on a world that stands still.
+    ///
+    /// # Errors
+    /// The handler's, or [`FaultKind::Internal`](crate::fault::FaultKind::Internal) for an operation that does not read.
+    pub fn read(
+        &self,
+        world: &World,
+        caller: &Caller,
+        request: Box<dyn Payload>,
+    ) -> Result<Box<dyn Payload>, Fault> {
+        match &self.handler {
+            Handler::Read(read) => read(world, caller, request),
+            Handler::Start(_) => Err(Fault::internal(format!("{} does not only read", self.op.name))),
+        }
+    }
+}
+
+fn guess(value: String) -> serde_json::Value {
+    match value.as_str() {
+        "true" => true.into(),
+        "false" => false.into(),
+        text => match text.parse::<i64>() {
+            Ok(number) if number.to_string() == text => number.into(),
+            _ => value.into(),
+        },
+    }
+}
+
+/// All operations. Filled while the server is built, frozen with its first frame.
+#[derive(Default)]
+pub struct OpTable {
+    rows: Vec<OpRow>,
+    by_name: BTreeMap<String, OpId>,
+    by_opcode: BTreeMap<u8, OpId>,
+    /// What is wrong with the table, as sentences; a server is not built while there is any.
+    pub(crate) errors: Vec<String>,
+}
+
+/// The table as a resource; shared, since handlers start while the world is elsewhere.
+#[derive(Resource, Clone, Default)]
+pub struct Ops(pub Arc<OpTable>);
+
+impl OpTable {
+    /// Every row, in order of registration.
+    pub fn rows(&self) -> &[OpRow] {
+        &self.rows
+    }
+
+    /// A row by its place.
+    pub fn get(&self, id: OpId) -> Option<&OpRow> {
+        self.rows.get(usize::from(id.0))
+    }
+
+    /// A row by its dotted name.
+    pub fn by_name(&self, name: &str) -> Option<&OpRow> {
+        self.get(*self.by_name.get(name)?)
+    }
+
+    /// A row by the message number of its request.
+    pub fn by_opcode(&self, opcode: u8) -> Option<&OpRow> {
+        self.get(*self.by_opcode.get(&opcode)?)
+    }
+
+    fn add(&mut self, op: Op, parse: ParseFn, handler: Handler) {
+        let Ok(place) = u16::try_from(self.rows.len()) else {
+            self.errors.push(format!("op {}: the table is full (65536 rows)", op.name));
+            return;
+        };
+        let id = OpId(place);
+        let well_formed = !op.name.is_empty()
+            && op
+                .name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'_');
+        if !well_formed {
+            self.errors.push(format!(
+                "op `{}`: a name is lower-case letters, digits, dots and underscores",
+                op.name
+            ));
+        }
+        if self.by_name.insert(op.name.clone(), id).is_some() {
+            self.errors.push(format!("op {}: registered twice; a name belongs to one plugin", op.name));
+        }
+        if let Some(form) = op.wire
+            && let Some(other) = self.by_opcode.insert(form.opcode, id)
+        {
+            let other = self.get(other).map_or("", |row| row.op.name.as_str()).to_owned();
+            self.errors.push(format!("op {}: opcode 0x{:02x} belongs to {other}", op.name, form.opcode));
+        }
+        if let Some(route) = &op.route {
+            let taken = self.rows.iter().find(|row| row.op.route.as_ref() == Some(route));
+            if let Some(other) = taken {
+                let other = &other.op.name;
+                self.errors
+                    .push(format!("op {}: {} {} belongs to {other}", op.name, route.method, route.path));
+            }
+        }
+        self.rows.push(OpRow { id, op, parse, handler });
+    }
+
+    pub(crate) fn add_read<Req, Rep>(
+        &mut self,
+        mut op: Op,
+        handler: impl Fn(&World, &Caller, Req) -> Result<Rep, Fault> + Send + Sync + 'static,
+    ) where
+        Req: Serialize + DeserializeOwned + 'static,
+        Rep: Serialize + 'static,
+    {
+        if op.script != ScriptUse::Never {
+            op.script = ScriptUse::Read;
+        }
+        let read = move |world: &World, caller: &Caller, request: Box<dyn Payload>| {
+            let request = unpack::<Req>(request)?;
+            handler(world, caller, request).map(|reply| Box::new(reply) as Box<dyn Payload>)
+        };
+        self.add(op, parse::<Req>, Handler::Read(Box::new(read)));
+    }
+
+    pub(crate) fn add_start<Req, Rep, F, Fut>(&mut self, op: Op, handler: F)
+    where
+        Req: Serialize + DeserializeOwned + 'static,
+        Rep: Serialize + 'static,
+        F: Fn(Call, Req) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Rep, Fault>> + 'static,
+    {
+        let start = move |call: Call, request: Box<dyn Payload>| -> Running {
+            match unpack::<Req>(request) {
+                Ok(request) => {
+                    let work = handler(call, request);
+                    Box::pin(async move { work.await.map(|reply| Box::new(reply) as Box<dyn Payload>) })
+                }
+                Err(fault) => Box::pin(std::future::ready(Err(fault))),
+            }
+        };
+        self.add(op, parse::<Req>, Handler::Start(Box::new(start)));
+    }
+}
+
+fn parse<Req: Serialize + DeserializeOwned + 'static>(
+    from: &mut dyn erased_serde::Deserializer<'_>,
+) -> Result<Box<dyn Payload>, erased_serde::Error> {
+    erased_serde::deserialize::<Req>(from).map(|request| Box::new(request) as Box<dyn Payload>)
+}
+
+/// A request of the wrong type can only come from a codec or hook that mixed up two rows.
+fn unpack<Req: 'static>(request: Box<dyn Payload>) -> Result<Req, Fault> {
+    let request = request.into_any().downcast::<Req>();
+    request.map(|request| *request).map_err(|_| Fault::internal("a request reached the wrong handler"))
+}

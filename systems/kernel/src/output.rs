@@ -1,0 +1,183 @@
+//! What a frame asks the doors to do. Plain data; the order within each list is part of the result.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::fault::Fault;
+use crate::ids::{PeerId, Ticket};
+
+/// The outputs of one frame. The doors handle `sends` before `closes`.
+#[derive(Default, Debug)]
+pub struct Outputs {
+    /// Messages to peers, in order.
+    pub sends: Vec<Send>,
+    /// Peers to close, after their messages.
+    pub closes: Vec<Close>,
+    /// Answers to [`Input::Call`](crate::input::Input::Call).
+    pub replies: Vec<Reply>,
+    /// Work that leaves the frame.
+    pub jobs: Vec<Job>,
+    /// Answers to [`Input::Ask`](crate::input::Input::Ask).
+    pub answers: Vec<Answer>,
+    /// Lines for the log, from scripts and about them.
+    pub logs: Vec<Log>,
+    /// After a `Stop`: everything was told and closed, the server may end.
+    pub stopped: bool,
+}
+
+impl Outputs {
+    /// Empties all lists, keeping their memory for the next frame.
+    pub fn clear(&mut self) {
+        self.sends.clear();
+        self.closes.clear();
+        self.replies.clear();
+        self.jobs.clear();
+        self.answers.clear();
+        self.logs.clear();
+        self.stopped = false;
+    }
+
+    /// Nothing to do?
+    pub fn is_empty(&self) -> bool {
+        self.sends.is_empty()
+            && self.closes.is_empty()
+            && self.replies.is_empty()
+            && self.jobs.is_empty()
+            && self.answers.is_empty()
+            && self.logs.is_empty()
+            && !self.stopped
+    }
+}
+
+/// How a message travels. The numbers are rudp's channels.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Lane {
+    /// Reliable and ordered: sessions and calls.
+    Control = 0,
+    /// Reliable and ordered: rooms.
+    Data = 1,
+    /// Unreliable: older ones that come late are dropped.
+    Unreliable = 2,
+}
+
+/// The part of a message that differs by recipient: header, room handle, sender. 12 bytes at most.
+pub type Head = SmallVec<[u8; 12]>;
+
+/// One message to one peer: `head` then `body`.
+#[derive(Clone, Debug)]
+pub struct Send {
+    /// To whom.
+    pub peer: PeerId,
+    /// How.
+    pub lane: Lane,
+    /// The message's count in its lane; 0 when it is not counted (sessions, heartbeats, unreliable data).
+    /// What the transport cannot take is reported by this number, see `Input::Blocked`.
+    pub seq: u64,
+    /// Differs by recipient.
+    pub head: Head,
+    /// Shared by all recipients.
+    pub body: Bytes,
+}
+
+/// A peer to be closed once its messages are on their way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// Which.
+    pub peer: PeerId,
+    /// A fault number, 0: all is well.
+    pub code: u16,
+    /// One word.
+    pub reason: &'static str,
+}
+
+/// The answer to a call from a door.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// Of the call.
+    pub ticket: Ticket,
+    /// In the form in which the request came: JSON for JSON and forms, wire for wire.
+    pub result: Result<Bytes, Fault>,
+}
+
+/// Work that leaves the frame and comes back as [`Input::Done`](crate::input::Input::Done).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Comes back with the answer.
+    pub ticket: Ticket,
+    /// What is to be done.
+    pub kind: JobKind,
+}
+
+/// The kinds of work that leave the frame.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JobKind {
+    /// A script's rpc, on the pool of stateless virtual machines.
+    Rpc {
+        /// The registered name.
+        id: String,
+        /// The request's bytes.
+        payload: Bytes,
+        /// Who calls, for `ctx`.
+        context: RpcContext,
+    },
+    /// A job that a plugin registered by name.
+    Named {
+        /// The name.
+        name: String,
+        /// Its input.
+        body: Bytes,
+    },
+}
+
+/// What an rpc's `ctx` holds.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct RpcContext {
+    /// The calling session; `None` when the call came by HTTP or from the server.
+    pub session_id: Option<crate::ids::SessionId>,
+    /// The caller's account; empty when there is none.
+    pub user_id: String,
+    /// The caller's name; empty when there is none.
+    pub username: String,
+    /// The session's variables.
+    pub vars: std::collections::BTreeMap<String, String>,
+    /// Unix time of the frame in which it was called, in milliseconds.
+    pub now_ms: u64,
+    /// A seed for the dice of this one request.
+    pub seed: u64,
+    /// The node's name.
+    pub node: String,
+}
+
+/// The answer to a script's ask.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The job that asked.
+    pub ticket: Ticket,
+    /// Which of its asks.
+    pub seq: u32,
+    /// The reply, as JSON.
+    pub result: Result<Bytes, Fault>,
+}
+
+/// How loud a log line is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// For information.
+    Info,
+    /// Something to look at.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// A line of a script's log, or about one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How loud.
+    pub level: Level,
+    /// The module or room it is about.
+    pub source: String,
+    /// The text; may have several lines.
+    pub text: String,
+}

@@ -1,0 +1,173 @@
+//! What systems want done to sessions: messages and kicks, written from anywhere, applied in Flush in a fixed order.
+
+use std::collections::BTreeMap;
+
+use bevy_ecs::prelude::*;
+use bevy_ecs::system::{Deferred, SystemBuffer, SystemMeta, SystemParam};
+use bevy_ecs::world::DeferredWorld;
+use bytes::Bytes;
+
+use crate::codec::{Encoded, HeadKind, Outbound, SessionCodec, TO_ROOM};
+use crate::fault::{Fault, FaultKind};
+use crate::ids::{RoomId, SessionId};
+use crate::op::Ops;
+use crate::script::Cast;
+
+/// Messages of this frame: written once, addressed many times, expanded by Flush.
+#[derive(Resource, Default)]
+pub struct Outbox {
+    payloads: Vec<Encoded>,
+    /// Session slot, room handle, payload.
+    sends: Vec<(u32, u16, u32)>,
+}
+
+impl Outbox {
+    /// Adds a message for [`Outbox::to`].
+    pub fn payload(&mut self, encoded: Encoded) -> u32 {
+        self.payloads.push(encoded);
+        u32::try_from(self.payloads.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Sends a payload to the session in `slot`, which calls the room `handle`.
+    pub fn to(&mut self, slot: u32, handle: u16, payload: u32) {
+        self.sends.push((slot, handle, payload));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sends.is_empty()
+    }
+
+    pub(crate) fn take(&mut self) -> (Vec<Encoded>, Vec<(u32, u16, u32)>) {
+        (std::mem::take(&mut self.payloads), std::mem::take(&mut self.sends))
+    }
+
+    /// Gives the lists back so that their memory serves the next frame.
+    pub(crate) fn give_back(&mut self, mut payloads: Vec<Encoded>, mut sends: Vec<(u32, u16, u32)>) {
+        payloads.clear();
+        sends.clear();
+        // A burst's memory is not kept for ever.
+        payloads.shrink_to(4096);
+        sends.shrink_to(65_536);
+        self.payloads = payloads;
+        self.sends = sends;
+    }
+}
+
+/// Encodes a message and adds it to the outbox. What is too long for the format is an error.
+///
+/// # Errors
+/// [`FaultKind::Invalid`]: longer than the format can carry.
+pub fn post(world: &mut World, message: &Outbound) -> Result<u32, Fault> {
+    let encoded = {
+        let codec = world
+            .get_resource::<SessionCodec>()
+            .ok_or_else(|| Fault::internal("no codec was registered: add a door"))?;
+        codec.0.encode(message, &world.resource::<Ops>().0)?
+    };
+    Ok(world.resource_mut::<Outbox>().payload(encoded))
+}
+
+/// Room data encoded without asking the codec for more than its head: the body is what the script gave.
+pub fn room_data(opcode: u8, sender: Option<u16>, op: u8, data: Bytes, lane: crate::output::Lane) -> Encoded {
+    let counted = lane != crate::output::Lane::Unreliable;
+    Encoded {
+        op: opcode,
+        lane,
+        counted,
+        head: HeadKind::Data { sender: sender.unwrap_or(TO_ROOM), op },
+        body: data,
+    }
+}
+
+/// What was asked for, by session and room, so that the order of asking systems does not show.
+#[derive(Resource, Default)]
+pub(crate) struct Asked {
+    pub(crate) kicks: BTreeMap<SessionId, String>,
+    /// With the name of the system that asked.
+    pub(crate) casts: Vec<(String, Cast)>,
+}
+
+impl Asked {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kicks.is_empty() && self.casts.is_empty()
+    }
+}
+
+/// Closes sessions from a system. Several kicks of one session in a frame are one, for the least reason.
+#[derive(SystemParam)]
+pub struct Kicks<'s> {
+    buffer: Deferred<'s, KickBuffer>,
+}
+
+impl Kicks<'_> {
+    /// Closes a session at the end of this frame; the client is told `kicked` and this reason.
+    pub fn kick(&mut self, session: SessionId, reason: &str) {
+        self.buffer.0.push((session, reason.to_owned()));
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct KickBuffer(Vec<(SessionId, String)>);
+
+impl SystemBuffer for KickBuffer {
+    fn queue(&mut self, _: &SystemMeta, mut world: DeferredWorld<'_>) {
+        if self.0.is_empty() {
+            return;
+        }
+        let mut asked = world.resource_mut::<Asked>();
+        for (session, reason) in self.0.drain(..) {
+            let known = asked.kicks.entry(session).or_insert_with(|| reason.clone());
+            if reason < *known {
+                *known = reason;
+            }
+        }
+    }
+}
+
+/// Sends room data from a system.
+#[derive(SystemParam)]
+pub struct Casts<'s> {
+    buffer: Deferred<'s, CastBuffer>,
+}
+
+impl Casts<'_> {
+    /// Sends data to all members of a room, in the server's name.
+    pub fn broadcast(&mut self, room: RoomId, op: u8, data: impl Into<Bytes>, reliable: bool) {
+        self.buffer.0.push(Cast { room, sender: None, op, data: data.into(), to: None, reliable });
+    }
+
+    /// Sends data to one member of a room, in the server's name.
+    pub fn send(&mut self, room: RoomId, session: SessionId, op: u8, data: impl Into<Bytes>, reliable: bool) {
+        let to = Some([session].into());
+        self.buffer.0.push(Cast { room, sender: None, op, data: data.into(), to, reliable });
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct CastBuffer(Vec<Cast>);
+
+impl SystemBuffer for CastBuffer {
+    fn queue(&mut self, system: &SystemMeta, mut world: DeferredWorld<'_>) {
+        if self.0.is_empty() {
+            return;
+        }
+        let name = system.name().to_string();
+        let casts = self.0.drain(..).map(|cast| (name.clone(), cast));
+        world.resource_mut::<Asked>().casts.extend(casts);
+    }
+}
+
+/// Takes what systems asked to be sent: in the order of the systems' names, and within one system in
+/// the order in which it asked. The order in which systems happen to run does not show.
+pub fn take_casts(world: &mut World) -> Vec<Cast> {
+    if world.resource::<Asked>().casts.is_empty() {
+        return Vec::new();
+    }
+    let mut casts = std::mem::take(&mut world.resource_mut::<Asked>().casts);
+    casts.sort_by(|(a, _), (b, _)| a.cmp(b));
+    casts.into_iter().map(|(_, cast)| cast).collect()
+}
+
+pub(crate) fn kicked(reason: String) -> Fault {
+    if reason.is_empty() { FaultKind::Kicked.into() } else { Fault::new(FaultKind::Kicked, reason) }
+}

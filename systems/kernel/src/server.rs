@@ -1,0 +1,313 @@
+//! The server as a state machine: built once, then `frame(n, inputs) -> outputs`.
+
+use bevy_app::App;
+use bevy_ecs::prelude::*;
+
+use crate::call::{Calls, FrameOutputs};
+use crate::clock::{Clock, Quantum};
+use crate::dice::ServerDice;
+use crate::frame::{Frame, add_core, explain, listing, schedule};
+use crate::hash::{StateHashers, hash_outputs, hash_state};
+use crate::ingest::{Flushable, FrameInputs};
+use crate::input::Input;
+use crate::job::Jobs;
+use crate::journal::{Header, Journal, Record};
+use crate::limit::Addresses;
+use crate::op::{OpTable, Ops};
+use crate::output::Outputs;
+use crate::presence::Presence;
+use crate::room::{RoomIndex, SessionFacts};
+use crate::script::{AfterHooks, BeforeHooks, RpcIds, ScriptHost, Summary};
+use crate::send::{Asked, Outbox};
+use crate::session::{Deadlines, PeerIndex, SessionIndex};
+use crate::settings::Settings;
+use crate::strict::who_broke_quiet;
+
+/// What a server is built with beside its plugins.
+#[derive(Clone, Debug, Default)]
+pub struct Build {
+    /// The knobs of the frame.
+    pub settings: Settings,
+    /// The length of a frame.
+    pub quantum: Quantum,
+    /// What the journal keeps in memory, in bytes.
+    pub journal_bytes_max: usize,
+    /// Looks in every quiet frame for who changed something. For tests: 100 µs a frame at 10,000 sessions.
+    pub strict: bool,
+}
+
+/// Why a server cannot be built: a sentence for each reason.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct BuildError(pub Vec<String>);
+
+/// The whole server. It reads no clock, no socket and no randomness of its own.
+pub struct Server {
+    world: World,
+    schedule: Schedule,
+    header: Header,
+    journal: Journal,
+    strict: bool,
+    /// The last frame that ran.
+    frame: Option<u64>,
+    /// The next frame that something asked for.
+    due: Option<u64>,
+    outputs_hash: u64,
+    noise: Vec<String>,
+}
+
+/// How much there is of everything; equal before and after clients that came and went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Population {
+    /// Entities of all kinds.
+    pub entities: usize,
+    /// Peers.
+    pub peers: usize,
+    /// Sessions, held seats included.
+    pub sessions: usize,
+    /// Rooms.
+    pub rooms: usize,
+    /// Presences.
+    pub presences: usize,
+    /// Calls that wait for jobs.
+    pub waiting_calls: usize,
+}
+
+impl Server {
+    /// Builds a server: `plugins` adds what it is made of.
+    ///
+    /// # Errors
+    /// Sentences for people: values out of range, operations that clash, systems without an order
+    /// between them, hooks on operations that are not there.
+    pub fn build(build: Build, plugins: impl FnOnce(&mut App)) -> Result<Server, BuildError> {
+        build.settings.check().map_err(BuildError)?;
+        let mut app = App::empty();
+        app.add_schedule(schedule());
+        app.set_error_handler(|error, context| {
+            tracing::error!(%context, %error, "a system failed; the frame goes on without it");
+        });
+        app.insert_resource(Clock::new(build.quantum))
+            .insert_resource(build.settings.clone())
+            .insert_resource(ServerDice::new(0))
+            .init_resource::<Ops>()
+            .init_resource::<Jobs>()
+            .init_resource::<FrameInputs>()
+            .init_resource::<FrameOutputs>()
+            .init_resource::<Flushable>()
+            .init_resource::<SessionIndex>()
+            .init_resource::<PeerIndex>()
+            .init_resource::<RoomIndex>()
+            .init_resource::<SessionFacts>()
+            .init_resource::<Deadlines>()
+            .init_resource::<Addresses>()
+            .init_resource::<Outbox>()
+            .init_resource::<Asked>()
+            .init_resource::<StateHashers>()
+            .init_resource::<RpcIds>()
+            .init_resource::<BeforeHooks>()
+            .init_resource::<AfterHooks>()
+            .insert_non_send(Calls::new());
+        add_core(&mut app);
+        plugins(&mut app);
+        app.finish();
+        app.cleanup();
+        let mut world = std::mem::take(app.world_mut());
+        let mut schedule = world
+            .resource_mut::<Schedules>()
+            .remove(Frame)
+            .ok_or_else(|| BuildError(vec!["a plugin took the Frame schedule away".to_owned()]))?;
+        if let Err(error) = schedule.initialize(&mut world) {
+            return Err(BuildError(explain(&error, &schedule, &world)));
+        }
+        let wrong = hook_scripts(&mut world);
+        if !wrong.is_empty() {
+            return Err(BuildError(wrong));
+        }
+        let header = header(&world, &build);
+        Ok(Server {
+            world,
+            schedule,
+            header,
+            journal: Journal::new(build.journal_bytes_max),
+            strict: build.strict,
+            frame: None,
+            due: None,
+            outputs_hash: 0,
+            noise: Vec::new(),
+        })
+    }
+
+    /// Runs frame `n`. Frame numbers grow; those that are left out were quiet, or the runner was late.
+    ///
+    /// `inputs` is drained, `outputs` is cleared and filled.
+    pub fn frame(&mut self, n: u64, inputs: &mut Vec<Input>, outputs: &mut Outputs) {
+        let quiet = inputs.is_empty() && self.due.is_none_or(|due| n < due);
+        let exactly_due = inputs.is_empty() && self.due == Some(n);
+        if !quiet && !exactly_due {
+            self.journal.push(&Record::Frame { frame: n, inputs: inputs.clone() });
+        }
+        outputs.clear();
+        let before = self.world.read_change_tick();
+        {
+            let mut clock = self.world.resource_mut::<Clock>();
+            clock.bypass_change_detection().enter(n);
+            let mut frame_inputs = self.world.resource_mut::<FrameInputs>();
+            frame_inputs.bypass_change_detection().inputs.append(inputs);
+            let mut frame_outputs = self.world.resource_mut::<FrameOutputs>();
+            std::mem::swap(&mut frame_outputs.bypass_change_detection().0, outputs);
+        }
+        self.schedule.run(&mut self.world);
+        if self.strict && quiet {
+            self.noise.extend(who_broke_quiet(&self.world, &self.schedule, before));
+        }
+        self.world.clear_trackers();
+        let mut frame_outputs = self.world.resource_mut::<FrameOutputs>();
+        std::mem::swap(&mut frame_outputs.bypass_change_detection().0, outputs);
+        if !self.world.resource::<Asked>().is_empty() || !self.world.resource::<SessionFacts>().is_empty() {
+            self.world.resource::<Clock>().wake_at(n + 1);
+        }
+        self.due = self.world.resource::<Clock>().due();
+        self.frame = Some(n);
+        if !outputs.is_empty() {
+            self.outputs_hash = hash_outputs(n, outputs, self.outputs_hash);
+        }
+    }
+
+    /// The next frame that something asked for; `None`: only an input can make anything happen.
+    pub fn due(&self) -> Option<u64> {
+        self.due
+    }
+
+    /// The last frame that ran.
+    pub fn last_frame(&self) -> Option<u64> {
+        self.frame
+    }
+
+    /// The hash of all outputs so far.
+    pub fn outputs_hash(&self) -> u64 {
+        self.outputs_hash
+    }
+
+    /// The hash of the state: about 40 ns a session, and what its matches take.
+    pub fn state_hash(&mut self) -> u64 {
+        hash_state(&mut self.world)
+    }
+
+    /// Writes into the journal what the run has come to, for a replay to compare.
+    pub fn check(&mut self) -> Record {
+        let state_hash = self.state_hash();
+        let record =
+            Record::Check { frame: self.frame.unwrap_or(0), outputs_hash: self.outputs_hash, state_hash };
+        self.journal.push(&record);
+        record
+    }
+
+    /// The journal.
+    pub fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
+    /// What a journal of this server begins with.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// In strict mode: who changed something in frames that should have been quiet.
+    pub fn noise(&self) -> &[String] {
+        &self.noise
+    }
+
+    /// The operation table.
+    pub fn ops(&self) -> std::sync::Arc<OpTable> {
+        self.world.resource::<Ops>().0.clone()
+    }
+
+    /// The jobs that plugins registered.
+    pub fn jobs(&self) -> Jobs {
+        self.world.resource::<Jobs>().clone()
+    }
+
+    /// What the scripts brought.
+    pub fn scripts(&self) -> Summary {
+        self.world.get_non_send::<ScriptHost>().map(|host| host.0.summary()).unwrap_or_default()
+    }
+
+    /// The systems by stage, for a golden file.
+    pub fn listing(&self) -> String {
+        listing(&self.schedule)
+    }
+
+    /// How much there is of everything.
+    pub fn population(&mut self) -> Population {
+        let mut presences = self.world.query::<&Presence>();
+        let presences = presences.iter(&self.world).count();
+        Population {
+            entities: self.world.iter_entities().count(),
+            peers: self.world.resource::<PeerIndex>().len,
+            sessions: self.world.resource::<SessionIndex>().len(),
+            rooms: self.world.resource::<RoomIndex>().len(),
+            presences,
+            waiting_calls: self.world.get_non_send::<Calls>().map_or(0, Calls::waiting),
+        }
+    }
+
+    /// The world, for tests and inspection between frames. What is changed here is in no journal.
+    pub fn world(&mut self) -> &mut World {
+        &mut self.world
+    }
+}
+
+fn header(world: &World, build: &Build) -> Header {
+    let scripts_hash = world.get_resource::<ScriptsHash>().map_or(0, |hash| hash.0);
+    Header {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        quantum_us: u32::try_from(build.quantum.us()).unwrap_or(u32::MAX),
+        // Settings are plain data; JSON writes all of it.
+        settings: serde_json::to_string(&build.settings).unwrap_or_default(),
+        scripts_hash,
+        ops: world.resource::<Ops>().0.rows().iter().map(|row| row.op.name.clone()).collect(),
+    }
+}
+
+/// Of all scripts' names and bytes; inserted by kaos-script.
+#[derive(Resource, Clone, Copy, Debug)]
+pub struct ScriptsHash(pub u64);
+
+/// Ties hooks and rpcs to the table. Returns what does not fit, as sentences.
+fn hook_scripts(world: &mut World) -> Vec<String> {
+    let mut wrong = world.resource::<Ops>().0.errors.clone();
+    let Some(summary) = world.get_non_send::<ScriptHost>().map(|host| host.0.summary()) else { return wrong };
+    let ops = world.resource::<Ops>().0.clone();
+    let mut find = |names: &std::collections::BTreeSet<String>, which: &str| {
+        let mut found = std::collections::BTreeSet::new();
+        for name in names {
+            match ops.rows().iter().find(|row| row.op.script_name() == *name) {
+                Some(row) => {
+                    found.insert(row.id);
+                }
+                None => wrong.push(format!(
+                    "a script registers a hook {which} `{name}`, and no operation has that name{}",
+                    nearest(name, ops.rows().iter().map(|row| row.op.script_name()))
+                )),
+            }
+        }
+        found
+    };
+    let before = find(&summary.before, "before");
+    let after = find(&summary.after, "after");
+    world.insert_resource(BeforeHooks(before));
+    world.insert_resource(AfterHooks(after));
+    world.insert_resource(RpcIds(summary.rpcs));
+    wrong
+}
+
+/// `. Did you mean …?` for the nearest of the names, when one is near.
+pub fn nearest(name: &str, names: impl Iterator<Item = String>) -> String {
+    let best = names.map(|other| (strsim::levenshtein(name, &other), other)).min();
+    match best {
+        Some((distance, other)) if distance <= 1 + name.chars().count() / 3 => {
+            format!(". Did you mean `{other}`?")
+        }
+        _ => String::new(),
+    }
+}

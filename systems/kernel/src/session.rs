@@ -1,0 +1,342 @@
+//! Sessions and peers: a client's logical connection, and the transport that carries it for now.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bevy_ecs::prelude::*;
+
+use crate::call::FrameOutputs;
+use crate::clock::Clock;
+use crate::codec::{Outbound, SessionCodec};
+use crate::fault::{Fault, FaultKind};
+use crate::ids::{PeerId, SessionId, Slab};
+use crate::input::{Counts, Door, Identity};
+use crate::keep::Keep;
+use crate::limit::{Addresses, Gcra};
+use crate::op::Ops;
+use crate::output::{Close, Lane, Send};
+use crate::room::SessionFacts;
+
+/// A client's logical connection. It outlives a lost peer for `session.seat_ms`.
+#[derive(Component, Clone, Debug)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Who it is.
+    pub identity: Identity,
+    /// Came without a token?
+    pub anonymous: bool,
+    /// What the client said of itself when it started.
+    pub vars: BTreeMap<String, String>,
+    /// Its peer, while it has one.
+    pub peer: Option<PeerId>,
+    /// The door of its present or last peer.
+    pub door: Door,
+    /// Where its present or last peer comes from.
+    pub address: IpAddr,
+    /// The frame in which it began.
+    pub started: u64,
+    /// The frame of the last thing heard from it.
+    pub last_input: u64,
+    /// Since which frame it has no peer.
+    pub lost_since: Option<u64>,
+    /// The round trip that the client measured last, in microseconds; 0: unknown.
+    pub rtt_us: u32,
+    /// It is ending, for this reason.
+    pub ending: Option<FaultKind>,
+}
+
+/// What a session holds beside what others may see.
+#[derive(Component, Debug, Default)]
+pub(crate) struct SessionState {
+    pub(crate) resume_token: [u8; 16],
+    /// Reliable messages received, by lane.
+    pub(crate) received: Counts,
+    /// Bytes received since the last acknowledgement went out.
+    pub(crate) unacknowledged: usize,
+    pub(crate) messages: Gcra,
+    pub(crate) bytes: Gcra,
+    pub(crate) bad_messages: u32,
+    /// The frame after which the client may be told of its rate limit again: telling is no amplifier.
+    pub(crate) told_limited: u64,
+}
+
+/// A session's rooms by handle.
+#[derive(Component, Debug, Default)]
+pub struct Handles(Vec<Option<Entity>>);
+
+impl Handles {
+    /// The presence that the session calls by this handle.
+    pub fn get(&self, handle: u16) -> Option<Entity> {
+        self.0.get(usize::from(handle)).copied().flatten()
+    }
+
+    /// Rooms that the session is in.
+    pub fn len(&self) -> usize {
+        self.0.iter().flatten().count()
+    }
+
+    /// In no room?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The lowest free handle.
+    pub fn free(&self) -> u16 {
+        let free = self.0.iter().position(Option::is_none).unwrap_or(self.0.len());
+        u16::try_from(free).unwrap_or(u16::MAX)
+    }
+
+    /// Gives a handle to a presence.
+    pub fn set(&mut self, handle: u16, presence: Entity) {
+        let at = usize::from(handle);
+        if self.0.len() <= at {
+            self.0.resize(at + 1, None);
+        }
+        if let Some(row) = self.0.get_mut(at) {
+            *row = Some(presence);
+        }
+    }
+
+    /// Takes a handle back.
+    pub fn clear(&mut self, handle: u16) {
+        if let Some(row) = self.0.get_mut(usize::from(handle)) {
+            *row = None;
+        }
+        while self.0.last().is_some_and(Option::is_none) {
+            self.0.pop();
+        }
+    }
+}
+
+/// A transport connection.
+#[derive(Component, Clone, Debug)]
+pub struct Peer {
+    /// Its id.
+    pub id: PeerId,
+    /// Which door.
+    pub door: Door,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// The frame in which it opened.
+    pub opened: u64,
+    /// The session it carries.
+    pub session: Option<SessionId>,
+    /// Counts for its address: was it admitted?
+    pub(crate) admitted: bool,
+}
+
+/// Sessions by id.
+#[derive(Resource, Default, Debug)]
+pub struct SessionIndex {
+    pub(crate) slab: Slab,
+    ids: BTreeMap<u32, SessionId>,
+    /// Sessions of a user, for the cap and for replacing.
+    pub(crate) by_user: BTreeMap<String, Vec<SessionId>>,
+    pub(crate) boot: u16,
+    pub(crate) node: u8,
+}
+
+impl SessionIndex {
+    /// The entity of a session.
+    pub fn get(&self, id: SessionId) -> Option<Entity> {
+        self.ids.get(&id.slot()).filter(|current| **current == id)?;
+        self.slab.get(id.slot())
+    }
+
+    /// The entity of the session in a slot.
+    pub fn at(&self, slot: u32) -> Option<Entity> {
+        self.slab.get(slot)
+    }
+
+    /// Sessions there are, held seats included.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// No sessions?
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// In the order of slots.
+    pub fn iter(&self) -> impl Iterator<Item = (SessionId, Entity)> + '_ {
+        self.ids.iter().filter_map(|(slot, id)| Some((*id, self.slab.get(*slot)?)))
+    }
+
+    pub(crate) fn reserve(&mut self, sessions_max: u32) -> Option<SessionId> {
+        let (slot, generation) = self.slab.reserve(sessions_max.min(SessionId::SLOTS))?;
+        let id = SessionId::new(slot, generation, self.boot, self.node);
+        self.ids.insert(slot, id);
+        Some(id)
+    }
+
+    pub(crate) fn enter(&mut self, id: SessionId, entity: Entity, user: &str) {
+        self.slab.set(id.slot(), entity);
+        self.by_user.entry(user.to_owned()).or_default().push(id);
+    }
+
+    pub(crate) fn remove(&mut self, id: SessionId, user: &str) {
+        if self.ids.get(&id.slot()) == Some(&id) {
+            self.ids.remove(&id.slot());
+            self.slab.free(id.slot());
+        }
+        if let Some(sessions) = self.by_user.get_mut(user) {
+            sessions.retain(|other| *other != id);
+            if sessions.is_empty() {
+                self.by_user.remove(user);
+            }
+        }
+    }
+}
+
+/// Peers by id: the doors' slots, so a plain table.
+#[derive(Resource, Default, Debug)]
+pub(crate) struct PeerIndex {
+    rows: Vec<Option<(PeerId, Entity)>>,
+    pub(crate) len: usize,
+}
+
+impl PeerIndex {
+    /// No door gives slots beyond this; an input that claims one is refused.
+    const SLOTS_MAX: usize = 1 << 21;
+
+    pub(crate) fn get(&self, id: PeerId) -> Option<Entity> {
+        let (current, entity) = self.rows.get(id.slot as usize).copied().flatten()?;
+        (current == id).then_some(entity)
+    }
+
+    pub(crate) fn insert(&mut self, id: PeerId, entity: Entity) -> bool {
+        let at = id.slot as usize;
+        if at >= Self::SLOTS_MAX {
+            return false;
+        }
+        if self.rows.len() <= at {
+            self.rows.resize(at + 1, None);
+        }
+        let Some(row @ None) = self.rows.get_mut(at) else { return false };
+        *row = Some((id, entity));
+        self.len += 1;
+        true
+    }
+
+    pub(crate) fn remove(&mut self, id: PeerId) -> Option<Entity> {
+        let entity = self.get(id)?;
+        if let Some(row) = self.rows.get_mut(id.slot as usize) {
+            *row = None;
+            self.len -= 1;
+        }
+        while self.rows.last().is_some_and(Option::is_none) {
+            self.rows.pop();
+        }
+        Some(entity)
+    }
+}
+
+/// The earliest frame in which some peer or session may have waited too long.
+#[derive(Resource, Default, Debug)]
+pub(crate) struct Deadlines(pub(crate) Option<u64>);
+
+impl Deadlines {
+    pub(crate) fn add(&mut self, frame: u64) {
+        self.0 = Some(self.0.map_or(frame, |earliest| earliest.min(frame)));
+    }
+}
+
+/// Sends a message that is not counted, at once and before anything that waits in the keep.
+pub(crate) fn send_now(world: &mut World, peer: PeerId, message: &Outbound) {
+    let encoded = {
+        let ops = world.resource::<Ops>();
+        let Some(codec) = world.get_resource::<SessionCodec>() else { return };
+        codec.0.encode(message, &ops.0).map(|encoded| (codec.0.head(&encoded, 0), encoded))
+    };
+    match encoded {
+        Ok((head, encoded)) => {
+            let send = Send { peer, lane: Lane::Control, seq: 0, head, body: encoded.body };
+            world.resource_mut::<FrameOutputs>().0.sends.push(send);
+        }
+        Err(fault) => tracing::error!(%fault, "a message of the server itself cannot be encoded"),
+    }
+}
+
+/// Closes a peer after what was sent to it, and forgets it.
+pub(crate) fn close_peer(world: &mut World, id: PeerId, kind: Option<FaultKind>) {
+    let close = Close {
+        peer: id,
+        code: kind.map_or(0, FaultKind::code),
+        reason: kind.map_or("bye", FaultKind::word),
+    };
+    world.resource_mut::<FrameOutputs>().0.closes.push(close);
+    forget_peer(world, id);
+}
+
+/// Forgets a peer that its door has closed.
+pub(crate) fn forget_peer(world: &mut World, id: PeerId) -> Option<Peer> {
+    let entity = world.resource_mut::<PeerIndex>().remove(id)?;
+    let peer = world.entity_mut(entity).take::<Peer>();
+    world.despawn(entity);
+    if let Some(peer) = peer.as_ref().filter(|peer| peer.admitted) {
+        world.resource_mut::<Addresses>().close(peer.address);
+    }
+    peer
+}
+
+/// Begins the end of a session: the client is told and its peer closed; rooms hear of it in the next
+/// Match stage, and after that the session is gone. A second call changes nothing.
+///
+/// `fault` is why; `None` means that the client said goodbye.
+pub fn end_session(world: &mut World, id: SessionId, fault: Option<Fault>) -> bool {
+    let Some(entity) = world.resource::<SessionIndex>().get(id) else { return false };
+    let Some(mut session) = world.get_mut::<Session>(entity) else { return false };
+    if session.ending.is_some() {
+        return false;
+    }
+    // A goodbye has no fault number; what rooms and logs are told is that the session left.
+    let kind = fault.as_ref().map(|fault| fault.kind);
+    session.ending = Some(kind.unwrap_or(FaultKind::SessionGone));
+    let peer = session.peer.take();
+    let reason = kind.map_or("left", leave_word);
+    world.resource_mut::<SessionFacts>().ending.push((id, reason));
+    let clock = world.resource::<Clock>();
+    clock.wake_at(clock.frame() + 1);
+    if let Some(peer) = peer {
+        flush_one(world, entity, peer);
+        if let Some(fault) = fault {
+            send_now(world, peer, &Outbound::Ended(fault));
+        }
+        close_peer(world, peer, kind);
+    }
+    true
+}
+
+/// What the other members of a room are told of a session that ends for this fault.
+fn leave_word(kind: FaultKind) -> &'static str {
+    match kind {
+        FaultKind::TimedOut => "disconnected",
+        kind => kind.word(),
+    }
+}
+
+/// Hands what a session's keep still holds to its peer.
+fn flush_one(world: &mut World, entity: Entity, peer: PeerId) {
+    let mut sends = Vec::new();
+    if let Some(mut keep) = world.get_mut::<Keep>(entity) {
+        keep.hand_over(peer, &mut sends);
+    }
+    world.resource_mut::<FrameOutputs>().0.sends.append(&mut sends);
+}
+
+/// A session lost its peer: its seats are held, or it ends when they are not.
+pub(crate) fn lose_peer(world: &mut World, id: SessionId, seat_frames: u64) {
+    let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
+    let frame = world.resource::<Clock>().frame();
+    let Some(mut session) = world.get_mut::<Session>(entity) else { return };
+    session.peer = None;
+    session.lost_since = Some(frame);
+    if seat_frames == 0 {
+        end_session(world, id, Some(FaultKind::TimedOut.into()));
+        return;
+    }
+    world.resource_mut::<SessionFacts>().lost.push(id);
+    world.resource_mut::<Deadlines>().add(frame + seat_frames);
+}

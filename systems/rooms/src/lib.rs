@@ -1,0 +1,1 @@
+//! What is live: joining and leaving rooms, the match loop, relaying.
