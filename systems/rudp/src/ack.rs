@@ -316,7 +316,7 @@ mod tests {
         let far = |n: u64| n < 20 || (40..50).contains(&n) || n == 70 || (140..150).contains(&n);
         check(&mut receive((0..150).filter(|&n| far(n))), far, 0);
         // Over three ranges behind the field: the older ones go unsaid.
-        let comb = |n: u64| n % 10 == 0 && n <= 200;
+        let comb = |n: u64| n.is_multiple_of(10) && n <= 200;
         check(&mut receive((0..=200).filter(|&n| comb(n))), comb, 110);
     }
 

@@ -132,6 +132,8 @@ pub(crate) struct Connection {
     /// Acceptor: the client's random, which tells a repeated Hello from a new one, and the answer to it.
     greeting: Option<([u8; 32], Accept)>,
     accept_due: bool,
+    /// When the Accept left, and how many of them did.
+    accept_sent: (Micros, u32),
     received: Received,
     recovery: Recovery,
     sending: Sending,
@@ -172,6 +174,7 @@ impl Connection {
             keys: None,
             greeting: None,
             accept_due: false,
+            accept_sent: (now, 0),
             received: Received::default(),
             recovery: Recovery::new(config),
             sending: Sending::new(),
@@ -309,8 +312,11 @@ impl Connection {
     }
 
     /// The first packet of a half-open connection: it is open now.
-    pub(crate) fn confirm(&mut self) {
+    pub(crate) fn confirm(&mut self, now: Micros) {
         self.stage = Stage::Open;
+        if let (at, 1) = self.accept_sent {
+            self.recovery.rtt.update(now - at, Duration::ZERO);
+        }
         self.accept_due = false;
     }
 
@@ -448,7 +454,7 @@ impl Connection {
     pub(crate) fn transmit(&mut self, now: Micros, out: &mut Vec<u8>) -> bool {
         let sent = match &mut self.stage {
             Stage::Dialing(dial) => dial.transmit(now, out),
-            _ if self.accept_due => self.transmit_accept(out),
+            _ if self.accept_due => self.transmit_accept(now, out),
             Stage::HalfOpen(_) => false,
             Stage::Open => self.transmit_packet(now, out),
         };
@@ -460,8 +466,9 @@ impl Connection {
         sent
     }
 
-    fn transmit_accept(&mut self, out: &mut Vec<u8>) -> bool {
+    fn transmit_accept(&mut self, now: Micros, out: &mut Vec<u8>) -> bool {
         self.accept_due = false;
+        self.accept_sent = (now, self.accept_sent.1.saturating_add(1));
         let (Some((_, accept)), Some(keys)) = (&self.greeting, &self.keys) else { return false };
         handshake::put_accept(out, accept);
         keys.seal(ACCEPT_NUMBER, out);
@@ -564,6 +571,7 @@ impl Connection {
             keys: self.keys.take()?,
             next_number: self.recovery.next_number(),
             largest_acked: self.recovery.largest_acked(),
+            expected: self.received.expected(),
             code,
             reason,
             started: now,

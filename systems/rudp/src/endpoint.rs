@@ -424,13 +424,13 @@ impl Endpoint {
         let connection = match &mut entry.state {
             State::Live(connection) => connection,
             State::Lingering(linger) => {
-                linger.on_datagram();
+                linger.on_packet(&header, datagram);
                 return self.make_ready(slot);
             }
         };
         let Some(packet) = connection.open(&header, datagram) else { return };
         if connection.is_half_open() {
-            connection.confirm();
+            connection.confirm(now);
             self.confirm(now, peer, from);
         }
         let Some(connection) = self.peers.live(peer) else { return };

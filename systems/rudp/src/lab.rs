@@ -85,6 +85,10 @@ pub struct Link {
     pub truncate: f64,
     /// See `duplicate` and `reorder`. Default 60 ms.
     pub late: Duration,
+    /// Bottleneck of each direction between two hosts, IP and UDP headers counted. Default 0: none.
+    pub bytes_per_second: u64,
+    /// What the bottleneck holds, in time; what comes on top is lost. Default 100 ms.
+    pub queue: Duration,
 }
 
 impl Default for Link {
@@ -100,6 +104,8 @@ impl Default for Link {
             corrupt: 0.0,
             truncate: 0.0,
             late: Duration::from_millis(60),
+            bytes_per_second: 0,
+            queue: Duration::from_millis(100),
         }
     }
 }
@@ -131,6 +137,8 @@ pub struct Traffic {
     pub lost: u64,
     /// Datagrams that were delivered, copies included.
     pub delivered: u64,
+    /// Longest time that a datagram waited at a bottleneck.
+    pub queue_max: Duration,
 }
 
 /// Endpoints, the network between them, and the time.
@@ -141,6 +149,8 @@ pub struct World {
     /// The network as it is now; may be changed at any time.
     pub link: Link,
     burst_left: u32,
+    /// Until when the bottleneck of each direction is taken.
+    busy: BTreeMap<(SocketAddr, SocketAddr), Micros>,
     flights: BTreeMap<(Micros, u64), Flight>,
     sequence: u64,
     traffic: Traffic,
@@ -158,6 +168,7 @@ impl World {
             hosts: Vec::new(),
             link,
             burst_left: 0,
+            busy: BTreeMap::new(),
             flights: BTreeMap::new(),
             sequence: 0,
             traffic: Traffic::default(),
@@ -366,6 +377,18 @@ impl World {
         }
         let late = link.late.as_micros() as u64 + 1;
         let mut at = self.now + link.delay;
+        if link.bytes_per_second > 0 {
+            let busy = self.busy.entry((flight.from, flight.to)).or_default();
+            let start = (*busy).max(self.now);
+            if start - self.now > link.queue {
+                self.traffic.lost += 1;
+                return;
+            }
+            *busy = start
+                + Duration::from_micros((flight.bytes.len() as u64 + 28) * 1_000_000 / link.bytes_per_second);
+            at += *busy - self.now;
+            self.traffic.queue_max = self.traffic.queue_max.max(*busy - self.now);
+        }
         at += Duration::from_micros(self.rng.below(link.jitter.as_micros() as u64 + 1));
         if self.rng.chance(link.duplicate) {
             let again = at + Duration::from_micros(self.rng.below(late));

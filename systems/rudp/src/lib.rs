@@ -65,6 +65,14 @@ mod timer;
 #[cfg(any(test, feature = "lab"))]
 pub mod lab;
 
+#[cfg(test)]
+mod attacks;
+
+/// The example of the README is compiled and run with the other documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use channel::Channel;
 pub use config::Config;
 pub use endpoint::{Endpoint, Event};

@@ -5,7 +5,11 @@
 
 use std::net::SocketAddr;
 
-use crate::{packet::Writer, protect::Keys, timer::Micros};
+use crate::{
+    packet::{Header, Writer},
+    protect::Keys,
+    timer::Micros,
+};
 
 const COPIES: u32 = 3;
 /// Answers to late packets, on top of the copies.
@@ -19,6 +23,8 @@ pub(crate) struct Linger {
     pub(crate) keys: Keys,
     pub(crate) next_number: u64,
     pub(crate) largest_acked: Option<u64>,
+    /// The number that the next packet from the other side is decoded against.
+    pub(crate) expected: u64,
     pub(crate) code: u16,
     pub(crate) reason: String,
     pub(crate) started: Micros,
@@ -43,8 +49,9 @@ impl Linger {
         true
     }
 
-    pub(crate) fn on_datagram(&mut self) {
-        if self.answers < ANSWERS_MAX {
+    /// A packet from the other side: genuine ones are answered, or a forged source would be sent more than it sent.
+    pub(crate) fn on_packet(&mut self, header: &Header, datagram: &[u8]) {
+        if self.answers < ANSWERS_MAX && self.keys.check(header.number(self.expected), datagram).is_ok() {
             self.answers += 1;
             self.is_due = true;
         }

@@ -72,7 +72,7 @@ mod tests {
         }
         // The first sample keeps its delay; later ones are taken as given once a smaller one was seen.
         assert_eq!(rtt.smoothed, MS * 60);
-        rtt.update(MS * 50, MS * 0);
+        rtt.update(MS * 50, Duration::ZERO);
         for _ in 0..50 {
             rtt.update(MS * 60, MS * 10);
         }

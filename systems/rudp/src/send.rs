@@ -103,7 +103,7 @@ impl Sending {
     /// slower than the application.
     pub(crate) fn fill(&mut self, number: u64, writer: &mut Writer<'_>, refs: &mut VecDeque<PieceRef>) {
         self.fill_reliable(Channel::Control, number, writer, refs);
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             self.unreliable.fill(writer);
             self.fill_reliable(Channel::Data, number, writer, refs);
         } else {
