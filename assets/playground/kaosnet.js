@@ -32,8 +32,8 @@ const ITERATOR_MAX = 4096;             // events that wait in one iterator; over
 /**
  * A refusal or a failure. `name` is one word that a program can match: a fault of the server (`not_found`, `full`,
  * `rate_limited`, ...), or one of the client's own: `unreachable` (no connection could be made), `closed` (the
- * session or room is over), `too_long` (more than one message can carry), `busy` (256 KiB wait already), `lost`
- * (a room request whose answer was lost in a very long gap), `slow_reader` (a loop left 4,096 events waiting).
+ * session or room is over), `too_long` (more than one message can carry), `busy` (256 KiB wait already),
+ * `slow_reader` (a `for await` loop left 4,096 events waiting).
  */
 export class KaosError extends Error {
   constructor(name, message, code = 0, retryMs = 0) {
@@ -698,8 +698,7 @@ export class Session {
       const cid = this.#nextCid;
       this.#nextCid = cid === 0xffffffff ? 1 : cid + 1;
       this.transmit(wire.encode(name, { ...fields, cid }), name);
-      const lane = wire.lane(OP_OF[name]);
-      this.#requests.set(cid, { resolve, reject, lane, number: this.sent[lane] });
+      this.#requests.set(cid, { resolve, reject });
     });
   }
 
@@ -922,17 +921,7 @@ export class Session {
     } else {
       this.resumes += 1;
       this.lost += fields.lost;
-      if (fields.lost > 0) this.#giveUp(fields.received?.data ?? 0);
       this.#events.emit({ type: "Resumed", lost: fields.lost, awayMs: this.#clock.now() - this.#lostAt });
-    }
-  }
-
-  // The answers to room requests that the server had received may be among the lost messages.
-  #giveUp(received) {
-    for (const [cid, { reject, lane, number }] of this.#requests) {
-      if (lane !== "data" || number > received) continue;
-      this.#requests.delete(cid);
-      reject(new KaosError("lost", "the connection was away for so long that the answer may be lost; ask again"));
     }
   }
 
@@ -987,7 +976,6 @@ export class Session {
       this.rooms.set(fields.handle, room);
     }
     room.emit(room.stateEvent(fields.lost));
-    if (fields.lost > 0) this.#clock.setTimeout(() => room.release(), 0);
   }
 
   #end({ code, reason, message }) {
