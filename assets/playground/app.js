@@ -251,7 +251,6 @@ class Player {
       this.gone(event.reason, event.message);
     });
     this.second();
-    parts.canvas.focus({ preventScroll: true });
   }
 
   async leave() {
@@ -558,7 +557,8 @@ class Player {
       }
       context.fillStyle = ink;
       const label = p.away ? `${name} (away)` : name;
-      context.fillText(label, Math.max(70, Math.min(SIZE - 70, x)), y > 80 ? y - 42 : y + 64);
+      const half = context.measureText(label).width / 2 + 8;
+      context.fillText(label, Math.max(half, Math.min(SIZE - half, x)), y > 80 ? y - 42 : y + 64);
     }
     context.globalAlpha = 1;
   }
@@ -610,7 +610,7 @@ class Player {
 function arrange() {
   const two = players.length === 2;
   document.getElementById("players").classList.toggle("two", two);
-  document.getElementById("second").textContent = two ? "Remove the second player" : "Add a second player";
+  document.getElementById("second").textContent = two ? "Remove second player" : "Add second player";
   const aim = "Click or tap the arena to aim.";
   const hints = two
     ? [`W A S D move, Space fires. ${aim}`, `Arrows move, Enter fires. ${aim}`]
