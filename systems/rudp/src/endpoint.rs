@@ -25,8 +25,8 @@ use crate::{
 };
 
 /// Stateless answers that wait for `poll_transmit`; their place is reserved when the endpoint is made. At the bound
-/// Hellos are dropped: clients repeat them.
-const ANSWERS_MAX: usize = 256;
+/// Hellos are dropped: clients repeat them. 200 KB, for a server only; a thousand clients that all come at once fit.
+const ANSWERS_MAX: usize = 1024;
 
 /// What the application learns.
 #[derive(Clone, PartialEq, Eq, Debug)]

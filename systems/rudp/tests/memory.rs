@@ -1,0 +1,330 @@
+//! What strangers cost (nothing), what connections leave behind (nothing), and what a packet allocates.
+#![allow(unsafe_code)] // A counting allocator is a `GlobalAlloc`, which is an unsafe trait.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    net::SocketAddr,
+    time::Duration,
+};
+
+use kaos_rudp::{
+    Channel, Config, Endpoint, Event, Micros, PeerId,
+    lab::{Link, Rng, World},
+};
+
+/// Counts per thread, so that tests may run beside each other.
+struct Counting;
+
+thread_local! {
+    static LIVE: Cell<i64> = const { Cell::new(0) };
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count(bytes: i64) {
+    // A thread that is ending has no counters any more.
+    let _ = LIVE.try_with(|live| live.set(live.get() + bytes));
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + u64::from(bytes > 0)));
+}
+
+// SAFETY: every call is passed on to the system's allocator with the arguments as they came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count(-(layout.size() as i64));
+        // SAFETY: `at` came from `alloc` above, that is from `System`, with this layout.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn live() -> i64 {
+    LIVE.with(Cell::get)
+}
+
+fn calls() -> u64 {
+    CALLS.with(Cell::get)
+}
+
+fn somewhere(rng: &mut Rng) -> SocketAddr {
+    let ip = (rng.next_u64() as u32).to_be_bytes();
+    SocketAddr::from((ip, 1 + rng.below(60_000) as u16))
+}
+
+/// A Hello as it stands on the wire, without a cookie.
+fn hello(rng: &mut Rng) -> Vec<u8> {
+    let mut datagram = vec![0x81];
+    datagram.extend_from_slice(b"KAOS\x01\x01\x01");
+    datagram.resize(40, 0);
+    rng.fill(&mut datagram[8..40]);
+    datagram.resize(1200, 0);
+    datagram
+}
+
+#[test]
+fn a_flood_of_first_datagrams_allocates_nothing_and_gets_no_more_than_it_sends() {
+    let mut rng = Rng::new(1);
+    let mut server = Endpoint::new(Config::server(), [9; 32]);
+    let mut buf = Vec::with_capacity(1500);
+    let mut flood: Vec<(SocketAddr, Vec<u8>)> = Vec::new();
+    for round in 0..2_000 {
+        let mut datagram = hello(&mut rng);
+        match round % 5 {
+            0 => {}
+            // Cookies of one's own making.
+            1 => {
+                datagram[40] = 1;
+                rng.fill(&mut datagram[41..73]);
+            }
+            // Another version: refused, by name.
+            2 => (datagram[5], datagram[6]) = (9, 9),
+            // Anything at all, from the four bytes that once cost 828 KB.
+            3 => datagram.truncate(rng.below(1200) as usize),
+            _ => {
+                datagram.truncate(4 + rng.below(60) as usize);
+                rng.fill(&mut datagram);
+            }
+        }
+        flood.push((somewhere(&mut rng), datagram));
+    }
+    let (live_before, calls_before) = (live(), calls());
+    for repeat in 0..20 {
+        let now = Micros::from_millis(1 + repeat * 500);
+        for chunk in flood.chunks(100) {
+            for (from, datagram) in chunk {
+                server.handle(now, *from, datagram);
+            }
+            server.handle_timeout(now);
+            let mut answered = 0;
+            while let Some(to) = server.poll_transmit(now, &mut buf) {
+                assert!(chunk.iter().any(|(from, datagram)| *from == to && datagram.len() >= buf.len()));
+                answered += 1;
+            }
+            assert!(answered <= chunk.len());
+            assert!(server.poll_event().is_none());
+        }
+        // Nobody polls: the reserved answers fill up, the rest is dropped.
+        for (from, datagram) in &flood {
+            server.handle(now, *from, datagram);
+        }
+        while server.poll_transmit(now, &mut buf).is_some() {}
+    }
+    assert_eq!((live() - live_before, calls() - calls_before), (0, 0));
+    let totals = server.totals();
+    assert!(totals.retries > 10_000 && totals.refused > 5_000 && totals.dropped > 3_000, "{totals:?}");
+    assert_eq!((server.peer_count(), server.poll_timeout()), (0, None));
+}
+
+/// Connects `count` clients to one server, talks, and ends half of them by a close and half by silence.
+fn churn(server: &mut Endpoint, now: &mut Micros, count: usize, round: u64) {
+    let home: SocketAddr = "10.1.1.1:7352".parse().unwrap();
+    let mut clients: Vec<(Endpoint, SocketAddr)> = (0..count)
+        .map(|index| {
+            let mut seed = [7; 32];
+            seed[..8].copy_from_slice(&round.to_le_bytes());
+            seed[8..16].copy_from_slice(&(index as u64).to_le_bytes());
+            let addr = SocketAddr::from(([10, 2, (index >> 8) as u8, index as u8], 5000));
+            let mut client = Endpoint::new(Config::default(), seed);
+            let peer = client.connect(*now, home).unwrap();
+            client.send(peer, Channel::Data, &[&[1; 3000]]).unwrap();
+            (client, addr)
+        })
+        .collect();
+    let mut buf = Vec::new();
+    let mut peers = Vec::new();
+    for _ in 0..40 {
+        *now += Duration::from_millis(5);
+        for (client, addr) in &mut clients {
+            client.handle_timeout(*now);
+            while client.poll_transmit(*now, &mut buf).is_some() {
+                server.handle(*now, *addr, &buf);
+            }
+        }
+        server.handle_timeout(*now);
+        while let Some(to) = server.poll_transmit(*now, &mut buf) {
+            // 10.2.h.l: the client's index is in its address.
+            let SocketAddr::V4(v4) = to else { unreachable!() };
+            let [_, _, high, low] = v4.ip().octets();
+            clients[usize::from(u16::from_be_bytes([high, low]))].0.handle(*now, home, &buf);
+        }
+        while let Some(event) = server.poll_event() {
+            if let Event::Connected { peer, .. } = event {
+                server.send(peer, Channel::Control, &[b"welcome"]).unwrap();
+                peers.push(peer);
+            }
+        }
+    }
+    assert_eq!((peers.len(), server.peer_count()), (count, count));
+    drop(clients);
+    for peer in peers.iter().step_by(2) {
+        server.close(*now, *peer, 1, "over");
+    }
+    for _ in 0..80 {
+        *now += Duration::from_millis(200);
+        server.handle_timeout(*now);
+        while server.poll_transmit(*now, &mut buf).is_some() {}
+        while server.poll_event().is_some() {}
+    }
+    assert_eq!((server.peer_count(), server.poll_timeout()), (0, None));
+}
+
+#[test]
+fn memory_comes_back_after_many_connections() {
+    let mut server = Endpoint::new(Config::server(), [9; 32]);
+    let mut now = Micros::from_millis(1);
+    churn(&mut server, &mut now, 1000, 0);
+    let level = live();
+    for round in 1..6 {
+        churn(&mut server, &mut now, 1000, round);
+        let left = live() - level;
+        assert!(left.abs() < 4096, "round {round} left {left} bytes");
+    }
+}
+
+#[test]
+fn an_idle_peer_is_small() {
+    let mut world = World::new(4, Link::default());
+    let server = world.add(Config::server());
+    let clients: Vec<_> = (0..64).map(|_| world.add(Config::default())).collect();
+    let (_, there) = world.connected(clients[0], server);
+    let mut peers = vec![there];
+    let before = live();
+    let mut dialing = Vec::new();
+    for &client in &clients[1..] {
+        dialing.push(world.connect(client, server));
+    }
+    let clients_cost = live() - before;
+    world.run_for(Duration::from_secs(3));
+    peers.extend(world.take_events(server).iter().filter_map(|event| match event {
+        Event::Connected { peer, .. } => Some(*peer),
+        _ => None,
+    }));
+    assert_eq!(peers.len(), 64);
+    // Both halves live in this process: what came on top of the dialing half is the server's, and the world's.
+    let per_peer = (live() - before - clients_cost) / 63;
+    assert!(per_peer < 4096, "{per_peer} bytes");
+}
+
+/// Mutated copies of real traffic and plain noise, against a server with live peers.
+#[test]
+fn a_hundred_thousand_bad_datagrams_leave_nothing_behind() {
+    let mut world = World::new(12, Link::default());
+    world.record();
+    let server = world.add(Config::server());
+    let clients: Vec<_> = (0..8).map(|_| world.add(Config::default())).collect();
+    let peers: Vec<(PeerId, PeerId)> =
+        clients.iter().map(|&client| world.connected(client, server)).collect();
+    for (&client, &(here, there)) in clients.iter().zip(&peers) {
+        for channel in Channel::ALL {
+            world.endpoint(client).send(here, channel, &[&[5; 700]]).unwrap();
+            world.endpoint(server).send(there, channel, &[&[6; 900]]).unwrap();
+        }
+        world.endpoint(client).send(here, Channel::Data, &[&[5; 9000]]).unwrap();
+    }
+    world.run_for(Duration::from_secs(2));
+    let real = world.take_recorded();
+    world.take_events(server);
+    clients.iter().for_each(|&client| drop(world.take_events(client)));
+    let mut rng = Rng::new(99);
+    let mut attack = |world: &mut World, count: usize| {
+        let mut bad = Vec::with_capacity(2000);
+        for round in 0..count {
+            bad.clear();
+            let (from, _, datagram) = &real[rng.below(real.len() as u64) as usize];
+            let mut from = *from;
+            if rng.chance(0.2) {
+                bad.resize(rng.below(1300) as usize, 0);
+                rng.fill(&mut bad);
+            } else {
+                bad.extend_from_slice(datagram);
+                for _ in 0..rng.below(5) {
+                    let bit = rng.below(bad.len() as u64 * 8) as usize;
+                    bad[bit / 8] ^= 1 << (bit % 8);
+                }
+                if rng.chance(0.2) {
+                    bad.truncate(rng.below(bad.len() as u64 + 1) as usize);
+                }
+                if rng.chance(0.1) {
+                    bad.extend_from_slice(&[0xff; 40]);
+                }
+            }
+            if rng.chance(0.2) {
+                from = somewhere(&mut rng);
+            }
+            let now = world.now();
+            let endpoint = world.endpoint(server);
+            endpoint.handle(now, from, &bad);
+            assert!(endpoint.poll_event().is_none(), "a bad datagram was believed");
+            if round % 50 == 0 {
+                world.run_for(Duration::from_millis(1));
+                world.take_recorded();
+            }
+        }
+        world.run_for(Duration::from_secs(30));
+        world.take_recorded();
+        for &client in &clients {
+            assert_eq!(world.take_events(client), []);
+        }
+        assert_eq!(world.take_events(server), []);
+    };
+    attack(&mut world, 2_000);
+    let level = live();
+    attack(&mut world, 100_000);
+    let left = live() - level;
+    assert!(left.abs() * 50 < level, "{left} bytes more than {level}");
+    assert_eq!(world.endpoint(server).peer_count(), 8);
+    // And they still talk.
+    for (&client, &(here, _)) in clients.iter().zip(&peers) {
+        world.endpoint(client).send(here, Channel::Data, &[b"still here"]).unwrap();
+    }
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.take_events(server).len(), 8);
+}
+
+/// In steady state a message costs one allocation to queue and one to deliver; packets cost none.
+#[test]
+fn packets_allocate_nothing_of_their_own() {
+    let addr = |last| SocketAddr::from(([10, 0, 0, last], 7352));
+    let mut server = Endpoint::new(Config::server(), [1; 32]);
+    let mut client = Endpoint::new(Config::default(), [2; 32]);
+    let mut now = Micros::from_millis(1);
+    let here = client.connect(now, addr(1)).unwrap();
+    let mut there = None;
+    let mut buf = Vec::with_capacity(1500);
+    let mut begin = 0;
+    for round in 0..2_000 {
+        if round == 1_000 {
+            begin = calls();
+        }
+        now += Duration::from_millis(16);
+        if let Some(there) = there {
+            client.send(here, Channel::Unreliable, &[&[1; 64]]).unwrap();
+            server.send(there, Channel::Unreliable, &[&[2; 64]]).unwrap();
+        }
+        for _ in 0..3 {
+            while client.poll_transmit(now, &mut buf).is_some() {
+                server.handle(now, addr(2), &buf);
+            }
+            while server.poll_transmit(now, &mut buf).is_some() {
+                client.handle(now, addr(1), &buf);
+            }
+        }
+        client.handle_timeout(now);
+        server.handle_timeout(now);
+        while let Some(event) = server.poll_event() {
+            if let Event::Connected { peer, .. } = event {
+                there = Some(peer);
+            }
+        }
+        while client.poll_event().is_some() {}
+    }
+    let per_message = (calls() - begin) as f64 / 2_000.0;
+    assert!(per_message <= 2.05, "{per_message} allocations for each message sent and received");
+}
