@@ -20,7 +20,10 @@ kaos.register_before("room_join", function(ctx, msg)
   return msg
 end)
 
--- After an op: it has happened; what is done here changes nothing of it.
+-- After an op: it has happened, and what is done here changes nothing of it. `msg` is the request: a room that was looked
+-- for by its module has no room_id in it.
 kaos.register_after("room_join", function(ctx, msg)
-  kaos.logger_info(ctx.username .. " joined " .. tostring(msg.room_id or msg.module))
+  local room = msg.room_id
+  if room == nil or room == "" then room = "a room of " .. tostring(msg.module) end
+  kaos.logger_info(tostring(ctx.username) .. " joined " .. room)
 end)
