@@ -14,7 +14,7 @@ const WINDOW: u64 = 256;
 /// Delay of an acknowledgement when only unreliable messages and pings wait for it: nobody waits to repeat them.
 pub(crate) const ACK_DELAY_UNRELIABLE: Duration = Duration::from_millis(25);
 /// No acknowledgement waits shorter, else it would leave alone where it could have ridden along.
-const ACK_DELAY_MIN: Duration = Duration::from_millis(1);
+const ACK_DELAY_MIN: Duration = Duration::from_millis(5);
 /// Packets that ask for an acknowledgement until one leaves at once.
 const RELIABLE_EVERY: u8 = 2;
 const UNRELIABLE_EVERY: u8 = 8;

@@ -46,7 +46,7 @@ pub struct Config {
     /// Time for the handshake, at the connector from `connect`, at the acceptor from the valid cookie. Default 5 s.
     pub handshake_timeout: Duration,
     /// Longest delay of an acknowledgement of reliable messages. Default 10 ms; the delay is a quarter of the round
-    /// trip, from 1 ms to this. Both ends must agree within a few milliseconds, or packets are repeated too early.
+    /// trip, from 5 ms to this. Both ends must agree within a few milliseconds, or packets are repeated too early.
     pub ack_delay_max: Duration,
     /// Largest congestion window, in bytes. Default 64 KiB: at 50 ms of round trip 1.3 MB/s per peer.
     pub window_bytes_max: usize,

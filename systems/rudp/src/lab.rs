@@ -377,19 +377,19 @@ impl World {
         }
         let late = link.late.as_micros() as u64 + 1;
         let mut at = self.now + link.delay;
-        if link.bytes_per_second > 0 {
+        at += Duration::from_micros(self.rng.below(link.jitter.as_micros() as u64 + 1));
+        let wire_bytes = flight.bytes.len() as u64 + 28;
+        if let Some(micros) = (wire_bytes * 1_000_000).checked_div(link.bytes_per_second) {
             let busy = self.busy.entry((flight.from, flight.to)).or_default();
             let start = (*busy).max(self.now);
             if start - self.now > link.queue {
                 self.traffic.lost += 1;
                 return;
             }
-            *busy = start
-                + Duration::from_micros((flight.bytes.len() as u64 + 28) * 1_000_000 / link.bytes_per_second);
+            *busy = start + Duration::from_micros(micros);
             at += *busy - self.now;
             self.traffic.queue_max = self.traffic.queue_max.max(*busy - self.now);
         }
-        at += Duration::from_micros(self.rng.below(link.jitter.as_micros() as u64 + 1));
         if self.rng.chance(link.duplicate) {
             let again = at + Duration::from_micros(self.rng.below(late));
             self.fly(again, Flight { from: flight.from, to: flight.to, bytes: flight.bytes.clone() });

@@ -9,7 +9,7 @@ use crate::packet::DATAGRAM_BYTES_MAX;
 const INITIAL: usize = 10 * DATAGRAM_BYTES_MAX;
 const FLOOR: usize = 4 * DATAGRAM_BYTES_MAX;
 /// Fewer packets in a round say nothing about the path.
-const ROUND_PACKETS_MIN: u32 = 10;
+const ROUND_PACKETS_MIN: u32 = 20;
 const LOSS_PERCENT_MAX: u32 = 10;
 
 /// The congestion window of one connection.

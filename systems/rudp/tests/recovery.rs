@@ -1,0 +1,170 @@
+//! How fast losses are repaired, at what cost on the wire: the scenarios of a game, in virtual time from fixed seeds.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use kaos_rudp::{
+    Channel, Event, Micros, Stats,
+    lab::{Link, World},
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+struct Figures {
+    latencies: Vec<Duration>,
+    wire_bytes: f64,
+    stats: Stats,
+}
+
+impl Figures {
+    fn at(&self, percent: f64) -> Duration {
+        self.latencies[((self.latencies.len() - 1) as f64 * percent / 100.0) as usize]
+    }
+}
+
+/// 64-byte messages on one channel, `burst` of them every `pause`, for 30 s and several seeds: latency one way, wire
+/// bytes (both directions, IP and UDP headers) per message.
+fn stream(link: &Link, channel: Channel, pause: Duration, burst: u32) -> Figures {
+    let mut latencies = Vec::new();
+    let (mut wire_bytes, mut sent_count) = (0, 0u64);
+    let mut stats = Stats::default();
+    for seed in 0..10 {
+        let mut world = World::new(seed, Link::default());
+        let (client, server) = world.pair();
+        let (here, _) = world.connected(client, server);
+        world.run_for(MS * 500);
+        world.link = link.clone();
+        let before = world.traffic();
+        let end = world.now() + MS * 30_000;
+        let mut sent_at: BTreeMap<u64, Micros> = BTreeMap::new();
+        let mut next = 0u64;
+        let mut tick = world.now();
+        while world.now() < end + MS * 3_000 {
+            if tick <= world.now() && world.now() < end {
+                tick += pause;
+                for _ in 0..burst {
+                    let mut bytes = [0; 64];
+                    bytes[..8].copy_from_slice(&next.to_le_bytes());
+                    world.endpoint(client).send(here, channel, &[&bytes]).unwrap();
+                    sent_at.insert(next, world.now());
+                    next += 1;
+                }
+            }
+            world.run_for(MS);
+            for event in world.take_events(server) {
+                if let Event::Message { bytes, .. } = event {
+                    let number = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+                    latencies.push(world.now() - sent_at[&number]);
+                }
+            }
+        }
+        sent_count += next;
+        let after = world.traffic();
+        wire_bytes += after.sent_bytes - before.sent_bytes + 28 * (after.sent - before.sent);
+        stats = world.endpoint(client).stats(here).unwrap();
+        if channel.is_reliable() {
+            assert_eq!(latencies.len() as u64, sent_count);
+        }
+    }
+    latencies.sort();
+    Figures { latencies, wire_bytes: wire_bytes as f64 / sent_count as f64, stats }
+}
+
+fn report(name: &str, figures: &Figures) {
+    let [p50, p95, p99, p999] = [50.0, 95.0, 99.0, 99.9].map(|percent| figures.at(percent).as_millis());
+    println!("{name}: p50 {p50} p95 {p95} p99 {p99} p99.9 {p999} ms, {:.0} B/msg", figures.wire_bytes);
+    println!("    {:?}", figures.stats);
+}
+
+#[test]
+fn five_percent_loss_at_sixty_messages_a_second() {
+    let link = Link { loss: 0.05, ..Link::default() };
+    let figures = stream(&link, Channel::Data, Duration::from_micros(16_667), 1);
+    report("A", &figures);
+    assert!(figures.at(50.0) <= MS * 26);
+    assert!(figures.at(99.0) <= MS * 125);
+    assert!(figures.at(99.9) <= MS * 200);
+}
+
+#[test]
+fn twenty_percent_loss_still_flows() {
+    let link = Link { loss: 0.2, ..Link::default() };
+    let figures = stream(&link, Channel::Data, Duration::from_micros(16_667), 1);
+    report("20 %", &figures);
+    assert!(figures.at(99.0) <= MS * 400);
+}
+
+#[test]
+fn bursts_and_jitter() {
+    let link = Link { burst: 0.017, burst_datagrams: 3, jitter: MS * 10, ..Link::default() };
+    let figures = stream(&link, Channel::Data, Duration::from_micros(16_667), 1);
+    report("C", &figures);
+    assert!(figures.at(99.0) <= MS * 200);
+}
+
+#[test]
+fn sparse_messages_are_repeated_by_probes() {
+    let link = Link { loss: 0.05, ..Link::default() };
+    let figures = stream(&link, Channel::Data, MS * 500, 1);
+    report("D", &figures);
+    assert!(figures.at(99.0) <= MS * 130);
+}
+
+#[test]
+fn a_clean_link_repeats_nothing() {
+    let figures = stream(&Link::default(), Channel::Data, Duration::from_micros(16_667), 1);
+    report("E", &figures);
+    assert_eq!((figures.stats.retransmitted, figures.stats.lost), (0, 0));
+    assert!(figures.at(100.0) <= MS * 26);
+    assert!(figures.wire_bytes <= 175.0);
+    let figures = stream(&Link::default(), Channel::Unreliable, Duration::from_micros(16_667), 1);
+    report("E, unreliable", &figures);
+    assert!(figures.wire_bytes <= 150.0);
+}
+
+#[test]
+fn eight_messages_a_tick_share_datagrams() {
+    let link = Link { loss: 0.05, ..Link::default() };
+    let figures = stream(&link, Channel::Data, Duration::from_micros(16_667), 8);
+    report("F", &figures);
+    assert!(figures.wire_bytes <= 95.0);
+}
+
+/// One mebibyte through a bottleneck, and what its queue grows to.
+fn bulk(link: Link) -> (Duration, Stats, Duration) {
+    let mut world = World::new(1, Link::default());
+    let (client, server) = world.pair();
+    let (here, _) = world.connected(client, server);
+    world.link = link;
+    let begin = world.now();
+    let mut left = 1024;
+    while world.now() < begin + MS * 60_000 {
+        while left > 0 && world.endpoint(client).send(here, Channel::Data, &[&[0; 1024]]).is_ok() {
+            left -= 1;
+        }
+        world.run_for(MS);
+        if left == 0 && world.endpoint(client).stats(here).unwrap().queued_bytes == 0 {
+            break;
+        }
+    }
+    let stats = world.endpoint(client).stats(here).unwrap();
+    (world.now() - begin, stats, world.traffic().queue_max)
+}
+
+#[test]
+fn a_mebibyte_gets_through_a_bottleneck() {
+    let ten_mbit = Link { bytes_per_second: 1_250_000, queue: MS * 50, ..Link::default() };
+    for (name, link, bound) in [
+        ("10 Mbit/s", ten_mbit.clone(), MS * 1_500),
+        ("10 Mbit/s, 2 % loss", Link { loss: 0.02, ..ten_mbit.clone() }, MS * 2_000),
+        (
+            "2 Mbit/s, 500 ms queue",
+            Link { bytes_per_second: 250_000, queue: MS * 500, ..ten_mbit },
+            MS * 5_500,
+        ),
+    ] {
+        let (time, stats, queue_max) = bulk(link);
+        println!("{name}: {time:?}, queue at most {queue_max:?}, {stats:?}");
+        assert!(time <= bound, "{name}: {time:?}");
+        assert_eq!(stats.queued_bytes, 0);
+    }
+}
