@@ -1,9 +1,12 @@
 //! One connection: its stage, its packets in and out, its deadlines.
 
-use std::{collections::VecDeque, mem, net::SocketAddr, time::Duration};
+mod dial;
+
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 
+use self::dial::Dial;
 use crate::{
     ack::{Ack, Arrival, Received},
     channel::Channel,
@@ -11,6 +14,7 @@ use crate::{
     cookie::COOKIE_BYTES,
     endpoint::Event,
     error::{CloseReason, SendError, Violation, code},
+    events::Events,
     handshake::{self, Accept, Offer, SUITE_PLAINTEXT},
     linger::Linger,
     packet::{Frame, Header, Reader, Writer, cut},
@@ -18,51 +22,13 @@ use crate::{
     protect::{ACCEPT_NUMBER, Keys, Side, TAG_BYTES},
     receive::{Budget, Ordered, Sequenced, Taken},
     recovery::Recovery,
-    send::{Sending, shrink},
+    send::Sending,
     stats::Stats,
     timer::Micros,
 };
 
-/// First wait for an answer to a Hello; the next ones are half as long again, up to `HELLO_WAIT_MAX`.
-const HELLO_WAIT: Duration = Duration::from_millis(200);
-const HELLO_WAIT_MAX: Duration = Duration::from_millis(600);
-/// Retries that are answered at once. More of them come only from a broken server, and wait for the timer.
-const RETRIES_AT_ONCE: u8 = 3;
 /// How long `close_after_flush` waits.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
-
-/// Events that wait for the application, and what they weigh.
-#[derive(Default)]
-pub(crate) struct Events {
-    queue: VecDeque<Event>,
-    pub(crate) bytes: usize,
-}
-
-/// What an event weighs beside the bytes of its message.
-const EVENT_COST: usize = 64;
-
-impl Events {
-    pub(crate) fn push(&mut self, event: Event) {
-        self.bytes += Events::weight(&event);
-        self.queue.push_back(event);
-    }
-
-    pub(crate) fn pop(&mut self) -> Option<Event> {
-        let event = self.queue.pop_front();
-        match &event {
-            Some(event) => self.bytes -= Events::weight(event),
-            None => shrink(&mut self.queue),
-        }
-        event
-    }
-
-    fn weight(event: &Event) -> usize {
-        match event {
-            Event::Message { bytes, .. } => EVENT_COST + bytes.len(),
-            _ => EVENT_COST,
-        }
-    }
-}
 
 /// What a connection needs of its endpoint.
 pub(crate) struct Context<'a> {
@@ -97,20 +63,6 @@ enum Stage {
     /// Acceptor: the cookie was good, no packet yet. Ends at the given time.
     HalfOpen(Micros),
     Open,
-}
-
-struct Dial {
-    offer: Offer,
-    cookie: Option<[u8; COOKIE_BYTES]>,
-    is_due: bool,
-    retries: u8,
-    next_at: Micros,
-    wait: Duration,
-    ends_at: Micros,
-    /// When the Hello with the current cookie left, if only one did.
-    sampled_at: Option<Micros>,
-    /// Hellos sent with the current cookie.
-    sent: u32,
 }
 
 /// A close that waits for the acknowledgement of everything.
@@ -198,24 +150,7 @@ impl Connection {
         config: &Config,
         random: [u8; 32],
     ) -> Connection {
-        let offer = Offer {
-            version_min: config.version_min,
-            version_max: config.version_max,
-            suites: SUITE_PLAINTEXT,
-            random,
-        };
-        let ends_at = now + config.handshake_timeout;
-        let dial = Dial {
-            offer,
-            cookie: None,
-            is_due: true,
-            retries: 0,
-            next_at: now + HELLO_WAIT,
-            wait: HELLO_WAIT,
-            ends_at,
-            sampled_at: None,
-            sent: 0,
-        };
+        let dial = Dial::new(now, config, random);
         Connection::new(id, addr, Side::Connector, now, config, Stage::Dialing(Box::new(dial)))
     }
 
@@ -251,14 +186,9 @@ impl Connection {
     // ---- in: the handshake, at the connector ----
 
     pub(crate) fn on_retry(&mut self, echo: [u8; 16], cookie: [u8; COOKIE_BYTES]) {
-        let Stage::Dialing(dial) = &mut self.stage else { return };
-        if echo != dial.offer.echo() || dial.cookie == Some(cookie) {
-            return;
+        if let Stage::Dialing(dial) = &mut self.stage {
+            dial.on_retry(echo, cookie);
         }
-        dial.cookie = Some(cookie);
-        dial.retries = dial.retries.saturating_add(1);
-        dial.is_due |= dial.retries <= RETRIES_AT_ONCE;
-        (dial.sent, dial.sampled_at) = (0, None);
     }
 
     /// True when this opened the connection.
@@ -512,9 +442,7 @@ impl Connection {
     /// When `on_timeout` is to be called next.
     pub(crate) fn deadline(&self, config: &Config) -> Micros {
         match &self.stage {
-            Stage::Dialing(dial) => {
-                dial.ends_at.min(if dial.is_due { Micros(u64::MAX) } else { dial.next_at })
-            }
+            Stage::Dialing(dial) => dial.deadline(),
             Stage::HalfOpen(ends_at) => *ends_at,
             Stage::Open => {
                 let keepalive = (self.side == Side::Connector && !self.ping_due)
@@ -531,13 +459,7 @@ impl Connection {
     /// Does what is due. Whatever it decides to send goes out with `transmit`.
     pub(crate) fn on_timeout(&mut self, now: Micros, config: &Config) -> Option<Ending> {
         match &mut self.stage {
-            Stage::Dialing(dial) => {
-                if dial.ends_at <= now {
-                    return Some(Ending::Quiet(CloseReason::TimedOut));
-                }
-                dial.is_due |= dial.next_at <= now;
-                None
-            }
+            Stage::Dialing(dial) => dial.on_timeout(now).then_some(Ending::Quiet(CloseReason::TimedOut)),
             Stage::HalfOpen(ends_at) => (*ends_at <= now).then_some(Ending::Forget),
             Stage::Open => self.on_timeout_open(now, config),
         }
@@ -580,19 +502,5 @@ impl Connection {
             answers: 0,
             is_due: true,
         })
-    }
-}
-
-impl Dial {
-    fn transmit(&mut self, now: Micros, out: &mut Vec<u8>) -> bool {
-        if !mem::take(&mut self.is_due) {
-            return false;
-        }
-        handshake::put_hello(out, &self.offer, self.cookie.as_ref());
-        self.sent += 1;
-        self.sampled_at = (self.sent == 1 && self.cookie.is_some()).then_some(now);
-        self.next_at = now + self.wait;
-        self.wait = (self.wait * 3 / 2).min(HELLO_WAIT_MAX);
-        true
     }
 }

@@ -40,6 +40,7 @@ mod error;
 mod stats;
 
 mod endpoint;
+mod events;
 mod peers;
 
 mod connection;

@@ -147,3 +147,60 @@ fn connect_and_send_refuse_what_cannot_be() {
     let too_large = SendError::TooLarge { bytes: 65_539, max: 65_538 };
     assert_eq!(endpoint.send(peer, Channel::Data, &[&[0; 65_539]]), Err(too_large));
 }
+
+#[test]
+fn a_full_queue_blocks_then_becomes_writable_and_loses_nothing() {
+    let mut world = World::new(8, Link { loss: 0.1, ..Link::default() });
+    let (client, server) = world.pair();
+    let (here, _) = world.connected(client, server);
+    let (mut sent, mut blocked, mut writable) = (0u32, 0, 0);
+    let mut may_send = true;
+    let mut got = Vec::new();
+    while got.len() < 3_000 {
+        while may_send && sent < 3_000 {
+            let message = [&sent.to_le_bytes()[..], &[0; 400]];
+            match world.endpoint(client).send(here, Channel::Data, &message) {
+                Ok(()) => sent += 1,
+                Err(error) => {
+                    assert_eq!(error, SendError::WouldBlock);
+                    (may_send, blocked) = (false, blocked + 1);
+                }
+            }
+        }
+        assert!(world.endpoint(client).stats(here).unwrap().queued_bytes <= 256 * 1024);
+        world.run_for(Duration::from_millis(5));
+        assert!(world.now().0 < 120_000_000, "stuck");
+        for event in world.take_events(client) {
+            assert_eq!(event, Event::Writable { peer: here });
+            (may_send, writable) = (true, writable + 1);
+        }
+        got.extend(messages(&world.take_events(server)));
+    }
+    assert!(blocked >= 3 && writable >= blocked - 1, "{blocked} {writable}");
+    for (number, (_, bytes)) in (0u32..).zip(&got) {
+        assert_eq!(bytes[..4], number.to_le_bytes());
+    }
+}
+
+#[test]
+fn hundreds_of_messages_in_one_poll_and_messages_after_pings_arrive() {
+    let mut world = World::new(9, Link::default());
+    let (client, server) = world.pair();
+    let (here, there) = world.connected(client, server);
+    for round in 0..3 {
+        for _ in 0..500 {
+            world.endpoint(client).send(here, Channel::Data, &[b"up"]).unwrap();
+            world.endpoint(server).send(there, Channel::Data, &[b"down"]).unwrap();
+        }
+        for _ in 0..200 {
+            world.endpoint(client).send(here, Channel::Unreliable, &[b"now"]).unwrap();
+        }
+        world.run_for(SECOND);
+        assert_eq!(messages(&world.take_events(server)).len(), 700, "round {round}");
+        assert_eq!(messages(&world.take_events(client)).len(), 500, "round {round}");
+        // Pings in between take packet numbers; nothing waits for them.
+        world.run_for(SECOND * 12);
+    }
+    let stats = world.endpoint(server).stats(there).unwrap();
+    assert_eq!((stats.retransmitted, stats.stale, stats.superseded), (0, 0, 0));
+}

@@ -1,4 +1,5 @@
 //! What strangers cost (nothing), what connections leave behind (nothing), and what a packet allocates.
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, too.
 #![allow(unsafe_code)] // A counting allocator is a `GlobalAlloc`, which is an unsafe trait.
 
 use std::{

@@ -1,6 +1,7 @@
 //! Two endpoints, a bad network, random use; and the oracle: each reliable message once and in order, bounds hold.
 //!
 //! `RUDP_SEED=17 cargo test -p kaos-rudp --test pair` repeats one seed; `RUDP_SEEDS=5000` runs more of them.
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, too.
 
 use std::{collections::VecDeque, time::Duration};
 

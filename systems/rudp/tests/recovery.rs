@@ -1,4 +1,5 @@
 //! How fast losses are repaired, at what cost on the wire: the scenarios of a game, in virtual time from fixed seeds.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests, too.
 
 use std::{collections::BTreeMap, time::Duration};
 
