@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use bevy_ecs::prelude::Entity;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+pub use uuid::Uuid;
 
 /// One network endpoint, numbered by the doors: a slot that is used again and a generation that never is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

@@ -253,11 +253,12 @@ fn resume(
 ) -> Result<(), Fault> {
     let cannot = || Fault::from(FaultKind::CannotResume);
     let entity = world.resource::<SessionIndex>().get(id).ok_or_else(cannot)?;
+    let state = world.get::<SessionState>(entity).ok_or_else(cannot)?;
     // Compared without an early exit, so that timing tells nothing of a nearly right token.
-    let known = world.get::<SessionState>(entity).ok_or_else(cannot)?.resume_token;
-    let differs = known.iter().zip(token).fold(0, |differs, (a, b)| differs | (a ^ b));
+    let equals = |known: [u8; 16]| known.iter().zip(token).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0;
+    let by_former = state.former_token.is_some_and(equals);
     let ending = world.get::<Session>(entity).is_none_or(|session| session.ending.is_some());
-    if differs != 0 || ending {
+    if !(equals(state.resume_token) || by_former) || ending {
         return Err(cannot());
     }
     let acknowledged = world.get_mut::<Keep>(entity).ok_or_else(cannot)?.acknowledge(received);
@@ -266,6 +267,9 @@ fn resume(
     }
     let frame = world.resource::<Clock>().frame();
     let idle = world.resource::<Clock>().frames_in_ms(world.resource::<Settings>().session.idle_ms);
+    // A client keeps as much as the server does, and sends it as fast as it can.
+    let keep_bytes = world.resource::<Settings>().session.keep_bytes;
+    let replay_frames = world.resource::<Clock>().frames_in_secs(5);
     let mut session = world.get_mut::<Session>(entity).ok_or_else(cannot)?;
     let old_peer = session.peer.replace(peer.id);
     session.door = peer.door;
@@ -283,8 +287,10 @@ fn resume(
     };
     let received = {
         let mut state = world.get_mut::<SessionState>(entity).ok_or_else(cannot)?;
+        state.former_token = Some(token);
         state.resume_token = fresh;
         state.unacknowledged = 0;
+        state.replay_credit = (keep_bytes, frame + replay_frames);
         state.received
     };
     bind(world, peer.id, id);

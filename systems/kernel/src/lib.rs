@@ -32,6 +32,7 @@ pub mod send;
 pub mod session;
 
 pub mod app;
+pub mod blob;
 pub mod clock;
 pub mod dice;
 pub mod hash;
@@ -50,6 +51,7 @@ pub mod prelude {
     pub use bytes::Bytes;
 
     pub use crate::app::KaosApp;
+    pub use crate::blob::Blob;
     pub use crate::call::{Call, Caller};
     pub use crate::clock::{Clock, every, every_ms};
     pub use crate::dice::{Dice, ServerDice};

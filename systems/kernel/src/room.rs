@@ -173,6 +173,10 @@ impl RoomIndex {
     }
 }
 
+/// Relayed rooms with something in their inbox: they have no tick to wait for.
+#[derive(Resource, Default, Debug)]
+pub struct ReadyRooms(pub std::collections::BTreeSet<RoomId>);
+
 /// What happened to sessions in this frame that rooms have to follow. Filled in Ingest and Flush,
 /// read in Match, emptied after it.
 #[derive(Resource, Default, Debug)]

@@ -15,7 +15,7 @@ use crate::limit::Rate;
 use crate::op::{OpTable, Ops};
 use crate::output::Lane;
 use crate::presence::{InRoom, Presence};
-use crate::room::{Inbox, RoomMessage};
+use crate::room::{Inbox, ReadyRooms, Room, RoomMessage};
 use crate::send::{Outbox, post};
 use crate::session::{
     Handles, Peer, PeerIndex, Session, SessionIndex, SessionState, close_peer, end_session, send_now,
@@ -72,6 +72,9 @@ fn one(world: &mut World, calls: &mut Calls, ops: &OpTable, id: SessionId, entit
         Some(mut session) => session.last_input = frame,
         None => return,
     }
+    if let Some(mut state) = world.get_mut::<SessionState>(entity) {
+        state.bypass_change_detection().former_token = None;
+    }
     if let Some(lane) = inbound.counted {
         let Some(mut state) = world.get_mut::<SessionState>(entity) else { return };
         match lane {
@@ -126,7 +129,7 @@ fn one(world: &mut World, calls: &mut Calls, ops: &OpTable, id: SessionId, entit
             }
         }
     }
-    acknowledge(world, id, entity);
+    acknowledge(world, entity);
 }
 
 /// Takes a message from its session's budget. Heartbeats and goodbyes are free: their number is bounded
@@ -142,7 +145,13 @@ fn take_from_budget(world: &mut World, entity: Entity, ops: &OpTable, inbound: &
     let bytes = Rate::new(limits.session_bytes, limits.session_bytes_burst);
     let clock = world.resource::<Clock>();
     let now_ns = clock.frame().saturating_mul(clock.quantum().us() * 1000);
+    let frame = clock.frame();
     let Some(mut state) = world.get_mut::<SessionState>(entity) else { return Ok(()) };
+    let (credit, until) = state.replay_credit;
+    if frame < until && inbound.size <= credit {
+        state.replay_credit.0 -= inbound.size;
+        return Ok(());
+    }
     state.messages.take(now_ns, u64::from(cost), messages)?;
     state.bytes.take(now_ns, inbound.size as u64, bytes)
 }
@@ -179,7 +188,7 @@ fn answer_heartbeat(world: &mut World, entity: Entity, peer: PeerId, client_time
 }
 
 /// A client that sends much is told early what arrived, so that it need not keep it.
-fn acknowledge(world: &mut World, _id: SessionId, entity: Entity) {
+fn acknowledge(world: &mut World, entity: Entity) {
     let much =
         world.get::<SessionState>(entity).is_some_and(|state| state.unacknowledged >= ACKNOWLEDGE_BYTES);
     let peer = world.get::<Session>(entity).and_then(|session| session.peer);
@@ -213,6 +222,10 @@ fn to_room(
     }
     inbox.bytes += data.len();
     inbox.messages.push_back(RoomMessage { sender: Some(sender), to, op, data, reliable, frame });
+    let relayed = world.get::<Room>(room).filter(|room| room.tick_rate == 0).map(|room| room.id);
+    if let Some(id) = relayed {
+        world.resource_mut::<ReadyRooms>().0.insert(id);
+    }
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use crate::limit::Addresses;
 use crate::op::{OpTable, Ops};
 use crate::output::Outputs;
 use crate::presence::Presence;
-use crate::room::{RoomIndex, SessionFacts};
+use crate::room::{ReadyRooms, RoomIndex, SessionFacts};
 use crate::script::{AfterHooks, BeforeHooks, RpcIds, ScriptHost, Summary};
 use crate::send::{Asked, Outbox};
 use crate::session::{Deadlines, PeerIndex, SessionIndex};
@@ -97,6 +97,7 @@ impl Server {
             .init_resource::<SessionIndex>()
             .init_resource::<PeerIndex>()
             .init_resource::<RoomIndex>()
+            .init_resource::<ReadyRooms>()
             .init_resource::<SessionFacts>()
             .init_resource::<Deadlines>()
             .init_resource::<Addresses>()

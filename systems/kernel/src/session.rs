@@ -50,6 +50,11 @@ pub struct Session {
 #[derive(Component, Debug, Default)]
 pub(crate) struct SessionState {
     pub(crate) resume_token: [u8; 16],
+    /// The token before: good until something is heard on the peer that was given the new one, since
+    /// that peer may be lost before the client knows of it.
+    pub(crate) former_token: Option<[u8; 16]>,
+    /// After a resume: bytes that the client may send again without its rate limit, until a frame.
+    pub(crate) replay_credit: (usize, u64),
     /// Reliable messages received, by lane.
     pub(crate) received: Counts,
     /// Bytes received since the last acknowledgement went out.
@@ -62,50 +67,49 @@ pub(crate) struct SessionState {
 }
 
 /// A session's rooms by handle.
+///
+/// A handle comes again only after all others were used: data under way to a room that just ended must
+/// not reach the room that was joined next.
 #[derive(Component, Debug, Default)]
-pub struct Handles(Vec<Option<Entity>>);
+pub struct Handles {
+    rows: BTreeMap<u16, Entity>,
+    next: u16,
+}
 
 impl Handles {
     /// The presence that the session calls by this handle.
     pub fn get(&self, handle: u16) -> Option<Entity> {
-        self.0.get(usize::from(handle)).copied().flatten()
+        self.rows.get(&handle).copied()
     }
 
     /// Rooms that the session is in.
     pub fn len(&self) -> usize {
-        self.0.iter().flatten().count()
+        self.rows.len()
     }
 
     /// In no room?
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.rows.is_empty()
     }
 
-    /// The lowest free handle.
-    pub fn free(&self) -> u16 {
-        let free = self.0.iter().position(Option::is_none).unwrap_or(self.0.len());
-        u16::try_from(free).unwrap_or(u16::MAX)
+    /// The next handle that is free. There always is one while fewer than 65,536 are taken.
+    pub fn next(&mut self) -> u16 {
+        while self.rows.contains_key(&self.next) && self.rows.len() <= usize::from(u16::MAX) {
+            self.next = self.next.wrapping_add(1);
+        }
+        let handle = self.next;
+        self.next = self.next.wrapping_add(1);
+        handle
     }
 
     /// Gives a handle to a presence.
     pub fn set(&mut self, handle: u16, presence: Entity) {
-        let at = usize::from(handle);
-        if self.0.len() <= at {
-            self.0.resize(at + 1, None);
-        }
-        if let Some(row) = self.0.get_mut(at) {
-            *row = Some(presence);
-        }
+        self.rows.insert(handle, presence);
     }
 
     /// Takes a handle back.
     pub fn clear(&mut self, handle: u16) {
-        if let Some(row) = self.0.get_mut(usize::from(handle)) {
-            *row = None;
-        }
-        while self.0.last().is_some_and(Option::is_none) {
-            self.0.pop();
-        }
+        self.rows.remove(&handle);
     }
 }
 

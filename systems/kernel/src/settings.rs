@@ -100,7 +100,7 @@ pub struct RoomSettings {
     pub inbox_messages: usize,
     /// The same in bytes of data. Default 1048576.
     pub inbox_bytes: usize,
-    /// A label as JSON, in bytes. Default 2048.
+    /// A label as JSON, in bytes. Default 2048, which is also the most that the protocol carries.
     pub label_bytes_max: usize,
     /// Ticks that a late room may run after the other, one a frame, before the rest is left out. Default 4.
     pub lag_ticks_max: u64,
@@ -256,7 +256,7 @@ impl Settings {
         range("room.rooms_max", u64::from(r.rooms_max), 1, 1 << 20);
         range("room.inbox_messages", r.inbox_messages as u64, 1, 1 << 20);
         range("room.inbox_bytes", r.inbox_bytes as u64, 1 << 16, 1 << 30);
-        range("room.label_bytes_max", r.label_bytes_max as u64, 2, 32_768);
+        range("room.label_bytes_max", r.label_bytes_max as u64, 2, 2048);
         range("room.lag_ticks_max", r.lag_ticks_max, 1, 128);
         let m = &self.game;
         range("match.errors_max", u64::from(m.errors_max), 1, 1000);

@@ -1,1 +1,103 @@
 //! What is live: joining and leaving rooms, the match loop, relaying.
+//!
+//! In reading order: `ops` is what can be asked for, `life` makes and ends rooms, `members` joins and
+//! leaves, `tick` runs what is due in `Core::Match`, `cast` sends what rooms say. `sessions` and `rpc`
+//! are the operations on sessions and scripts that every door has.
+#![forbid(unsafe_code)]
+
+mod cast;
+mod life;
+mod members;
+pub mod ops;
+pub mod rpc;
+pub mod sessions;
+mod tick;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kaos_kernel::frame::Core;
+use kaos_kernel::hash::StateHashers;
+use kaos_kernel::prelude::*;
+use kaos_kernel::script::{Match, Wishes};
+
+pub use life::{Spec, close_room, create_room};
+
+/// Rooms, sessions and rpcs: everything that a server does while nobody keeps anything.
+pub struct Rooms;
+
+impl Plugin for Rooms {
+    fn build(&self, app: &mut App) {
+        app.init_resource::<Agenda>()
+            .init_resource::<Numbers>()
+            .insert_non_send(Matches::default())
+            .add_systems(Frame, tick::run.in_set(Core::Match));
+        app.world_mut().resource_mut::<StateHashers>().0.push(hash_matches);
+        ops::register(app);
+        sessions::register(app);
+        rpc::register(app);
+    }
+}
+
+/// The match of a room and what is counted about it.
+struct Playing {
+    game: Box<dyn Match>,
+    dice: Dice,
+    /// Ticks in a row in which a callback failed.
+    errors_in_row: u32,
+    /// The frame after which an error is written to the log again, and how many were not.
+    log_after: u64,
+    unlogged: u64,
+}
+
+/// The running matches, by room. Beside the world, since virtual machines stay on their thread.
+#[derive(Default)]
+struct Matches {
+    by_room: BTreeMap<RoomId, Playing>,
+    /// What matches wished outside their ticks, waiting for the Match stage.
+    wishes: Vec<Wishes>,
+}
+
+/// When rooms are due: the one place to look in a frame, however many rooms there are.
+#[derive(Resource, Default)]
+struct Agenda {
+    /// Ticks by frame, then by room.
+    ticks: BTreeSet<(u64, RoomId)>,
+    /// Rooms with joins or leaves to be told.
+    events: BTreeSet<RoomId>,
+    /// Empty rooms by the frame in which they end.
+    empty: BTreeSet<(u64, RoomId)>,
+}
+
+/// Counts rooms.
+#[derive(Resource, Default)]
+struct Numbers {
+    next: u64,
+}
+
+/// The state of every match: what the hash of the world cannot see.
+fn hash_matches(world: &mut World) -> u64 {
+    let Some(mut matches) = world.remove_non_send::<Matches>() else { return 0 };
+    let mut sum = 0u64;
+    for (id, playing) in &mut matches.by_room {
+        let state = playing.game.hash();
+        sum = sum
+            .wrapping_add(state.rotate_left((id.0.as_u128() as u32) % 64) ^ u64::from(playing.errors_in_row));
+    }
+    world.insert_non_send(matches);
+    if let Some(mut scripts) = world.get_non_send_mut::<kaos_kernel::script::ScriptHost>() {
+        sum = sum.wrapping_add(scripts.0.hash());
+    }
+    sum
+}
+
+/// What a match holds, for tests and inspection; `None` when the room has none.
+pub fn match_state(world: &mut World, room: RoomId) -> Option<serde_json::Value> {
+    let mut matches = world.get_non_send_mut::<Matches>()?;
+    Some(matches.by_room.get_mut(&room)?.game.state())
+}
+
+/// Bytes that all virtual machines of rooms hold.
+pub fn match_memory_bytes(world: &World) -> usize {
+    let matches = world.get_non_send::<Matches>();
+    matches.map_or(0, |matches| matches.by_room.values().map(|playing| playing.game.memory_bytes()).sum())
+}

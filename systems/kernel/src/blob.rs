@@ -1,0 +1,74 @@
+//! Bytes of a game, on their way through formats that know only text.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Bytes that a script or client gave. Written as text where they are UTF-8 and as bytes otherwise; read
+/// from text, bytes, or a list of numbers.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Blob(pub Bytes);
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => to.serialize_str(text),
+            Err(_) => to.serialize_bytes(&self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> de::Visitor<'de> for Any {
+            type Value = Blob;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text or bytes")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Blob, E> {
+                Ok(Blob(Bytes::copy_from_slice(text.as_bytes())))
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Blob, E> {
+                Ok(Blob(Bytes::copy_from_slice(bytes)))
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Blob, E> {
+                Ok(Blob::default())
+            }
+
+            fn visit_none<E: de::Error>(self) -> Result<Blob, E> {
+                Ok(Blob::default())
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Blob, A::Error> {
+                // No capacity from the list's own claim: it grows with what is really there.
+                let mut bytes = Vec::new();
+                while let Some(byte) = list.next_element::<u8>()? {
+                    bytes.push(byte);
+                }
+                Ok(Blob(bytes.into()))
+            }
+        }
+        from.deserialize_any(Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_lists_and_null_are_bytes() {
+        let read = |json: &str| serde_json::from_str::<Blob>(json).map(|blob| blob.0.to_vec()).ok();
+        assert_eq!(read("\"hi\""), Some(b"hi".to_vec()));
+        assert_eq!(read("[1,255]"), Some(vec![1, 255]));
+        assert_eq!(read("null"), Some(vec![]));
+        assert_eq!(read("[256]"), None);
+        assert_eq!(serde_json::to_string(&Blob(Bytes::from_static(b"hi"))).ok().as_deref(), Some("\"hi\""));
+    }
+}

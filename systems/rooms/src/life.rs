@@ -1,0 +1,256 @@
+//! How rooms begin and end.
+
+use kaos_kernel::Stopping;
+use kaos_kernel::codec::{Closed, Outbound, RoomEvent};
+use kaos_kernel::output::Level;
+use kaos_kernel::prelude::*;
+use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomIndex, Seats};
+use kaos_kernel::script::{Birth, Env, MatchError, MatchErrorKind, ScriptHost};
+use serde_json::Value as Json;
+
+use crate::cast::{Audience, send_to_room};
+use crate::members::vacate;
+use crate::{Agenda, Matches, Numbers, Playing};
+
+/// What a room is made from.
+#[derive(Clone, Debug, Default)]
+pub struct Spec {
+    /// Its id, when a script drew it beforehand.
+    pub id: Option<RoomId>,
+    /// A match module; empty: relayed.
+    pub module: String,
+    /// An object for match_init.
+    pub params: Json,
+    /// The label of a relayed room.
+    pub label: Json,
+    /// Seats; `None`: the match's or the server's default.
+    pub max_players: Option<u32>,
+    /// Ends when it was empty for `room.empty_ms`.
+    pub ends_empty: bool,
+}
+
+/// Makes a room and opens its match.
+///
+/// # Errors
+/// `stopping`, `busy` at `room.rooms_max`, `exists`, `not_found` for an unknown module, `invalid` for a
+/// label or size out of bounds, `script` when match_init failed.
+pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
+    if world.contains_resource::<Stopping>() {
+        return Err(FaultKind::Stopping.into());
+    }
+    let settings = world.resource::<Settings>().room.clone();
+    if world.resource::<RoomIndex>().len() >= settings.rooms_max as usize {
+        return Err(Fault::new(FaultKind::Busy, "the server has as many rooms as it may").retry_in_ms(5000));
+    }
+    let id = spec.id.unwrap_or_else(|| RoomId(world.resource_mut::<ServerDice>().uuid()));
+    if world.resource::<RoomIndex>().get(id).is_some() {
+        return Err(Fault::new(FaultKind::Exists, format!("there is a room {id} already")));
+    }
+    let number = world.resource::<Numbers>().next;
+    world.resource_mut::<Numbers>().next += 1;
+    let (tick_rate, label, max_players) = if spec.module.is_empty() {
+        (0, spec.label, spec.max_players)
+    } else {
+        let opened = open_match(world, id, &spec)?;
+        (opened.0, opened.1, opened.2.or(spec.max_players))
+    };
+    let checked = check_label(&label, settings.label_bytes_max).and_then(|()| {
+        let seats = max_players.unwrap_or(settings.max_players);
+        let fits = (1..=65_535).contains(&seats);
+        fits.then_some(seats)
+            .ok_or_else(|| Fault::invalid(format!("max_players is {seats}: it goes from 1 to 65535")))
+    });
+    let max_players = match checked {
+        Ok(max_players) => max_players,
+        Err(fault) => {
+            if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
+                matches.by_room.remove(&id);
+            }
+            return Err(fault);
+        }
+    };
+    let clock = world.resource::<Clock>();
+    let (frame, hz) = (clock.frame(), clock.hz());
+    let room = Room {
+        id,
+        number,
+        module: spec.module,
+        label,
+        tick_rate,
+        max_players,
+        ends_empty: spec.ends_empty,
+        created: frame,
+        empty_since: Some(frame),
+    };
+    // Rooms of one rate are spread over their period, or a thousand of them would tick in one frame. A
+    // large odd step visits the whole period before it repeats.
+    let period = hz / u64::from(tick_rate.max(1));
+    let beat = Beat { start: frame + 1 + number.wrapping_mul(7919) % period.max(1), next: 0, skipped: 0 };
+    let entity = world.spawn((room, beat, Inbox::default(), Seats::default())).id();
+    world.resource_mut::<RoomIndex>().insert(id, entity);
+    let mut agenda = world.resource_mut::<Agenda>();
+    if tick_rate > 0 {
+        agenda.ticks.insert((beat.start, id));
+    }
+    if spec.ends_empty {
+        let end = frame + world.resource::<Clock>().frames_in_ms(settings.empty_ms).max(1);
+        world.resource_mut::<Agenda>().empty.insert((end, id));
+    }
+    Ok(id)
+}
+
+fn check_label(label: &Json, bytes_max: usize) -> Result<(), Fault> {
+    if !matches!(label, Json::String(_) | Json::Object(_) | Json::Null) {
+        return Err(Fault::invalid("a label is text or an object"));
+    }
+    let bytes = label.to_string().len();
+    if bytes > bytes_max {
+        return Err(Fault::invalid(format!(
+            "the label has {bytes} bytes as JSON: at most {bytes_max} are allowed"
+        )));
+    }
+    Ok(())
+}
+
+/// Changes a room's label and tells its members.
+pub(crate) fn set_label(world: &mut World, id: RoomId, label: Json) -> Result<(), Fault> {
+    let bytes_max = world.resource::<Settings>().room.label_bytes_max;
+    check_label(&label, bytes_max)?;
+    let entity = find(world, id)?;
+    if let Some(mut room) = world.get_mut::<Room>(entity) {
+        room.label = label.clone();
+    }
+    if let Some(mut matches) = world.get_non_send_mut::<Matches>()
+        && let Some(playing) = matches.by_room.get_mut(&id)
+    {
+        playing.game.set_label(&label);
+    }
+    send_to_room(world, entity, Audience::All, &Outbound::Event(RoomEvent::Label(label)))
+}
+
+/// The entity of a room.
+pub(crate) fn find(world: &World, id: RoomId) -> Result<Entity, Fault> {
+    let entity = world.resource::<RoomIndex>().get(id);
+    entity.ok_or_else(|| Fault::not_found(format!("there is no room {id}")))
+}
+
+fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, Option<u32>), Fault> {
+    let ops = world.resource::<kaos_kernel::op::Ops>().0.clone();
+    let mut dice = world.resource::<ServerDice>().of("room", id.0.as_u128());
+    let seed = dice.roll();
+    let Some(mut host) = world.remove_non_send::<ScriptHost>() else {
+        return Err(no_module(&spec.module, std::iter::empty()));
+    };
+    let known = host.0.summary().matches;
+    if !known.contains(&spec.module) {
+        world.insert_non_send(host);
+        return Err(no_module(&spec.module, known.into_iter()));
+    }
+    let mut env = Env::new(world, &ops, Caller::Room(id), &mut dice);
+    let opened = host.0.open(&mut env, &spec.module, Birth { room: id, seed }, &spec.params);
+    let mut wishes = env.finish();
+    let result = match opened {
+        Ok(opened) => {
+            let playing = Playing { game: opened.game, dice, errors_in_row: 0, log_after: 0, unlogged: 0 };
+            if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
+                matches.by_room.insert(id, playing);
+                matches.wishes.push(wishes);
+            }
+            Ok((opened.tick_rate, opened.label, opened.max_players))
+        }
+        Err(error) => {
+            wishes.logs.push(kaos_kernel::output::Log {
+                level: Level::Error,
+                source: spec.module.clone(),
+                text: describe(&error, &format!("room {id}"), "the room was not made"),
+            });
+            // What a match that was never made wished is not done; only its log lines are kept.
+            wishes.orders.clear();
+            wishes.casts.clear();
+            if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
+                matches.wishes.push(wishes);
+            }
+            let reason =
+                format!("the match `{}` could not begin; the server's log has the details", spec.module);
+            Err(Fault::new(FaultKind::Script, reason))
+        }
+    };
+    world.insert_non_send(host);
+    result
+}
+
+fn no_module(module: &str, known: impl Iterator<Item = String>) -> Fault {
+    let nearest = kaos_kernel::server::nearest(module, known);
+    Fault::not_found(format!("there is no match module `{module}`{nearest}"))
+}
+
+/// A failed callback as people read it.
+pub(crate) fn describe(error: &MatchError, place: &str, consequence: &str) -> String {
+    let mut text = format!("{}\n  in {}, {place}", error.message, error.callback);
+    for line in &error.stack {
+        text.push_str("\n  ");
+        text.push_str(line);
+    }
+    text.push_str("\n  ");
+    text.push_str(consequence);
+    text
+}
+
+/// The word that members are told when a room ends for an error of its match.
+pub(crate) fn error_word(kind: MatchErrorKind) -> &'static str {
+    match kind {
+        MatchErrorKind::Memory => "out_of_memory",
+        _ => "script_error",
+    }
+}
+
+/// Ends a room: its members are told why, and nothing of it stays.
+pub fn close_room(world: &mut World, id: RoomId, closed: Closed) {
+    let Some(entity) = world.resource::<RoomIndex>().get(id) else { return };
+    if let Err(fault) =
+        send_to_room(world, entity, Audience::All, &Outbound::Event(RoomEvent::Closed(closed)))
+    {
+        tracing::error!(%fault, room = %id, "the end of a room cannot be told");
+    }
+    // Newest first: a presence leaves a vector, and the last one is the cheapest to take out.
+    let members: Vec<Entity> =
+        world.get::<Presences>(entity).map(|presences| presences.entities().to_vec()).unwrap_or_default();
+    for presence in members.into_iter().rev() {
+        vacate(world, presence);
+    }
+    world.resource_mut::<RoomIndex>().remove(id);
+    world.resource_mut::<ReadyRooms>().0.remove(&id);
+    let hz = world.resource::<Clock>().hz();
+    let due = world.get::<Room>(entity).zip(world.get::<Beat>(entity));
+    let due = due.map(|(room, beat)| beat.due(beat.next, hz, room.tick_rate));
+    let mut agenda = world.resource_mut::<Agenda>();
+    if let Some(due) = due {
+        agenda.ticks.remove(&(due, id));
+    }
+    agenda.empty.retain(|(_, room)| *room != id);
+    agenda.events.remove(&id);
+    if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
+        matches.by_room.remove(&id);
+    }
+    world.despawn(entity);
+}
+
+/// A room's members were told of something; is it empty now? Then its end is entered.
+pub(crate) fn note_empty(world: &mut World, entity: Entity) {
+    let clock = world.resource::<Clock>();
+    let frame = clock.frame();
+    let end = frame + clock.frames_in_ms(world.resource::<Settings>().room.empty_ms).max(1);
+    let empty = world.get::<Seats>(entity).is_none_or(|seats| seats.taken == 0);
+    let Some(mut room) = world.get_mut::<Room>(entity) else { return };
+    let before = room.empty_since;
+    room.empty_since = empty.then(|| before.unwrap_or(frame));
+    let (id, ends, after) = (room.id, room.ends_empty, room.empty_since);
+    if !ends || before.is_some() == after.is_some() {
+        return;
+    }
+    let mut agenda = world.resource_mut::<Agenda>();
+    agenda.empty.retain(|(_, other)| *other != id);
+    if empty {
+        agenda.empty.insert((end, id));
+    }
+}

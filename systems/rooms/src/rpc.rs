@@ -1,0 +1,98 @@
+//! Rpc: a script's function that clients call. It runs as a job, on a virtual machine that keeps nothing.
+
+use kaos_kernel::op::{Payload, WireForm};
+use kaos_kernel::output::{JobKind, Lane, RpcContext};
+use kaos_kernel::prelude::*;
+use kaos_kernel::script::RpcIds;
+use kaos_wire::prost::Message as _;
+use kaos_wire::{ClientMessage, Op as Opcode, v1};
+use serde::{Deserialize, Serialize};
+
+use crate::ops::{read, reply};
+
+/// Registers the operation of this file.
+pub(crate) fn register(app: &mut App) {
+    let form = WireForm { opcode: Opcode::Rpc as u8, reply_opcode: Opcode::RpcResponse as u8, parse, render };
+    app.op(
+        Op::new("rpc")
+            .about("Calls a function that a script registered.")
+            .script(ScriptUse::Wait)
+            .args(&["id", "payload"])
+            .rest("POST /v1/rpc/{id}")
+            .cost(2)
+            .wire(Lane::Control, form),
+        rpc,
+    );
+}
+
+/// A call of a script's function.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rpc {
+    /// The name under which the script registered it.
+    pub id: String,
+    /// The game's own bytes.
+    #[serde(default)]
+    pub payload: Blob,
+}
+
+/// What the function returned: bytes as they are, tables as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RpcReply {
+    /// The game's own bytes.
+    pub payload: Blob,
+}
+
+async fn rpc(cx: Call, request: Rpc) -> Result<RpcReply, Fault> {
+    let caller = cx.caller().clone();
+    let context = cx.with(|world| {
+        let known = &world.resource::<RpcIds>().0;
+        if !known.contains(&request.id) {
+            let nearest = kaos_kernel::server::nearest(&request.id, known.iter().cloned());
+            return Err(Fault::not_found(format!("no script registers an rpc `{}`{nearest}", request.id)));
+        }
+        Ok(context(world, &caller))
+    })?;
+    let kind = JobKind::Rpc { id: request.id, payload: request.payload.0, context };
+    let payload = cx.job_of(kind).await?;
+    Ok(RpcReply { payload: Blob(payload) })
+}
+
+fn context(world: &mut World, caller: &Caller) -> RpcContext {
+    // Ids are drawn in the order of calls, which is the order of inputs; the job's dice follow from it.
+    let seed = world.resource_mut::<ServerDice>().uuid().as_u128() as u64;
+    let mut context = RpcContext {
+        now_ms: world.resource::<Clock>().now_ms(),
+        seed,
+        node: world.resource::<Settings>().node.0.clone(),
+        ..RpcContext::default()
+    };
+    match caller {
+        Caller::Session(id) => {
+            context.session_id = Some(*id);
+            let entity = world.resource::<SessionIndex>().get(*id);
+            if let Some(session) = entity.and_then(|entity| world.get::<Session>(entity)) {
+                context.user_id.clone_from(&session.identity.user_id);
+                context.username.clone_from(&session.identity.username);
+                context.vars.clone_from(&session.vars);
+            }
+        }
+        Caller::User(identity) => {
+            context.user_id.clone_from(&identity.user_id);
+            context.username.clone_from(&identity.username);
+        }
+        Caller::Anonymous | Caller::Room(_) | Caller::Server => {}
+    }
+    context
+}
+
+fn parse(payload: &[u8]) -> Result<(u32, Box<dyn Payload>), Fault> {
+    match read(Opcode::Rpc, payload)? {
+        ClientMessage::Rpc(m) => Ok((m.cid, Box::new(Rpc { id: m.id, payload: Blob(m.payload.into()) }))),
+        _ => Err(Fault::internal("a payload reached the wrong parser")),
+    }
+}
+
+fn render(cid: u32, payload: &dyn Payload) -> Result<Vec<u8>, Fault> {
+    let answer = reply::<RpcReply>(payload)?;
+    Ok(v1::RpcResponse { cid, payload: answer.payload.0.to_vec() }.encode_to_vec())
+}
