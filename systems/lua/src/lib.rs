@@ -26,7 +26,7 @@ mod meter;
 mod trace;
 
 pub use meter::{Meter, UNLIMITED};
-pub use trace::Frame;
+pub use trace::{Frame, frames};
 
 use mlua::{Lua, LuaOptions, StdLib};
 

@@ -32,12 +32,28 @@ pub(crate) fn clear() {
 
 /// Called by Lua on the thread that ran dry.
 pub(crate) unsafe extern "C-unwind" fn on_empty(state: *mut lua_State) {
+    // SAFETY: `state` is running.
+    let frames = unsafe { frames(state, 0, FRAMES_MAX) };
+    // A trace that is being read at this moment stays as it is.
+    TRACE.with(|trace| {
+        if let Ok(mut trace) = trace.try_borrow_mut() {
+            *trace = frames;
+        }
+    });
+}
+
+/// The functions that `state` is in, innermost first, from `level` on (0 is the running one), at most `count`.
+///
+/// # Safety
+/// `state` is a thread of a living VM. Raises nothing and leaves the stack alone.
+pub unsafe fn frames(state: *mut lua_State, level: usize, count: usize) -> Vec<Frame> {
     let mut frames = Vec::new();
-    for level in 0..FRAMES_MAX {
+    for level in level..level.saturating_add(count) {
         // SAFETY: `lua_Debug` is plain data that Lua fills in.
         let mut info: lua_Debug = unsafe { std::mem::zeroed() };
-        // SAFETY: `state` is running; a level that does not exist is answered with 0.
-        if unsafe { mlua_sys::lua_getstack(state, level as i32, &raw mut info) } == 0 {
+        let level = i32::try_from(level).unwrap_or(i32::MAX);
+        // SAFETY: the caller's promise; a level that does not exist is answered with 0.
+        if unsafe { mlua_sys::lua_getstack(state, level, &raw mut info) } == 0 {
             break;
         }
         // SAFETY: `info` was filled in by `lua_getstack` just above; these options touch no stack.
@@ -46,12 +62,7 @@ pub(crate) unsafe extern "C-unwind" fn on_empty(state: *mut lua_State) {
         }
         frames.push(frame(&info));
     }
-    // A trace that is being read at this moment stays as it is.
-    TRACE.with(|trace| {
-        if let Ok(mut trace) = trace.try_borrow_mut() {
-            *trace = frames;
-        }
-    });
+    frames
 }
 
 fn frame(info: &lua_Debug) -> Frame {

@@ -1,0 +1,86 @@
+//! `kaos.*` from the operation table: one function a row, positional arguments, the same words as on every door.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kaos_kernel::op::OpTable;
+use kaos_kernel::prelude::*;
+
+use crate::value::Value;
+
+/// One function of `kaos.` that the host answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its name: `room_create`.
+    pub name: String,
+    /// What it does.
+    pub does: Does,
+}
+
+/// What a function does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Does {
+    /// Draws a version 4 UUID: `kaos.uuid`.
+    Uuid,
+    /// Calls an operation.
+    Call {
+        /// Its dotted name.
+        op: String,
+        /// How a script may call it.
+        script: ScriptUse,
+        /// The request's fields by position.
+        args: &'static [&'static str],
+        /// The field that gets an id drawn beforehand.
+        draws: Option<&'static str>,
+    },
+}
+
+/// Every function, in the order in which machines number them.
+pub(crate) fn functions(ops: &OpTable) -> Arc<[Function]> {
+    let uuid = Function { name: "uuid".to_owned(), does: Does::Uuid };
+    let calls = ops.rows().iter().filter(|row| row.op.script != ScriptUse::Never).map(|row| Function {
+        name: row.op.script_name(),
+        does: Does::Call {
+            op: row.op.name.clone(),
+            script: row.op.script,
+            args: row.op.args,
+            draws: row.op.draws,
+        },
+    });
+    std::iter::once(uuid).chain(calls).collect()
+}
+
+/// Puts arguments by position into a request. An operation without named arguments takes its request whole.
+///
+/// # Errors
+/// A sentence: there are more arguments than the operation has.
+pub(crate) fn request(args: &[&str], given: Vec<Value>) -> Result<Value, String> {
+    let most = args.len().max(1);
+    if given.len() > most {
+        return Err(format!("takes {most} arguments at most, {} were given", given.len()));
+    }
+    if args.is_empty() {
+        return Ok(given.into_iter().next().unwrap_or_default());
+    }
+    let fields: BTreeMap<String, Value> = args
+        .iter()
+        .zip(given)
+        .filter(|(_, value)| *value != Value::Nil)
+        .map(|(name, value)| ((*name).to_owned(), value))
+        .collect();
+    Ok(Value::Map(fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_by_position_and_requests_whole() {
+        let given = vec![Value::text("arena"), Value::Nil];
+        assert_eq!(request(&["module", "params"], given), Ok(Value::map([("module", Value::text("arena"))])));
+        assert_eq!(request(&[], vec![Value::Int(1)]), Ok(Value::Int(1)));
+        assert_eq!(request(&[], vec![]), Ok(Value::Nil));
+        assert!(request(&["a"], vec![Value::Nil, Value::Nil]).is_err());
+    }
+}

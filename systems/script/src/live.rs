@@ -1,0 +1,364 @@
+//! Scripts inside the frame: matches and live hooks, reading the world as it stands and ordering what comes after.
+
+use kaos_kernel::op::{OpRow, Payload};
+use kaos_kernel::output::Level;
+use kaos_kernel::prelude::*;
+use kaos_kernel::room::{RoomFact, RoomMessage};
+use kaos_kernel::script::{
+    Admission, Batch, Birth, Cast, Env, HookContext, Match, MatchError, MatchErrorKind, Opened, Order, Scripts,
+    Summary, TickOutcome,
+};
+use serde_json::Value as Json;
+
+use crate::functions::{Does, request};
+use crate::host::{self, Host, LogLevel, Message};
+use crate::library::Library;
+use crate::lua::{ErrorKind, FnRef, Game, Identity, Left, RegisterKind, ScriptError, Vm};
+use crate::value::Value;
+
+/// The frame's [`Env`] as a running script's host.
+struct Live<'a, 'w> {
+    env: &'a mut Env<'w>,
+    library: &'a Library,
+    source: &'a str,
+}
+
+impl Host for Live<'_, '_> {
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.env.now_ms).unwrap_or(i64::MAX)
+    }
+
+    fn log(&mut self, level: LogLevel, line: &str) {
+        let level = match level {
+            LogLevel::Info => Level::Info,
+            LogLevel::Warn => Level::Warn,
+            LogLevel::Error => Level::Error,
+        };
+        self.env.log(level, self.source, line);
+    }
+
+    fn broadcast(&mut self, cast: host::Cast<'_>) -> Result<(), String> {
+        let room = cast.room.parse::<RoomId>().map_err(|error| error.to_string())?;
+        self.env.casts.push(Cast {
+            room,
+            sender: cast.sender.map(SessionId),
+            op: cast.op,
+            data: Bytes::copy_from_slice(cast.data),
+            to: cast.to.map(|sessions| sessions.iter().map(|id| SessionId(*id)).collect()),
+            reliable: cast.reliable,
+        });
+        Ok(())
+    }
+
+    fn call(&mut self, function: usize, arguments: Vec<Value>) -> Result<Value, String> {
+        let function = self.library.functions.get(function).ok_or("this function is not there")?;
+        let Does::Call { op, script, args, draws } = &function.does else {
+            return Ok(Value::text(self.env.dice.uuid().hyphenated().to_string()));
+        };
+        let row = self.env.ops.by_name(op).ok_or("this operation is not there")?;
+        self.env.caller.allowed(row.op.auth).map_err(|fault| fault.message.into_owned())?;
+        let mut given = request(args, arguments)?;
+        let mut drawn = Value::Nil;
+        if let (Some(field), ScriptUse::Command, Value::Map(fields)) = (draws, script, &mut given) {
+            drawn = Value::text(self.env.dice.uuid().hyphenated().to_string());
+            fields.insert((*field).to_owned(), drawn.clone());
+        }
+        let request = row
+            .parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(given))
+            .map_err(|fault| fault.message.into_owned())?;
+        match script {
+            ScriptUse::Read => {
+                let reply = row.read(self.env.world, &self.env.caller, request).map_err(|fault| fault.message.into_owned())?;
+                to_value(&*reply)
+            }
+            ScriptUse::Command => {
+                self.env.orders.push(Order { op: row.id, request });
+                Ok(drawn)
+            }
+            ScriptUse::Wait | ScriptUse::Never => {
+                Err("waits for its answer, and nothing may wait here: call it in an rpc".to_owned())
+            }
+        }
+    }
+}
+
+fn to_value(reply: &dyn Payload) -> Result<Value, String> {
+    serde_json::to_value(reply).map(|json| Value::from_json(&json)).map_err(|error| error.to_string())
+}
+
+/// All scripts of the frame thread: the machine of the live hooks, and what opens matches.
+pub(crate) struct LiveScripts {
+    library: std::sync::Arc<Library>,
+    hooks: Vm,
+    before: std::collections::BTreeMap<String, FnRef>,
+    after: std::collections::BTreeMap<String, FnRef>,
+    summary: Summary,
+    hook_fuel: i64,
+    dev: bool,
+    /// Hooks that ran, for the garbage rule of their machine.
+    ran: u64,
+}
+
+impl LiveScripts {
+    pub(crate) fn new(library: std::sync::Arc<Library>, hooks: Vm, hook_fuel: i64, dev: bool) -> Self {
+        let registered = hooks.registered();
+        let of = |kind: RegisterKind| {
+            registered.iter().filter(move |row| row.kind == kind).map(|row| (row.name.clone(), row.function))
+        };
+        let before: std::collections::BTreeMap<String, FnRef> = of(RegisterKind::Before).collect();
+        let after: std::collections::BTreeMap<String, FnRef> = of(RegisterKind::After).collect();
+        let summary = Summary {
+            modules: library.sources.paths().map(str::to_owned).collect(),
+            matches: library.matches.keys().cloned().collect(),
+            rpcs: of(RegisterKind::Rpc).map(|(name, _)| name).collect(),
+            before: before.keys().cloned().collect(),
+            after: after.keys().cloned().collect(),
+        };
+        LiveScripts { library, hooks, before, after, summary, hook_fuel, dev, ran: 0 }
+    }
+
+    /// Calls a hook. A machine that is out of memory is not used again: its hooks refuse from then on.
+    fn hook(
+        &mut self,
+        env: &mut Env<'_>,
+        name: &str,
+        function: FnRef,
+        arguments: &[Value],
+    ) -> Result<Vec<Value>, ScriptError> {
+        let mut host = Live { env, library: &self.library, source: "hooks" };
+        let called = self.hooks.call(&mut host, name, function, arguments, self.hook_fuel);
+        self.ran += 1;
+        self.hooks.rest(self.ran);
+        called.map(|called| called.value)
+    }
+
+    fn failed(&self, env: &mut Env<'_>, name: &str, error: &ScriptError, consequence: &str) {
+        let text = format!("{error}\n  in the hook {name}\n  {}\n  {consequence}", error.stack_line());
+        env.log(Level::Error, "hooks", text);
+    }
+}
+
+fn context(context: &HookContext) -> Value {
+    let mut fields = vec![
+        ("user_id", Value::text(&context.user_id)),
+        ("username", Value::text(&context.username)),
+        ("now", Value::Int(i64::try_from(context.now_ms).unwrap_or(i64::MAX))),
+        ("node", Value::text(&context.node)),
+    ];
+    if let Some(session) = context.session_id {
+        fields.push(("session_id", Value::text(session.to_string())));
+    }
+    Value::map(fields)
+}
+
+impl Scripts for LiveScripts {
+    fn summary(&self) -> Summary {
+        self.summary.clone()
+    }
+
+    fn open(&mut self, env: &mut Env<'_>, module: &str, room: Birth, params: &Json) -> Result<Opened, MatchError> {
+        let path = self.library.matches.get(module).ok_or_else(|| MatchError {
+            callback: "match_init",
+            kind: MatchErrorKind::NoModule,
+            message: format!("there is no match module `{module}`"),
+            stack: Vec::new(),
+        })?;
+        let source = format!("room {}", room.room);
+        let id = room.room.to_string();
+        let node = env.world.resource::<Settings>().node.0.clone();
+        let failed = |error: ScriptError| of_script("match_init", &error);
+        let vm = self.library.vm(room.seed).map_err(failed)?;
+        let identity = Identity { room_id: &id, module, node: &node };
+        let mut host = Live { env, library: &self.library, source: &source };
+        let (game, begun) =
+            Game::begin(vm, &mut host, path, identity, &Value::from_json(params)).map_err(failed)?;
+        let label = begun.label.to_json().map_err(|unfit| MatchError {
+            callback: "match_init",
+            kind: MatchErrorKind::Contract,
+            message: format!("match_init returned a label that JSON cannot hold: {unfit}"),
+            stack: Vec::new(),
+        })?;
+        let game = LuaMatch { game, library: self.library.clone(), source };
+        Ok(Opened { game: Box::new(game), tick_rate: begun.tick_rate, label, max_players: begun.max_players })
+    }
+
+    fn before(
+        &mut self,
+        env: &mut Env<'_>,
+        op: &OpRow,
+        ctx: &HookContext,
+        request: Box<dyn Payload>,
+    ) -> Result<Box<dyn Payload>, Fault> {
+        let name = op.op.script_name();
+        let Some(function) = self.before.get(&name).copied() else { return Ok(request) };
+        let message = to_value(&*request).map_err(Fault::internal)?;
+        match self.hook(env, &name, function, &[context(ctx), message]) {
+            Ok(returned) => {
+                let mut returned = returned.into_iter();
+                match returned.next().unwrap_or_default() {
+                    Value::Nil => {
+                        let reason = returned.next().and_then(|reason| reason.as_str().map(str::to_owned));
+                        let reason = reason.unwrap_or_else(|| format!("a hook of the game refused {}", op.op.name));
+                        Err(Fault::new(FaultKind::Refused, reason))
+                    }
+                    changed => op.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(changed)).map_err(|fault| {
+                        let text = format!("the hook before {name} returned a request that does not fit: {}", fault.message);
+                        env.log(Level::Error, "hooks", text);
+                        FaultKind::Script.into()
+                    }),
+                }
+            }
+            Err(error) => {
+                self.failed(env, &name, &error, "the request was refused");
+                let dev = self.dev.then(|| Fault::new(FaultKind::Script, error.to_string()));
+                Err(dev.unwrap_or_else(|| FaultKind::Script.into()))
+            }
+        }
+    }
+
+    fn after(
+        &mut self,
+        env: &mut Env<'_>,
+        op: &OpRow,
+        ctx: &HookContext,
+        request: &Json,
+        result: Result<&dyn Payload, &Fault>,
+    ) {
+        let name = op.op.script_name();
+        let Some(function) = self.after.get(&name).copied() else { return };
+        // An after-hook hears of what happened; what was refused did not.
+        let Ok(reply) = result else { return };
+        let Ok(reply) = to_value(reply) else { return };
+        let arguments = [context(ctx), Value::from_json(request), reply];
+        if let Err(error) = self.hook(env, &name, function, &arguments) {
+            self.failed(env, &name, &error, "what it follows has happened all the same");
+        }
+    }
+
+    fn hash(&mut self) -> u64 {
+        self.hooks.hash().value
+    }
+}
+
+/// A match in Lua.
+struct LuaMatch {
+    game: Game,
+    library: std::sync::Arc<Library>,
+    source: String,
+}
+
+fn of_script(callback: &'static str, error: &ScriptError) -> MatchError {
+    let kind = match error.kind {
+        ErrorKind::Error | ErrorKind::Depth => MatchErrorKind::Error,
+        ErrorKind::Fuel => MatchErrorKind::Fuel,
+        ErrorKind::Memory => MatchErrorKind::Memory,
+        ErrorKind::Contract => MatchErrorKind::Contract,
+    };
+    let stack = if error.traceback.is_empty() { Vec::new() } else { vec![error.stack_line()] };
+    MatchError { callback, kind, message: error.to_string(), stack }
+}
+
+fn presence(info: &PresenceInfo) -> host::Presence<'_> {
+    host::Presence {
+        session_id: info.session_id.0,
+        user_id: &info.user_id,
+        username: &info.username,
+        index: info.index,
+        reason: info.reason.as_deref(),
+    }
+}
+
+impl LuaMatch {
+    fn with<R>(&mut self, env: &mut Env<'_>, work: impl FnOnce(&mut Game, &mut dyn Host) -> R) -> R {
+        let mut host = Live { env, library: &self.library, source: &self.source };
+        work(&mut self.game, &mut host)
+    }
+}
+
+impl Match for LuaMatch {
+    fn join_attempt(
+        &mut self,
+        env: &mut Env<'_>,
+        info: &PresenceInfo,
+        metadata: &Json,
+    ) -> Result<Admission, MatchError> {
+        let metadata = Value::from_json(metadata);
+        let answer = self.with(env, |game, host| game.join_attempt(host, presence(info), &metadata));
+        match answer.map_err(|error| of_script("match_join_attempt", &error))? {
+            Ok(()) => Ok(Admission::Yes),
+            Err(reason) => Ok(Admission::No(reason)),
+        }
+    }
+
+    fn tick(&mut self, env: &mut Env<'_>, batch: &Batch<'_>) -> TickOutcome {
+        let mut outcome = TickOutcome::default();
+        for event in batch.events {
+            let (callback, result) = match event {
+                RoomFact::Joined(infos) => {
+                    let presences: Vec<host::Presence<'_>> = infos.iter().map(|info| presence(info)).collect();
+                    ("match_join", self.with(env, |game, host| game.join(host, &presences)))
+                }
+                RoomFact::Left(infos) => {
+                    let presences: Vec<host::Presence<'_>> = infos.iter().map(|info| presence(info)).collect();
+                    ("match_leave", self.with(env, |game, host| game.leave(host, &presences)))
+                }
+            };
+            if let Err(error) = result {
+                let memory = error.kind == ErrorKind::Memory;
+                outcome.errors.push(of_script(callback, &error));
+                if memory {
+                    return outcome;
+                }
+            }
+        }
+        let Some(tick) = batch.tick else { return outcome };
+        let number = tick.cast_signed();
+        let messages: Vec<Message<'_>> = batch.messages.iter().map(|message| of_room(message, number)).collect();
+        match self.with(env, |game, host| game.tick(host, tick, &messages)) {
+            Ok(called) => outcome.ended = called.value == Left::Ended,
+            Err(error) => outcome.errors.push(of_script("match_loop", &error)),
+        }
+        self.game.vm().rest(tick);
+        outcome
+    }
+
+    fn signal(&mut self, env: &mut Env<'_>, data: &Json) -> Result<Json, MatchError> {
+        let data = Value::from_json(data);
+        let answer = self.with(env, |game, host| game.signal(host, &data));
+        let answer = answer.map_err(|error| of_script("match_signal", &error))?;
+        answer.to_json().map_err(|unfit| MatchError {
+            callback: "match_signal",
+            kind: MatchErrorKind::Contract,
+            message: format!("match_signal answered what JSON cannot hold: {unfit}"),
+            stack: Vec::new(),
+        })
+    }
+
+    fn terminate(&mut self, env: &mut Env<'_>, grace_s: u32) -> Result<(), MatchError> {
+        self.with(env, |game, host| game.terminate(host, grace_s)).map_err(|error| of_script("match_terminate", &error))
+    }
+
+    fn set_label(&mut self, label: &Json) {
+        // A machine without the memory for a label fails in its next callback, which says so.
+        let _ = self.game.set_label(&Value::from_json(label));
+    }
+
+    fn hash(&mut self) -> u64 {
+        self.game.hash().value
+    }
+
+    fn state(&mut self) -> Json {
+        match self.game.state() {
+            Ok(value) => value.to_json().unwrap_or_else(|unfit| Json::String(unfit.to_string())),
+            Err(sentence) => Json::String(sentence),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.game.memory_bytes()
+    }
+}
+
+fn of_room(message: &RoomMessage, tick: i64) -> Message<'_> {
+    Message { sender: message.sender.as_deref().map(presence), op: message.op, data: &message.data, tick }
+}

@@ -1,0 +1,29 @@
+//! Lua: one virtual machine behind a small safe surface. Everything that touches its stack is in here.
+//!
+//! ```text
+//! Vm          one machine: seed, limits, sandbox, calls that end            vm.rs  sandbox.rs  error.rs
+//!  └ gate     lends the host to the functions of kaos.* during a call       gate.rs  functions.rs  cast.rs
+//!  └ data     values in and out, JSON, the canonical hash                    convert.rs  json.rs  hash.rs
+//! Game        a match on a Vm: the callbacks, its state, batches of messages  game.rs  batch.rs
+//! ```
+//!
+//! A `Vm` stays on the thread that made it. Nothing of mlua shows outside of this folder.
+
+#![allow(unsafe_code, reason = "the hot paths use Lua's C API; each use says why it is sound")]
+
+mod batch;
+mod cast;
+mod convert;
+mod error;
+mod functions;
+mod game;
+mod gate;
+mod hash;
+mod json;
+mod sandbox;
+mod vm;
+
+pub use error::{ErrorKind, ScriptError};
+pub use game::{Begun, Game, Identity, Left};
+pub use hash::StateHash;
+pub use vm::{Called, Config, FnRef, Limits, ModuleRef, RegisterKind, Registered, Vm};

@@ -1,0 +1,212 @@
+//! What went wrong in a script, as people read it: file, line, sentence, stack.
+
+use std::ffi::c_int;
+
+use kaos_lua::Frame;
+use mlua::ffi;
+
+use super::gate::{State, bytes_at, gate_of, type_at};
+
+/// Functions kept of a stack.
+pub(super) const FRAMES_MAX: usize = 16;
+
+/// Bytes kept of a message that a script made.
+const MESSAGE_BYTES_MAX: usize = 2048;
+
+/// A call that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptError {
+    /// What kind of failure.
+    pub kind: ErrorKind,
+    /// The file, as shown: `scripts/matches/arena.lua`. Empty when it is not known.
+    pub file: String,
+    /// The line; 0 when it is not known.
+    pub line: u32,
+    /// The sentence, without file and line.
+    pub message: String,
+    /// The stack, innermost first, each `file:line in function`.
+    pub traceback: Vec<String>,
+}
+
+/// Kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ErrorKind {
+    /// The script raised an error, or its text is no Lua. It may be called again.
+    Error,
+    /// It used up its fuel. It may be called again.
+    Fuel,
+    /// It is out of memory. The machine must not be used again.
+    Memory,
+    /// It recursed too deep. It may be called again.
+    Depth,
+    /// It broke the contract: a missing callback, a return value of the wrong kind.
+    Contract,
+}
+
+impl ErrorKind {
+    /// One word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Fuel => "fuel",
+            Self::Memory => "memory",
+            Self::Depth => "depth",
+            Self::Contract => "contract",
+        }
+    }
+}
+
+impl std::fmt::Display for ScriptError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.file.as_str(), self.line) {
+            ("", _) => {}
+            (file, 0) => write!(f, "{file}: ")?,
+            (file, line) => write!(f, "{file}:{line}: ")?,
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ScriptError {}
+
+impl ScriptError {
+    /// A broken contract, found by the host.
+    pub(super) fn contract(file: String, message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Contract, file, line: 0, message: message.into(), traceback: Vec::new() }
+    }
+
+    pub(super) fn memory(place: &str, traceback: Vec<String>) -> Self {
+        Self {
+            kind: ErrorKind::Memory,
+            file: place.to_owned(),
+            line: 0,
+            message: "not enough memory".to_owned(),
+            traceback,
+        }
+    }
+
+    /// The stack in one line: `stack: scripts/matches/arena.lua:24 in fire < … in match_loop`.
+    pub fn stack_line(&self) -> String {
+        format!("stack: {}", self.traceback.join(" < "))
+    }
+
+    /// From what Lua said, and the stack at that moment.
+    pub(super) fn raised(text: &str, frames: &[Frame], callback: &str) -> Self {
+        let (file, line, message) = match split_place(text) {
+            Some((mut file, mut line, mut message)) => {
+                // `coroutine.wrap` puts its own place before the one where it happened.
+                while let Some(inner) = split_place(message).filter(|(file, ..)| file.ends_with(".lua")) {
+                    (file, line, message) = inner;
+                }
+                (file.to_owned(), line, message)
+            }
+            None => {
+                let (file, line) = place(frames);
+                (file, line, text)
+            }
+        };
+        let deep = message.starts_with("stack overflow")
+            || message.starts_with("C stack overflow")
+            || message == "error in error handling";
+        Self {
+            kind: if deep { ErrorKind::Depth } else { ErrorKind::Error },
+            file,
+            line,
+            message: message.to_owned(),
+            traceback: traceback(frames, callback),
+        }
+    }
+
+    /// Out of fuel at the innermost of `frames`.
+    pub(super) fn fuel(budget: i64, frames: &[Frame], callback: &str) -> Self {
+        let (file, line) = place(frames);
+        let message = format!("out of fuel: {callback} may use {budget} and was stopped");
+        Self { kind: ErrorKind::Fuel, file, line, message, traceback: traceback(frames, callback) }
+    }
+}
+
+/// The innermost function that has a line.
+fn place(frames: &[Frame]) -> (String, u32) {
+    frames.iter().find_map(|frame| frame.line.map(|line| (frame.source.clone(), line))).unwrap_or_default()
+}
+
+fn traceback(frames: &[Frame], callback: &str) -> Vec<String> {
+    // Lua knows no name for the function that the host called, but the host does.
+    let outermost = frames.iter().rposition(|frame| frame.line.is_some());
+    let mut stack = Vec::new();
+    for (i, frame) in frames.iter().enumerate() {
+        match (frame.line, frame.function.as_deref()) {
+            (Some(line), name) => {
+                let name = if Some(i) == outermost && name.is_none() {
+                    callback
+                } else {
+                    name.unwrap_or("a function")
+                };
+                stack.push(format!("{}:{line} in {name}", frame.source));
+            }
+            (None, Some(name)) => stack.push(format!("[C] in {name}")),
+            (None, None) => {}
+        }
+    }
+    stack
+}
+
+/// Parts `file:line: sentence`. Chunks made by `load` are shown as `[string "…"]`, which has colons too.
+fn split_place(text: &str) -> Option<(&str, u32, &str)> {
+    let start = if text.starts_with("[string \"") { text.find("\"]:")? + 2 } else { text.find(':')? };
+    let (file, rest) = (&text[..start], &text[start + 1..]);
+    let (line, message) = rest.split_once(": ")?;
+    let known = !file.is_empty() && !file.contains(['\n', ' ']) || file.starts_with('[');
+    known.then_some((file, line.parse().ok()?, message))
+}
+
+/// The message handler of every call: notes the stack, turns the error into text.
+pub(super) unsafe extern "C-unwind" fn on_error(state: State) -> c_int {
+    // SAFETY: made by `push_function`; raises nothing: no string is converted but a number, which may fail
+    // for lack of memory and is then an error in error handling, as for any handler.
+    unsafe {
+        let gate = gate_of(state);
+        let frames = kaos_lua::frames(state, 1, FRAMES_MAX);
+        let mut scratch = gate.scratch.borrow_mut();
+        scratch.frames = frames;
+        scratch.error = describe(state, 1);
+        1
+    }
+}
+
+/// # Safety
+/// Raises nothing.
+unsafe fn describe(state: State, index: c_int) -> String {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match bytes_at(state, index) {
+            Some(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().min(MESSAGE_BYTES_MAX)]).into_owned(),
+            None if ffi::lua_type(state, index) == ffi::LUA_TNUMBER => {
+                ffi::lua_tonumber(state, index).to_string()
+            }
+            None => format!("the error is {}", type_at(state, index)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_parted_from_sentences() {
+        assert_eq!(
+            split_place("scripts/a.lua:24: attempt to x"),
+            Some(("scripts/a.lua", 24, "attempt to x"))
+        );
+        assert_eq!(
+            split_place("scripts/a.lua:3: key: value: x"),
+            Some(("scripts/a.lua", 3, "key: value: x"))
+        );
+        assert_eq!(split_place("[string \"a:1: b\"]:7: boom"), Some(("[string \"a:1: b\"]", 7, "boom")));
+        for plain in ["no place", "hint: say more", "12:30: noon said", "", "a b:1: c", ":1: x"] {
+            let parted = split_place(plain);
+            assert!(parted.is_none() || plain.starts_with("12"), "{plain}: {parted:?}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What a script finds: Lua's harmless libraries, `kaos`, and `require` over the scripts' directory.
+
+use std::ffi::{CStr, CString, c_int};
+
+use mlua::ffi;
+
+use super::cast::push_broadcast;
+use super::functions;
+use super::gate::{Gate, State, bytes_at, gate_of, push_function, raise};
+
+/// Globals that reach out of the sandbox, or see what differs from run to run. (`load` takes text only and
+/// `setmetatable` refuses `__gc` in this build of Lua; `io`, `os`, `debug` and `package` are never opened.)
+const GONE: [&CStr; 4] = [c"dofile", c"loadfile", c"collectgarbage", c"warn"];
+
+/// Sets up the globals.
+///
+/// # Safety
+/// May raise (memory). `gate` outlives the Lua state.
+pub(super) unsafe fn furnish(state: State, gate: &Gate) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, ffi::LUA_RIDX_GLOBALS);
+        let globals = ffi::lua_gettop(state);
+        for name in GONE {
+            ffi::lua_pushnil(state);
+            ffi::lua_setfield(state, globals, name.as_ptr());
+        }
+        // Bytecode never comes in, so none goes out.
+        ffi::lua_getfield(state, globals, c"string".as_ptr());
+        ffi::lua_pushnil(state);
+        ffi::lua_setfield(state, -2, c"dump".as_ptr());
+        ffi::lua_pop(state, 1);
+
+        set(state, globals, gate, c"print", functions::log, 0);
+        set(state, globals, gate, c"require", require, 0);
+        ffi::lua_createtable(state, 0, 32);
+        let kaos = ffi::lua_gettop(state);
+        set(state, kaos, gate, c"time_now", functions::time_now, 0);
+        set(state, kaos, gate, c"json_encode", functions::json_encode, 0);
+        set(state, kaos, gate, c"json_decode", functions::json_decode, 0);
+        set(state, kaos, gate, c"json_array", functions::json_array, 0);
+        set(state, kaos, gate, c"logger_info", functions::log, 0);
+        set(state, kaos, gate, c"logger_warn", functions::log, 1);
+        set(state, kaos, gate, c"logger_error", functions::log, 2);
+        set(state, kaos, gate, c"register_rpc", functions::register, 0);
+        set(state, kaos, gate, c"register_before", functions::register, 1);
+        set(state, kaos, gate, c"register_after", functions::register, 2);
+        push_broadcast(state, gate);
+        ffi::lua_setfield(state, kaos, c"broadcast".as_ptr());
+        for (number, name) in gate.functions.iter().enumerate() {
+            ffi::lua_pushlstring(state, name.as_ptr().cast(), name.len());
+            push_function(state, gate, functions::call, number as i64);
+            ffi::lua_rawset(state, kaos);
+        }
+        ffi::lua_setfield(state, globals, c"kaos".as_ptr());
+
+        ffi::lua_createtable(state, 0, 8);
+        gate.loaded.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
+        ffi::lua_createtable(state, 0, 16);
+        gate.presences.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
+        ffi::lua_createtable(state, 0, 1);
+        ffi::lua_pushstring(state, c"array".as_ptr());
+        ffi::lua_setfield(state, -2, c"__name".as_ptr());
+        gate.array.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
+        ffi::lua_createtable(state, 0, 1);
+        let closer = ffi::lua_gettop(state);
+        set(state, closer, gate, c"__close", loading_ends, 0);
+        gate.closer.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
+        ffi::lua_settop(state, globals - 1);
+    }
+}
+
+unsafe fn set(
+    state: State,
+    table: c_int,
+    gate: &Gate,
+    name: &CStr,
+    function: ffi::lua_CFunction,
+    number: i64,
+) {
+    // SAFETY: as in `furnish`.
+    unsafe {
+        push_function(state, gate, function, number);
+        ffi::lua_setfield(state, table, name.as_ptr());
+    }
+}
+
+/// Where `require` is with a file: stands in the table of loaded modules until the file returned.
+const LOADING: &CStr = c"loading";
+
+/// `require(name)`: the value that the file returned, `true` when it returned nothing. A file runs once in
+/// each machine.
+pub(super) unsafe extern "C-unwind" fn require(state: State) -> c_int {
+    // SAFETY: called by Lua with the gate as upvalue. What the first step leaves in the scratch is copied
+    // to Lua before anything else works; nothing is owned when something raises.
+    unsafe {
+        let gate = gate_of(state);
+        ffi::lua_settop(state, 1);
+        let mut path = (std::ptr::null(), 0);
+        let mut source = (std::ptr::null(), 0);
+        let found = gate.work(|_, scratch| {
+            let name = bytes_at(state, 1).and_then(|name| std::str::from_utf8(name).ok());
+            let name = name.ok_or("require: the module's name is a string")?;
+            let file = gate.sources.find(name).map_err(|e| format!("require: {e}"))?;
+            let bytes = gate.sources.get(file).map(|bytes| (bytes.as_ptr(), bytes.len())).unwrap_or(source);
+            scratch.bytes = chunk_name(&gate.sources.shown(file)).into_bytes_with_nul();
+            path = (file.as_ptr(), file.len());
+            source = bytes;
+            Ok(())
+        });
+        if !found {
+            raise(state)
+        }
+        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, gate.loaded.get().into()); // 2
+        ffi::lua_pushlstring(state, path.0.cast(), path.1); // 3: lives in the sources
+        let chunk = gate.scratch.borrow().bytes.as_ptr();
+        ffi::lua_pushstring(state, chunk.cast()); // 4
+        ffi::lua_pushlightuserdata(state, LOADING.as_ptr().cast_mut().cast()); // 5
+
+        ffi::lua_pushvalue(state, 3);
+        ffi::lua_rawget(state, 2);
+        if ffi::lua_rawequal(state, -1, 5) != 0 {
+            return circular(state);
+        }
+        if ffi::lua_type(state, -1) != ffi::LUA_TNIL {
+            return 1;
+        }
+        ffi::lua_pushvalue(state, 3);
+        ffi::lua_pushvalue(state, 5);
+        ffi::lua_rawset(state, 2);
+
+        // Closed when this function ends, by an error too: a file that failed may be tried again.
+        ffi::lua_createtable(state, 1, 0);
+        ffi::lua_pushvalue(state, 3);
+        ffi::lua_rawseti(state, -2, 1);
+        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, gate.closer.get().into());
+        ffi::lua_setmetatable(state, -2);
+        ffi::lua_toclose(state, -1);
+
+        let name = ffi::lua_tolstring(state, 4, std::ptr::null_mut());
+        if ffi::luaL_loadbufferx(state, source.0.cast(), source.1, name, c"t".as_ptr()) != ffi::LUA_OK {
+            ffi::lua_error(state);
+        }
+        ffi::lua_call(state, 0, 1);
+        if ffi::lua_type(state, -1) == ffi::LUA_TNIL {
+            ffi::lua_pushboolean(state, 1);
+        }
+        ffi::lua_pushvalue(state, 3);
+        ffi::lua_pushvalue(state, -2);
+        ffi::lua_rawset(state, 2);
+        1
+    }
+}
+
+/// `__close` of a file that is being loaded: takes its mark away if it did not come to its end.
+unsafe extern "C-unwind" fn loading_ends(state: State) -> c_int {
+    // SAFETY: as in `require`; argument 1 is the table that `require` made.
+    unsafe {
+        ffi::lua_settop(state, 1);
+        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, gate_of(state).loaded.get().into());
+        ffi::lua_rawgeti(state, 1, 1);
+        ffi::lua_pushvalue(state, 3);
+        ffi::lua_rawget(state, 2);
+        if ffi::lua_type(state, -1) == ffi::LUA_TLIGHTUSERDATA {
+            ffi::lua_pushvalue(state, 3);
+            ffi::lua_pushnil(state);
+            ffi::lua_rawset(state, 2);
+        }
+        0
+    }
+}
+
+unsafe fn circular(state: State) -> c_int {
+    // SAFETY: as in `require`.
+    unsafe {
+        gate_of(state).work(|_, _| {
+            let path = String::from_utf8_lossy(bytes_at(state, 3).unwrap_or_default()).into_owned();
+            Err(format!("require: {path} is being loaded: it requires itself, directly or through others"))
+        });
+        raise(state)
+    }
+}
+
+/// The name that makes Lua's messages begin with the path. A path with a zero byte is cut there.
+pub(super) fn chunk_name(shown: &str) -> CString {
+    let text: Vec<u8> = std::iter::once(b'@').chain(shown.bytes().take_while(|b| *b != 0)).collect();
+    CString::new(text).unwrap_or_default()
+}
