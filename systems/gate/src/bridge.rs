@@ -1,0 +1,352 @@
+//! Between the threads of the doors and the frame thread: bounded queues by importance, and one wake.
+//!
+//! * Facts (job answers, questions of scripts, room in a connection's queue): never refused. There are at most
+//!   as many as jobs and connections were admitted.
+//! * Calls: at most [`CALLS_MAX`] and [`CALL_BYTES_MAX`] wait for the frame, and at most [`WAITING_MAX`] for
+//!   their answers; what comes beyond is refused with `busy` at once.
+//! * The stream of WebSocket connections: each has a byte credit of its own and all share one of
+//!   [`STREAM_BYTES_MAX`]; a connection without credit is not read.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use kaos_kernel::fault::{Fault, FaultKind};
+use kaos_kernel::ids::Ticket;
+use kaos_kernel::input::{Body, Gone, Identity, Input};
+use kaos_kernel::output::Reply;
+use rustix::fd::BorrowedFd;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::link::{IN_CREDIT, Link, lock};
+use crate::start::Opening;
+use crate::waker::Waker;
+
+/// Calls that wait for the next frame.
+pub const CALLS_MAX: usize = 2048;
+
+/// The bytes of their requests.
+pub const CALL_BYTES_MAX: usize = 32 << 20;
+
+/// Calls whose answer somebody waits for.
+pub const WAITING_MAX: usize = 16_384;
+
+/// Bytes of all WebSocket connections that wait for the frame.
+pub const STREAM_BYTES_MAX: usize = 32 << 20;
+
+/// What one message costs of the credits beside its bytes, so that empty messages are not free.
+const MESSAGE_WEIGHT: usize = 29;
+
+/// What one frame takes in, by weight: 512 KiB are 1 GiB a second, and at most 16,384 messages a frame.
+pub(crate) const FRAME_WEIGHT_MAX: usize = 512 * 1024;
+
+/// Calls that one frame takes in.
+const FRAME_CALLS_MAX: usize = 512;
+
+/// What a piece of messages costs of the credits.
+pub(crate) fn weight(bytes: &[u8]) -> usize {
+    bytes.len() + kaos_wire::messages(bytes).count() * MESSAGE_WEIGHT
+}
+
+/// Something that is never refused.
+pub(crate) enum Fact {
+    /// An input as it is.
+    Input(Input),
+    /// A connection that refused messages has room again.
+    Writable(Arc<Link>),
+}
+
+/// What happens to a WebSocket connection, in order.
+pub(crate) enum Piece {
+    /// It is there.
+    Open(Arc<Link>),
+    /// It began.
+    Start(Arc<Link>, Box<Opening>),
+    /// It said something, which took this much of its credits.
+    Data(Arc<Link>, Bytes, usize),
+    /// It is gone.
+    Gone(Arc<Link>, Gone),
+}
+
+#[derive(Default)]
+struct Queues {
+    facts: Vec<Fact>,
+    calls: VecDeque<Input>,
+    call_bytes: usize,
+    pieces: VecDeque<Piece>,
+}
+
+impl Queues {
+    fn is_empty(&self) -> bool {
+        self.facts.is_empty() && self.calls.is_empty() && self.pieces.is_empty()
+    }
+}
+
+/// What the frame thread took; its lists are used again and again.
+#[derive(Default)]
+pub(crate) struct Taken {
+    pub(crate) facts: Vec<Fact>,
+    pub(crate) calls: Vec<Input>,
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// The meeting place of the frame thread and all other threads.
+pub struct Bridge {
+    queues: Mutex<Queues>,
+    /// Whoever waits for the answer to a call. `None`: the server stops.
+    waiting: Mutex<Option<BTreeMap<Ticket, oneshot::Sender<Result<Bytes, Fault>>>>>,
+    next_ticket: AtomicU64,
+    pub(crate) credit: Semaphore,
+    waker: Waker,
+    stop: AtomicBool,
+}
+
+impl Bridge {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// The operating system gives no more descriptors.
+    pub fn new() -> io::Result<Self> {
+        Ok(Bridge {
+            queues: Mutex::default(),
+            waiting: Mutex::new(Some(BTreeMap::new())),
+            // Tickets of doors are even, those of jobs odd.
+            next_ticket: AtomicU64::new(2),
+            credit: Semaphore::new(STREAM_BYTES_MAX),
+            waker: Waker::new()?,
+            stop: AtomicBool::new(false),
+        })
+    }
+
+    // ---- for all threads ----
+
+    /// Hands an input to the next frame. For what is never refused: answers of jobs and questions of scripts.
+    pub fn input(&self, input: Input) {
+        self.fact(Fact::Input(input));
+    }
+
+    pub(crate) fn fact(&self, fact: Fact) {
+        lock(&self.queues).facts.push(fact);
+        self.waker.wake();
+    }
+
+    pub(crate) fn piece(&self, piece: Piece) {
+        lock(&self.queues).pieces.push_back(piece);
+        self.waker.wake();
+    }
+
+    /// Calls an operation.
+    ///
+    /// # Errors
+    /// `busy` when too many calls wait, `stopping` at the end.
+    pub(crate) fn call(
+        self: &Arc<Self>,
+        op: String,
+        identity: Option<Identity>,
+        address: IpAddr,
+        body: Body,
+    ) -> Result<Waiting, Fault> {
+        let (sender, receiver) = oneshot::channel();
+        let ticket = Ticket(self.next_ticket.fetch_add(2, Ordering::Relaxed));
+        let busy = || Fault::from(FaultKind::Busy).retry_in_ms(1000);
+        {
+            let mut waiting = lock(&self.waiting);
+            let waiting = waiting.as_mut().ok_or(FaultKind::Stopping)?;
+            if waiting.len() >= WAITING_MAX {
+                return Err(busy());
+            }
+            waiting.insert(ticket, sender);
+        }
+        let waiting = Waiting { ticket, receiver, bridge: self.clone(), answered: false };
+        let bytes = size(&body);
+        {
+            let mut queues = lock(&self.queues);
+            if queues.calls.len() >= CALLS_MAX || queues.call_bytes + bytes > CALL_BYTES_MAX {
+                return Err(busy());
+            }
+            queues.call_bytes += bytes;
+            queues.calls.push_back(Input::Call { ticket, op, identity, address, body });
+        }
+        self.waker.wake();
+        Ok(waiting)
+    }
+
+    /// Asks the runner to stop.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    // ---- for the frame thread ----
+
+    /// Was the runner asked to stop?
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    /// Is there nothing to take?
+    pub fn is_empty(&self) -> bool {
+        lock(&self.queues).is_empty()
+    }
+
+    /// Sleeps until there is something to take, `socket` can be read, or the time is over.
+    pub fn wait(
+        &self,
+        socket: Option<BorrowedFd<'_>>,
+        time_out: Option<std::time::Duration>,
+        stopping: bool,
+    ) {
+        self.waker.wait(socket, time_out, || !self.is_empty() || (!stopping && self.stopping()));
+    }
+
+    /// Takes what one frame should take: all facts, and calls and pieces up to a bound.
+    pub(crate) fn take(&self, taken: &mut Taken) {
+        let mut back = 0;
+        {
+            let mut queues = lock(&self.queues);
+            if queues.is_empty() {
+                return;
+            }
+            taken.facts.append(&mut queues.facts);
+            let calls = queues.calls.len().min(FRAME_CALLS_MAX);
+            taken.calls.extend(queues.calls.drain(..calls));
+            let bytes: usize = taken.calls.iter().map(call_size).sum();
+            queues.call_bytes = queues.call_bytes.saturating_sub(bytes);
+            while back < FRAME_WEIGHT_MAX {
+                let Some(piece) = queues.pieces.pop_front() else { break };
+                if let Piece::Data(link, _, weight) = &piece {
+                    back += weight;
+                    link.credit.add_permits((*weight).min(IN_CREDIT));
+                }
+                taken.pieces.push(piece);
+            }
+            // A burst's memory is not kept for ever.
+            if queues.pieces.is_empty() {
+                queues.pieces.shrink_to(4096);
+            }
+            if queues.calls.is_empty() {
+                queues.calls.shrink_to(256);
+            }
+            queues.facts.shrink_to(4096);
+        }
+        if back > 0 {
+            self.credit.add_permits(back);
+        }
+    }
+
+    /// Hands an answer to whoever waits for it.
+    pub(crate) fn reply(&self, reply: Reply) {
+        let sender = lock(&self.waiting).as_mut().and_then(|waiting| waiting.remove(&reply.ticket));
+        if let Some(sender) = sender {
+            // The caller may have gone in this moment; then nobody wants it.
+            let _ = sender.send(reply.result);
+        }
+    }
+
+    /// The frame thread ends: nobody gets an answer any more.
+    pub(crate) fn close(&self) {
+        lock(&self.waiting).take();
+        self.credit.close();
+    }
+}
+
+fn size(body: &Body) -> usize {
+    match body {
+        Body::Json(bytes) | Body::Wire(bytes) => bytes.len(),
+        Body::Form(text) => text.len(),
+    }
+}
+
+fn call_size(input: &Input) -> usize {
+    match input {
+        Input::Call { body, .. } => size(body),
+        _ => 0,
+    }
+}
+
+/// A call whose answer is awaited. Dropped before, it tells the frame that nobody waits any more.
+pub(crate) struct Waiting {
+    ticket: Ticket,
+    receiver: oneshot::Receiver<Result<Bytes, Fault>>,
+    bridge: Arc<Bridge>,
+    answered: bool,
+}
+
+impl Waiting {
+    /// The answer.
+    pub(crate) async fn answer(mut self) -> Result<Bytes, Fault> {
+        let answer = (&mut self.receiver).await;
+        self.answered = true;
+        answer.unwrap_or_else(|_| Err(FaultKind::Stopping.into()))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        let waited = lock(&self.bridge.waiting).as_mut().and_then(|waiting| waiting.remove(&self.ticket));
+        if waited.is_some() {
+            self.bridge.input(Input::Cancel { ticket: self.ticket });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bridge() -> Arc<Bridge> {
+        Arc::new(Bridge::new().expect("a descriptor"))
+    }
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn calls_are_bounded_and_their_answers_find_them() {
+        let bridge = bridge();
+        let call = |bridge: &Arc<Bridge>| bridge.call("a".into(), None, HERE, Body::Json(Bytes::new()));
+        let mut waiting: Vec<Waiting> = (0..CALLS_MAX).map(|_| call(&bridge).expect("room")).collect();
+        assert_eq!(call(&bridge).err().map(|fault| fault.kind), Some(FaultKind::Busy));
+        let mut taken = Taken::default();
+        bridge.take(&mut taken);
+        assert_eq!(taken.calls.len(), FRAME_CALLS_MAX);
+        let last = waiting.pop().expect("many");
+        bridge.reply(Reply { ticket: last.ticket, result: Ok(Bytes::from_static(b"7")) });
+        let mut last = last;
+        assert_eq!(last.receiver.try_recv(), Ok(Ok(Bytes::from_static(b"7"))));
+        last.answered = true;
+        // Whoever goes away without an answer is told of to the frame.
+        let first = waiting.remove(0);
+        let ticket = first.ticket;
+        drop(first);
+        let mut taken = Taken::default();
+        bridge.take(&mut taken);
+        let cancelled = taken.facts.iter().any(
+            |fact| matches!(fact, Fact::Input(Input::Cancel { ticket: cancelled }) if *cancelled == ticket),
+        );
+        assert!(cancelled);
+        bridge.close();
+        assert_eq!(call(&bridge).err().map(|fault| fault.kind), Some(FaultKind::Stopping));
+    }
+
+    #[test]
+    fn a_frame_takes_a_bounded_part_of_the_stream_and_gives_credit_back() {
+        let bridge = bridge();
+        let link = Arc::new(Link::new(HERE));
+        for _ in 0..10 {
+            bridge.piece(Piece::Data(link.clone(), Bytes::new(), FRAME_WEIGHT_MAX / 4));
+        }
+        let before = (bridge.credit.available_permits(), link.credit.available_permits());
+        let mut taken = Taken::default();
+        bridge.take(&mut taken);
+        assert_eq!(taken.pieces.len(), 4);
+        assert_eq!(bridge.credit.available_permits(), before.0 + FRAME_WEIGHT_MAX);
+        assert_eq!(link.credit.available_permits(), before.1 + FRAME_WEIGHT_MAX);
+        assert!(!bridge.is_empty());
+    }
+}

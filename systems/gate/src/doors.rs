@@ -1,0 +1,424 @@
+//! The doors as the frame thread sees them: inputs in, outputs out, and one table of peers for all.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use kaos_kernel::fault::FaultKind;
+use kaos_kernel::ids::{PeerId, PeerSlots};
+use kaos_kernel::input::{Door, Input};
+use kaos_kernel::output::{Close, Lane, Outputs, Send};
+use kaos_rudp::Micros;
+use rustix::fd::BorrowedFd;
+
+use crate::bridge::{Bridge, FRAME_WEIGHT_MAX, Fact, Piece, Taken};
+use crate::credentials::Credentials;
+use crate::link::Link;
+use crate::stats::Stats;
+use crate::udp::{NotTaken, UdpDoor};
+
+/// Inputs that one frame takes from each door; what comes beyond waits for the next one.
+const FRAME_INPUTS_MAX: usize = 16_384;
+
+/// How a peer is reached.
+#[derive(Clone, Debug)]
+pub(crate) enum Route {
+    /// Over the UDP door.
+    Udp(kaos_rudp::PeerId),
+    /// Over a WebSocket.
+    Web(Arc<Link>),
+}
+
+#[derive(Debug)]
+struct Row {
+    peer: PeerId,
+    route: Route,
+    /// The first counted message of this batch that was refused, by lane.
+    control: Option<u64>,
+    data: Option<u64>,
+}
+
+/// The peers of all doors by their numbers.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    ids: PeerSlots,
+    rows: Vec<Option<Row>>,
+    peers_max: u32,
+    stats: Arc<Stats>,
+}
+
+impl Slots {
+    pub(crate) fn new(peers_max: u32, stats: Arc<Stats>) -> Self {
+        Slots { ids: PeerSlots::default(), rows: Vec::new(), peers_max, stats }
+    }
+
+    fn count(&self, route: &Route) -> &std::sync::atomic::AtomicU64 {
+        let door = match route {
+            Route::Udp(_) => Door::Udp,
+            Route::Web(_) => Door::WebSocket,
+        };
+        &self.stats.door(door).peers
+    }
+
+    /// Numbers a new peer; `None` when there are too many.
+    pub(crate) fn open(&mut self, route: Route) -> Option<PeerId> {
+        let peer = self.ids.open(self.peers_max)?;
+        self.count(&route).fetch_add(1, Ordering::Relaxed);
+        let at = peer.slot as usize;
+        if self.rows.len() <= at {
+            self.rows.resize_with(at + 1, || None);
+        }
+        if let Some(row) = self.rows.get_mut(at) {
+            *row = Some(Row { peer, route, control: None, data: None });
+        }
+        Some(peer)
+    }
+
+    /// Takes the number back.
+    pub(crate) fn close(&mut self, peer: PeerId) -> Option<Route> {
+        let row = self.rows.get_mut(peer.slot as usize)?;
+        let route = row.take_if(|row| row.peer == peer)?.route;
+        self.count(&route).fetch_sub(1, Ordering::Relaxed);
+        self.ids.close(peer);
+        while self.rows.last().is_some_and(Option::is_none) {
+            self.rows.pop();
+        }
+        if self.rows.len() * 4 < self.rows.capacity() {
+            self.rows.shrink_to(self.rows.len() * 2);
+        }
+        Some(route)
+    }
+
+    fn get(&mut self, peer: PeerId) -> Option<&mut Row> {
+        self.rows.get_mut(peer.slot as usize)?.as_mut().filter(|row| row.peer == peer)
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().flatten()
+    }
+}
+
+/// Where inputs go, and how much more of them a frame takes.
+pub(crate) struct Taking<'a> {
+    pub(crate) inputs: &'a mut Vec<Input>,
+    count: usize,
+    pub(crate) weight: usize,
+}
+
+impl Taking<'_> {
+    pub(crate) fn push(&mut self, input: Input) {
+        self.count += 1;
+        self.inputs.push(input);
+    }
+
+    pub(crate) fn room(&self) -> bool {
+        self.count < FRAME_INPUTS_MAX && self.weight < FRAME_WEIGHT_MAX
+    }
+}
+
+/// The doors.
+pub struct Doors {
+    slots: Slots,
+    udp: Option<UdpDoor>,
+    bridge: Arc<Bridge>,
+    credentials: Arc<Credentials>,
+    stats: Arc<Stats>,
+    /// Inputs that came while outputs were handed out.
+    pending: Vec<Input>,
+    /// Something was left in a door.
+    more: bool,
+    taken: Taken,
+    /// Peers with a lane that was refused in this batch.
+    refused: Vec<PeerId>,
+    /// Connections with something to write.
+    touched: Vec<Arc<Link>>,
+}
+
+/// A UDP door to be.
+pub struct UdpSetup {
+    /// From [`bind`](crate::udp::bind).
+    pub socket: std::net::UdpSocket,
+    /// Of the endpoint.
+    pub config: kaos_rudp::Config,
+    /// The operating system's randomness.
+    pub seed: [u8; 32],
+}
+
+impl Doors {
+    /// The doors around a bridge, and a UDP socket when there is one. `peers_max` bounds the peers of all.
+    pub fn new(
+        bridge: Arc<Bridge>,
+        credentials: Arc<Credentials>,
+        stats: Arc<Stats>,
+        udp: Option<UdpSetup>,
+        peers_max: u32,
+    ) -> Self {
+        let udp = udp.map(|setup| UdpDoor::new(setup.socket, setup.config, setup.seed, stats.clone()));
+        Doors {
+            slots: Slots::new(peers_max, stats.clone()),
+            udp,
+            bridge,
+            credentials,
+            stats,
+            pending: Vec::new(),
+            more: false,
+            taken: Taken::default(),
+            refused: Vec::new(),
+            touched: Vec::new(),
+        }
+    }
+
+    /// The socket to wait for.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.udp.as_ref().map(UdpDoor::fd)
+    }
+
+    /// When the transport wants to be pumped, whatever happens.
+    pub fn time_out(&self) -> Option<Micros> {
+        self.udp.as_ref().and_then(UdpDoor::time_out)
+    }
+
+    /// Is there something that the next frame should take?
+    pub fn waiting(&self) -> bool {
+        self.more || !self.pending.is_empty() || !self.bridge.is_empty()
+    }
+
+    /// No peer is left, and everything that was to be sent is sent.
+    pub fn is_empty(&self) -> bool {
+        self.slots.each().next().is_none() && self.udp.as_ref().is_none_or(UdpDoor::is_empty)
+    }
+
+    /// Reads all doors: what came becomes inputs.
+    pub fn receive(&mut self, now: Micros, inputs: &mut Vec<Input>) {
+        inputs.append(&mut self.pending);
+        self.more = false;
+        if let Some(udp) = &mut self.udp {
+            let mut taking = Taking { inputs, count: 0, weight: 0 };
+            self.more |= udp.receive(now);
+            self.more |= udp.take(now, &mut self.slots, &self.credentials, &mut taking);
+        }
+        let mut taken = std::mem::take(&mut self.taken);
+        self.bridge.take(&mut taken);
+        for fact in taken.facts.drain(..) {
+            match fact {
+                Fact::Input(input) => inputs.push(input),
+                Fact::Writable(link) => inputs.extend(link.peer().map(|peer| Input::Writable { peer })),
+            }
+        }
+        inputs.append(&mut taken.calls);
+        for piece in taken.pieces.drain(..) {
+            self.piece(piece, inputs);
+        }
+        taken.facts.shrink_to(4096);
+        taken.pieces.shrink_to(4096);
+        self.taken = taken;
+    }
+
+    fn piece(&mut self, piece: Piece, inputs: &mut Vec<Input>) {
+        match piece {
+            Piece::Open(link) => match self.slots.open(Route::Web(link.clone())) {
+                Some(peer) => {
+                    link.set_peer(Some(peer));
+                    inputs.push(Input::Open { peer, door: Door::WebSocket, address: link.address });
+                }
+                None => link.close(close_code(FaultKind::Busy.code()), FaultKind::Busy.word()),
+            },
+            Piece::Start(link, opening) => {
+                inputs.extend(link.peer().into_iter().flat_map(|peer| opening.clone().inputs(peer)));
+            }
+            Piece::Data(link, bytes, _) => {
+                inputs.extend(link.peer().map(|peer| Input::Data { peer, bytes }));
+            }
+            Piece::Gone(link, reason) => {
+                if let Some(peer) = link.peer() {
+                    link.set_peer(None);
+                    self.slots.close(peer);
+                    inputs.push(Input::Gone { peer, reason });
+                }
+            }
+        }
+    }
+
+    /// Hands a frame's messages, closes and replies to the doors. Takes these lists out of `outputs`.
+    pub fn send(&mut self, now: Micros, outputs: &mut Outputs) {
+        for send in outputs.sends.drain(..) {
+            self.message(send);
+        }
+        for Close { peer, code, reason } in outputs.closes.drain(..) {
+            match self.slots.close(peer) {
+                Some(Route::Udp(rudp)) => {
+                    if let Some(udp) = &mut self.udp {
+                        udp.close(now, rudp, code, reason);
+                    }
+                }
+                Some(Route::Web(link)) => {
+                    link.set_peer(None);
+                    link.close(close_code(code), reason);
+                }
+                None => {}
+            }
+        }
+        for peer in self.refused.drain(..) {
+            // A peer that was closed in the same frame needs to hear nothing more.
+            if let Some(row) = self.slots.get(peer) {
+                let (control, data) = (row.control.take(), row.data.take());
+                self.pending.push(Input::Blocked { peer, control, data });
+            }
+        }
+        for link in self.touched.drain(..) {
+            link.wake.notify_one();
+        }
+        for reply in outputs.replies.drain(..) {
+            self.bridge.reply(reply);
+        }
+        if let Some(udp) = &mut self.udp {
+            udp.transmit(now);
+        }
+    }
+
+    /// Sends what the transport wants to send, without a frame: acknowledgements and repetitions.
+    pub fn transmit(&mut self, now: Micros) {
+        if let Some(udp) = &mut self.udp {
+            udp.transmit(now);
+        }
+    }
+
+    fn message(&mut self, send: Send) {
+        let Send { peer, lane, seq, head, body } = send;
+        let Some(row) = self.slots.get(peer) else { return };
+        let counted = seq > 0;
+        let refused = match lane {
+            Lane::Control => &mut row.control,
+            Lane::Data | Lane::Unreliable => &mut row.data,
+        };
+        if counted && refused.is_some() {
+            return;
+        }
+        let parts: [&[u8]; 2] = [&head, &body];
+        let taken = match &row.route {
+            Route::Udp(rudp) => match &mut self.udp {
+                Some(udp) => udp.send(*rudp, lane, &parts),
+                None => Err(NotTaken::Never),
+            },
+            Route::Web(link) => {
+                if link.push(&parts, counted, !counted && lane == Lane::Control) {
+                    self.stats.door(Door::WebSocket).went(head.len() + body.len());
+                    // Sends of one peer mostly follow each other.
+                    if self.touched.last().is_none_or(|last| !Arc::ptr_eq(last, link)) {
+                        self.touched.push(link.clone());
+                    }
+                    Ok(())
+                } else {
+                    Err(NotTaken::Full)
+                }
+            }
+        };
+        if matches!(taken, Err(NotTaken::Full)) && counted {
+            let first = row.control.is_none() && row.data.is_none();
+            match lane {
+                Lane::Control => row.control = Some(seq),
+                Lane::Data | Lane::Unreliable => row.data = Some(seq),
+            }
+            if first {
+                self.refused.push(peer);
+            }
+        }
+    }
+
+    /// The frame thread ends: open connections are closed with `stopping`, nobody gets an answer any more.
+    pub fn shut(&mut self) {
+        for row in self.slots.each() {
+            if let Route::Web(link) = &row.route {
+                link.close(close_code(FaultKind::Stopping.code()), FaultKind::Stopping.word());
+            }
+        }
+        self.bridge.close();
+    }
+}
+
+/// The WebSocket close code for a fault number. Those without a code of the protocol's own (RFC 6455 7.4.1)
+/// are 4000 and the fault number.
+pub(crate) fn close_code(fault: u16) -> u16 {
+    let is = |kind: FaultKind| kind.code() == fault;
+    match fault {
+        0 => 1000,
+        _ if is(FaultKind::Stopping) => 1001,
+        _ if is(FaultKind::Protocol) => 1002,
+        _ if is(FaultKind::Internal) => 1011,
+        _ if is(FaultKind::Busy) => 1013,
+        fault => 4000 + fault.min(999),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+
+    fn link() -> Route {
+        Route::Web(Arc::new(Link::new(IpAddr::from([127, 0, 0, 1]))))
+    }
+
+    #[test]
+    fn peers_are_numbered_over_all_doors_and_forgotten() {
+        let stats = Arc::new(Stats::default());
+        let mut slots = Slots::new(2, stats.clone());
+        let udp = slots.open(Route::Udp(kaos_rudp::PeerId::from_bits(1 << 20))).expect("room");
+        let web = slots.open(link()).expect("room");
+        assert_ne!(udp.slot, web.slot);
+        assert!(slots.open(link()).is_none(), "two are the most");
+        assert!(matches!(slots.get(udp).map(|row| &row.route), Some(Route::Udp(_))));
+        assert!(slots.close(udp).is_some());
+        assert!(slots.close(udp).is_none(), "twice changes nothing");
+        let next = slots.open(link()).expect("room again");
+        assert_eq!(next.slot, udp.slot);
+        assert!(slots.get(udp).is_none(), "an old number names nobody");
+        assert_eq!(stats.door(Door::WebSocket).peers.load(Ordering::Relaxed), 2);
+        slots.close(web);
+        slots.close(next);
+        assert_eq!((slots.rows.len(), slots.rows.capacity()), (0, 0));
+        assert_eq!(stats.door(Door::WebSocket).peers.load(Ordering::Relaxed), 0);
+        assert_eq!(stats.door(Door::Udp).peers.load(Ordering::Relaxed), 0);
+    }
+
+    fn send(peer: PeerId, lane: Lane, seq: u64, len: usize) -> Send {
+        Send { peer, lane, seq, head: Default::default(), body: vec![0; len].into() }
+    }
+
+    #[test]
+    fn what_a_full_connection_refuses_is_told_once_by_lane() {
+        let bridge = Arc::new(Bridge::new().expect("a descriptor"));
+        let credentials = Arc::new(Credentials::new(b"", true));
+        let stats = Arc::new(Stats::default());
+        let mut doors = Doors::new(bridge.clone(), credentials, stats, None, 8);
+        let link = Arc::new(Link::new(IpAddr::from([127, 0, 0, 1])));
+        bridge.piece(Piece::Open(link.clone()));
+        let mut inputs = Vec::new();
+        doors.receive(Micros::ZERO, &mut inputs);
+        let peer = link.peer().expect("numbered");
+        assert!(matches!(inputs[..], [Input::Open { .. }]));
+        let mut outputs = Outputs::default();
+        for seq in 1..=4 {
+            outputs.sends.push(send(peer, Lane::Data, seq, 60_000));
+        }
+        // Uncounted: dropped without a word. Smaller and counted in the other lane: it still fits.
+        outputs.sends.push(send(peer, Lane::Unreliable, 0, 60_000));
+        outputs.sends.push(send(peer, Lane::Control, 9, 10));
+        // Would fit, but comes after what did not.
+        outputs.sends.push(send(peer, Lane::Data, 5, 10));
+        doors.send(Micros::ZERO, &mut outputs);
+        inputs.clear();
+        doors.receive(Micros::ZERO, &mut inputs);
+        assert_eq!(inputs, [Input::Blocked { peer, control: None, data: Some(3) }]);
+        let mut bytes = Vec::new();
+        assert!(link.take(&mut bytes).expect("work").writable);
+        assert_eq!(bytes.len(), 120_010);
+        bridge.fact(Fact::Writable(link.clone()));
+        outputs.closes.push(Close { peer, code: 25, reason: "kicked" });
+        inputs.clear();
+        doors.receive(Micros::ZERO, &mut inputs);
+        assert_eq!(inputs, [Input::Writable { peer }]);
+        doors.send(Micros::ZERO, &mut outputs);
+        assert_eq!(link.take(&mut bytes).expect("work").close, Some((4025, "kicked".to_owned())));
+        assert!(doors.is_empty());
+    }
+}

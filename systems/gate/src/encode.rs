@@ -1,0 +1,248 @@
+//! What the server says, as payloads of the protocol. The room handle is left to the head.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use kaos_kernel::codec::{Encoded, Form, HeadKind, Outbound, RoomEvent};
+use kaos_kernel::fault::{Fault, FaultKind};
+use kaos_kernel::input::Counts;
+use kaos_kernel::op::{OpId, OpTable};
+use kaos_kernel::output::Lane;
+use kaos_kernel::presence::PresenceInfo;
+use kaos_kernel::send::room_data;
+use kaos_wire::limits::{LABEL_MAX, MESSAGE_MAX, PRESENCES_MAX, REASON_MAX};
+use kaos_wire::prost::Message;
+use kaos_wire::{Op, PROTOCOL_MAX, v1};
+use serde_json::Value as Json;
+
+/// Writes the shared part of a message. Its length is not looked at.
+pub(crate) fn encode(message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault> {
+    match message {
+        Outbound::Started { .. } => Ok(started(message)),
+        Outbound::Ended(fault) => Ok(plain(Op::SessionEnd, &session_end(fault))),
+        Outbound::Heartbeat { client_time_us, received, server_time_ms } => Ok(plain(
+            Op::Heartbeat,
+            &v1::Heartbeat {
+                client_time_us: *client_time_us,
+                received: Some(counts(*received)),
+                server_time_ms: *server_time_ms,
+                rtt_us: 0,
+            },
+        )),
+        Outbound::Answer { cid, op, form, result } => match result {
+            Ok(reply) => answer(*cid, *op, *form, &**reply, ops),
+            Err(fault) => Ok(refusal(*cid, lane_of(ops, *op, *form), fault)),
+        },
+        Outbound::Refusal { cid, lane, fault } => Ok(refusal(*cid, *lane, fault)),
+        Outbound::Data { sender, op, data, reliable } => {
+            let (opcode, lane) = match reliable {
+                true => (Op::RoomData, Lane::Data),
+                false => (Op::RoomDataUnreliable, Lane::Unreliable),
+            };
+            Ok(room_data(opcode as u8, Some(*sender), *op, data.clone(), lane))
+        }
+        Outbound::State { .. } => state(message),
+        Outbound::Event(event) => room_event(event),
+    }
+}
+
+/// The SessionEnd that says why: also sent by doors themselves, before there is a session.
+pub(crate) fn session_end(fault: &Fault) -> v1::SessionEnd {
+    v1::SessionEnd {
+        code: fault.kind.code().into(),
+        reason: fault.kind.word().to_owned(),
+        message: cut(&fault.message, MESSAGE_MAX).to_owned(),
+    }
+}
+
+fn plain(op: Op, payload: &impl Message) -> Encoded {
+    of(op, HeadKind::Plain, payload.encode_to_vec().into())
+}
+
+/// Lane and counting follow from the opcode alone, as at the other end.
+fn of(op: Op, head: HeadKind, body: Bytes) -> Encoded {
+    let lane = match op.lane() {
+        Some(kaos_wire::Lane::Data) => Lane::Data,
+        Some(kaos_wire::Lane::Control) | None => Lane::Control,
+    };
+    Encoded { op: op as u8, lane, counted: op.lane().is_some(), head, body }
+}
+
+fn counts(counts: Counts) -> v1::Counts {
+    v1::Counts { control: counts.control, data: counts.data }
+}
+
+fn started(message: &Outbound) -> Encoded {
+    let Outbound::Started {
+        session,
+        user_id,
+        username,
+        resume_token,
+        resumed,
+        received,
+        base,
+        lost,
+        heartbeat_ms,
+        seat_ms,
+        server_time_ms,
+        node,
+    } = message
+    else {
+        return plain(Op::SessionStart, &v1::SessionStarted::default());
+    };
+    let payload = v1::SessionStarted {
+        protocol: PROTOCOL_MAX,
+        session_id: session.0,
+        user_id: user_id.clone(),
+        username: username.clone(),
+        resume_token: resume_token.to_vec(),
+        resumed: *resumed,
+        received: Some(counts(*received)),
+        base: Some(counts(*base)),
+        lost: *lost,
+        heartbeat_ms: *heartbeat_ms,
+        seat_ms: *seat_ms,
+        server_time_ms: *server_time_ms,
+        node: node.clone(),
+    };
+    plain(Op::SessionStart, &payload)
+}
+
+fn lane_of(ops: &OpTable, op: OpId, form: Form) -> Lane {
+    match form {
+        Form::Json => Lane::Control,
+        Form::Wire => ops.get(op).map_or(Lane::Control, |row| row.op.lane),
+    }
+}
+
+fn answer(
+    cid: u32,
+    op: OpId,
+    form: Form,
+    reply: &dyn kaos_kernel::op::Payload,
+    ops: &OpTable,
+) -> Result<Encoded, Fault> {
+    match form {
+        Form::Json => {
+            let body = serde_json::to_vec(reply)
+                .map_err(|error| Fault::internal(format!("the reply is no JSON: {error}")))?;
+            Ok(plain(Op::Call, &v1::CallReply { cid, body }))
+        }
+        Form::Wire => {
+            let form = ops.get(op).and_then(|row| row.op.wire);
+            let form = form
+                .ok_or_else(|| Fault::internal("an operation without a binary form has to answer in one"))?;
+            let reply_op = Op::from_u8(form.reply_opcode).ok_or_else(|| {
+                Fault::internal(format!(
+                    "the protocol has no opcode {:#04x} to answer with",
+                    form.reply_opcode
+                ))
+            })?;
+            let body = (form.render)(cid, reply)?;
+            Ok(of(reply_op, HeadKind::Plain, body.into()))
+        }
+    }
+}
+
+fn refusal(cid: u32, lane: Lane, fault: &Fault) -> Encoded {
+    let op = match lane {
+        Lane::Control => Op::Error,
+        Lane::Data | Lane::Unreliable => Op::RoomError,
+    };
+    let payload = v1::Error {
+        cid,
+        code: fault.kind.code().into(),
+        name: fault.kind.word().to_owned(),
+        message: cut(&fault.message, MESSAGE_MAX).to_owned(),
+        retry_ms: fault.retry_ms,
+    };
+    plain(op, &payload)
+}
+
+fn state(message: &Outbound) -> Result<Encoded, Fault> {
+    let Outbound::State {
+        room,
+        module,
+        label,
+        tick_rate,
+        tick,
+        server_time_ms,
+        max_players,
+        presences: members,
+        lost,
+    } = message
+    else {
+        return Err(FaultKind::Internal.into());
+    };
+    let payload = v1::RoomState {
+        handle: 0,
+        room_id: room.to_string(),
+        module: module.clone(),
+        label: label_text(label)?.into_owned(),
+        tick_rate: (*tick_rate).into(),
+        tick: *tick,
+        server_time_ms: *server_time_ms,
+        max_players: *max_players,
+        presences: presences(members)?,
+        lost: *lost,
+    };
+    Ok(of(Op::RoomState, HeadKind::Handle, payload.encode_to_vec().into()))
+}
+
+fn room_event(event: &RoomEvent) -> Result<Encoded, Fault> {
+    use v1::room_event::{Event, Presences, RoomClosed};
+    let list = |members| Ok::<_, Fault>(Presences { presences: presences(members)? });
+    let event = match event {
+        RoomEvent::Joined(members) => Event::Joined(list(members)?),
+        RoomEvent::Left(members) => Event::Left(list(members)?),
+        RoomEvent::Changed(members) => Event::Changed(list(members)?),
+        RoomEvent::Closed(closed) => Event::Closed(RoomClosed {
+            code: closed.code.into(),
+            reason: cut(&closed.reason, REASON_MAX).to_owned(),
+            message: cut(&closed.message, MESSAGE_MAX).to_owned(),
+        }),
+        RoomEvent::Label(label) => Event::Label(label_text(label)?.into_owned()),
+    };
+    let payload = v1::RoomEvent { handle: 0, event: Some(event) };
+    Ok(of(Op::RoomEvent, HeadKind::Handle, payload.encode_to_vec().into()))
+}
+
+fn presences(members: &[PresenceInfo]) -> Result<Vec<v1::Presence>, Fault> {
+    if members.len() > PRESENCES_MAX {
+        return Err(Fault::internal(format!(
+            "{} presences do not fit into one message: it holds {PRESENCES_MAX}, send the others in further events",
+            members.len()
+        )));
+    }
+    let one = |member: &PresenceInfo| v1::Presence {
+        session_id: member.session_id.0,
+        user_id: member.user_id.clone(),
+        username: member.username.clone(),
+        index: member.index.into(),
+        connected: member.connected,
+        reason: member.reason.as_deref().map(|reason| cut(reason, REASON_MAX)).unwrap_or_default().to_owned(),
+    };
+    Ok(members.iter().map(one).collect())
+}
+
+/// A label is text as it stands, or JSON.
+fn label_text(label: &Json) -> Result<Cow<'_, str>, Fault> {
+    let text = match label {
+        Json::Null => Cow::Borrowed(""),
+        Json::String(text) => Cow::Borrowed(text.as_str()),
+        label => Cow::Owned(label.to_string()),
+    };
+    match text.len() {
+        len if len <= LABEL_MAX => Ok(text),
+        len => Err(Fault::invalid(format!("a label of {len} bytes is over the limit of {LABEL_MAX}"))),
+    }
+}
+
+/// The beginning of a text, at most `max` bytes, without cutting a character in two.
+pub(crate) fn cut(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}

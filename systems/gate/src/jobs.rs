@@ -1,0 +1,327 @@
+//! Work that left the frame: a few threads, bounded queues, answers as inputs.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::{io, thread};
+
+use bytes::Bytes;
+use kaos_kernel::fault::{Fault, FaultKind};
+use kaos_kernel::ids::Ticket;
+use kaos_kernel::input::Input;
+use kaos_kernel::job::Jobs;
+use kaos_kernel::output::{Answer, Job, JobKind, RpcContext};
+
+use crate::bridge::Bridge;
+use crate::link::lock;
+use crate::stats::Stats;
+
+/// Jobs of each kind that wait for a thread. Beyond it they are refused with `busy` at once.
+pub const QUEUE_MAX: usize = 1024;
+
+/// Threads for the jobs that plugins registered; they may block.
+const NAMED_THREADS: usize = 2;
+
+/// Threads for rpcs, each with a virtual machine of its own. One that waits for an answer of the frame
+/// holds its thread meanwhile: an answer comes within a frame or two.
+const RPC_THREADS: usize = 2;
+
+/// A call of a script's rpc.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RpcJob {
+    /// Names the job.
+    pub ticket: Ticket,
+    /// The registered name.
+    pub id: String,
+    /// The request's bytes.
+    pub payload: Bytes,
+    /// Who calls, and when.
+    pub context: RpcContext,
+}
+
+/// How a script asks the server while its rpc runs: number of the ask, operation, request as JSON. Blocks
+/// until the frame has answered.
+pub type Asks<'a> = &'a mut dyn FnMut(u32, String, Bytes) -> Result<Bytes, Fault>;
+
+/// Runs rpcs, one after the other, on the thread on which it was made.
+pub trait RpcWorker {
+    /// Runs one.
+    ///
+    /// # Errors
+    /// The script's, as a fault that the caller may see.
+    fn run(&mut self, job: RpcJob, asks: Asks<'_>) -> Result<Bytes, Fault>;
+}
+
+/// Makes a worker for each thread, on that thread; also a new one after a panic.
+pub type RpcFactory = Arc<dyn Fn() -> Result<Box<dyn RpcWorker>, Fault> + Send + Sync>;
+
+type Asking = Arc<Mutex<BTreeMap<Ticket, Sender<Answer>>>>;
+
+/// The threads and their queues. Dropping it ends idle threads; one that works ends after its job.
+pub struct JobPool {
+    named: SyncSender<(Ticket, String, Bytes)>,
+    rpcs: Option<SyncSender<RpcJob>>,
+    asking: Asking,
+    stats: Arc<Stats>,
+}
+
+impl JobPool {
+    /// Starts the threads. Without a factory every rpc is refused.
+    ///
+    /// # Errors
+    /// The operating system gives no more threads.
+    pub fn start(
+        bridge: &Arc<Bridge>,
+        stats: &Arc<Stats>,
+        jobs: Jobs,
+        factory: Option<RpcFactory>,
+    ) -> io::Result<Self> {
+        let asking = Asking::default();
+        let (named, waiting) = sync_channel::<(Ticket, String, Bytes)>(QUEUE_MAX);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for n in 0..NAMED_THREADS {
+            let (waiting, jobs) = (waiting.clone(), jobs.clone());
+            let (bridge, stats) = (bridge.clone(), stats.clone());
+            spawn(&format!("kaos-job-{n}"), move || {
+                while let Some((ticket, name, body)) = next(&waiting) {
+                    done(&bridge, &stats, ticket, guarded(&name, || jobs.run(&name, body)).0);
+                }
+            })?;
+        }
+        let rpcs = match factory {
+            None => None,
+            Some(factory) => {
+                let (rpcs, waiting) = sync_channel(QUEUE_MAX);
+                let waiting = Arc::new(Mutex::new(waiting));
+                for n in 0..RPC_THREADS {
+                    let (waiting, factory, asking) = (waiting.clone(), factory.clone(), asking.clone());
+                    let (bridge, stats) = (bridge.clone(), stats.clone());
+                    spawn(&format!("kaos-rpc-{n}"), move || {
+                        work(&waiting, &factory, &asking, &bridge, &stats)
+                    })?;
+                }
+                Some(rpcs)
+            }
+        };
+        Ok(JobPool { named, rpcs, asking, stats: stats.clone() })
+    }
+
+    /// Takes a job. What cannot be taken is answered at once, with the input that is returned.
+    pub fn submit(&self, Job { ticket, kind }: Job) -> Option<Input> {
+        let refused = match kind {
+            JobKind::Named { name, body } => refusal(self.named.try_send((ticket, name, body))),
+            JobKind::Rpc { id, payload, context } => match &self.rpcs {
+                Some(rpcs) => refusal(rpcs.try_send(RpcJob { ticket, id, payload, context })),
+                None => Some(Fault::new(FaultKind::Unimplemented, "this server runs no rpc scripts")),
+            },
+        };
+        match refused {
+            Some(fault) => {
+                self.stats.jobs_refused.fetch_add(1, Ordering::Relaxed);
+                Some(Input::Done { ticket, answer: Err(fault) })
+            }
+            None => {
+                self.stats.jobs.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    /// Hands the answer to a script's question to the thread that waits for it.
+    pub fn answer(&self, answer: Answer) {
+        let asking = lock(&self.asking);
+        if let Some(sender) = asking.get(&answer.ticket) {
+            // The job may have ended in this moment.
+            let _ = sender.send(answer);
+        }
+    }
+}
+
+impl Drop for JobPool {
+    fn drop(&mut self) {
+        // Whoever waits for an answer gets none: the frame thread is gone.
+        lock(&self.asking).clear();
+    }
+}
+
+fn refusal<T>(sent: Result<(), TrySendError<T>>) -> Option<Fault> {
+    match sent {
+        Ok(()) => None,
+        Err(TrySendError::Full(_)) => {
+            Some(Fault::new(FaultKind::Busy, "too many jobs wait already").retry_in_ms(1000))
+        }
+        Err(TrySendError::Disconnected(_)) => Some(FaultKind::Stopping.into()),
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
+/// Threads of one kind take turns at the queue; `None`: the pool is gone.
+fn next<T>(waiting: &Mutex<Receiver<T>>) -> Option<T> {
+    lock(waiting).recv().ok()
+}
+
+fn done(bridge: &Bridge, stats: &Stats, ticket: Ticket, answer: Result<Bytes, Fault>) {
+    stats.jobs.fetch_sub(1, Ordering::Relaxed);
+    bridge.input(Input::Done { ticket, answer });
+}
+
+/// The result, and whether there was no panic.
+fn guarded(name: &str, work: impl FnOnce() -> Result<Bytes, Fault>) -> (Result<Bytes, Fault>, bool) {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => (result, true),
+        Err(_) => {
+            tracing::error!(job = name, "a job panicked: its call is refused, the server goes on");
+            (Err(FaultKind::Internal.into()), false)
+        }
+    }
+}
+
+fn work(
+    waiting: &Mutex<Receiver<RpcJob>>,
+    factory: &RpcFactory,
+    asking: &Asking,
+    bridge: &Arc<Bridge>,
+    stats: &Stats,
+) {
+    let mut worker = None;
+    while let Some(job) = next(waiting) {
+        let ticket = job.ticket;
+        let made = match worker.take() {
+            Some(worker) => Ok(worker),
+            None => factory(),
+        };
+        let answer = match made {
+            Err(fault) => Err(fault),
+            Ok(mut made) => {
+                let (answers, answer) = channel();
+                lock(asking).insert(ticket, answers);
+                let name = job.id.clone();
+                let mut asks = |seq, op, body| ask(bridge, ticket, &answer, seq, op, body);
+                let (result, whole) = guarded(&name, || made.run(job, &mut asks));
+                lock(asking).remove(&ticket);
+                worker = whole.then_some(made);
+                result
+            }
+        };
+        done(bridge, stats, ticket, answer);
+    }
+}
+
+fn ask(
+    bridge: &Bridge,
+    ticket: Ticket,
+    answers: &Receiver<Answer>,
+    seq: u32,
+    op: String,
+    body: Bytes,
+) -> Result<Bytes, Fault> {
+    bridge.input(Input::Ask { ticket, seq, op, body });
+    loop {
+        match answers.recv() {
+            Ok(answer) if answer.seq == seq => return answer.result,
+            // To an earlier question that was given up.
+            Ok(_) => {}
+            Err(_) => return Err(FaultKind::Stopping.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::{Fact, Taken};
+
+    struct Echo;
+
+    impl RpcWorker for Echo {
+        fn run(&mut self, job: RpcJob, asks: Asks<'_>) -> Result<Bytes, Fault> {
+            match job.id.as_str() {
+                "ask" => asks(1, "room.list".into(), job.payload),
+                "panic" => panic!("on purpose"),
+                _ => Ok(job.payload),
+            }
+        }
+    }
+
+    fn rpc(ticket: u64, id: &str) -> Job {
+        let context = RpcContext::default();
+        let kind = JobKind::Rpc { id: id.into(), payload: Bytes::from_static(b"hi"), context };
+        Job { ticket: Ticket(ticket), kind }
+    }
+
+    fn pool(factory: Option<RpcFactory>) -> (Arc<Bridge>, JobPool) {
+        let bridge = Arc::new(Bridge::new().expect("a descriptor"));
+        let stats = Arc::new(Stats::default());
+        let pool = JobPool::start(&bridge, &stats, Jobs::default(), factory).expect("threads");
+        (bridge, pool)
+    }
+
+    fn fact(bridge: &Bridge) -> Input {
+        let mut taken = Taken::default();
+        while taken.facts.is_empty() {
+            bridge.wait(None, None, true);
+            bridge.take(&mut taken);
+        }
+        match taken.facts.pop() {
+            Some(Fact::Input(input)) => input,
+            _ => panic!("no input"),
+        }
+    }
+
+    #[test]
+    fn rpcs_run_ask_and_panic_without_harm() {
+        let factory: RpcFactory = Arc::new(|| Ok(Box::new(Echo)));
+        let (bridge, pool) = pool(Some(factory));
+        for round in 0..4 {
+            assert_eq!(pool.submit(rpc(round * 10 + 1, "echo")), None);
+            let answer = Ok(Bytes::from_static(b"hi"));
+            assert_eq!(fact(&bridge), Input::Done { ticket: Ticket(round * 10 + 1), answer });
+            pool.submit(rpc(round * 10 + 3, "panic"));
+            let answer = Err(FaultKind::Internal.into());
+            assert_eq!(fact(&bridge), Input::Done { ticket: Ticket(round * 10 + 3), answer });
+            pool.submit(rpc(round * 10 + 5, "ask"));
+            let ticket = Ticket(round * 10 + 5);
+            let body = Bytes::from_static(b"hi");
+            assert_eq!(fact(&bridge), Input::Ask { ticket, seq: 1, op: "room.list".into(), body });
+            pool.answer(Answer { ticket, seq: 1, result: Ok(Bytes::from_static(b"[]")) });
+            assert_eq!(fact(&bridge), Input::Done { ticket, answer: Ok(Bytes::from_static(b"[]")) });
+        }
+        // Whoever waits for an answer when the pool goes is told.
+        pool.submit(rpc(99, "ask"));
+        assert!(matches!(fact(&bridge), Input::Ask { .. }));
+        drop(pool);
+        let answer = Err(FaultKind::Stopping.into());
+        assert_eq!(fact(&bridge), Input::Done { ticket: Ticket(99), answer });
+    }
+
+    #[test]
+    fn what_nobody_can_do_is_refused_by_name() {
+        let (bridge, pool) = pool(None);
+        let Some(Input::Done { answer: Err(fault), .. }) = pool.submit(rpc(1, "echo")) else {
+            panic!("taken");
+        };
+        assert_eq!(fault.kind, FaultKind::Unimplemented);
+        let kind = JobKind::Named { name: "mail".into(), body: Bytes::new() };
+        assert_eq!(pool.submit(Job { ticket: Ticket(3), kind }), None);
+        let Input::Done { answer: Err(fault), .. } = fact(&bridge) else { panic!("no answer") };
+        assert!(fault.message.contains("mail"), "{fault}");
+    }
+
+    #[test]
+    fn a_full_queue_is_busy_at_once() {
+        let factory: RpcFactory = Arc::new(|| Ok(Box::new(Echo)));
+        let (bridge, pool) = pool(Some(factory));
+        // All threads wait for answers that do not come.
+        for n in 0..RPC_THREADS as u64 {
+            pool.submit(rpc(n * 2 + 1, "ask"));
+            assert!(matches!(fact(&bridge), Input::Ask { .. }));
+        }
+        let refused = (0..=QUEUE_MAX as u64).filter_map(|n| pool.submit(rpc(n * 2 + 101, "echo"))).count();
+        assert_eq!(refused, 1);
+    }
+}

@@ -1,0 +1,310 @@
+//! The UDP door: one socket and one rudp endpoint, pumped by the frame thread.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use kaos_kernel::fault::{Fault, FaultKind};
+use kaos_kernel::ids::PeerId;
+use kaos_kernel::input::{Door, Gone, Input};
+use kaos_kernel::output::Lane;
+use kaos_rudp::{Channel, CloseReason, Config, Endpoint, Event, Micros, SendError};
+use rustix::fd::{AsFd, BorrowedFd};
+
+use crate::bridge::weight;
+use crate::credentials::Credentials;
+use crate::doors::{Route, Slots, Taking};
+use crate::start::{Opening, farewell};
+use crate::stats::Stats;
+
+/// Datagrams that one pump reads. What is left waits in the socket for the next one, half a millisecond later.
+const DATAGRAMS_MAX: usize = 2048;
+
+/// What the operating system should buffer, in bytes; it may give less. A hundred players at 60 Hz fill it
+/// in a third of a second.
+const BUFFER_BYTES: usize = 4 << 20;
+
+/// No datagram that rudp sends or takes is longer.
+const DATAGRAM_BYTES: usize = 2048;
+
+/// Why the UDP door does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum UdpError {
+    /// Anybody on the way could read and forge everything.
+    #[error(
+        "udp.address {0} is open to the network, and the UDP transport is not encrypted yet: keep it on loopback \
+         (127.0.0.1 or ::1), or close it with `udp.address: none` and let clients use WebSockets"
+    )]
+    NotLoopback(SocketAddr),
+    /// The operating system refused.
+    #[error("port {} (udp) cannot be opened on {}: {source}", address.port(), address.ip())]
+    Bind {
+        /// What was asked for.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Opens the socket of the UDP door.
+///
+/// # Errors
+/// See [`UdpError`].
+pub fn bind(address: SocketAddr) -> Result<UdpSocket, UdpError> {
+    if !address.ip().is_loopback() {
+        return Err(UdpError::NotLoopback(address));
+    }
+    let open = || -> io::Result<UdpSocket> {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+        // Refusals only mean a smaller buffer.
+        let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
+        let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    };
+    open().map_err(|source| UdpError::Bind { address, source })
+}
+
+struct UdpPeer {
+    rudp: kaos_rudp::PeerId,
+    peer: PeerId,
+    started: bool,
+}
+
+/// Why a message was not taken.
+pub(crate) enum NotTaken {
+    /// No room now; `Writable` follows.
+    Full,
+    /// It can never be sent so, or the connection is gone.
+    Never,
+}
+
+/// The door.
+pub(crate) struct UdpDoor {
+    socket: UdpSocket,
+    endpoint: Endpoint,
+    /// By the slot of the rudp peer.
+    peers: Vec<Option<UdpPeer>>,
+    datagram: Box<[u8; DATAGRAM_BYTES]>,
+    out: Vec<u8>,
+    stats: Arc<Stats>,
+}
+
+impl UdpDoor {
+    pub(crate) fn new(socket: UdpSocket, config: Config, seed: [u8; 32], stats: Arc<Stats>) -> Self {
+        UdpDoor {
+            socket,
+            endpoint: Endpoint::new(config, seed),
+            peers: Vec::new(),
+            datagram: Box::new([0; DATAGRAM_BYTES]),
+            out: Vec::new(),
+            stats,
+        }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(crate) fn time_out(&self) -> Option<Micros> {
+        self.endpoint.poll_timeout()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.endpoint.peer_count() == 0
+    }
+
+    /// Reads the socket and does what is due. Returns whether there may be more to read.
+    pub(crate) fn receive(&mut self, now: Micros) -> bool {
+        let mut more = true;
+        for _ in 0..DATAGRAMS_MAX {
+            match self.socket.recv_from(&mut self.datagram[..]) {
+                Ok((len, from)) => {
+                    if let Some(datagram) = self.datagram.get(..len) {
+                        self.endpoint.handle(now, from, datagram);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    more = false;
+                    break;
+                }
+                // Some systems report here what happened to datagrams that were sent: nothing to do with us.
+                Err(_) => {}
+            }
+        }
+        self.endpoint.handle_timeout(now);
+        more
+    }
+
+    /// Turns what happened into inputs. Returns whether something was left for the next frame.
+    pub(crate) fn take(
+        &mut self,
+        now: Micros,
+        slots: &mut Slots,
+        credentials: &Credentials,
+        taking: &mut Taking<'_>,
+    ) -> bool {
+        while taking.room() {
+            match self.endpoint.poll_event() {
+                Some(event) => self.event(now, event, slots, credentials, taking),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    fn event(
+        &mut self,
+        now: Micros,
+        event: Event,
+        slots: &mut Slots,
+        credentials: &Credentials,
+        taking: &mut Taking<'_>,
+    ) {
+        match event {
+            Event::Connected { peer: rudp, addr } => match slots.open(Route::Udp(rudp)) {
+                Some(peer) => {
+                    self.enter(UdpPeer { rudp, peer, started: false });
+                    taking.push(Input::Open { peer, door: Door::Udp, address: addr.ip().to_canonical() });
+                }
+                None => {
+                    let fault = Fault::new(FaultKind::Busy, "the server has no room for another connection");
+                    self.refuse(now, rudp, &fault.retry_in_ms(5000));
+                }
+            },
+            Event::Message { peer: rudp, channel, bytes } => {
+                let Some(known) = self.known(rudp) else { return };
+                let (peer, started) = (known.peer, known.started);
+                self.stats.door(Door::Udp).came(bytes.len());
+                if started {
+                    taking.weight += weight(&bytes);
+                    taking.push(Input::Data { peer, bytes });
+                    return;
+                }
+                let opening = if channel == Channel::Control {
+                    Opening::read(&bytes, credentials)
+                } else {
+                    Err(Fault::new(
+                        FaultKind::Protocol,
+                        "the first message of a connection has to be a SessionStart on channel 0",
+                    ))
+                };
+                match opening {
+                    Ok(opening) => {
+                        if let Some(known) = self.known(rudp) {
+                            known.started = true;
+                        }
+                        opening.inputs(peer).for_each(|input| taking.push(input));
+                    }
+                    Err(fault) => {
+                        self.refuse(now, rudp, &fault);
+                        self.forget(rudp);
+                        slots.close(peer);
+                        taking.push(Input::Gone { peer, reason: Gone::Local });
+                    }
+                }
+            }
+            Event::Writable { peer: rudp } => {
+                if let Some(known) = self.known(rudp) {
+                    taking.push(Input::Writable { peer: known.peer });
+                }
+            }
+            Event::Closed { peer: rudp, reason } => {
+                let Some(peer) = self.forget(rudp) else { return };
+                slots.close(peer);
+                taking.push(Input::Gone { peer, reason: gone(&reason) });
+            }
+        }
+    }
+
+    fn refuse(&mut self, now: Micros, rudp: kaos_rudp::PeerId, fault: &Fault) {
+        self.stats.starts_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        // A connection that is only just open has room; if it is gone nobody listens.
+        let _ = self.endpoint.send(rudp, Channel::Control, &[&farewell(fault)]);
+        self.endpoint.close_after_flush(now, rudp, fault.kind.code(), fault.kind.word());
+    }
+
+    /// Hands a message to the transport.
+    pub(crate) fn send(
+        &mut self,
+        rudp: kaos_rudp::PeerId,
+        lane: Lane,
+        parts: &[&[u8]],
+    ) -> Result<(), NotTaken> {
+        let channel = match lane {
+            Lane::Control => Channel::Control,
+            Lane::Data => Channel::Data,
+            Lane::Unreliable => Channel::Unreliable,
+        };
+        match self.endpoint.send(rudp, channel, parts) {
+            Ok(()) => {
+                self.stats.door(Door::Udp).went(parts.iter().map(|part| part.len()).sum());
+                Ok(())
+            }
+            Err(SendError::WouldBlock) => Err(NotTaken::Full),
+            Err(error @ SendError::TooLarge { .. }) => {
+                tracing::debug!(%error, "an unreliable message does not fit into a datagram: it is dropped");
+                Err(NotTaken::Never)
+            }
+            Err(SendError::Closed | SendError::NotConnected) => Err(NotTaken::Never),
+        }
+    }
+
+    /// Closes a peer after its messages.
+    pub(crate) fn close(&mut self, now: Micros, rudp: kaos_rudp::PeerId, code: u16, reason: &str) {
+        self.forget(rudp);
+        self.endpoint.close_after_flush(now, rudp, code, reason);
+    }
+
+    /// Sends what there is to send. What a full socket leaves is sent with the next frame or timer.
+    pub(crate) fn transmit(&mut self, now: Micros) {
+        while let Some(to) = self.endpoint.poll_transmit(now, &mut self.out) {
+            if let Err(error) = self.socket.send_to(&self.out, to) {
+                // It counts as lost on the way; the transport repeats what has to arrive.
+                self.stats.datagrams_unsent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, peer: UdpPeer) {
+        let at = peer.rudp.slot() as usize;
+        if self.peers.len() <= at {
+            self.peers.resize_with(at + 1, || None);
+        }
+        if let Some(row) = self.peers.get_mut(at) {
+            *row = Some(peer);
+        }
+    }
+
+    fn known(&mut self, rudp: kaos_rudp::PeerId) -> Option<&mut UdpPeer> {
+        self.peers.get_mut(rudp.slot() as usize)?.as_mut().filter(|known| known.rudp == rudp)
+    }
+
+    fn forget(&mut self, rudp: kaos_rudp::PeerId) -> Option<PeerId> {
+        let peer = self.known(rudp)?.peer;
+        if let Some(row) = self.peers.get_mut(rudp.slot() as usize) {
+            *row = None;
+        }
+        while self.peers.last().is_some_and(Option::is_none) {
+            self.peers.pop();
+        }
+        if self.peers.len() * 4 < self.peers.capacity() {
+            self.peers.shrink_to(self.peers.len() * 2);
+        }
+        Some(peer)
+    }
+}
+
+fn gone(reason: &CloseReason) -> Gone {
+    match reason {
+        CloseReason::Local => Gone::Local,
+        CloseReason::Remote { .. } | CloseReason::Refused { .. } => Gone::Closed,
+        CloseReason::TimedOut => Gone::TimedOut,
+        CloseReason::Protocol(_) => Gone::Protocol,
+    }
+}
