@@ -1,1 +1,3 @@
-//! KaosNet.
+//! KaosNet: a headless multiplayer game server.
+
+pub mod config;
