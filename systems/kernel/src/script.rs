@@ -101,7 +101,7 @@ pub trait Match: 'static {
     fn state(&mut self) -> Json;
 
     /// Bytes that its virtual machine holds.
-    fn memory_bytes(&self) -> usize;
+    fn memory_bytes(&mut self) -> usize;
 }
 
 /// What a new match is told.

@@ -41,6 +41,10 @@ pub struct Build {
 #[error("{}", .0.join("\n"))]
 pub struct BuildError(pub Vec<String>);
 
+/// What plugins found wrong while they were built: any sentence in here stops the start.
+#[derive(Resource, Default)]
+pub struct BuildErrors(pub Vec<String>);
+
 /// The whole server. It reads no clock, no socket and no randomness of its own.
 pub struct Server {
     world: World,
@@ -91,6 +95,7 @@ impl Server {
             .insert_resource(ServerDice::new(0))
             .init_resource::<Ops>()
             .init_resource::<Jobs>()
+            .init_resource::<BuildErrors>()
             .init_resource::<FrameInputs>()
             .init_resource::<FrameOutputs>()
             .init_resource::<Flushable>()
@@ -120,7 +125,8 @@ impl Server {
         if let Err(error) = schedule.initialize(&mut world) {
             return Err(BuildError(explain(&error, &schedule, &world)));
         }
-        let wrong = hook_scripts(&mut world);
+        let mut wrong = world.remove_resource::<BuildErrors>().unwrap_or_default().0;
+        wrong.extend(hook_scripts(&mut world));
         if !wrong.is_empty() {
             return Err(BuildError(wrong));
         }

@@ -142,10 +142,10 @@ pub struct MatchSettings {
     pub errors_max: u32,
     /// Memory of one room's virtual machine, in bytes. Default 16777216. A room out of memory ends.
     pub memory_bytes: usize,
-    /// Fuel of one callback: units of about 2 to 4 ns in loops. Default 500000, so that a tick cannot take
-    /// much over 2 ms.
+    /// Fuel of one callback: units of 2 to 35 ns. Default 100000: half a millisecond of usual work, and a
+    /// tick cannot take much over 2 ms.
     pub fuel: i64,
-    /// Fuel of `match_init` and of loading a module. Default 20000000.
+    /// Fuel of `match_init` and of loading a module. Default 5000000.
     pub fuel_init: i64,
 }
 
@@ -155,8 +155,8 @@ impl Default for MatchSettings {
             on_error: Policy::Skip,
             errors_max: 10,
             memory_bytes: 16 << 20,
-            fuel: 500_000,
-            fuel_init: 20_000_000,
+            fuel: 100_000,
+            fuel_init: 5_000_000,
         }
     }
 }

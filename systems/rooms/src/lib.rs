@@ -97,7 +97,7 @@ pub fn match_state(world: &mut World, room: RoomId) -> Option<serde_json::Value>
 }
 
 /// Bytes that all virtual machines of rooms hold.
-pub fn match_memory_bytes(world: &World) -> usize {
-    let matches = world.get_non_send::<Matches>();
-    matches.map_or(0, |matches| matches.by_room.values().map(|playing| playing.game.memory_bytes()).sum())
+pub fn match_memory_bytes(world: &mut World) -> usize {
+    let Some(mut matches) = world.get_non_send_mut::<Matches>() else { return 0 };
+    matches.by_room.values_mut().map(|playing| playing.game.memory_bytes()).sum()
 }

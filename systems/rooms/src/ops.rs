@@ -5,12 +5,13 @@ use kaos_kernel::output::Lane;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomIndex, RoomMessage, Seats};
 use kaos_kernel::settings::RoomMakers;
-use kaos_kernel::{codec::TO_ROOM, op::Ops, script::Env};
+use kaos_kernel::{codec::TO_ROOM, op::Ops, script::{Cast, Env}};
 use kaos_wire::prost::Message as _;
 use kaos_wire::{ClientMessage, Op as Opcode, decode_client, v1};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::cast::cast;
 use crate::life::{Spec, create_room, find, set_label};
 use crate::members::{candidates, join, kick, label_text, leave};
 use crate::{Agenda, Matches};
@@ -71,6 +72,13 @@ pub(crate) fn register(app: &mut App) {
             .script(ScriptUse::Command)
             .args(&["room_id", "op", "data"]),
         send_op,
+    )
+    .op(
+        Op::new("room.broadcast")
+            .about("Sends room data to members, as kaos.broadcast does in a match.")
+            .server()
+            .script(ScriptUse::Never),
+        broadcast_op,
     )
     .op(
         Op::new("room.kick")
@@ -215,6 +223,32 @@ pub struct SendTo {
     /// The game's own bytes.
     #[serde(default)]
     pub data: Blob,
+}
+
+/// Room data for members.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Broadcast {
+    /// The room.
+    pub room_id: RoomId,
+    /// In whose name; left out: the server's.
+    #[serde(default)]
+    pub sender: Option<SessionId>,
+    /// The game's own number.
+    #[serde(default)]
+    pub op: u8,
+    /// The game's own bytes.
+    #[serde(default)]
+    pub data: Blob,
+    /// To which sessions; left out: all members.
+    #[serde(default)]
+    pub to: Option<Vec<SessionId>>,
+    /// Must it arrive?
+    #[serde(default = "yes")]
+    pub reliable: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A request to take a session out of a room.
@@ -438,6 +472,12 @@ async fn send_op(cx: Call, request: SendTo) -> Result<(), Fault> {
         }
         Ok(())
     })
+}
+
+async fn broadcast_op(cx: Call, request: Broadcast) -> Result<(), Fault> {
+    let Broadcast { room_id, sender, op, data, to, reliable } = request;
+    let to = to.map(Into::into);
+    cx.with(|world| cast(world, Cast { room: room_id, sender, op, data: data.0, to, reliable }))
 }
 
 async fn kick_op(cx: Call, request: Kick) -> Result<(), Fault> {

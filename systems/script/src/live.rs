@@ -1,5 +1,8 @@
 //! Scripts inside the frame: matches and live hooks, reading the world as it stands and ordering what comes after.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use kaos_kernel::op::{OpRow, Payload};
 use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
@@ -88,54 +91,77 @@ fn to_value(reply: &dyn Payload) -> Result<Value, String> {
 
 /// All scripts of the frame thread: the machine of the live hooks, and what opens matches.
 pub(crate) struct LiveScripts {
-    library: std::sync::Arc<Library>,
-    hooks: Vm,
-    before: std::collections::BTreeMap<String, FnRef>,
-    after: std::collections::BTreeMap<String, FnRef>,
+    library: Arc<Library>,
+    /// Made with the first hook that runs, when the dice are known that its seed comes from.
+    hooks: Option<HookMachine>,
     summary: Summary,
     hook_fuel: i64,
     dev: bool,
-    /// Hooks that ran, for the garbage rule of their machine.
+}
+
+struct HookMachine {
+    vm: Vm,
+    functions: BTreeMap<(RegisterKind, String), FnRef>,
+    /// Hooks that ran, for the garbage rule.
     ran: u64,
+    /// Out of memory: it is thrown away, and the next hook gets a new one.
+    spent: bool,
 }
 
 impl LiveScripts {
-    pub(crate) fn new(library: std::sync::Arc<Library>, hooks: Vm, hook_fuel: i64, dev: bool) -> Self {
-        let registered = hooks.registered();
+    pub(crate) fn new(library: Arc<Library>, registered: &[(RegisterKind, String)], hook_fuel: i64, dev: bool) -> Self {
         let of = |kind: RegisterKind| {
-            registered.iter().filter(move |row| row.kind == kind).map(|row| (row.name.clone(), row.function))
+            registered.iter().filter(move |row| row.0 == kind).map(|(_, name)| name.clone()).collect()
         };
-        let before: std::collections::BTreeMap<String, FnRef> = of(RegisterKind::Before).collect();
-        let after: std::collections::BTreeMap<String, FnRef> = of(RegisterKind::After).collect();
         let summary = Summary {
             modules: library.sources.paths().map(str::to_owned).collect(),
             matches: library.matches.keys().cloned().collect(),
-            rpcs: of(RegisterKind::Rpc).map(|(name, _)| name).collect(),
-            before: before.keys().cloned().collect(),
-            after: after.keys().cloned().collect(),
+            rpcs: of(RegisterKind::Rpc),
+            before: of(RegisterKind::Before),
+            after: of(RegisterKind::After),
         };
-        LiveScripts { library, hooks, before, after, summary, hook_fuel, dev, ran: 0 }
+        LiveScripts { library, hooks: None, summary, hook_fuel, dev }
     }
 
-    /// Calls a hook. A machine that is out of memory is not used again: its hooks refuse from then on.
+    /// Calls a hook; `None`: there is none of that name.
     fn hook(
         &mut self,
         env: &mut Env<'_>,
+        kind: RegisterKind,
         name: &str,
-        function: FnRef,
         arguments: &[Value],
-    ) -> Result<Vec<Value>, ScriptError> {
+    ) -> Option<Result<Vec<Value>, ScriptError>> {
+        let registered = match kind {
+            RegisterKind::Before => &self.summary.before,
+            RegisterKind::After => &self.summary.after,
+            RegisterKind::Rpc => return None,
+        };
+        if !registered.contains(name) {
+            return None;
+        }
+        if self.hooks.as_ref().is_none_or(|machine| machine.spent) {
+            let mut said = Vec::new();
+            let vm = match self.library.service_vm(env.dice.roll(), &mut said) {
+                Ok(vm) => vm,
+                Err(error) => return Some(Err(error)),
+            };
+            let functions = vm.registered().into_iter().map(|row| ((row.kind, row.name), row.function)).collect();
+            self.hooks = Some(HookMachine { vm, functions, ran: 0, spent: false });
+        }
+        let machine = self.hooks.as_mut()?;
+        let function = *machine.functions.get(&(kind, name.to_owned()))?;
         let mut host = Live { env, library: &self.library, source: "hooks" };
-        let called = self.hooks.call(&mut host, name, function, arguments, self.hook_fuel);
-        self.ran += 1;
-        self.hooks.rest(self.ran);
-        called.map(|called| called.value)
+        let called = machine.vm.call(&mut host, name, function, arguments, self.hook_fuel);
+        machine.ran += 1;
+        machine.vm.rest(machine.ran);
+        machine.spent = matches!(&called, Err(error) if error.kind == ErrorKind::Memory);
+        Some(called.map(|called| called.value))
     }
+}
 
-    fn failed(&self, env: &mut Env<'_>, name: &str, error: &ScriptError, consequence: &str) {
-        let text = format!("{error}\n  in the hook {name}\n  {}\n  {consequence}", error.stack_line());
-        env.log(Level::Error, "hooks", text);
-    }
+fn failed(env: &mut Env<'_>, name: &str, error: &ScriptError, consequence: &str) {
+    let text = format!("{error}\n  in the hook {name}\n  {}\n  {consequence}", error.stack_line());
+    env.log(Level::Error, "hooks", text);
 }
 
 fn context(context: &HookContext) -> Value {
@@ -190,9 +216,11 @@ impl Scripts for LiveScripts {
         request: Box<dyn Payload>,
     ) -> Result<Box<dyn Payload>, Fault> {
         let name = op.op.script_name();
-        let Some(function) = self.before.get(&name).copied() else { return Ok(request) };
         let message = to_value(&*request).map_err(Fault::internal)?;
-        match self.hook(env, &name, function, &[context(ctx), message]) {
+        let Some(returned) = self.hook(env, RegisterKind::Before, &name, &[context(ctx), message]) else {
+            return Ok(request);
+        };
+        match returned {
             Ok(returned) => {
                 let mut returned = returned.into_iter();
                 match returned.next().unwrap_or_default() {
@@ -209,9 +237,9 @@ impl Scripts for LiveScripts {
                 }
             }
             Err(error) => {
-                self.failed(env, &name, &error, "the request was refused");
-                let dev = self.dev.then(|| Fault::new(FaultKind::Script, error.to_string()));
-                Err(dev.unwrap_or_else(|| FaultKind::Script.into()))
+                failed(env, &name, &error, "the request was refused");
+                let told = self.dev.then(|| Fault::new(FaultKind::Script, error.to_string()));
+                Err(told.unwrap_or_else(|| FaultKind::Script.into()))
             }
         }
     }
@@ -225,25 +253,23 @@ impl Scripts for LiveScripts {
         result: Result<&dyn Payload, &Fault>,
     ) {
         let name = op.op.script_name();
-        let Some(function) = self.after.get(&name).copied() else { return };
         // An after-hook hears of what happened; what was refused did not.
-        let Ok(reply) = result else { return };
-        let Ok(reply) = to_value(reply) else { return };
+        let Ok(Ok(reply)) = result.map(to_value) else { return };
         let arguments = [context(ctx), Value::from_json(request), reply];
-        if let Err(error) = self.hook(env, &name, function, &arguments) {
-            self.failed(env, &name, &error, "what it follows has happened all the same");
+        if let Some(Err(error)) = self.hook(env, RegisterKind::After, &name, &arguments) {
+            failed(env, &name, &error, "what it follows has happened all the same");
         }
     }
 
     fn hash(&mut self) -> u64 {
-        self.hooks.hash().value
+        self.hooks.as_mut().map_or(0, |machine| machine.vm.hash().hash)
     }
 }
 
 /// A match in Lua.
 struct LuaMatch {
     game: Game,
-    library: std::sync::Arc<Library>,
+    library: Arc<Library>,
     source: String,
 }
 
@@ -344,7 +370,7 @@ impl Match for LuaMatch {
     }
 
     fn hash(&mut self) -> u64 {
-        self.game.hash().value
+        self.game.hash().hash
     }
 
     fn state(&mut self) -> Json {
@@ -354,8 +380,8 @@ impl Match for LuaMatch {
         }
     }
 
-    fn memory_bytes(&self) -> usize {
-        self.game.memory_bytes()
+    fn memory_bytes(&mut self) -> usize {
+        self.game.vm().memory_bytes()
     }
 }
 

@@ -1,0 +1,86 @@
+//! The plugin: reads the scripts' directory, ties it to the operation table, and gives the frame its scripts.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use kaos_kernel::op::Ops;
+use kaos_kernel::prelude::*;
+use kaos_kernel::script::ScriptHost;
+use kaos_kernel::server::{BuildErrors, ScriptsHash};
+
+use crate::functions::functions;
+use crate::library::{Diagnostic, Library, read_dir};
+use crate::live::LiveScripts;
+use crate::lua::Limits;
+use crate::sources::Sources;
+
+/// Scripts for a server. Built last, since `kaos.*` has a function for every operation of every plugin.
+pub struct Scripts {
+    sources: Result<Sources, Vec<Diagnostic>>,
+    dev: bool,
+    ready: Arc<OnceLock<Scripting>>,
+}
+
+/// What the workers of rpcs need, once the server is built.
+#[derive(Clone)]
+pub struct Scripting {
+    pub(crate) library: Arc<Library>,
+    pub(crate) fuel: i64,
+    pub(crate) dev: bool,
+}
+
+impl Scripts {
+    /// The scripts of a directory; one that is not there holds none.
+    pub fn from_dir(dir: &Path) -> Self {
+        Scripts { sources: read_dir(dir), dev: false, ready: Arc::default() }
+    }
+
+    /// Scripts that are in memory: tests, and games that carry their own.
+    pub fn from_sources(sources: Sources) -> Self {
+        Scripts { sources: Ok(sources), dev: false, ready: Arc::default() }
+    }
+
+    /// In development clients are told a script's error with its place.
+    pub fn dev(mut self, dev: bool) -> Self {
+        self.dev = dev;
+        self
+    }
+
+    /// Filled when the server is built; empty when it could not be.
+    pub fn scripting(&self) -> Arc<OnceLock<Scripting>> {
+        self.ready.clone()
+    }
+}
+
+impl Plugin for Scripts {
+    fn build(&self, _: &mut App) {}
+
+    fn finish(&self, app: &mut App) {
+        let game = app.world().resource::<Settings>().game.clone();
+        let fuel = app.world().resource::<Settings>().call.fuel;
+        let functions = functions(&app.world().resource::<Ops>().0);
+        let limits = Limits {
+            memory_bytes: game.memory_bytes,
+            load_fuel: game.fuel_init,
+            tick_fuel: game.fuel,
+            call_fuel: game.fuel,
+        };
+        let loaded = self.sources.clone().and_then(|sources| Library::load(sources, functions, limits));
+        let loaded = loaded.and_then(|library| {
+            // The files run once more without the matches: what rpcs and hooks will find.
+            let vm = library.service_vm(library.hash, &mut Vec::new()).map_err(|error| vec![error.into()])?;
+            Ok((Library::registered(&vm), Arc::new(library)))
+        });
+        match loaded {
+            Ok((registered, library)) => {
+                let live = LiveScripts::new(library.clone(), &registered, fuel, self.dev);
+                app.insert_resource(ScriptsHash(library.hash)).insert_non_send(ScriptHost(Box::new(live)));
+                let _ = self.ready.set(Scripting { library, fuel, dev: self.dev });
+            }
+            Err(wrong) => {
+                let sentences = wrong.iter().map(ToString::to_string);
+                app.world_mut().resource_mut::<BuildErrors>().0.extend(sentences);
+            }
+        }
+    }
+}
