@@ -1,0 +1,3 @@
+//! The tests of the repository as a whole, in one binary: one line for each subject.
+
+mod tidy;
