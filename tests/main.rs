@@ -1,3 +1,4 @@
 //! The tests of the repository as a whole, in one binary: one line for each subject.
 
+mod server;
 mod tidy;

@@ -1,0 +1,9 @@
+//! The whole server on virtual time: sessions, rooms, calls, scripts, each from a seed and replayed.
+
+mod calls;
+mod faults;
+mod frames;
+mod hostile;
+mod rooms;
+mod samples;
+mod sessions;

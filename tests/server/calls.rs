@@ -1,0 +1,197 @@
+//! One operation, many doors: read, command and wait, from sessions, HTTP, matches, hooks and rpcs.
+
+use std::collections::BTreeMap;
+
+use kaos_kernel::prelude::*;
+use kaosnet::testing::{Setup, server_of};
+use serde_json::json;
+
+/// What the operations of this file work on.
+#[derive(Resource, Default)]
+struct Board(BTreeMap<String, i64>);
+
+fn board(app: &mut App) {
+    app.init_resource::<Board>()
+        .job("slow", |body| Ok([&body[..], b" done"].concat().into()))
+        .read_op(
+            Op::new("board.read").args(&["key"]),
+            |world: &World, _: &Caller, key: BTreeMap<String, String>| -> Result<i64, Fault> {
+                let key = key.get("key").cloned().unwrap_or_default();
+                Ok(world.resource::<Board>().0.get(&key).copied().unwrap_or(0))
+            },
+        )
+        .op(
+            Op::new("board.add").script(ScriptUse::Command).args(&["key", "by"]),
+            async |cx: Call, request: serde_json::Value| -> Result<(), Fault> {
+                let key = request.get("key").and_then(|k| k.as_str()).unwrap_or_default().to_owned();
+                let by = request.get("by").and_then(serde_json::Value::as_i64).unwrap_or(0);
+                cx.with(|world| *world.resource_mut::<Board>().0.entry(key).or_default() += by);
+                Ok(())
+            },
+        )
+        .op(
+            Op::new("board.wait").args(&["word"]),
+            async |cx: Call, request: serde_json::Value| -> Result<String, Fault> {
+                let word = request.get("word").and_then(|k| k.as_str()).unwrap_or_default().to_owned();
+                let answer = cx.job("slow", word).await?;
+                cx.with(|world| *world.resource_mut::<Board>().0.entry("waits".into()).or_default() += 1);
+                Ok(String::from_utf8_lossy(&answer).into_owned())
+            },
+        )
+        .op(Op::new("board.mine").session(), async |cx: Call, _: ()| -> Result<u64, Fault> {
+            cx.job("slow", "x").await?;
+            Ok(cx.me(|session: &mut Session| session.started))
+        })
+        .op(Op::new("board.panic"), async |cx: Call, _: ()| -> Result<(), Fault> {
+            cx.with(|world| world.resource_mut::<Board>().0.clear());
+            Err::<(), &str>("a defect").expect("panics");
+            Ok(())
+        })
+        .op(Op::new("board.foreign"), async |_: Call, _: ()| -> Result<(), Fault> {
+            std::future::pending::<()>().await;
+            Ok(())
+        });
+}
+
+const MATCH: &str = "local M = {}
+    function M.match_init() return { state = {}, tick_rate = 10 } end
+    function M.match_join(_, s) return s end
+    function M.match_leave(_, s) return s end
+    function M.match_loop(ctx, s, tick, ms)
+      for _ in ipairs(ms) do
+        s.before = kaos.board_read('match')
+        kaos.board_add('match', 5)
+        s.frozen = kaos.board_read('match')
+        s.refused = select(2, pcall(kaos.board_wait, 'x'))
+      end
+      return s
+    end
+    return M";
+
+const HOOKS: &str = "kaos.register_before('board_read', function(ctx, msg)
+      if msg.key == 'hooked' then
+        kaos.board_add('hook', 1)
+        msg.key = 'hook'
+        kaos.logger_info('seen ' .. kaos.board_read('hook'))
+      end
+      if msg.key == 'refused' then return nil, 'not this one' end
+      return msg
+    end)
+    kaos.register_after('board_add', function(ctx, msg) kaos.board_add('after', msg.by) end)
+    kaos.register_rpc('ask', function(ctx, payload)
+      kaos.board_add('rpc', 2)
+      return { read = kaos.board_read('rpc'), waited = kaos.board_wait(payload), name = ctx.username }
+    end)";
+
+fn with_board() -> Setup {
+    server_of([("matches/reader.lua", MATCH), ("hooks.lua", HOOKS)]).plugins(board)
+}
+
+#[test]
+fn read_and_command_from_every_caller() {
+    let mut t = with_board().start();
+    let ada = t.join("reader", "ada");
+    // A session, by name and JSON.
+    ada.call("board.add", &json!({ "key": "a", "by": 3 })).expect("done");
+    assert_eq!(ada.call("board.read", &json!({ "key": "a" })), Ok(json!(3)));
+    // HTTP.
+    t.call(Some("u"), "board.add", json!({ "key": "a", "by": 4 })).expect("done");
+    assert_eq!(t.call(Some("u"), "board.read", json!({ "key": "a" })), Ok(json!(7)));
+    assert_eq!(t.call(None, "board.read", json!({})).expect_err("nobody").kind, FaultKind::Unauthenticated);
+    // A match: reads see the world as it stood, commands are applied after the stage.
+    ada.send(1, "go");
+    t.ticks(2);
+    let state = t.room("reader").state("");
+    assert_eq!((&state["before"], &state["frozen"]), (&json!(0), &json!(0)));
+    assert!(state["refused"].as_str().is_some_and(|s| s.contains("call it in an rpc")), "{state}");
+    assert_eq!(ada.call("board.read", &json!({ "key": "match" })), Ok(json!(5)));
+    // A live hook: changes, commands, refuses.
+    assert_eq!(ada.call("board.read", &json!({ "key": "hooked" })), Ok(json!(1)));
+    let refused = ada.call("board.read", &json!({ "key": "refused" })).expect_err("by the hook");
+    assert_eq!((refused.kind, refused.message.as_ref()), (FaultKind::Refused, "not this one"));
+    t.frames(2);
+    assert_eq!(ada.call("board.read", &json!({ "key": "after" })), Ok(json!(7)), "after-hooks ran for clients");
+    t.replays_equally();
+}
+
+#[test]
+fn wait_from_a_session_http_and_an_rpc() {
+    let mut t = with_board().start();
+    let ada = t.connect("ada");
+    assert_eq!(ada.call("board.wait", &json!({ "word": "tea" })), Ok(json!("tea done")));
+    assert_eq!(t.call(Some("u"), "board.wait", json!({ "word": "tea" })), Ok(json!("tea done")));
+    let reply = ada.rpc("ask", "cake").expect("answered");
+    let reply: serde_json::Value = serde_json::from_slice(&reply).expect("a table is JSON");
+    assert_eq!(reply, json!({ "read": 2, "waited": "cake done", "name": "ada" }));
+    t.replays_equally();
+}
+
+#[test]
+fn a_session_that_goes_while_its_job_is_under_way_harms_nobody() {
+    let mut t = with_board().settings(|s| s.session.seat_ms = 0).start();
+    let (ada, bob) = (t.connect("ada"), t.connect("bob"));
+    t.hold_jobs();
+    ada.start_call("board.wait", &json!({ "word": "x" }));
+    ada.start_call("board.mine", &json!(null));
+    t.frames(3);
+    assert_eq!(t.population().waiting_calls, 2);
+    ada.drop_connection();
+    t.frames(3);
+    assert_eq!(t.population().sessions, 1);
+    t.release_jobs();
+    t.frames(3);
+    assert_eq!(t.population().waiting_calls, 0);
+    assert_eq!(bob.call("board.read", &json!({ "key": "waits" })), Ok(json!(1)), "the call went on to its end");
+    t.replays_equally();
+}
+
+#[test]
+fn an_answer_that_comes_while_the_client_is_away_is_there_when_it_resumes() {
+    let mut t = with_board().start();
+    let ada = t.connect("ada");
+    t.hold_jobs();
+    let cid = ada.start_call("board.wait", &json!({ "word": "x" }));
+    t.frames(3);
+    ada.drop_connection();
+    t.frames(3);
+    t.release_jobs();
+    t.run_ms(500);
+    ada.resume().expect("in time");
+    t.frames(3);
+    assert_eq!(ada.answer(cid), Some(Ok(b"\"x done\"".to_vec())));
+    t.replays_equally();
+}
+
+#[test]
+fn a_handler_that_panics_or_waits_for_nothing_is_refused_and_the_server_goes_on() {
+    let mut t = with_board().start();
+    let ada = t.connect("ada");
+    assert_eq!(ada.call("board.panic", &json!(null)).expect_err("a defect").kind, FaultKind::Internal);
+    let foreign = ada.call("board.foreign", &json!(null)).expect_err("nothing would wake it");
+    assert!(foreign.message.contains("not a job"), "{foreign}");
+    assert_eq!(ada.call("board.wait", &json!({ "word": "x" })), Ok(json!("x done")));
+    t.replays_equally();
+}
+
+#[test]
+fn a_job_that_never_answers_ends_its_call_with_a_deadline() {
+    let mut t = with_board().settings(|s| s.call.wait_ms = 1000).start();
+    let ada = t.connect("ada");
+    t.hold_jobs();
+    let cid = ada.start_call("board.wait", &json!({ "word": "x" }));
+    t.run_ms(1100);
+    let answer = ada.answer(cid).expect("answered").expect_err("too late");
+    assert_eq!(answer.kind, FaultKind::Deadline);
+    assert_eq!(t.population().waiting_calls, 0);
+    t.replays_equally();
+}
+
+#[test]
+fn an_operation_that_is_not_there_is_named() {
+    let mut t = with_board().start();
+    let ada = t.connect("ada");
+    let unknown = ada.call("board.raed", &json!(null)).expect_err("misspelt");
+    assert_eq!(unknown.kind, FaultKind::Unimplemented);
+    let wrong = ada.call("board.mine", &json!({ "surplus": 1 })).expect_err("takes nothing");
+    assert_eq!(wrong.kind, FaultKind::Invalid);
+}

@@ -1,0 +1,174 @@
+//! One bad room never touches another: errors, loops, patterns and memory, each beside a healthy neighbour.
+
+use kaosnet::testing::{Event, Setup, Test, server_of};
+use kaos_kernel::settings::{Policy, Settings};
+
+/// Counts its ticks and notes every gap.
+const NEIGHBOUR: &str = "local M = {}
+    function M.match_init() return { state = { ticks = 0, gaps = 0, last = -1 }, tick_rate = 60 } end
+    function M.match_join(_, s) return s end
+    function M.match_leave(_, s) return s end
+    function M.match_loop(_, s, tick)
+      s.ticks = s.ticks + 1
+      if tick ~= s.last + 1 then s.gaps = s.gaps + 1 end
+      s.last = tick
+      return s
+    end
+    return M";
+
+fn bad(work: &str) -> String {
+    format!(
+        "local M = {{}}
+        function M.match_init() return {{ state = {{ n = 0 }}, tick_rate = 20 }} end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(ctx, s, tick)
+          s.n = s.n + 1
+          {work}
+          return s
+        end
+        return M"
+    )
+}
+
+fn beside(work: &str, settings: impl FnOnce(&mut Settings)) -> (Test, kaosnet::testing::Player, kaosnet::testing::Player) {
+    let source = bad(work);
+    let setup: Setup = server_of([("matches/neighbour.lua", NEIGHBOUR), ("matches/bad.lua", source.as_str())]);
+    let mut t = setup.settings(settings).start();
+    let (ada, bob) = (t.join("neighbour", "ada"), t.join("bad", "bob"));
+    (t, ada, bob)
+}
+
+fn closed(events: Vec<Event>) -> Option<String> {
+    events.into_iter().find_map(|event| match event {
+        Event::Closed(reason) => Some(reason),
+        _ => None,
+    })
+}
+
+/// A room that fails in every tick: skipped ten times in a row, then ended; the neighbour misses nothing.
+fn suffers_alone(work: &str, reason: &str) {
+    let (mut t, ada, bob) = beside(work, |_| {});
+    t.run_ms(2000);
+    assert_eq!(closed(bob.events()).as_deref(), Some(reason), "{work}");
+    assert_eq!((ada.ended(), bob.ended()), (None, None), "sockets stay open: {work}");
+    let neighbour = t.room("neighbour").state("");
+    assert_eq!(neighbour["gaps"], 0, "{work}");
+    assert!(neighbour["ticks"].as_u64().is_some_and(|n| n > 115), "{neighbour}");
+    let logs: Vec<String> = t.logs().into_iter().map(|log| log.text).collect();
+    assert!(logs.iter().any(|text| text.contains("scripts/matches/bad.lua")), "{logs:?}");
+    assert!(logs.iter().any(|text| text.contains("the room ends")), "{logs:?}");
+    bob.join("neighbour").expect("and its players can go elsewhere");
+    t.replays_equally();
+}
+
+#[test]
+fn a_match_that_throws_suffers_alone() {
+    suffers_alone("local nothing; nothing.field = 1", "script_error");
+}
+
+#[test]
+fn a_match_that_loops_for_ever_suffers_alone() {
+    suffers_alone("while true do end", "script_error");
+}
+
+#[test]
+fn a_match_that_swallows_its_limit_suffers_alone() {
+    suffers_alone("while true do pcall(function() while true do end end) end", "script_error");
+}
+
+#[test]
+fn a_match_that_backtracks_in_a_pattern_suffers_alone() {
+    suffers_alone("local _ = ('a'):rep(200):find(('a-'):rep(4) .. 'b')", "script_error");
+}
+
+#[test]
+fn a_match_that_recurses_without_end_suffers_alone() {
+    suffers_alone("local function f() return 1 + f() end f()", "script_error");
+}
+
+#[test]
+fn a_match_that_eats_memory_ends_at_once() {
+    let (mut t, ada, bob) = beside("s.list = s.list or {}; local x = ('x'):rep(1 << 20); for i = 1, 64 do s.list[#s.list + 1] = x .. i end", |s| {
+        s.game.fuel = 50_000_000;
+    });
+    t.run_ms(1000);
+    assert_eq!(closed(bob.events()).as_deref(), Some("out_of_memory"));
+    assert_eq!((ada.ended(), bob.ended()), (None, None));
+    assert_eq!(t.room("neighbour").state("/gaps"), 0);
+    t.replays_equally();
+}
+
+#[test]
+fn policy_end_ends_the_room_at_the_first_error() {
+    let (mut t, _ada, bob) = beside("if s.n == 3 then error('enough') end", |s| s.game.on_error = Policy::End);
+    t.run_ms(1000);
+    assert_eq!(closed(bob.events()).as_deref(), Some("script_error"));
+    t.replays_equally();
+}
+
+#[test]
+fn policy_skip_keeps_the_state_as_the_callback_left_it_and_counts_in_a_row() {
+    let (mut t, _ada, bob) = beside("if s.n % 5 ~= 0 then error('odd') end", |_| {});
+    t.run_ms(3000);
+    assert_eq!(closed(bob.events()), None, "four in a row are not ten");
+    let n = t.room("bad").state("/n").as_u64().expect("counted");
+    assert!(n >= 58, "every tick ran: {n}");
+    let log = t.logs().into_iter().map(|log| log.text).find(|text| text.contains("odd")).expect("written");
+    assert!(log.starts_with("scripts/matches/bad.lua:7: odd\n  in match_loop, room "), "{log}");
+    assert!(log.contains("policy skip (1 of 10 in a row): the callback was abandoned, the room goes on"), "{log}");
+    t.replays_equally();
+}
+
+#[test]
+fn a_match_that_cannot_begin_refuses_the_join_and_leaves_no_room() {
+    let source = "local M = {}
+        function M.match_init() error('not today') end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(_, s) return s end
+        return M";
+    let mut t = server_of([("matches/never.lua", source)]).start();
+    let refused = t.connect("ada").join("never").expect_err("match_init fails");
+    assert_eq!(refused.kind.word(), "script");
+    assert_eq!(t.population().rooms, 0);
+    t.frames(2);
+    assert!(t.logs().iter().any(|log| log.text.contains("scripts/matches/never.lua:2: not today")));
+    t.replays_equally();
+}
+
+#[test]
+fn a_match_that_returns_nil_is_over() {
+    let (mut t, _ada, bob) = beside("if s.n == 5 then return nil end", |_| {});
+    t.run_ms(1000);
+    assert_eq!(closed(bob.events()).as_deref(), Some("ended"));
+    t.replays_equally();
+}
+
+#[test]
+fn a_room_that_the_watchdog_found_stuck_ends() {
+    let (mut t, _ada, bob) = beside("", |_| {});
+    let room = t.room("bad").id();
+    t.input(kaos_kernel::input::Input::Stuck { room, ms: 1500 });
+    t.frames(2);
+    assert_eq!(closed(bob.events()).as_deref(), Some("stuck"));
+    t.replays_equally();
+}
+
+#[test]
+fn scripts_that_do_not_fit_stop_the_start_with_their_place() {
+    let build = |path: &str, source: &str| match server_of([(path, source)]).try_start() {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    };
+    let syntax = build("matches/a.lua", "local x = = 1");
+    assert!(syntax.starts_with("scripts/matches/a.lua:1: "), "{syntax}");
+    let lacks = build("matches/a.lua", "return { match_init = function() end }");
+    assert!(lacks.contains("lacks match_join, match_leave, match_loop"), "{lacks}");
+    let unknown = build("a.lua", "kaos.register_rpc('x', function()\n  kaos.room_creat('arena')\nend)");
+    assert_eq!(unknown, "scripts/a.lua:2: there is no `kaos.room_creat`. Did you mean `kaos.room_create`?".replace("`kaos.room_create`", "`room_create`"));
+    let hook = build("a.lua", "kaos.register_before('room_jion', function(c, m) return m end)");
+    assert!(hook.contains("no operation has that name. Did you mean `room_join`?"), "{hook}");
+    let twice = build("a.lua", "kaos.register_rpc('x', function() end)\nkaos.register_rpc('x', function() end)");
+    assert!(twice.starts_with("scripts/a.lua:2: "), "{twice}");
+}

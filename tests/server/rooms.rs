@@ -1,0 +1,126 @@
+//! Rooms without a script: joining, relaying, leaving, ending.
+
+use kaos_wire::v1;
+use kaosnet::testing::{Event, server_of};
+
+fn relayed(max_players: u32) -> v1::RoomCreate {
+    v1::RoomCreate { max_players, label: "lobby".into(), ..v1::RoomCreate::default() }
+}
+
+#[test]
+fn a_relayed_room_passes_data_on_to_everyone_else_in_order() {
+    let mut t = server_of([]).start();
+    let (ada, bob, eve) = (t.connect("ada"), t.connect("bob"), t.connect("eve"));
+    let room = ada.create(relayed(0)).expect("made");
+    for player in [&ada, &bob] {
+        player.join_id(&room).expect("joined");
+    }
+    for n in 0..20u8 {
+        ada.send(n, [n]);
+    }
+    t.frames(2);
+    let data: Vec<(u16, u8)> = bob
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Data(sender, op, data) if data == [op] => Some((sender, op)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(data, (0..20).map(|n| (0, n)).collect::<Vec<_>>());
+    assert_eq!(ada.data_of(0), [], "a sender does not hear itself");
+    assert_eq!(eve.events(), [], "nobody outside hears anything");
+    bob.send_to(0, 7, "only ada");
+    t.frames(2);
+    assert_eq!(ada.data_of(7), [(1, b"only ada".to_vec())]);
+    t.replays_equally();
+}
+
+#[test]
+fn joining_tells_the_room_whole_and_the_others_who_came() {
+    let mut t = server_of([]).start();
+    let (ada, bob) = (t.connect("ada"), t.connect("bob"));
+    let room = ada.create(relayed(2)).expect("made");
+    ada.join_id(&room).expect("joined");
+    ada.events();
+    let joined = bob.join_id(&room).expect("joined");
+    assert_eq!((joined.index, joined.created), (1, false));
+    assert_eq!(ada.events(), [Event::Joined(vec!["bob".into()])]);
+    let [Event::State(state)] = &bob.events()[..] else { panic!("a state comes first") };
+    let names: Vec<&str> = state.presences.iter().map(|p| p.username.as_str()).collect();
+    assert_eq!((names, state.max_players, state.label.as_str()), (vec!["ada", "bob"], 2, "lobby"));
+    let full = t.connect("eve").join_id(&room).expect_err("two seats");
+    assert_eq!(full.kind.word(), "full");
+    assert_eq!(ada.join_id(&room).expect_err("twice").kind.word(), "exists");
+    bob.leave(&room).expect("leaves");
+    assert_eq!(ada.events(), [Event::Left(vec![("bob".into(), "left".into())])]);
+    t.replays_equally();
+}
+
+#[test]
+fn a_room_that_a_client_made_ends_when_it_stays_empty() {
+    let mut t = server_of([]).settings(|s| s.room.empty_ms = 1000).start();
+    let ada = t.connect("ada");
+    let room = ada.create(relayed(0)).expect("made");
+    t.run_ms(500);
+    ada.join_id(&room).expect("in time");
+    t.run_ms(3000);
+    ada.leave(&room).expect("still there");
+    t.run_ms(990);
+    assert_eq!(t.population().rooms, 1);
+    t.run_ms(20);
+    assert_eq!(t.population().rooms, 0);
+    assert_eq!(ada.join_id(&room).expect_err("gone").kind.word(), "not_found");
+    t.replays_equally();
+}
+
+#[test]
+fn join_or_create_fills_rooms_before_it_makes_new_ones() {
+    let source = "local M = {}
+        function M.match_init() return { state = {}, tick_rate = 5, max_players = 2 } end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(_, s) return s end
+        return M";
+    let mut t = server_of([("matches/duel.lua", source)]).start();
+    let created: Vec<bool> =
+        (0..5).map(|n| t.connect(&format!("p{n}")).join("duel").expect("joined").created).collect();
+    assert_eq!(created, [true, false, true, false, true]);
+    assert_eq!(t.population().rooms, 3);
+    let refused = t.connect("eve").join("dual").expect_err("no such match");
+    assert_eq!(refused.message, "there is no match module `dual`. Did you mean `duel`?");
+    t.replays_equally();
+}
+
+#[test]
+fn who_may_make_rooms_is_a_setting() {
+    let only = |who| move |s: &mut kaos_kernel::settings::Settings| s.room.create = who;
+    use kaos_kernel::settings::RoomMakers;
+    for who in [RoomMakers::Users, RoomMakers::Server] {
+        let mut t = server_of([]).settings(only(who)).start();
+        let refused = t.connect("ada").create(relayed(0)).expect_err("anonymous");
+        assert_eq!(refused.kind.word(), "denied");
+    }
+}
+
+#[test]
+fn a_list_asks_by_label_and_size() {
+    let mut t = server_of([]).start();
+    let ada = t.connect("ada");
+    for (label, joins) in [("{\"mode\":\"a\"}", true), ("{\"mode\":\"b\"}", false), ("text", false)] {
+        let room = ada.create(v1::RoomCreate { label: label.into(), ..v1::RoomCreate::default() }).expect("made");
+        if joins {
+            ada.join_id(&room).expect("joined");
+        }
+    }
+    let count = |t: &mut kaosnet::testing::Test, query: serde_json::Value| {
+        t.call(Some("u"), "room.list", query).expect("listed").as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(count(&mut t, serde_json::json!({})), 3);
+    assert_eq!(count(&mut t, serde_json::json!({ "label": { "mode": "a" } })), 1);
+    assert_eq!(count(&mut t, serde_json::json!({ "label": "text" })), 1);
+    assert_eq!(count(&mut t, serde_json::json!({ "min_size": 1 })), 1);
+    assert_eq!(count(&mut t, serde_json::json!({ "max_size": 0, "limit": 1 })), 1);
+    let wrong = t.call(Some("u"), "room.list", serde_json::json!({ "limit": 0 })).expect_err("out of range");
+    assert_eq!(wrong.message, "limit is 0: it goes from 1 to 100");
+}

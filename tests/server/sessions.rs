@@ -1,0 +1,210 @@
+//! Sessions: resume, lost messages, silence, slow readers, and that nothing stays of those who went.
+
+use kaosnet::testing::{Event, Player, Test, server, server_of};
+use kaos_wire::v1;
+
+/// A match that counts what it hears of each name and says it back.
+const ECHO: &str = "local M = {}
+    function M.match_init() return { state = { heard = {}, left = {} }, tick_rate = 20, label = 'echo' } end
+    function M.match_join(ctx, s) return s end
+    function M.match_leave(ctx, s, ps) for _, p in ipairs(ps) do s.left[p.username] = p.reason end return s end
+    function M.match_loop(ctx, s, tick, ms)
+      for _, m in ipairs(ms) do
+        local list = s.heard[m.sender.username] or {}
+        s.heard[m.sender.username] = list
+        list[#list + 1] = m.data
+        kaos.broadcast(ctx.room_id, nil, m.data, nil, { op = 2 })
+      end
+      return s
+    end
+    return M";
+
+fn numbers(data: Vec<(u16, Vec<u8>)>) -> Vec<u32> {
+    data.into_iter().map(|(_, bytes)| String::from_utf8_lossy(&bytes).parse().expect("a number")).collect()
+}
+
+fn heard(t: &Test, name: &str) -> Vec<String> {
+    let list = t.room("echo").state(&format!("/heard/{name}"));
+    list.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+}
+
+fn say(player: &Player, from: u32, to: u32) {
+    for n in from..to {
+        player.send(1, n.to_string());
+    }
+}
+
+#[test]
+fn a_lost_connection_comes_back_to_its_seat_with_every_message_once_and_in_order() {
+    let mut t = server_of([("matches/echo.lua", ECHO)]).start();
+    let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
+    say(&ada, 0, 10);
+    t.run_ms(200);
+    bob.drop_connection();
+    say(&ada, 10, 40);
+    t.run_ms(1000);
+    assert_eq!(ada.events().into_iter().filter(|e| matches!(e, Event::Changed(_))).count(), 1);
+    // Bob speaks into a dead connection: his client keeps it.
+    say(&bob, 0, 5);
+    t.run_ms(2000);
+    bob.resume().expect("within the seat's time");
+    t.run_ms(200);
+    say(&ada, 40, 50);
+    say(&bob, 5, 8);
+    t.run_ms(500);
+    let ada_said: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+    assert_eq!(heard(&t, "ada"), ada_said);
+    assert_eq!(heard(&t, "bob"), (0..8).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(numbers(bob.data_of(2)).len(), 58);
+    assert_eq!(numbers(ada.data_of(2)), numbers_of(&t));
+    assert_eq!(t.room("echo").state("/left"), serde_json::json!({}), "nobody left");
+    t.replays_equally();
+}
+
+/// What the match said, in the order in which it heard it.
+fn numbers_of(t: &Test) -> Vec<u32> {
+    let _ = t;
+    (0..40).chain(0..5).chain(40..50).chain(5..8).collect()
+}
+
+#[test]
+fn a_seat_that_waits_too_long_is_given_up_and_its_token_is_worthless() {
+    let mut t = server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.seat_ms = 2000).start();
+    let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
+    let before = t.population();
+    bob.drop_connection();
+    t.run_ms(1900);
+    assert_eq!(t.room("echo").members(), ["ada", "bob"]);
+    t.run_ms(200);
+    assert_eq!(t.room("echo").members(), ["ada"]);
+    assert_eq!(t.room("echo").state("/left/bob"), "disconnected");
+    assert_eq!(ada.events().pop(), Some(Event::Left(vec![("bob".into(), "disconnected".into())])));
+    assert_eq!(bob.resume(), Err("cannot_resume".into()));
+    assert_eq!(t.population().sessions, before.sessions - 1);
+    t.replays_equally();
+}
+
+#[test]
+fn a_resume_takes_the_session_from_a_connection_that_still_lives() {
+    let mut t = server_of([("matches/echo.lua", ECHO)]).start();
+    let ada = t.join("echo", "ada");
+    let peers = t.population().peers;
+    ada.resume().expect("another door");
+    t.run_ms(100);
+    assert_eq!(t.population().peers, peers, "the old connection is closed");
+    say(&ada, 0, 3);
+    t.run_ms(200);
+    assert_eq!(numbers(ada.data_of(2)), [0, 1, 2]);
+    t.replays_equally();
+}
+
+#[test]
+fn a_keep_that_overflows_drops_room_data_and_says_so() {
+    let mut t = server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.keep_bytes = 16 * 1024).start();
+    let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
+    t.run_ms(1500);
+    bob.events();
+    bob.drop_connection();
+    for round in 0..20 {
+        say(&ada, round * 20, round * 20 + 20);
+        t.run_ms(200);
+    }
+    bob.resume().expect("within the seat's time");
+    t.run_ms(300);
+    let events = bob.events();
+    let lost: Vec<u64> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::State(state) => Some(state.lost),
+            _ => None,
+        })
+        .collect();
+    let data = events.iter().filter(|event| matches!(event, Event::Data(..))).count() as u64;
+    assert_eq!(lost.len(), 1, "one fresh state: {events:?}");
+    assert!(lost[0] > 0);
+    assert_eq!(lost[0] + data, 400, "what was lost and what came are all there was");
+    t.replays_equally();
+}
+
+#[test]
+fn a_silent_client_is_lost_and_a_silent_stranger_closed() {
+    let mut t = server_of([("matches/echo.lua", ECHO)]).start();
+    let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
+    bob.play_dead();
+    t.run_ms(10_500);
+    assert!(ada.events().contains(&Event::Changed(vec![("bob".into(), false)])));
+    assert_eq!(bob.ended(), Some("timed_out".into()));
+    assert_eq!(t.room("echo").members(), ["ada", "bob"], "the seat is held");
+    t.run_ms(30_000);
+    assert_eq!(t.room("echo").members(), ["ada"]);
+    t.replays_equally();
+}
+
+#[test]
+fn a_reader_that_acknowledges_nothing_is_closed_as_slow() {
+    let flood = "local M = {}
+        local big = ('x'):rep(1000)
+        function M.match_init() return { state = {}, tick_rate = 20 } end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(ctx, s) kaos.broadcast(ctx.room_id, nil, big) return s end
+        return M";
+    let settings = |s: &mut kaos_kernel::settings::Settings| {
+        s.session.keep_bytes = 32 * 1024;
+        s.session.slow_reader_ms = 2000;
+        s.session.idle_ms = 60_000;
+    };
+    let mut t = server_of([("matches/flood.lua", flood)]).settings(settings).start();
+    let (ada, bob) = (t.join("flood", "ada"), t.join("flood", "bob"));
+    bob.play_dead();
+    t.run_ms(8000);
+    assert_eq!(bob.ended(), Some("slow_reader".into()));
+    assert_eq!(ada.ended(), None);
+    t.replays_equally();
+}
+
+#[test]
+fn goodbye_gives_the_seat_up_at_once() {
+    let mut t = server_of([("matches/echo.lua", ECHO)]).start();
+    let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
+    bob.end();
+    t.run_ms(100);
+    assert_eq!(t.room("echo").members(), ["ada"]);
+    assert_eq!(ada.events().pop(), Some(Event::Left(vec![("bob".into(), "left".into())])));
+    t.replays_equally();
+}
+
+#[test]
+fn a_thousand_that_die_in_rounds_leave_nothing_behind() {
+    let settings = |s: &mut kaos_kernel::settings::Settings| {
+        s.session.seat_ms = 500;
+        s.room.empty_ms = 500;
+        s.limit.address_starts = 100_000;
+        s.limit.address_starts_burst = 100_000;
+        s.limit.address_peers_max = 100_000;
+    };
+    let mut t = server("scripts").settings(settings).skipping().start();
+    let empty = t.population();
+    for round in 0..20 {
+        let players: Vec<Player> = (0..50).map(|n| t.join("arena", &format!("r{round}p{n}"))).collect();
+        t.run_ms(300);
+        for player in &players {
+            player.drop_connection();
+        }
+        t.run_ms(3000);
+        assert_eq!(t.population(), empty, "after round {round}");
+    }
+    t.replays_equally();
+}
+
+#[test]
+fn two_sessions_of_one_user_are_two_or_replace_each_other() {
+    use kaos_kernel::input::{Claim, Identity};
+    let _ = (Claim::User(Identity::default()), v1::Counts::default());
+    let mut t = server_of([]).settings(|s| s.limit.user_sessions_max = 1).start();
+    let ada = t.connect("ada");
+    let other = t.connect("ada");
+    // The anonymous are all different users, whatever they call themselves.
+    assert_eq!((ada.ended(), other.ended()), (None, None));
+    t.replays_equally();
+}
