@@ -129,7 +129,8 @@ fn the_page_and_the_kernel_have_the_same_faults() {
         .filter_map(|line| {
             let (_, row) = line.split_once(" = ")?;
             let mut words = row.split_whitespace();
-            let (code, word) = (words.next()?, words.next()?.trim_matches('"'));
+            let code = words.next().filter(|code| code.parse::<u16>().is_ok())?;
+            let word = words.next()?.trim_matches('"');
             let http = words.next().filter(|word| *word == "http").and_then(|_| words.next())?;
             Some((code.to_owned(), word.to_owned(), http.to_owned()))
         })
