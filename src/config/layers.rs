@@ -550,7 +550,7 @@ mod tests {
                 "kaosnet.yaml:3: `match.errors_max` is 0: it goes from 1 to 1000",
             ),
             ("dev: true\ndev: true\n", "kaosnet.yaml:2: this is no YAML: duplicate mapping key: dev"),
-            ("a: [1\n", "kaosnet.yaml:2: this is no YAML: "),
+            ("a: [1\n", "kaosnet.yaml:1: this is no YAML: "),
         ];
         for (text, sentence) in cases {
             let wrong = yaml(text).expect_err(sentence);

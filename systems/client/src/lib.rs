@@ -1,1 +1,24 @@
-//! The KaosNet client: one connection over UDP or WebSocket, resumed by itself.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod core;
+pub mod swarm;
+
+mod client;
+mod credentials;
+mod door;
+mod driver;
+mod error;
+mod event;
+mod link;
+mod room;
+
+pub use client::{Client, Status, connect, connect_with};
+pub use core::{Core, Create, Identity, Join};
+pub use credentials::{Credentials, Options};
+pub use door::Door;
+pub use error::{End, Error, Refusal};
+pub use event::{Answer, Event as CoreEvent, Presence, RoomEvent as Event, RoomInfo, Sender};
+pub use kaos_rudp::Micros;
+pub use room::{EVENT_BYTES_MAX, EVENTS_MAX, Room};

@@ -1,0 +1,404 @@
+//! The async client: `connect`, join a room, send, take its events.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kaos_rudp::Micros;
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::core::{Core, Create, Identity, Join};
+use crate::credentials::{Credentials, Options};
+use crate::door::Door;
+use crate::driver::{Handler, Shared, drive};
+use crate::error::{End, Error, Refusal};
+use crate::event::{Answer, Event, RoomEvent};
+use crate::room::{Queue, Room};
+
+/// Starts a session. See [`Door::find`] for the urls.
+///
+/// Must be called within a tokio runtime, which then runs the connection; so the runtime has to live as long as the
+/// client.
+///
+/// # Errors
+/// [`Error::Url`], [`Error::Unreachable`] when no connection comes about within 5 s, and [`Error::Ended`] with the
+/// server's reason when it refuses the session.
+pub async fn connect(url: &str, credentials: Credentials) -> Result<Client, Error> {
+    connect_with(url, credentials, Options::default()).await
+}
+
+/// Like [`connect`], with settings.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_with(url: &str, credentials: Credentials, options: Options) -> Result<Client, Error> {
+    let door = Door::find(url).await?;
+    let name = door.to_string();
+    let (started, start) = oneshot::channel();
+    let (status, watched) = watch::channel(Status::Connecting);
+    let desk = Desk { started: Some(started), status, ..Desk::default() };
+    let open_timeout = options.open_timeout;
+    let core = Core::new(crate::clock::now(), credentials, options, random());
+    let shared = Shared::new(core, desk, door, open_timeout);
+    let task = tokio::spawn(drive(shared.clone()));
+    let client = Client { shared, status: watched, task: Some(task) };
+    match start.await {
+        Ok(Ok(())) => Ok(client),
+        Ok(Err(end)) if end.reason == "unreachable" => {
+            Err(Error::Unreachable { door: name, why: end.message })
+        }
+        Ok(Err(end)) => Err(Error::Ended(end)),
+        Err(_) => Err(Error::Unreachable { door: name, why: "the runtime is stopping".to_owned() }),
+    }
+}
+
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // It only spreads the attempts to come back: any number is better than none.
+    let _ = SystemRandom::new().fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+/// How a session is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// The first connection is being made.
+    Connecting,
+    /// Connected.
+    Live,
+    /// The connection is lost; the client tries to come back.
+    Lost,
+    /// Over, and why.
+    Ended(End),
+}
+
+/// A session with a server. It comes back by itself when its connection breaks, within the seat time of the server.
+///
+/// Dropping it ends the session; its rooms get `Closed("closed")`.
+pub struct Client {
+    shared: Arc<Shared<Desk>>,
+    status: watch::Receiver<Status>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Client {
+    /// Joins an open room of this module, or makes one: one atomic step.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the server's reason, such as `full`, `refused` or `not_found`; [`Error::Ended`],
+    /// [`Error::KeepFull`], [`Error::TooManyRequests`], [`Error::TooLong`].
+    ///
+    /// # Cancel safety
+    /// When the future is dropped the request is under way nevertheless; a seat that it gets is given up at once.
+    pub async fn join_or_create(&self, module: &str) -> Result<Room, Error> {
+        self.join_with(Join { module: module.to_owned(), ..Join::default() }).await
+    }
+
+    /// Joins the room with this id.
+    ///
+    /// # Errors
+    /// As [`Client::join_or_create`].
+    pub async fn join(&self, room_id: &str) -> Result<Room, Error> {
+        self.join_with(Join { room_id: room_id.to_owned(), ..Join::default() }).await
+    }
+
+    /// Joins with label, params or metadata.
+    ///
+    /// # Errors
+    /// As [`Client::join_or_create`].
+    pub async fn join_with(&self, join: Join) -> Result<Room, Error> {
+        match self.request(|core| core.join(join)).await? {
+            Answer::Joined(handle) => Room::new(self.shared.clone(), handle),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes a room without joining it; returns its id. An empty `module` makes a relayed room.
+    ///
+    /// # Errors
+    /// As [`Client::join_or_create`].
+    pub async fn create(&self, module: &str) -> Result<String, Error> {
+        self.create_with(Create { module: module.to_owned(), ..Create::default() }).await
+    }
+
+    /// Makes a room with params, label or seats.
+    ///
+    /// # Errors
+    /// As [`Client::join_or_create`].
+    pub async fn create_with(&self, create: Create) -> Result<String, Error> {
+        match self.request(|core| core.create(create)).await? {
+            Answer::Created(room_id) => Ok(room_id),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Leaves a room; the same as [`Room::leave`].
+    ///
+    /// # Errors
+    /// As [`Client::join_or_create`].
+    pub async fn leave(&self, room: Room) -> Result<(), Error> {
+        room.leave().await
+    }
+
+    /// Calls a function that a script registered; returns what it returns.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the server's reason: `not_found`, `script`, `deadline`, ...; else as
+    /// [`Client::join_or_create`].
+    pub async fn rpc(&self, id: &str, payload: &[u8]) -> Result<Bytes, Error> {
+        match self.request(|core| core.rpc(id, payload)).await? {
+            Answer::Rpc(payload) => Ok(payload),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Calls an operation of the server or of a plugin, such as `room.list`.
+    ///
+    /// # Errors
+    /// [`Error::Json`] when the body cannot be written or the answer not be read as `R`; else as [`Client::rpc`].
+    pub async fn call<R: DeserializeOwned>(
+        &self,
+        op: &str,
+        body: &(impl Serialize + ?Sized),
+    ) -> Result<R, Error> {
+        let json = |error: serde_json::Error| Error::Json { op: op.to_owned(), why: error.to_string() };
+        let body = serde_json::to_vec(body).map_err(json)?;
+        match self.request(|core| core.call(op, &body)).await? {
+            Answer::Call(body) => serde_json::from_slice(&body).map_err(json),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Who this is to the server.
+    pub fn identity(&self) -> Identity {
+        let state = self.shared.lock();
+        // Known since `connect` returned.
+        state.core.identity().cloned().unwrap_or_else(|| Identity {
+            session_id: 0,
+            user_id: String::new(),
+            username: String::new(),
+            node: String::new(),
+        })
+    }
+
+    /// The last round trip to the server's frame and back, measured by heartbeats once a second.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.shared.lock().core.rtt()
+    }
+
+    /// How the session is.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Waits until the status is another, and returns it.
+    pub async fn changed(&mut self) -> Status {
+        // The sender lives as long as the driver; when it is gone the last status stands.
+        let _ = self.status.changed().await;
+        self.status.borrow_and_update().clone()
+    }
+
+    /// The last error that belonged to no request, such as room data that the server refused (`rate_limited`, `busy`).
+    pub fn notice(&self) -> Option<Refusal> {
+        self.shared.lock().handler.notice.clone()
+    }
+
+    /// How often the session came back over a new connection, and how much reliable room data was lost by it in all.
+    pub fn resumed(&self) -> (u64, u64) {
+        let state = self.shared.lock();
+        (state.handler.resumed, state.handler.lost)
+    }
+
+    /// Moves the living session to another door, from UDP to a WebSocket for example. Rooms and requests go on. Later
+    /// attempts to come back go there, too.
+    ///
+    /// # Errors
+    /// [`Error::Url`] and [`Error::Unreachable`] as [`Door::find`]; the session stays where it is then.
+    /// [`Error::Ended`] when it could not come back within the seat time.
+    pub async fn resume_over(&self, url: &str) -> Result<(), Error> {
+        let door = Door::find(url).await?;
+        let before = self.shared.with(|now, state| {
+            state.door = door;
+            state.keep_old = true;
+            state.core.lose(now, Duration::ZERO);
+            state.handler.resumed
+        });
+        let mut status = self.status.clone();
+        loop {
+            if let Status::Ended(end) = &*status.borrow_and_update() {
+                return Err(Error::Ended(end.clone()));
+            }
+            if self.shared.lock().handler.resumed > before {
+                return Ok(());
+            }
+            if status.changed().await.is_err() {
+                return Err(Error::Ended(End::new(0, "closed", "the runtime is stopping")));
+            }
+        }
+    }
+
+    /// For tests: the connection dies without a goodbye, and the client comes back at once.
+    pub fn drop_connection(&self) {
+        self.drop_connection_for(Duration::ZERO);
+    }
+
+    /// For tests: the connection dies without a goodbye, and the client begins to come back after `pause`.
+    pub fn drop_connection_for(&self, pause: Duration) {
+        self.shared.with(|now, state| {
+            state.keep_old = false;
+            state.core.lose(now, pause);
+        });
+    }
+
+    /// Ends the session: what was sent is delivered before, for which it waits a second at most.
+    pub async fn close(mut self) {
+        self.shared.with(|now, state| state.core.close(now));
+        if let Some(task) = self.task.take() {
+            // It cannot fail but by a panic, which has been reported.
+            let _ = task.await;
+        }
+    }
+
+    async fn request(&self, ask: impl FnOnce(&mut Core) -> Result<u32, Error>) -> Result<Answer, Error> {
+        let answer = self.shared.with(|_, state| state.handler.request(&mut state.core, ask))?;
+        answer.await.unwrap_or_else(|_| Err(Error::Ended(End::new(0, "closed", "the runtime is stopping"))))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if self.task.is_some() {
+            self.shared.with(|now, state| state.core.close(now));
+        }
+    }
+}
+
+fn unexpected(answer: &Answer) -> Error {
+    // The core gives each request an answer of its own kind.
+    Error::Ended(End::protocol(&format!("{answer:?} is no answer to this")))
+}
+
+/// Takes the core's events and lays them where they are waited for.
+pub(crate) struct Desk {
+    waiting: BTreeMap<u32, oneshot::Sender<Result<Answer, Error>>>,
+    rooms: BTreeMap<u16, Arc<Queue>>,
+    started: Option<oneshot::Sender<Result<(), End>>>,
+    status: watch::Sender<Status>,
+    notice: Option<Refusal>,
+    resumed: u64,
+    lost: u64,
+    /// Tells those that wait for room in the keep.
+    pub(crate) writable: Arc<Notify>,
+    kept_bytes: usize,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Desk {
+            waiting: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            started: None,
+            status: watch::channel(Status::Connecting).0,
+            notice: None,
+            resumed: 0,
+            lost: 0,
+            writable: Arc::new(Notify::new()),
+            kept_bytes: 0,
+        }
+    }
+}
+
+type Waiting = oneshot::Receiver<Result<Answer, Error>>;
+
+impl Desk {
+    pub(crate) fn request(
+        &mut self,
+        core: &mut Core,
+        ask: impl FnOnce(&mut Core) -> Result<u32, Error>,
+    ) -> Result<Waiting, Error> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.insert(ask(core)?, sender);
+        Ok(receiver)
+    }
+
+    /// The queue of a room that was just joined.
+    pub(crate) fn queue(&mut self, handle: u16) -> Arc<Queue> {
+        self.rooms.entry(handle).or_default().clone()
+    }
+}
+
+impl Handler for Desk {
+    fn event(&mut self, _now: Micros, core: &mut Core, event: Event) {
+        match event {
+            Event::Started => {
+                self.status.send_replace(Status::Live);
+                if let Some(started) = self.started.take()
+                    && started.send(Ok(())).is_err()
+                {
+                    // Nobody waits for this session any more.
+                    core.close(crate::clock::now());
+                }
+            }
+            Event::Lost => {
+                self.status.send_replace(Status::Lost);
+            }
+            Event::Resumed { lost } => {
+                self.resumed += 1;
+                self.lost += lost;
+                self.status.send_replace(Status::Live);
+            }
+            Event::Answer { cid, answer } => {
+                let handle = match &answer {
+                    Ok(Answer::Joined(handle)) => Some(*handle),
+                    _ => None,
+                };
+                if let Some(handle) = handle {
+                    self.queue(handle);
+                }
+                let waiting = self.waiting.remove(&cid);
+                let told = waiting.is_some_and(|waiting| waiting.send(answer).is_ok());
+                if let Some(handle) = handle.filter(|_| !told) {
+                    self.rooms.remove(&handle);
+                    // The seat of a join that was given up. When even that cannot be sent, the session's end frees it.
+                    let _ = core.leave(handle);
+                }
+            }
+            Event::Room { handle, event } => {
+                let over = matches!(event, RoomEvent::Closed(_));
+                let Some(queue) = self.rooms.get(&handle).cloned() else { return };
+                if !queue.push(event) {
+                    self.rooms.remove(&handle);
+                    let _ = core.leave(handle);
+                } else if over {
+                    self.rooms.remove(&handle);
+                }
+            }
+            Event::Notice(refusal) => self.notice = Some(refusal),
+            Event::RoundTrip(_) => {}
+            Event::Ended(end) => {
+                if let Some(started) = self.started.take() {
+                    let _ = started.send(Err(end.clone()));
+                }
+                self.waiting.clear();
+                self.status.send_replace(Status::Ended(end));
+                self.writable.notify_waiters();
+            }
+        }
+    }
+
+    fn turn(&mut self, _now: Micros, core: &mut Core) {
+        if core.kept_bytes() < self.kept_bytes {
+            self.writable.notify_waiters();
+        }
+        self.kept_bytes = core.kept_bytes();
+    }
+
+    fn next_turn(&self) -> Option<Micros> {
+        None
+    }
+}

@@ -1,0 +1,212 @@
+//! Where a server can be reached: reading urls, and asking `GET /v1/connect`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::Request;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+
+use crate::error::Error;
+
+/// Bytes of an answer to `/v1/connect` that are read; the real one has about 200.
+const ANSWER_BYTES_MAX: usize = 16 * 1024;
+
+/// How long asking may take.
+const ASK: Duration = Duration::from_secs(5);
+
+/// One way into a server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Door {
+    /// kaos-rudp at this address.
+    Udp(SocketAddr),
+    /// A WebSocket.
+    WebSocket {
+        /// The address that the host had when it was looked up.
+        addr: SocketAddr,
+        /// Host and port as they were written, for the Host header.
+        host: String,
+        /// The path, `/kaos`.
+        path: String,
+    },
+}
+
+impl std::fmt::Display for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Door::Udp(addr) => write!(f, "kaos://{addr}"),
+            Door::WebSocket { host, path, .. } => write!(f, "ws://{host}{path}"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Kaos,
+    Ws,
+    Http,
+}
+
+/// What `/v1/connect` answers.
+#[derive(Deserialize)]
+struct Offer {
+    #[serde(default)]
+    udp: Option<Udp>,
+    websocket: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Udp {
+    address: String,
+    #[serde(default)]
+    key: Option<String>,
+}
+
+impl Door {
+    /// Finds the door of a url: `kaos://host:7352` is UDP, `ws://host:7350` a WebSocket, and `http://host:7350` is
+    /// asked: UDP where it is offered, else a WebSocket. Ports may be left out.
+    ///
+    /// # Errors
+    /// [`Error::Url`] when the url cannot be read or its scheme is not spoken, [`Error::Unreachable`] when the host has no
+    /// address or the server does not answer.
+    pub async fn find(url: &str) -> Result<Door, Error> {
+        let (scheme, host, path) = split(url)?;
+        let addr = lookup(url, &host).await?;
+        match scheme {
+            Scheme::Kaos => Ok(Door::Udp(addr)),
+            Scheme::Ws => {
+                let path = if path.is_empty() || path == "/" { "/kaos".to_owned() } else { path };
+                Ok(Door::WebSocket { addr, host, path })
+            }
+            Scheme::Http => {
+                let offer = tokio::time::timeout(ASK, ask(addr, &host)).await;
+                let offer = offer.unwrap_or_else(|_| Err(format!("no answer within {} s", ASK.as_secs())));
+                let offer = offer.map_err(|why| Error::Unreachable { door: url.to_owned(), why })?;
+                offer.door(url, addr, host)
+            }
+        }
+    }
+}
+
+impl Offer {
+    fn door(self, url: &str, addr: SocketAddr, host: String) -> Result<Door, Error> {
+        let unreachable = |why: &str| Error::Unreachable { door: url.to_owned(), why: why.to_owned() };
+        match (self.udp, self.websocket) {
+            (Some(Udp { key: Some(_), .. }), _) => Err(unreachable(
+                "its UDP is encrypted, which this client does not speak: update it, or use ws://",
+            )),
+            (Some(udp), _) => {
+                let mut to: SocketAddr = udp
+                    .address
+                    .parse()
+                    .map_err(|_| unreachable("it names a UDP address that cannot be read"))?;
+                // A server that listens everywhere is where its HTTP is.
+                if to.ip().is_unspecified() {
+                    to.set_ip(addr.ip());
+                }
+                Ok(Door::Udp(to))
+            }
+            (None, Some(path)) if path.starts_with('/') => Ok(Door::WebSocket { addr, host, path }),
+            (None, _) => Err(unreachable("it offers neither UDP nor a WebSocket")),
+        }
+    }
+}
+
+/// Scheme, `host:port` and path.
+fn split(url: &str) -> Result<(Scheme, String, String), Error> {
+    let wrong = |why: &str| Error::Url { url: url.to_owned(), why: why.to_owned() };
+    let (scheme, rest) = url.split_once("://").ok_or_else(|| {
+        wrong("it begins with kaos:// (UDP), ws:// (WebSocket) or http:// (asks the server which)")
+    })?;
+    let (scheme, port) = match scheme {
+        "kaos" => (Scheme::Kaos, 7352),
+        "ws" => (Scheme::Ws, 7350),
+        "http" => (Scheme::Http, 7350),
+        "wss" | "https" => return Err(wrong("this client does not speak TLS")),
+        _ => return Err(wrong("the scheme is none of kaos, ws and http")),
+    };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let path_ok = path.bytes().all(|byte| byte.is_ascii_graphic());
+    if host.is_empty() || !path_ok || !host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'@') {
+        return Err(wrong("there is no host in it that can be looked up"));
+    }
+    // The colon of a port stands after the bracket of an IPv6 address.
+    let has_port = host.rfind(':').is_some_and(|colon| host.rfind(']').is_none_or(|bracket| bracket < colon));
+    let host = if has_port { host.to_owned() } else { format!("{host}:{port}") };
+    Ok((scheme, host, path.to_owned()))
+}
+
+async fn lookup(url: &str, host: &str) -> Result<SocketAddr, Error> {
+    let unreachable = |why: String| Error::Unreachable { door: url.to_owned(), why };
+    let mut found = tokio::net::lookup_host(host).await.map_err(|error| unreachable(error.to_string()))?;
+    found.next().ok_or_else(|| unreachable("the host has no address".to_owned()))
+}
+
+async fn ask(addr: SocketAddr, host: &str) -> Result<Offer, String> {
+    let words = |error: &dyn std::fmt::Display| error.to_string();
+    let stream = TcpStream::connect(addr).await.map_err(|error| words(&error))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| words(&error))?;
+    let request = Request::get("/v1/connect").header("host", host).header("connection", "close");
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| words(&error))?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|error| words(&error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| words(&error))?.to_bytes();
+        if !status.is_success() {
+            return Err(format!("it answers /v1/connect with {status}: is it a KaosNet server?"));
+        }
+        serde_json::from_slice(&body).map_err(|_| "its answer to /v1/connect cannot be read".to_owned())
+    };
+    tokio::pin!(answer);
+    tokio::pin!(connection);
+    // The connection has to be polled for the answer to come, and may end before the body was taken.
+    tokio::select! {
+        answer = &mut answer => return answer,
+        _ = &mut connection => {}
+    }
+    answer.await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let ok = |url: &str| split(url).map(|(_, host, path)| (host, path)).expect(url);
+        assert_eq!(ok("kaos://localhost"), ("localhost:7352".into(), String::new()));
+        assert_eq!(ok("ws://[::1]/kaos"), ("[::1]:7350".into(), "/kaos".into()));
+        assert_eq!(ok("http://[::1]:80"), ("[::1]:80".into(), String::new()));
+        for url in
+            ["localhost:1", "https://a", "ftp://a", "kaos://", "ws:///kaos", "http://a b", "http://u@h"]
+        {
+            assert_eq!(split(url).map(|_| ()).expect_err(url).reason(), "url", "{url}");
+        }
+    }
+
+    #[test]
+    fn offers() {
+        let addr: SocketAddr = "10.0.0.1:7350".parse().unwrap();
+        let door = |json: &str| {
+            serde_json::from_str::<Offer>(json).expect(json).door("http://a", addr, "a:7350".into())
+        };
+        let udp = r#"{"udp":{"address":"0.0.0.0:9","key":null},"websocket":"/kaos"}"#;
+        assert_eq!(door(udp), Ok(Door::Udp("10.0.0.1:9".parse().unwrap())));
+        let ws = door(r#"{"udp":null,"websocket":"/kaos"}"#).expect("a WebSocket");
+        assert_eq!(ws.to_string(), "ws://a:7350/kaos");
+        for json in [
+            r#"{"udp":{"address":"x"},"websocket":"/kaos"}"#,
+            r#"{"udp":{"address":"1.2.3.4:5","key":"abc"},"websocket":"/kaos"}"#,
+            r#"{"udp":null,"websocket":null}"#,
+            r#"{"udp":null,"websocket":"kaos"}"#,
+            "{}",
+        ] {
+            assert_eq!(door(json).expect_err(json).reason(), "unreachable");
+        }
+    }
+}

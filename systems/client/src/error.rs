@@ -1,0 +1,150 @@
+//! What can go wrong, each with one word for programs and a sentence for people.
+
+use kaos_wire::{WireError, v1};
+use thiserror::Error;
+
+/// Why something that was asked for did not happen.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum Error {
+    /// The address cannot be read. Correct it.
+    #[error("`{url}` is no address of a server: {why}")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No connection came about. Is the server running, and is this its address?
+    #[error("no connection to {door}: {why}")]
+    Unreachable {
+        /// Where to.
+        door: String,
+        /// What the network said.
+        why: String,
+    },
+    /// The server refused this request; the session goes on.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The session is over.
+    #[error("{0}")]
+    Ended(End),
+    /// The room is over for this client: it left, was removed, or the room closed.
+    #[error("the room is closed: {reason}")]
+    Closed {
+        /// One word: `left`, `ended`, `kicked`, ...
+        reason: String,
+    },
+    /// Too much is sent and not acknowledged yet; the same call passes when the server has caught up.
+    #[error("256 KiB wait to be acknowledged by the server")]
+    KeepFull,
+    /// The message can never be sent: divide it.
+    #[error("{bytes} bytes are too long: at most {max}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The longest that passes.
+        max: usize,
+    },
+    /// Too many requests wait for their answers.
+    #[error("{max} requests wait for their answers; wait for some of them")]
+    TooManyRequests {
+        /// The bound.
+        max: usize,
+    },
+    /// The JSON of a call or of its answer cannot be read.
+    #[error("the JSON of `{op}` cannot be read: {why}")]
+    Json {
+        /// The operation.
+        op: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl Error {
+    /// One word that a program can match: the server's for [`Error::Refused`] and [`Error::Ended`], else
+    /// `url`, `unreachable`, `closed`, `keep_full`, `too_long`, `too_many_requests` or `json`.
+    pub fn reason(&self) -> &str {
+        match self {
+            Error::Url { .. } => "url",
+            Error::Unreachable { .. } => "unreachable",
+            Error::Refused(refusal) => &refusal.name,
+            Error::Ended(end) => &end.reason,
+            Error::Closed { .. } => "closed",
+            Error::KeepFull => "keep_full",
+            Error::TooLong { .. } => "too_long",
+            Error::TooManyRequests { .. } => "too_many_requests",
+            Error::Json { .. } => "json",
+        }
+    }
+
+    /// Milliseconds after which the same request may pass; 0: do not repeat it.
+    pub fn retry_ms(&self) -> u32 {
+        match self {
+            Error::Refused(refusal) => refusal.retry_ms,
+            _ => 0,
+        }
+    }
+}
+
+impl From<WireError> for Error {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::TooLong { bytes } => Error::TooLong { bytes, max: kaos_wire::limits::PAYLOAD_MAX },
+            other => Error::Ended(End::protocol(&other.to_string())),
+        }
+    }
+}
+
+/// The server's no to one request.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("{name}: {message}")]
+pub struct Refusal {
+    /// The number of the fault (assets/proto/README.md has the table).
+    pub code: u32,
+    /// Its word, such as `not_found`.
+    pub name: String,
+    /// What was refused, why, and what to do.
+    pub message: String,
+    /// Milliseconds after which the same request may pass; 0: do not repeat it.
+    pub retry_ms: u32,
+}
+
+impl From<v1::Error> for Refusal {
+    fn from(error: v1::Error) -> Self {
+        Refusal { code: error.code, name: error.name, message: error.message, retry_ms: error.retry_ms }
+    }
+}
+
+/// Why a session is over.
+///
+/// Besides the server's reasons there are the client's own, with the code 0 unless a fault of the table says the same:
+/// `closed` (it was asked to), `unreachable` (no first connection), `lost` (the connection broke and resuming is off),
+/// `timed_out` (it broke and did not come back within the seat time), `protocol` (the server broke the protocol).
+#[derive(Clone, PartialEq, Eq, Debug, Default, Error)]
+#[error("{reason}: {message}")]
+pub struct End {
+    /// The number of the fault; 0 when all is well.
+    pub code: u32,
+    /// One word that a program can match.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl End {
+    pub(crate) fn new(code: u32, reason: &str, message: impl Into<String>) -> End {
+        End { code, reason: reason.to_owned(), message: message.into() }
+    }
+
+    pub(crate) fn protocol(what: &str) -> End {
+        End::new(23, "protocol", format!("the server broke the protocol: {what}"))
+    }
+}
+
+impl From<v1::SessionEnd> for End {
+    fn from(end: v1::SessionEnd) -> Self {
+        let reason = if end.reason.is_empty() { "ended".to_owned() } else { end.reason };
+        End { code: end.code, reason, message: end.message }
+    }
+}
