@@ -110,7 +110,11 @@ fn read_and_command_from_every_caller() {
     let refused = ada.call("board.read", &json!({ "key": "refused" })).expect_err("by the hook");
     assert_eq!((refused.kind, refused.message.as_ref()), (FaultKind::Refused, "not this one"));
     t.frames(2);
-    assert_eq!(ada.call("board.read", &json!({ "key": "after" })), Ok(json!(7)), "after-hooks ran for clients");
+    assert_eq!(
+        ada.call("board.read", &json!({ "key": "after" })),
+        Ok(json!(7)),
+        "after-hooks ran for clients"
+    );
     t.replays_equally();
 }
 
@@ -141,7 +145,11 @@ fn a_session_that_goes_while_its_job_is_under_way_harms_nobody() {
     t.release_jobs();
     t.frames(3);
     assert_eq!(t.population().waiting_calls, 0);
-    assert_eq!(bob.call("board.read", &json!({ "key": "waits" })), Ok(json!(1)), "the call went on to its end");
+    assert_eq!(
+        bob.call("board.read", &json!({ "key": "waits" })),
+        Ok(json!(1)),
+        "the call went on to its end"
+    );
     t.replays_equally();
 }
 

@@ -1,7 +1,7 @@
 //! One bad room never touches another: errors, loops, patterns and memory, each beside a healthy neighbour.
 
-use kaosnet::testing::{Event, Setup, Test, server_of};
 use kaos_kernel::settings::{Policy, Settings};
+use kaosnet::testing::{Event, Setup, Test, server_of};
 
 /// Counts its ticks and notes every gap.
 const NEIGHBOUR: &str = "local M = {}
@@ -31,9 +31,13 @@ fn bad(work: &str) -> String {
     )
 }
 
-fn beside(work: &str, settings: impl FnOnce(&mut Settings)) -> (Test, kaosnet::testing::Player, kaosnet::testing::Player) {
+fn beside(
+    work: &str,
+    settings: impl FnOnce(&mut Settings),
+) -> (Test, kaosnet::testing::Player, kaosnet::testing::Player) {
     let source = bad(work);
-    let setup: Setup = server_of([("matches/neighbour.lua", NEIGHBOUR), ("matches/bad.lua", source.as_str())]);
+    let setup: Setup =
+        server_of([("matches/neighbour.lua", NEIGHBOUR), ("matches/bad.lua", source.as_str())]);
     let mut t = setup.settings(settings).start();
     let (ada, bob) = (t.join("neighbour", "ada"), t.join("bad", "bob"));
     (t, ada, bob)
@@ -89,9 +93,12 @@ fn a_match_that_recurses_without_end_suffers_alone() {
 
 #[test]
 fn a_match_that_eats_memory_ends_at_once() {
-    let (mut t, ada, bob) = beside("s.list = s.list or {}; local x = ('x'):rep(1 << 20); for i = 1, 64 do s.list[#s.list + 1] = x .. i end", |s| {
-        s.game.fuel = 50_000_000;
-    });
+    let (mut t, ada, bob) = beside(
+        "s.list = s.list or {}; local x = ('x'):rep(1 << 20); for i = 1, 64 do s.list[#s.list + 1] = x .. i end",
+        |s| {
+            s.game.fuel = 50_000_000;
+        },
+    );
     t.run_ms(1000);
     assert_eq!(closed(bob.events()).as_deref(), Some("out_of_memory"));
     assert_eq!((ada.ended(), bob.ended()), (None, None));
@@ -101,7 +108,8 @@ fn a_match_that_eats_memory_ends_at_once() {
 
 #[test]
 fn policy_end_ends_the_room_at_the_first_error() {
-    let (mut t, _ada, bob) = beside("if s.n == 3 then error('enough') end", |s| s.game.on_error = Policy::End);
+    let (mut t, _ada, bob) =
+        beside("if s.n == 3 then error('enough') end", |s| s.game.on_error = Policy::End);
     t.run_ms(1000);
     assert_eq!(closed(bob.events()).as_deref(), Some("script_error"));
     t.replays_equally();
@@ -116,7 +124,10 @@ fn policy_skip_keeps_the_state_as_the_callback_left_it_and_counts_in_a_row() {
     assert!(n >= 58, "every tick ran: {n}");
     let log = t.logs().into_iter().map(|log| log.text).find(|text| text.contains("odd")).expect("written");
     assert!(log.starts_with("scripts/matches/bad.lua:7: odd\n  in match_loop, room "), "{log}");
-    assert!(log.contains("policy skip (1 of 10 in a row): the callback was abandoned, the room goes on"), "{log}");
+    assert!(
+        log.contains("policy skip (1 of 10 in a row): the callback was abandoned, the room goes on"),
+        "{log}"
+    );
     t.replays_equally();
 }
 
@@ -166,9 +177,14 @@ fn scripts_that_do_not_fit_stop_the_start_with_their_place() {
     let lacks = build("matches/a.lua", "return { match_init = function() end }");
     assert!(lacks.contains("lacks match_join, match_leave, match_loop"), "{lacks}");
     let unknown = build("a.lua", "kaos.register_rpc('x', function()\n  kaos.room_creat('arena')\nend)");
-    assert_eq!(unknown, "scripts/a.lua:2: there is no `kaos.room_creat`. Did you mean `kaos.room_create`?".replace("`kaos.room_create`", "`room_create`"));
+    assert_eq!(
+        unknown,
+        "scripts/a.lua:2: there is no `kaos.room_creat`. Did you mean `kaos.room_create`?"
+            .replace("`kaos.room_create`", "`room_create`")
+    );
     let hook = build("a.lua", "kaos.register_before('room_jion', function(c, m) return m end)");
     assert!(hook.contains("no operation has that name. Did you mean `room_join`?"), "{hook}");
-    let twice = build("a.lua", "kaos.register_rpc('x', function() end)\nkaos.register_rpc('x', function() end)");
+    let twice =
+        build("a.lua", "kaos.register_rpc('x', function() end)\nkaos.register_rpc('x', function() end)");
     assert!(twice.starts_with("scripts/a.lua:2: "), "{twice}");
 }

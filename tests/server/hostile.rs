@@ -39,13 +39,19 @@ fn seeds() -> Vec<Vec<u8>> {
     };
     use kaos_wire::prost::Message;
     add(Op::Heartbeat, v1::Heartbeat { client_time_us: 1, ..Default::default() }.encode_to_vec());
-    add(Op::RoomCreate, v1::RoomCreate { cid: 1, label: "{\"a\":1}".into(), ..Default::default() }.encode_to_vec());
+    add(
+        Op::RoomCreate,
+        v1::RoomCreate { cid: 1, label: "{\"a\":1}".into(), ..Default::default() }.encode_to_vec(),
+    );
     add(Op::RoomJoin, v1::RoomJoin { cid: 2, module: "arena".into(), ..Default::default() }.encode_to_vec());
     add(Op::RoomLeave, v1::RoomLeave { cid: 3, room_id: "0".repeat(36) }.encode_to_vec());
     add(Op::RoomData, vec![0, 0, 255, 255, 1, 5]);
     add(Op::RoomDataUnreliable, vec![0, 0, 255, 255, 9, 5, 6, 7]);
     add(Op::Rpc, v1::Rpc { cid: 4, id: "echo".into(), payload: b"x".to_vec() }.encode_to_vec());
-    add(Op::Call, v1::Call { cid: 5, op: "room.list".into(), body: b"{\"limit\":3}".to_vec() }.encode_to_vec());
+    add(
+        Op::Call,
+        v1::Call { cid: 5, op: "room.list".into(), body: b"{\"limit\":3}".to_vec() }.encode_to_vec(),
+    );
     add(Op::SessionEnd, v1::SessionEnd::default().encode_to_vec());
     all
 }

@@ -108,7 +108,8 @@ fn a_list_asks_by_label_and_size() {
     let mut t = server_of([]).start();
     let ada = t.connect("ada");
     for (label, joins) in [("{\"mode\":\"a\"}", true), ("{\"mode\":\"b\"}", false), ("text", false)] {
-        let room = ada.create(v1::RoomCreate { label: label.into(), ..v1::RoomCreate::default() }).expect("made");
+        let room =
+            ada.create(v1::RoomCreate { label: label.into(), ..v1::RoomCreate::default() }).expect("made");
         if joins {
             ada.join_id(&room).expect("joined");
         }

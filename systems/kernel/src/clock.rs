@@ -79,6 +79,11 @@ impl Clock {
         self.wall_us.saturating_add(self.frame.saturating_mul(self.quantum.us()))
     }
 
+    /// Unix time of frame 0, in microseconds.
+    pub(crate) fn wall_us(&self) -> u64 {
+        self.wall_us
+    }
+
     /// Frames in that many seconds.
     pub fn frames_in_secs(&self, secs: u64) -> u64 {
         secs.saturating_mul(self.hz())

@@ -130,23 +130,23 @@ pub(crate) fn listing(schedule: &Schedule) -> String {
         ("Core::Flush", Core::Flush.intern()),
         ("Stage::Flush", Stage::Flush.intern()),
     ];
+    let names: Vec<(bevy_ecs::schedule::SystemKey, String)> = schedule
+        .systems()
+        .into_iter()
+        .flatten()
+        .map(|(key, system)| (key, system.name().to_string()))
+        .collect();
     let mut text = String::new();
     for (name, set) in sets {
         text.push_str(name);
         text.push('\n');
-        let mut systems: Vec<String> = graph
-            .systems_in_set(set)
-            .map(|keys| {
-                keys.iter()
-                    .filter_map(|key| graph.systems.get(*key))
-                    .map(|s| s.system().name().to_string())
-                    .collect()
-            })
-            .unwrap_or_default();
+        let keys: Vec<_> = graph.systems_in_set(set).into_iter().flatten().copied().collect();
+        let mut systems: Vec<&str> =
+            names.iter().filter(|(key, _)| keys.contains(key)).map(|(_, name)| name.as_str()).collect();
         systems.sort();
         for system in systems {
             text.push_str("  ");
-            text.push_str(&system);
+            text.push_str(system);
             text.push('\n');
         }
     }

@@ -4,7 +4,7 @@ use bevy_ecs::prelude::*;
 
 use crate::call::{Caller, Calls, Finished, FrameOutputs, ReplyTo, Routed};
 use crate::clock::Clock;
-use crate::dice::{Dice, ServerDice};
+use crate::dice::Dice;
 use crate::op::{OpTable, Ops};
 use crate::script::{AfterHooks, BeforeHooks, Env, HookContext, ScriptHost, Wishes};
 use crate::session::{Session, SessionIndex};
@@ -12,7 +12,7 @@ use crate::settings::Settings;
 
 /// The dice of the hooks' virtual machine.
 #[derive(Resource)]
-struct HookDice(Dice);
+pub(crate) struct HookDice(pub(crate) Dice);
 
 /// The whole of `Core::Hooks`.
 pub(crate) fn before(world: &mut World) {
@@ -74,14 +74,11 @@ pub(crate) fn after(world: &mut World, calls: &mut Calls, finished: &[Finished])
 
 /// Hooks call in the server's name: what they may do is their author's business.
 fn with_env<R>(world: &mut World, ops: &OpTable, work: impl FnOnce(&mut Env<'_>) -> R) -> (R, Wishes) {
-    let mut dice = match world.remove_resource::<HookDice>() {
-        Some(HookDice(dice)) => dice,
-        None => world.resource::<ServerDice>().of("hooks", 0),
-    };
+    let mut dice = world.resource::<HookDice>().0.clone();
     let mut env = Env::new(world, ops, Caller::Server, &mut dice);
     let result = work(&mut env);
     let wishes = env.finish();
-    world.insert_resource(HookDice(dice));
+    world.resource_mut::<HookDice>().0 = dice;
     (result, wishes)
 }
 

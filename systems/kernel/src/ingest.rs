@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::codec::Outbound;
 use crate::dice::ServerDice;
 use crate::fault::{Fault, FaultKind};
+use crate::hooks::HookDice;
 use crate::ids::{PeerId, SessionId, Ticket};
 use crate::input::{Body, Claim, Counts, Gone, Identity, Input};
 use crate::keep::Keep;
@@ -45,7 +46,9 @@ fn take(world: &mut World, input: Input) {
     match input {
         Input::Boot(boot) => {
             world.resource_mut::<Clock>().set_wall_ms(boot.wall_ms);
-            world.insert_resource(ServerDice::new(boot.seed));
+            let dice = ServerDice::new(boot.seed);
+            world.insert_resource(HookDice(dice.of("hooks", 0)));
+            world.insert_resource(dice);
             let mut index = world.resource_mut::<SessionIndex>();
             // Sixteen bits of the start in seconds: the next run of this node gives other ids.
             index.boot = (boot.wall_ms / 1000) as u16;

@@ -5,9 +5,10 @@ use bevy_ecs::prelude::*;
 
 use crate::call::{Calls, FrameOutputs};
 use crate::clock::{Clock, Quantum};
-use crate::dice::ServerDice;
+use crate::dice::{Dice, ServerDice};
 use crate::frame::{Frame, add_core, explain, listing, schedule};
 use crate::hash::{StateHashers, hash_outputs, hash_state};
+use crate::hooks::HookDice;
 use crate::ingest::{Flushable, FrameInputs};
 use crate::input::Input;
 use crate::job::Jobs;
@@ -93,6 +94,7 @@ impl Server {
         app.insert_resource(Clock::new(build.quantum))
             .insert_resource(build.settings.clone())
             .insert_resource(ServerDice::new(0))
+            .insert_resource(HookDice(Dice::of(0, "hooks", 0)))
             .init_resource::<Ops>()
             .init_resource::<Jobs>()
             .init_resource::<BuildErrors>()

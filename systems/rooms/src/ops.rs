@@ -5,7 +5,11 @@ use kaos_kernel::output::Lane;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomIndex, RoomMessage, Seats};
 use kaos_kernel::settings::RoomMakers;
-use kaos_kernel::{codec::TO_ROOM, op::Ops, script::{Cast, Env}};
+use kaos_kernel::{
+    codec::TO_ROOM,
+    op::Ops,
+    script::{Cast, Env},
+};
 use kaos_wire::prost::Message as _;
 use kaos_wire::{ClientMessage, Op as Opcode, decode_client, v1};
 use serde::{Deserialize, Serialize};
@@ -348,7 +352,12 @@ async fn join_op(cx: Call, request: Join) -> Result<Joined, Fault> {
         for id in candidates(world, &request.module, &request.label, CANDIDATES_MAX) {
             match join(world, session, id, &metadata) {
                 Ok(seat) => {
-                    return Ok(Joined { room_id: id, handle: seat.handle, index: seat.index, created: false });
+                    return Ok(Joined {
+                        room_id: id,
+                        handle: seat.handle,
+                        index: seat.index,
+                        created: false,
+                    });
                 }
                 // These rooms do not want this session; another may.
                 Err(fault)

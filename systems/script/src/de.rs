@@ -7,7 +7,7 @@ use serde::forward_to_deserialize_any;
 use crate::value::Value;
 
 /// What serde says of a value that does not fit.
-pub type DeError = serde::de::value::Error;
+pub(crate) type DeError = serde::de::value::Error;
 
 impl<'de> IntoDeserializer<'de, DeError> for Value {
     type Deserializer = Value;
@@ -46,7 +46,11 @@ impl<'de> Deserializer<'de> for Value {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, DeError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DeError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -64,7 +68,9 @@ impl<'de> Deserializer<'de> for Value {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
         match self {
             // An empty table is an empty map until somebody asks for a list.
-            Value::Map(map) if map.is_empty() => visitor.visit_seq(SeqDeserializer::new(std::iter::empty::<Value>())),
+            Value::Map(map) if map.is_empty() => {
+                visitor.visit_seq(SeqDeserializer::new(std::iter::empty::<Value>()))
+            }
             value => value.deserialize_any(visitor),
         }
     }

@@ -92,8 +92,10 @@ fn walk(
         Ok(entries) => entries,
         Err(error) => return fail(wrong, dir, format!("cannot be read: {error}")),
     };
-    let mut names: Vec<String> =
-        entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     for name in names.into_iter().filter(|name| !name.starts_with('.')) {
         let path = dir.join(&name);
@@ -164,10 +166,15 @@ impl Library {
     /// # Errors
     /// Every file that does not load, every match that lacks a callback, every name that two files
     /// register, every `kaos.` function that is not there.
-    pub(crate) fn load(sources: Sources, functions: Arc<[Function]>, limits: Limits) -> Result<Self, Vec<Diagnostic>> {
+    pub(crate) fn load(
+        sources: Sources,
+        functions: Arc<[Function]>,
+        limits: Limits,
+    ) -> Result<Self, Vec<Diagnostic>> {
         let hash = hash(&sources);
         let sources = Arc::new(sources);
-        let mut library = Library { sources: sources.clone(), matches: BTreeMap::new(), functions, hash, limits };
+        let mut library =
+            Library { sources: sources.clone(), matches: BTreeMap::new(), functions, hash, limits };
         let mut wrong = Vec::new();
         let mut vm = library.vm(hash).map_err(|error| vec![error.into()])?;
         let mut said = Vec::new();
@@ -192,12 +199,16 @@ impl Library {
                     let name = name.strip_prefix("matches/").unwrap_or(name);
                     if let Some(other) = library.matches.insert(name.to_owned(), path.to_owned()) {
                         let other = sources.shown(&other);
-                        let message = format!("the match `{name}` is in {other} already: rename one of the files");
+                        let message =
+                            format!("the match `{name}` is in {other} already: rename one of the files");
                         wrong.push(Diagnostic { file: sources.shown(path), line: 0, message });
                     }
                 }
                 Ok(Some(missing)) => {
-                    let message = format!("this match lacks {}: add the function to the table it returns", missing.join(", "));
+                    let message = format!(
+                        "this match lacks {}: add the function to the table it returns",
+                        missing.join(", ")
+                    );
                     wrong.push(Diagnostic { file: sources.shown(path), line: 0, message });
                 }
                 Err(error) => wrong.push(error.into()),
@@ -221,7 +232,11 @@ impl Library {
     ///
     /// # Errors
     /// A file failed that did not fail before: it depends on the order of a table or on chance.
-    pub(crate) fn service_vm(&self, seed: u64, said: &mut Vec<(LogLevel, String)>) -> Result<Vm, ScriptError> {
+    pub(crate) fn service_vm(
+        &self,
+        seed: u64,
+        said: &mut Vec<(LogLevel, String)>,
+    ) -> Result<Vm, ScriptError> {
         let mut vm = self.vm(seed)?;
         for path in self.sources.paths() {
             if !self.matches.values().any(|game| game == path) {
@@ -241,7 +256,9 @@ impl Library {
         let Some(known) = self.known_names() else { return Vec::new() };
         let mut wrong = Vec::new();
         for path in self.sources.paths() {
-            let Some(text) = self.sources.get(path).and_then(|bytes| std::str::from_utf8(bytes).ok()) else { continue };
+            let Some(text) = self.sources.get(path).and_then(|bytes| std::str::from_utf8(bytes).ok()) else {
+                continue;
+            };
             for (number, line) in text.lines().enumerate() {
                 let code = line.split("--").next().unwrap_or_default();
                 for (at, _) in code.match_indices("kaos.") {
@@ -250,7 +267,8 @@ impl Library {
                         continue;
                     }
                     let rest = code.get(at + 5..).unwrap_or_default();
-                    let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                    let name: String =
+                        rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                     if name.is_empty() || known.contains(&name) {
                         continue;
                     }

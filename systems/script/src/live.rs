@@ -8,8 +8,8 @@ use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{RoomFact, RoomMessage};
 use kaos_kernel::script::{
-    Admission, Batch, Birth, Cast, Env, HookContext, Match, MatchError, MatchErrorKind, Opened, Order, Scripts,
-    Summary, TickOutcome,
+    Admission, Batch, Birth, Cast, Env, HookContext, Match, MatchError, MatchErrorKind, Opened, Order,
+    Scripts, Summary, TickOutcome,
 };
 use serde_json::Value as Json;
 
@@ -71,7 +71,9 @@ impl Host for Live<'_, '_> {
             .map_err(|fault| fault.message.into_owned())?;
         match script {
             ScriptUse::Read => {
-                let reply = row.read(self.env.world, &self.env.caller, request).map_err(|fault| fault.message.into_owned())?;
+                let reply = row
+                    .read(self.env.world, &self.env.caller, request)
+                    .map_err(|fault| fault.message.into_owned())?;
                 to_value(&*reply)
             }
             ScriptUse::Command => {
@@ -109,7 +111,12 @@ struct HookMachine {
 }
 
 impl LiveScripts {
-    pub(crate) fn new(library: Arc<Library>, registered: &[(RegisterKind, String)], hook_fuel: i64, dev: bool) -> Self {
+    pub(crate) fn new(
+        library: Arc<Library>,
+        registered: &[(RegisterKind, String)],
+        hook_fuel: i64,
+        dev: bool,
+    ) -> Self {
         let of = |kind: RegisterKind| {
             registered.iter().filter(move |row| row.0 == kind).map(|(_, name)| name.clone()).collect()
         };
@@ -145,7 +152,8 @@ impl LiveScripts {
                 Ok(vm) => vm,
                 Err(error) => return Some(Err(error)),
             };
-            let functions = vm.registered().into_iter().map(|row| ((row.kind, row.name), row.function)).collect();
+            let functions =
+                vm.registered().into_iter().map(|row| ((row.kind, row.name), row.function)).collect();
             self.hooks = Some(HookMachine { vm, functions, ran: 0, spent: false });
         }
         let machine = self.hooks.as_mut()?;
@@ -182,7 +190,13 @@ impl Scripts for LiveScripts {
         self.summary.clone()
     }
 
-    fn open(&mut self, env: &mut Env<'_>, module: &str, room: Birth, params: &Json) -> Result<Opened, MatchError> {
+    fn open(
+        &mut self,
+        env: &mut Env<'_>,
+        module: &str,
+        room: Birth,
+        params: &Json,
+    ) -> Result<Opened, MatchError> {
         let path = self.library.matches.get(module).ok_or_else(|| MatchError {
             callback: "match_init",
             kind: MatchErrorKind::NoModule,
@@ -226,14 +240,20 @@ impl Scripts for LiveScripts {
                 match returned.next().unwrap_or_default() {
                     Value::Nil => {
                         let reason = returned.next().and_then(|reason| reason.as_str().map(str::to_owned));
-                        let reason = reason.unwrap_or_else(|| format!("a hook of the game refused {}", op.op.name));
+                        let reason =
+                            reason.unwrap_or_else(|| format!("a hook of the game refused {}", op.op.name));
                         Err(Fault::new(FaultKind::Refused, reason))
                     }
-                    changed => op.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(changed)).map_err(|fault| {
-                        let text = format!("the hook before {name} returned a request that does not fit: {}", fault.message);
-                        env.log(Level::Error, "hooks", text);
-                        FaultKind::Script.into()
-                    }),
+                    changed => {
+                        op.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(changed)).map_err(|fault| {
+                            let text = format!(
+                                "the hook before {name} returned a request that does not fit: {}",
+                                fault.message
+                            );
+                            env.log(Level::Error, "hooks", text);
+                            FaultKind::Script.into()
+                        })
+                    }
                 }
             }
             Err(error) => {
@@ -321,11 +341,13 @@ impl Match for LuaMatch {
         for event in batch.events {
             let (callback, result) = match event {
                 RoomFact::Joined(infos) => {
-                    let presences: Vec<host::Presence<'_>> = infos.iter().map(|info| presence(info)).collect();
+                    let presences: Vec<host::Presence<'_>> =
+                        infos.iter().map(|info| presence(info)).collect();
                     ("match_join", self.with(env, |game, host| game.join(host, &presences)))
                 }
                 RoomFact::Left(infos) => {
-                    let presences: Vec<host::Presence<'_>> = infos.iter().map(|info| presence(info)).collect();
+                    let presences: Vec<host::Presence<'_>> =
+                        infos.iter().map(|info| presence(info)).collect();
                     ("match_leave", self.with(env, |game, host| game.leave(host, &presences)))
                 }
             };
@@ -339,7 +361,8 @@ impl Match for LuaMatch {
         }
         let Some(tick) = batch.tick else { return outcome };
         let number = tick.cast_signed();
-        let messages: Vec<Message<'_>> = batch.messages.iter().map(|message| of_room(message, number)).collect();
+        let messages: Vec<Message<'_>> =
+            batch.messages.iter().map(|message| of_room(message, number)).collect();
         match self.with(env, |game, host| game.tick(host, tick, &messages)) {
             Ok(called) => outcome.ended = called.value == Left::Ended,
             Err(error) => outcome.errors.push(of_script("match_loop", &error)),
@@ -361,7 +384,8 @@ impl Match for LuaMatch {
     }
 
     fn terminate(&mut self, env: &mut Env<'_>, grace_s: u32) -> Result<(), MatchError> {
-        self.with(env, |game, host| game.terminate(host, grace_s)).map_err(|error| of_script("match_terminate", &error))
+        self.with(env, |game, host| game.terminate(host, grace_s))
+            .map_err(|error| of_script("match_terminate", &error))
     }
 
     fn set_label(&mut self, label: &Json) {

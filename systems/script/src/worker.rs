@@ -58,14 +58,27 @@ impl Worker {
             Some(vm) => vm,
             None => {
                 let error = self.library.service_vm(self.seed, &mut Vec::new()).err();
-                return Err(self.failed(id, &error.map_or_else(String::new, |error| error.to_string()), logs));
+                return Err(self.failed(
+                    id,
+                    &error.map_or_else(String::new, |error| error.to_string()),
+                    logs,
+                ));
             }
         };
-        let function = vm.registered().into_iter().find(|row| row.kind == RegisterKind::Rpc && row.name == id);
+        let function =
+            vm.registered().into_iter().find(|row| row.kind == RegisterKind::Rpc && row.name == id);
         let Some(function) = function.map(|row| row.function) else {
             return Err(Fault::not_found(format!("no script registers an rpc `{id}`")));
         };
-        let mut host = Asking { library: &self.library, source: id, context, ask, seq: 0, logs, uuids: Dice::of(context.seed, "rpc", 0) };
+        let mut host = Asking {
+            library: &self.library,
+            source: id,
+            context,
+            ask,
+            seq: 0,
+            logs,
+            uuids: Dice::of(context.seed, "rpc", 0),
+        };
         let called = vm.call(&mut host, id, function, &[ctx(context), Value::text(payload)], self.fuel);
         match called {
             Ok(called) => match called.value.into_iter().next().unwrap_or_default() {
@@ -73,7 +86,11 @@ impl Worker {
                 Value::Nil => Ok(Bytes::new()),
                 value => match value.to_json() {
                     Ok(json) => Ok(json.to_string().into()),
-                    Err(unfit) => Err(self.failed(id, &format!("rpc {id} returned what JSON cannot hold: {unfit}"), logs)),
+                    Err(unfit) => Err(self.failed(
+                        id,
+                        &format!("rpc {id} returned what JSON cannot hold: {unfit}"),
+                        logs,
+                    )),
                 },
             },
             Err(error) => {
@@ -118,7 +135,8 @@ impl Asking<'_, '_> {
     fn ask(&mut self, op: &str, request: &Value) -> Result<Value, String> {
         let json = request.to_json().map_err(|unfit| unfit.to_string())?;
         self.seq += 1;
-        let reply = (self.ask)(self.seq, op, json.to_string().into()).map_err(|fault| fault.message.into_owned())?;
+        let reply =
+            (self.ask)(self.seq, op, json.to_string().into()).map_err(|fault| fault.message.into_owned())?;
         let json: serde_json::Value = serde_json::from_slice(&reply).map_err(|error| error.to_string())?;
         Ok(Value::from_json(&json))
     }
@@ -144,10 +162,13 @@ impl Host for Asking<'_, '_> {
             ("room_id", Value::text(cast.room)),
             ("op", Value::Int(cast.op.into())),
             // JSON knows no bytes: a list of numbers holds what text cannot.
-            ("data", match std::str::from_utf8(cast.data) {
-                Ok(text) => Value::text(text),
-                Err(_) => Value::List(cast.data.iter().map(|byte| Value::Int((*byte).into())).collect()),
-            }),
+            (
+                "data",
+                match std::str::from_utf8(cast.data) {
+                    Ok(text) => Value::text(text),
+                    Err(_) => Value::List(cast.data.iter().map(|byte| Value::Int((*byte).into())).collect()),
+                },
+            ),
             ("reliable", Value::Bool(cast.reliable)),
         ];
         if let Some(sender) = &cast.sender {
@@ -176,4 +197,3 @@ impl Host for Asking<'_, '_> {
         }
     }
 }
-
