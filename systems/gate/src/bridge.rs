@@ -192,14 +192,15 @@ impl Bridge {
         lock(&self.queues).is_empty()
     }
 
-    /// Sleeps until there is something to take, `socket` can be read, or the time is over.
-    pub fn wait(
+    /// Sleeps until there is something to take, `socket` can be read, or the time is over. Returns whether
+    /// something came.
+    pub(crate) fn wait(
         &self,
         socket: Option<BorrowedFd<'_>>,
         time_out: Option<std::time::Duration>,
         stopping: bool,
-    ) {
-        self.waker.wait(socket, time_out, || !self.is_empty() || (!stopping && self.stopping()));
+    ) -> bool {
+        self.waker.wait(socket, time_out, || !self.is_empty() || (!stopping && self.stopping()))
     }
 
     /// Takes what one frame should take: all facts, and calls and pieces up to a bound.

@@ -8,13 +8,12 @@ use kaos_kernel::ids::{PeerId, PeerSlots};
 use kaos_kernel::input::{Door, Input};
 use kaos_kernel::output::{Close, Lane, Outputs, Send};
 use kaos_rudp::Micros;
-use rustix::fd::BorrowedFd;
 
 use crate::bridge::{Bridge, FRAME_WEIGHT_MAX, Fact, Piece, Taken};
 use crate::credentials::Credentials;
 use crate::link::Link;
 use crate::stats::Stats;
-use crate::udp::{NotTaken, UdpDoor};
+use crate::udp::{NotTaken, UdpDoor, UdpSetup};
 
 /// Inputs that one frame takes from each door; what comes beyond waits for the next one.
 const FRAME_INPUTS_MAX: usize = 16_384;
@@ -133,16 +132,6 @@ pub struct Doors {
     touched: Vec<Arc<Link>>,
 }
 
-/// A UDP door to be.
-pub struct UdpSetup {
-    /// From [`bind`](crate::udp::bind).
-    pub socket: std::net::UdpSocket,
-    /// Of the endpoint.
-    pub config: kaos_rudp::Config,
-    /// The operating system's randomness.
-    pub seed: [u8; 32],
-}
-
 impl Doors {
     /// The doors around a bridge, and a UDP socket when there is one. `peers_max` bounds the peers of all.
     pub fn new(
@@ -152,7 +141,7 @@ impl Doors {
         udp: Option<UdpSetup>,
         peers_max: u32,
     ) -> Self {
-        let udp = udp.map(|setup| UdpDoor::new(setup.socket, setup.config, setup.seed, stats.clone()));
+        let udp = udp.map(|setup| UdpDoor::new(setup, stats.clone()));
         Doors {
             slots: Slots::new(peers_max, stats.clone()),
             udp,
@@ -167,14 +156,15 @@ impl Doors {
         }
     }
 
-    /// The socket to wait for.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.udp.as_ref().map(UdpDoor::fd)
+    /// Sleeps until something comes in, or for `time` (`None`: without end). Returns whether something came.
+    /// A runner that is `stopping` already is not woken by a wish to stop.
+    pub fn wait(&self, time: Option<std::time::Duration>, stopping: bool) -> bool {
+        self.bridge.wait(self.udp.as_ref().map(UdpDoor::fd), time, stopping)
     }
 
-    /// When the transport wants to be pumped, whatever happens.
-    pub fn time_out(&self) -> Option<Micros> {
-        self.udp.as_ref().and_then(UdpDoor::time_out)
+    /// When the transport wants to be pumped, whatever happens; in microseconds of the runner's clock.
+    pub fn time_out_us(&self) -> Option<u64> {
+        self.udp.as_ref().and_then(UdpDoor::time_out).map(|at| at.0)
     }
 
     /// Is there something that the next frame should take?
@@ -187,8 +177,10 @@ impl Doors {
         self.slots.each().next().is_none() && self.udp.as_ref().is_none_or(UdpDoor::is_empty)
     }
 
-    /// Reads all doors: what came becomes inputs.
-    pub fn receive(&mut self, now: Micros, inputs: &mut Vec<Input>) {
+    /// Reads all doors: what came becomes inputs. `now_us` is the runner's clock, in microseconds since any
+    /// fixed start.
+    pub fn receive(&mut self, now_us: u64, inputs: &mut Vec<Input>) {
+        let now = Micros(now_us);
         inputs.append(&mut self.pending);
         self.more = false;
         if let Some(udp) = &mut self.udp {
@@ -239,7 +231,8 @@ impl Doors {
     }
 
     /// Hands a frame's messages, closes and replies to the doors. Takes these lists out of `outputs`.
-    pub fn send(&mut self, now: Micros, outputs: &mut Outputs) {
+    pub fn send(&mut self, now_us: u64, outputs: &mut Outputs) {
+        let now = Micros(now_us);
         for send in outputs.sends.drain(..) {
             self.message(send);
         }
@@ -276,9 +269,9 @@ impl Doors {
     }
 
     /// Sends what the transport wants to send, without a frame: acknowledgements and repetitions.
-    pub fn transmit(&mut self, now: Micros) {
+    pub fn transmit(&mut self, now_us: u64) {
         if let Some(udp) = &mut self.udp {
-            udp.transmit(now);
+            udp.transmit(Micros(now_us));
         }
     }
 
@@ -325,10 +318,31 @@ impl Doors {
     }
 
     /// The frame thread ends: open connections are closed with `stopping`, nobody gets an answer any more.
-    pub fn shut(&mut self) {
+    /// What the UDP door has to send for that is sent by further [`Doors::transmit`]s.
+    pub fn shut(&mut self, now_us: u64) {
+        let (code, word) = (FaultKind::Stopping.code(), FaultKind::Stopping.word());
+        let peers: Vec<PeerId> = self.slots.each().map(|row| row.peer).collect();
+        for peer in peers {
+            match self.slots.close(peer) {
+                Some(Route::Web(link)) => link.close(close_code(code), word),
+                Some(Route::Udp(rudp)) => {
+                    if let Some(udp) = &mut self.udp {
+                        udp.close(Micros(now_us), rudp, code, word);
+                    }
+                }
+                None => {}
+            }
+        }
+        self.bridge.close();
+    }
+}
+
+/// A frame thread that panicked has its connections closed too.
+impl Drop for Doors {
+    fn drop(&mut self) {
         for row in self.slots.each() {
             if let Route::Web(link) = &row.route {
-                link.close(close_code(FaultKind::Stopping.code()), FaultKind::Stopping.word());
+                link.close(close_code(FaultKind::Internal.code()), FaultKind::Internal.word());
             }
         }
         self.bridge.close();
@@ -393,7 +407,7 @@ mod tests {
         let link = Arc::new(Link::new(IpAddr::from([127, 0, 0, 1])));
         bridge.piece(Piece::Open(link.clone()));
         let mut inputs = Vec::new();
-        doors.receive(Micros::ZERO, &mut inputs);
+        doors.receive(0, &mut inputs);
         let peer = link.peer().expect("numbered");
         assert!(matches!(inputs[..], [Input::Open { .. }]));
         let mut outputs = Outputs::default();
@@ -405,9 +419,9 @@ mod tests {
         outputs.sends.push(send(peer, Lane::Control, 9, 10));
         // Would fit, but comes after what did not.
         outputs.sends.push(send(peer, Lane::Data, 5, 10));
-        doors.send(Micros::ZERO, &mut outputs);
+        doors.send(0, &mut outputs);
         inputs.clear();
-        doors.receive(Micros::ZERO, &mut inputs);
+        doors.receive(0, &mut inputs);
         assert_eq!(inputs, [Input::Blocked { peer, control: None, data: Some(3) }]);
         let mut bytes = Vec::new();
         assert!(link.take(&mut bytes).expect("work").writable);
@@ -415,9 +429,9 @@ mod tests {
         bridge.fact(Fact::Writable(link.clone()));
         outputs.closes.push(Close { peer, code: 25, reason: "kicked" });
         inputs.clear();
-        doors.receive(Micros::ZERO, &mut inputs);
+        doors.receive(0, &mut inputs);
         assert_eq!(inputs, [Input::Writable { peer }]);
-        doors.send(Micros::ZERO, &mut outputs);
+        doors.send(0, &mut outputs);
         assert_eq!(link.take(&mut bytes).expect("work").close, Some((4025, "kicked".to_owned())));
         assert!(doors.is_empty());
     }

@@ -52,6 +52,9 @@ pub trait RpcWorker {
     /// # Errors
     /// The script's, as a fault that the caller may see.
     fn run(&mut self, job: RpcJob, asks: Asks<'_>) -> Result<Bytes, Fault>;
+
+    /// Called after an answer is out: the time to make the next one ready.
+    fn rest(&mut self) {}
 }
 
 /// Makes a worker for each thread, on that thread; also a new one after a panic.
@@ -209,6 +212,10 @@ fn work(
             }
         };
         done(bridge, stats, ticket, answer);
+        if let Some(mut made) = worker.take() {
+            let rested = catch_unwind(AssertUnwindSafe(|| made.rest())).is_ok();
+            worker = rested.then_some(made);
+        }
     }
 }
 

@@ -4,8 +4,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use ring::rand::{SecureRandom, SystemRandom};
-
 /// Where a made key is kept, under the data directory.
 const FILE: &str = "keys/session.key";
 
@@ -39,16 +37,16 @@ pub enum KeyError {
 }
 
 /// The session key: `given` by the configuration, or from `data/keys/session.key`, which is made with mode
-/// 0600 when it is not there. `known_allowed` lets the keys pass that everybody knows, for development.
+/// 0600 when it is not there. With `dev` any given key will do, also one that everybody knows.
 ///
 /// # Errors
 /// See [`KeyError`].
-pub fn session_key(data: &Path, given: Option<&str>, known_allowed: bool) -> Result<Vec<u8>, KeyError> {
+pub fn session_key(data: &Path, given: Option<&str>, dev: bool) -> Result<Vec<u8>, KeyError> {
     if let Some(given) = given {
-        if KNOWN.contains(&given) {
-            return if known_allowed { Ok(given.into()) } else { Err(KeyError::Known) };
+        if KNOWN.contains(&given) && !dev {
+            return Err(KeyError::Known);
         }
-        if given.len() < BYTES_MIN {
+        if given.len() < BYTES_MIN && !dev {
             return Err(KeyError::Short(given.len()));
         }
         return Ok(given.into());
@@ -73,10 +71,7 @@ fn kept_or_made(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn make(path: &Path) -> io::Result<Vec<u8>> {
-    let mut random = [0u8; 32];
-    SystemRandom::new()
-        .fill(&mut random)
-        .map_err(|_| io::Error::other("the operating system gives no randomness"))?;
+    let random: [u8; 32] = crate::random()?;
     let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -136,7 +131,7 @@ mod tests {
         let folder = Folder::new("refused");
         assert!(matches!(session_key(&folder.0, Some("defaultencryptionkey"), false), Err(KeyError::Known)));
         assert!(session_key(&folder.0, Some("defaultencryptionkey"), true).is_ok());
-        assert!(matches!(session_key(&folder.0, Some("short"), true), Err(KeyError::Short(5))));
+        assert!(matches!(session_key(&folder.0, Some("short"), false), Err(KeyError::Short(5))));
         fs::create_dir_all(folder.0.join("keys")).expect("folder");
         fs::write(folder.0.join(FILE), "x").expect("written");
         assert!(matches!(session_key(&folder.0, None, false), Err(KeyError::File { .. })));

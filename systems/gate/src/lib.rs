@@ -21,7 +21,33 @@ pub mod bridge;
 pub mod jobs;
 pub mod waker;
 
+mod access;
+mod files;
+mod reply;
+mod routes;
+mod socket;
+pub mod web;
+
+mod metrics;
 pub mod stats;
+
+pub use access::Access;
+
+mod taken;
+pub use taken::{Holder, Protocol, holder};
 
 #[cfg(test)]
 mod tests;
+
+/// Randomness of the operating system: it comes in at the doors and nowhere else.
+///
+/// # Errors
+/// The operating system has none to give.
+pub fn random<const BYTES: usize>() -> std::io::Result<[u8; BYTES]> {
+    use ring::rand::SecureRandom;
+    let mut bytes = [0; BYTES];
+    ring::rand::SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| std::io::Error::other("the operating system gives no randomness"))?;
+    Ok(bytes)
+}

@@ -9,13 +9,13 @@ use tokio::sync::{Notify, Semaphore};
 
 /// Bytes that wait for one connection's task; as much again may be under way in it. A message that does not
 /// fit is refused to the frame, which keeps it (counted messages) or drops it (all others).
-pub const OUT_BYTES_MAX: usize = 128 * 1024;
+pub(crate) const OUT_BYTES_MAX: usize = 128 * 1024;
 
 /// What uncounted control messages, such as a SessionEnd, may take beyond that.
 const LAST_WORDS: usize = 16 * 1024;
 
 /// Bytes of one connection that wait for the frame. When they are spent, its socket is not read.
-pub const IN_CREDIT: usize = 256 * 1024;
+pub(crate) const IN_CREDIT: usize = 256 * 1024;
 
 /// Locks, whatever happened to whoever held it: what is behind these locks is whole between statements.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

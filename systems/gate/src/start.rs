@@ -8,7 +8,6 @@ use kaos_kernel::ids::{PeerId, SessionId};
 use kaos_kernel::input::{Claim, Counts, Input};
 use kaos_wire::v1::session_start::Credentials as Given;
 use kaos_wire::{ClientMessage, Op, agree, decode_client, messages, prost::Message, v1};
-use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::credentials::{Credentials, bounded};
 use crate::encode::session_end;
@@ -74,10 +73,7 @@ impl Opening {
             None => return Err(Fault::invalid("a SessionStart carries a token, a name or a resume")),
         };
         bounded(&vars)?;
-        let mut fresh = [0; 16];
-        SystemRandom::new()
-            .fill(&mut fresh)
-            .map_err(|_| Fault::internal("the operating system gives no randomness"))?;
+        let fresh = crate::random().map_err(|error| Fault::internal(error.to_string()))?;
         let rest = bytes.slice(bytes.len().min(kaos_wire::limits::HEADER + payload.len())..);
         Ok(Opening { claim, fresh, vars, rest })
     }

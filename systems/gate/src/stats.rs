@@ -98,6 +98,10 @@ pub struct Stats {
     pub datagrams_unsent: AtomicU64,
     /// SessionStarts that the doors refused.
     pub starts_refused: AtomicU64,
+    /// The number of the frame that runs now and one more; 0 between frames. For the watchdog.
+    pub frame_entered: AtomicU64,
+    /// How long the frame thread has been in one frame, in milliseconds, while that is over a second; else 0.
+    pub stuck_ms: AtomicU64,
     /// Bytes that the journal has written to its file.
     pub journal_bytes: AtomicU64,
     doors: [Traffic; 3],

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::PeerId;
@@ -67,6 +68,18 @@ pub fn bind(address: SocketAddr) -> Result<UdpSocket, UdpError> {
     open().map_err(|source| UdpError::Bind { address, source })
 }
 
+/// A UDP door to be.
+pub struct UdpSetup {
+    /// From [`bind`].
+    pub socket: UdpSocket,
+    /// Thirty-two bytes of the operating system's randomness, from [`random`](crate::random).
+    pub seed: [u8; 32],
+    /// Connections at a time; further ones are refused.
+    pub peers_max: u32,
+    /// Silence after which a connection is gone, at least a second.
+    pub idle: Duration,
+}
+
 struct UdpPeer {
     rudp: kaos_rudp::PeerId,
     peer: PeerId,
@@ -93,7 +106,14 @@ pub(crate) struct UdpDoor {
 }
 
 impl UdpDoor {
-    pub(crate) fn new(socket: UdpSocket, config: Config, seed: [u8; 32], stats: Arc<Stats>) -> Self {
+    pub(crate) fn new(setup: UdpSetup, stats: Arc<Stats>) -> Self {
+        let UdpSetup { socket, seed, peers_max, idle } = setup;
+        let config = Config {
+            peers_max: peers_max as usize,
+            // The session's own time-out decides; the transport's only follows it.
+            idle_timeout: idle.max(Duration::from_secs(1)),
+            ..Config::server()
+        };
         UdpDoor {
             socket,
             endpoint: Endpoint::new(config, seed),

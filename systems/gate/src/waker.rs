@@ -35,22 +35,23 @@ impl Waker {
     }
 
     /// Sleeps until `wake`, until `socket` can be read, or for `time_out` (`None`: without end). `ready` is
-    /// asked once more before sleeping, so that nothing which came in between is slept over.
+    /// asked once more before sleeping, so that nothing which came in between is slept over. Returns whether
+    /// it was anything but the time.
     pub fn wait(
         &self,
         socket: Option<BorrowedFd<'_>>,
         time_out: Option<Duration>,
         ready: impl FnOnce() -> bool,
-    ) {
+    ) -> bool {
         self.armed.store(true, Ordering::SeqCst);
         if ready() {
             self.armed.store(false, Ordering::SeqCst);
-            return;
+            return true;
         }
         let time_out = time_out.and_then(|time| Timespec::try_from(time).ok());
         let own = PollFd::from_borrowed_fd(self.signal.fd(), PollFlags::IN);
         // An error here is a signal that came, or no memory for a moment: the caller looks at the time anyway.
-        let _ = match socket {
+        let came = match socket {
             Some(socket) => {
                 let mut fds = [own, PollFd::from_borrowed_fd(socket, PollFlags::IN)];
                 poll(&mut fds, time_out.as_ref())
@@ -58,7 +59,11 @@ impl Waker {
             None => poll(&mut [own], time_out.as_ref()),
         };
         self.armed.store(false, Ordering::SeqCst);
-        self.signal.clear();
+        let came = came.unwrap_or(0) > 0;
+        if came {
+            self.signal.clear();
+        }
+        came
     }
 }
 

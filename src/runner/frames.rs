@@ -1,0 +1,294 @@
+//! The frame thread: waits for the grid, a socket or another thread, runs frames, and hands out what they say.
+//!
+//! Frame n runs at n·Q after the start. Something that comes in runs at the next line of the grid, together
+//! with everything else that came until then; frames in which nothing came and nothing is due are left out.
+//! A thread that was late runs the frame of the moment, so numbers jump and the grid holds.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kaos_gate::bridge::Bridge;
+use kaos_gate::doors::Doors;
+use kaos_gate::jobs::JobPool;
+use kaos_gate::stats::Stats;
+use kaos_gate::waker::{pause, sleep_exactly};
+use kaos_kernel::clock::Clock;
+use kaos_kernel::input::{Boot, Input};
+use kaos_kernel::output::{Level, Log, Outputs};
+use kaos_kernel::room::RoomIndex;
+use kaos_kernel::server::Server;
+use kaos_kernel::session::SessionIndex;
+
+use super::recorder::Recorder;
+use super::{Parts, Since, Stopped};
+
+/// What match_terminate is told: this long until everything is closed, in seconds.
+const GRACE_S: u32 = 2;
+
+/// How long rooms and sessions may take to be told and closed.
+const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// How long the transports may take for their last messages.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
+
+/// The calendar is set again when it is off by more than this: clocks are kept by small steps that nobody
+/// should see in frames.
+const CALENDAR_OFF_MS: u64 = 50;
+
+/// How often the calendar is looked at, in seconds of frames.
+const CALENDAR_SECS: u64 = 10;
+
+/// The frame thread's things.
+pub(super) struct Frames {
+    server: Server,
+    doors: Doors,
+    jobs: JobPool,
+    bridge: Arc<Bridge>,
+    stats: Arc<Stats>,
+    recorder: Option<Recorder>,
+    since: Since,
+    /// Microseconds in a frame.
+    quantum_us: u64,
+    inputs: Vec<Input>,
+    outputs: Outputs,
+    /// The line of the grid that the inputs are waiting for.
+    wanted: Option<u64>,
+    /// The second of the grid in which slow things were last looked at.
+    second: u64,
+    /// Where the calendar stood in frame 0, in milliseconds of Unix time.
+    calendar_ms: u64,
+    stopped: bool,
+}
+
+impl Frames {
+    pub(super) fn new(
+        parts: Parts,
+        doors: Doors,
+        bridge: Arc<Bridge>,
+        stats: Arc<Stats>,
+        recorder: Option<Recorder>,
+    ) -> Self {
+        let Parts { mut server, jobs } = parts;
+        let quantum_us = server.world().resource::<Clock>().quantum().us();
+        if recorder.is_some() {
+            let header = server.header().clone();
+            server.journal().start_stream(&header);
+        }
+        Frames {
+            server,
+            doors,
+            jobs,
+            bridge,
+            stats,
+            recorder,
+            since: Since::now(),
+            quantum_us,
+            inputs: Vec::new(),
+            outputs: Outputs::default(),
+            wanted: None,
+            second: 0,
+            calendar_ms: 0,
+            stopped: false,
+        }
+    }
+
+    /// Runs until the server was asked to stop and has.
+    pub(super) fn run(mut self) -> Stopped {
+        sleep_exactly();
+        self.calendar_ms = calendar_ms();
+        let seed = match kaos_gate::random() {
+            Ok(seed) => u64::from_le_bytes(seed),
+            Err(error) => {
+                tracing::error!(%error, "no seed for the dice: the server cannot run");
+                return Stopped::default();
+            }
+        };
+        self.inputs.push(Input::Boot(Boot { seed, wall_ms: self.calendar_ms, node: 1 }));
+        self.frame(0, 0);
+        while !self.bridge.stopping() {
+            self.step(None);
+        }
+        self.stop()
+    }
+
+    /// Tells everybody, waits for the end, and lets the transports say their last words.
+    fn stop(mut self) -> Stopped {
+        let begun = self.since.us();
+        let mut stopped = Stopped {
+            rooms: self.stats.rooms.load(Ordering::Relaxed),
+            sessions: self.stats.sessions.load(Ordering::Relaxed),
+            ..Stopped::default()
+        };
+        self.inputs.push(Input::Stop { grace_s: GRACE_S });
+        let until = begun + micros(STOP_TIME);
+        while !self.stopped && self.since.us() < until {
+            self.step(Some(until));
+        }
+        stopped.clean = self.stopped;
+        if !self.stopped {
+            tracing::error!("rooms or sessions did not end in time: the server ends without them");
+        }
+        self.doors.shut(self.since.us());
+        let until = self.since.us() + micros(FLUSH_TIME);
+        loop {
+            let now = self.since.us();
+            self.doors.transmit(now);
+            if self.doors.is_empty() || now >= until {
+                break;
+            }
+            let next = self.doors.time_out_us().map_or(until, |at| at.min(until));
+            self.doors.wait(Some(Duration::from_micros(next.saturating_sub(now))), true);
+            self.doors.receive(self.since.us(), &mut self.inputs);
+            self.inputs.clear();
+        }
+        if self.recorder.is_some() {
+            self.server.check();
+            self.record();
+        }
+        stopped.took = Duration::from_micros(self.since.us() - begun);
+        stopped.frames = self.stats.frames.load(Ordering::Relaxed);
+        stopped
+    }
+
+    /// Waits for whatever comes next and does it. `until`, in microseconds: not longer; the server stops.
+    fn step(&mut self, until: Option<u64>) {
+        let now = self.since.us();
+        if self.inputs.is_empty() && !self.doors.waiting() {
+            let due = self.server.due().map(|due| due.max(self.next()).saturating_mul(self.quantum_us));
+            let next = [due, self.doors.time_out_us(), until].into_iter().flatten().min();
+            let time = next.map(|next| Duration::from_micros(next.saturating_sub(now)));
+            if self.doors.wait(time, until.is_some()) {
+                self.until_line();
+            }
+        } else {
+            self.until_line();
+        }
+        let now = self.since.us();
+        self.doors.receive(now, &mut self.inputs);
+        let line = now / self.quantum_us;
+        let due = self.server.due().is_some_and(|due| due <= line);
+        if (self.inputs.is_empty() && !due) || line < self.next() {
+            // Acknowledgements and timers of the transport need no frame.
+            self.doors.transmit(now);
+            if self.inputs.is_empty() {
+                self.wanted = None;
+            }
+            return;
+        }
+        self.frame(line, now);
+    }
+
+    /// The least number that the next frame may have.
+    fn next(&self) -> u64 {
+        self.server.last_frame().map_or(0, |last| last + 1)
+    }
+
+    /// Sleeps until the next line of the grid, whatever comes meanwhile.
+    fn until_line(&mut self) {
+        let line = (self.since.us() / self.quantum_us + 1).max(self.next());
+        let line = *self.wanted.get_or_insert(line);
+        loop {
+            let left = line.saturating_mul(self.quantum_us).saturating_sub(self.since.us());
+            if left == 0 {
+                break;
+            }
+            pause(Duration::from_micros(left));
+        }
+    }
+
+    /// Runs frame `n` at `now` and hands out what it says.
+    fn frame(&mut self, n: u64, now: u64) {
+        let due = self.server.due().filter(|due| *due <= n);
+        let wanted = self.wanted.take().filter(|wanted| *wanted <= n && !self.inputs.is_empty());
+        let planned = [due, wanted].into_iter().flatten().min().unwrap_or(n);
+        self.look_at_calendar(n);
+        self.stats.frame_entered.store(n + 1, Ordering::Relaxed);
+        self.server.frame(n, &mut self.inputs, &mut self.outputs);
+        self.stats.frame_entered.store(0, Ordering::Relaxed);
+        self.hand_out();
+        let done = self.since.us();
+        self.stats.frames.fetch_add(1, Ordering::Relaxed);
+        self.stats.frame_time.add(done - now);
+        self.stats.frame_lateness.add(now - planned * self.quantum_us);
+        if let Some(due) = due {
+            self.stats.tick_lateness.add(now - due * self.quantum_us);
+        }
+        if planned < n {
+            self.stats.frames_late.fetch_add(1, Ordering::Relaxed);
+        }
+        let world = self.server.world();
+        self.stats.sessions.store(world.resource::<SessionIndex>().len() as u64, Ordering::Relaxed);
+        self.stats.rooms.store(world.resource::<RoomIndex>().len() as u64, Ordering::Relaxed);
+        self.once_a_second(n);
+        self.record();
+    }
+
+    fn hand_out(&mut self) {
+        for job in self.outputs.jobs.drain(..) {
+            self.inputs.extend(self.jobs.submit(job));
+        }
+        for answer in self.outputs.answers.drain(..) {
+            self.jobs.answer(answer);
+        }
+        self.outputs.logs.iter().for_each(log);
+        self.stopped |= self.outputs.stopped;
+        self.doors.send(self.since.us(), &mut self.outputs);
+    }
+
+    fn once_a_second(&mut self, n: u64) {
+        let second = n.saturating_mul(self.quantum_us) / 1_000_000;
+        if second == self.second {
+            return;
+        }
+        self.second = second;
+        let entities = self.server.population().entities as u64;
+        self.stats.entities.store(entities, Ordering::Relaxed);
+        if self.recorder.is_some() {
+            self.server.check();
+        }
+    }
+
+    fn record(&mut self) {
+        if let Some(recorder) = &mut self.recorder
+            && let Some(chunk) = self.server.journal().take_stream()
+        {
+            self.stats.journal_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            recorder.append(chunk);
+        }
+    }
+
+    /// The operating system may have set its clock: then the calendar follows, as an input of this frame.
+    fn look_at_calendar(&mut self, n: u64) {
+        let passed_ms = n.saturating_mul(self.quantum_us) / 1000;
+        let second = passed_ms / 1000;
+        if second / CALENDAR_SECS == self.second / CALENDAR_SECS {
+            return;
+        }
+        let (is, shows) = (calendar_ms(), self.calendar_ms.saturating_add(passed_ms));
+        if is.abs_diff(shows) > CALENDAR_OFF_MS {
+            self.calendar_ms = is.saturating_sub(passed_ms);
+            self.inputs.push(Input::Wall { ms: is });
+        }
+    }
+}
+
+/// Writes a line of a script to the log.
+pub(super) fn log(line: &Log) {
+    let Log { level, source, text } = line;
+    match level {
+        Level::Info => tracing::info!(target: "script", source, "{text}"),
+        Level::Warn => tracing::warn!(target: "script", source, "{text}"),
+        Level::Error => tracing::error!(target: "script", source, "{text}"),
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the calendar comes in here, as an input")]
+fn calendar_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

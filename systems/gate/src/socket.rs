@@ -1,0 +1,243 @@
+//! One WebSocket connection: its bytes become pieces for the frame, and what the frame queued becomes frames.
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use fastwebsockets::{Frame, OpCode, Payload, WebSocket, WebSocketError, WebSocketRead, WebSocketWrite};
+use kaos_kernel::input::{Door, Gone};
+use kaos_wire::limits::{HEADER, WEBSOCKET_FRAME_MAX};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{sleep, timeout};
+
+use crate::bridge::{Bridge, Fact, Piece, weight};
+use crate::credentials::Credentials;
+use crate::doors::close_code;
+use crate::link::{IN_CREDIT, Link};
+use crate::start::{Opening, farewell};
+use crate::stats::Stats;
+
+/// How long a connection that was told to close may take to write what is queued, and to hear the other
+/// side's close.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
+
+/// Frames below this are copied out of the read buffer, which they would hold as a whole.
+const COPY_BELOW: usize = 4096;
+
+/// A buffer that grew beyond this is given back when it is empty.
+const BUFFER_KEPT: usize = 64 * 1024;
+
+/// A close code and one word.
+type Why = (u16, &'static str);
+
+/// What a connection needs of the server.
+pub(crate) struct Server {
+    pub(crate) bridge: Arc<Bridge>,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) stats: Arc<Stats>,
+}
+
+/// Serves a connection until it is gone.
+pub(crate) async fn serve<S>(socket: WebSocket<S>, server: &Server, address: IpAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let link = Arc::new(Link::new(address));
+    server.bridge.piece(Piece::Open(link.clone()));
+    let (reader, writer) = socket.split(tokio::io::split);
+    let mut reading = pin!(read(reader, &link, server));
+    let mut writing = pin!(write(writer, &link, server));
+    let overdue = async {
+        link.ending.notified().await;
+        sleep(CLOSE_TIME).await;
+    };
+    let reason = tokio::select! {
+        (reason, why) = &mut reading => {
+            server.bridge.piece(Piece::Gone(link.clone(), reason));
+            let (code, word) = why;
+            link.close(code, word);
+            let _ = timeout(CLOSE_TIME, &mut writing).await;
+            return;
+        }
+        () = &mut writing => {
+            // The close was written: what the other side still sends is read until it closes too, or the
+            // operating system would throw away what is on its way to it.
+            let _ = timeout(CLOSE_TIME, &mut reading).await;
+            Gone::Local
+        }
+        () = overdue => Gone::Local,
+    };
+    server.bridge.piece(Piece::Gone(link.clone(), reason));
+}
+
+/// Reads until there is nothing more to read. Says why, and how to close.
+async fn read<R>(mut reader: WebSocketRead<R>, link: &Arc<Link>, server: &Server) -> (Gone, Why)
+where
+    R: AsyncRead + Unpin,
+{
+    reader.set_auto_close(false);
+    // The library refuses what is as long as this.
+    reader.set_max_message_size(WEBSOCKET_FRAME_MAX + 1);
+    let mut started = false;
+    let mut parts: Option<BytesMut> = None;
+    loop {
+        let pong = &mut |frame: Frame<'_>| {
+            link.pong(frame.payload.to_vec());
+            ready(Ok::<(), Infallible>(()))
+        };
+        let frame = match reader.read_frame(pong).await {
+            Ok(frame) => frame,
+            Err(error) => return ended(&error),
+        };
+        let bytes = match (frame.opcode, &mut parts) {
+            (OpCode::Close, _) => return (Gone::Closed, (1000, "")),
+            (OpCode::Ping | OpCode::Pong, _) => continue,
+            (OpCode::Text, _) => return (Gone::Protocol, (1003, "binary_only")),
+            (OpCode::Binary, None) if frame.fin => whole(frame.payload),
+            (OpCode::Binary, None) => {
+                parts = Some(BytesMut::from(&frame.payload[..]));
+                continue;
+            }
+            (OpCode::Continuation, Some(collected)) => {
+                if collected.len() + frame.payload.len() > WEBSOCKET_FRAME_MAX {
+                    return (Gone::Protocol, (1009, "too_long"));
+                }
+                collected.extend_from_slice(&frame.payload);
+                match frame.fin {
+                    true => parts.take().unwrap_or_default().freeze(),
+                    false => continue,
+                }
+            }
+            (OpCode::Binary | OpCode::Continuation, _) => return (Gone::Protocol, (1002, "fragments")),
+        };
+        server.stats.door(Door::WebSocket).came(bytes.len());
+        if started {
+            if data(link, server, bytes).await.is_err() {
+                return (Gone::Local, (1001, "stopping"));
+            }
+            continue;
+        }
+        match Opening::read(&bytes, &server.credentials) {
+            Ok(opening) => {
+                started = true;
+                server.bridge.piece(Piece::Start(link.clone(), Box::new(opening)));
+            }
+            Err(fault) => {
+                server.stats.starts_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                link.push(&[&farewell(&fault)], false, true);
+                return (Gone::Local, (close_code(fault.kind.code()), fault.kind.word()));
+            }
+        }
+    }
+}
+
+fn whole(payload: Payload<'_>) -> Bytes {
+    match payload {
+        Payload::Bytes(bytes) if bytes.len() >= COPY_BELOW => bytes.freeze(),
+        payload => Bytes::copy_from_slice(&payload),
+    }
+}
+
+/// Hands data to the frame, when there is credit for it.
+async fn data(link: &Arc<Link>, server: &Server, bytes: Bytes) -> Result<(), tokio::sync::AcquireError> {
+    let weight = weight(&bytes).min(IN_CREDIT);
+    let cost = u32::try_from(weight).unwrap_or(u32::MAX);
+    // The frame gives both back when it takes the piece.
+    link.credit.acquire_many(cost).await?.forget();
+    server.bridge.credit.acquire_many(cost).await?.forget();
+    server.bridge.piece(Piece::Data(link.clone(), bytes, weight));
+    Ok(())
+}
+
+fn ended(error: &WebSocketError) -> (Gone, Why) {
+    match error {
+        WebSocketError::FrameTooLarge => (Gone::Protocol, (1009, "too_long")),
+        WebSocketError::InvalidUTF8 => (Gone::Protocol, (1003, "binary_only")),
+        WebSocketError::UnexpectedEOF | WebSocketError::IoError(_) | WebSocketError::ConnectionClosed => {
+            (Gone::Closed, (1000, ""))
+        }
+        _ => (Gone::Protocol, (1002, "protocol")),
+    }
+}
+
+/// Writes what is queued, until the close is written or the connection breaks.
+async fn write<W>(mut writer: WebSocketWrite<W>, link: &Arc<Link>, server: &Server)
+where
+    W: AsyncWrite + Unpin,
+{
+    let mut bytes = Vec::new();
+    loop {
+        let Some(work) = link.take(&mut bytes) else {
+            link.wake.notified().await;
+            continue;
+        };
+        if let Some(pong) = work.pong
+            && writer.write_frame(Frame::pong(Payload::Owned(pong))).await.is_err()
+        {
+            return;
+        }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let (frame, after) = rest.split_at(batch(rest));
+            if writer.write_frame(Frame::binary(Payload::Borrowed(frame))).await.is_err() {
+                return;
+            }
+            rest = after;
+        }
+        bytes.clear();
+        if bytes.capacity() > BUFFER_KEPT {
+            bytes = Vec::new();
+        }
+        if work.writable {
+            server.bridge.fact(Fact::Writable(link.clone()));
+        }
+        if let Some((code, reason)) = work.close {
+            let _ = writer.write_frame(Frame::close(code, reason.as_bytes())).await;
+            let _ = writer.flush().await;
+            return;
+        }
+    }
+}
+
+/// How many bytes of whole messages go into the next WebSocket frame.
+fn batch(bytes: &[u8]) -> usize {
+    if bytes.len() <= WEBSOCKET_FRAME_MAX {
+        return bytes.len();
+    }
+    let mut end = 0;
+    for message in kaos_wire::messages(bytes) {
+        // The frame writes whole messages only.
+        let Ok((_, payload)) = message else { break };
+        let len = HEADER + payload.len();
+        if end + len > WEBSOCKET_FRAME_MAX {
+            break;
+        }
+        end += len;
+    }
+    if end == 0 { bytes.len() } else { end }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_end_between_messages() {
+        let mut bytes = Vec::new();
+        for _ in 0..5 {
+            kaos_wire::encode_raw(kaos_wire::Op::RoomData, &[0; 50_000], &mut bytes).expect("short");
+        }
+        let mut rest = &bytes[..];
+        let mut frames = Vec::new();
+        while !rest.is_empty() {
+            let (frame, after) = rest.split_at(batch(rest));
+            frames.push(frame.len());
+            rest = after;
+        }
+        assert_eq!(frames, [100_006, 100_006, 50_003]);
+    }
+}
