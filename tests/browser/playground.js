@@ -1,5 +1,5 @@
-// Plays the playground in a real browser, against a real server: two tabs see each other move, and a connection that
-// is away for five seconds comes back on the same seat without a lost message.
+// Plays the playground in a real browser, against a real server: two tabs see each other move, a connection that is
+// away for five seconds comes back on the same seat without a lost message, and the README's first match is true.
 //
 //   npm ci && npm test        with a server built before: cargo build --release
 //
@@ -11,7 +11,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -30,12 +30,14 @@ const SEAT_MS = 30_000;
 // ---- the server -------------------------------------------------------------------------------------------------------
 
 // Starts the server on free ports and waits until it says where it is.
-async function serve(data) {
+async function serve(data, scripts) {
   assert.ok(existsSync(SERVER), `${SERVER} is not there: build it with \`cargo build --release\``);
-  const child = spawn(SERVER, ["serve", "--http.address", "127.0.0.1:0", "--udp.address", "127.0.0.1:0", "--data", data], {
-    cwd: ROOT,
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  const free = "127.0.0.1:0";
+  const child = spawn(
+    SERVER,
+    ["serve", "--http.address", free, "--udp.address", free, "--data", data, "--scripts", scripts],
+    { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] },
+  );
   const server = { child, said: "", exit: new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal))) };
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (bytes) => (server.said += bytes));
   const end = Date.now() + 10_000;
@@ -200,22 +202,50 @@ async function play(context, server) {
   return bob;
 }
 
+// What the README says under "Your first match in a minute": a script to save, and what to type into the console.
+async function firstMatch() {
+  const readme = await readFile(path.join(ROOT, "README.md"), "utf8");
+  const [, rest] = readme.split("\n## Your first match");
+  const block = (language) => rest.match(new RegExp(`\`\`\`${language}\n([^]*?)\`\`\``))?.[1];
+  const [lua, js] = [block("lua"), block("js")];
+  assert.ok(lua && js, "README.md has a first match in Lua and something to type");
+  return { lua, js };
+}
+
+// Types the README's lines into the console of two tabs.
+async function typeReadme(context, server, js) {
+  const said = [];
+  for (const name of ["ada", "bob"]) {
+    const page = await tab(context, server.url, []);
+    page.on("console", (message) => said.push(`${name}'s console: ${message.text()}`));
+    await page.evaluate(`(async () => { ${js.replace('"ada"', `"${name}"`)} })()`);
+    await until(`the match answers ${name}`, async () => said.some((line) => line.includes(`${name} made it`)) || said);
+  }
+  await until("both count together", async () => said.includes("ada's console: bob made it 2") || said);
+}
+
 async function main() {
   await mkdir(PICTURES, { recursive: true });
   const folder = await mkdtemp(path.join(tmpdir(), "kaosnet-browser-"));
   let server, context;
   try {
-    server = await serve(path.join(folder, "data"));
+    const readme = await firstMatch();
+    const scripts = path.join(folder, "scripts");
+    await cp(path.join(ROOT, "scripts"), scripts, { recursive: true });
+    await writeFile(path.join(scripts, "matches", "counter.lua"), readme.lua);
+    server = await serve(path.join(folder, "data"), scripts);
     step(`the server is at ${server.url}`);
     context = await chromium.launchPersistentContext(path.join(folder, "profile"), {
       executablePath: CHROMIUM,
       viewport: { width: 1200, height: 900 },
       args: [
         "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--no-proxy-server",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
       ],
     });
     const bob = await play(context, server);
+    await typeReadme(context, server, readme.js);
+    step("the README's first match counts in two consoles");
 
     server.child.kill("SIGTERM");
     await until("the page says that the server stops", async () => {
