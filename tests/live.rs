@@ -1,0 +1,6 @@
+//! A real server on real sockets, with the real client: what virtual time cannot show.
+
+mod doors;
+mod journal;
+mod resume;
+pub(crate) mod running;
