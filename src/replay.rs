@@ -76,11 +76,11 @@ pub fn replay(journal: &[u8], mut server: Server) -> Result<Replayed, ReplayErro
     let mut equal_until = 0;
     for record in records {
         match record? {
-            Record::Frame { frame, mut inputs } => {
+            Record::Frame { frame, after, mut inputs } => {
                 if frame < run.next {
                     return Err(ReplayError::OutOfOrder { frame, after: run.next.saturating_sub(1) });
                 }
-                run.due_before(&mut server, frame);
+                run.due_before(&mut server, after.saturating_add(1).min(frame));
                 run.frame(&mut server, frame, &mut inputs);
             }
             Record::Check { frame, outputs_hash, state_hash } => {

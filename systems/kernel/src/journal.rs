@@ -39,6 +39,9 @@ pub enum Record {
     Frame {
         /// Its number.
         frame: u64,
+        /// The frame that ran last before it, 0 when none did. Frames that were due after that one and before
+        /// this one were left out, since the runner was late: a replay leaves them out too.
+        after: u64,
         /// What came in.
         inputs: Vec<Input>,
     },
@@ -234,7 +237,7 @@ mod tests {
     fn sample() -> Vec<u8> {
         let mut journal = Journal::new(1 << 20);
         let boot = Input::Boot(Boot { seed: 1, wall_ms: 2, node: 3 });
-        journal.push(&Record::Frame { frame: 0, inputs: vec![boot] });
+        journal.push(&Record::Frame { frame: 0, after: 0, inputs: vec![boot] });
         journal.push(&Record::Check { frame: 9, outputs_hash: 1, state_hash: 2 });
         journal.to_bytes(&header()).expect("complete")
     }

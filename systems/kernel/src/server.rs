@@ -153,7 +153,8 @@ impl Server {
         let quiet = inputs.is_empty() && self.due.is_none_or(|due| n < due);
         let exactly_due = inputs.is_empty() && self.due == Some(n);
         if !quiet && !exactly_due {
-            self.journal.push(&Record::Frame { frame: n, inputs: inputs.clone() });
+            let after = self.frame.unwrap_or(0);
+            self.journal.push(&Record::Frame { frame: n, after, inputs: inputs.clone() });
         }
         outputs.clear();
         let before = self.world.read_change_tick();
