@@ -6,6 +6,8 @@
 
 mod frames;
 mod recorder;
+#[cfg(test)]
+mod tests;
 mod watchdog;
 
 use std::fmt;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use fastwebsockets::{Frame, OpCode, Payload, WebSocket, WebSocketError, WebSocketRead, WebSocketWrite};
+use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocketError, WebSocketRead, WebSocketWrite};
 use kaos_kernel::input::{Door, Gone};
 use kaos_wire::limits::{HEADER, WEBSOCKET_FRAME_MAX};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
 use crate::bridge::{Bridge, Fact, Piece, weight};
@@ -24,6 +24,9 @@ use crate::stats::Stats;
 /// How long a connection that was told to close may take to write what is queued, and to hear the other
 /// side's close.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
+
+/// Reads of up to 4 KiB that a connection gets which is to close.
+const DISCARDS_MAX: u32 = 256;
 
 /// Frames below this are copied out of the read buffer, which they would hold as a whole.
 const COPY_BELOW: usize = 4096;
@@ -41,37 +44,47 @@ pub(crate) struct Server {
     pub(crate) stats: Arc<Stats>,
 }
 
-/// Serves a connection until it is gone.
-pub(crate) async fn serve<S>(socket: WebSocket<S>, server: &Server, address: IpAddr)
+/// Serves a connection until it is gone. `stream` has done its handshake.
+pub(crate) async fn serve<S>(stream: S, server: &Server, address: IpAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let link = Arc::new(Link::new(address));
     server.bridge.piece(Piece::Open(link.clone()));
-    let (reader, writer) = socket.split(tokio::io::split);
-    let mut reading = pin!(read(reader, &link, server));
-    let mut writing = pin!(write(writer, &link, server));
-    let overdue = async {
-        link.ending.notified().await;
-        sleep(CLOSE_TIME).await;
-    };
-    let reason = tokio::select! {
-        (reason, why) = &mut reading => {
-            server.bridge.piece(Piece::Gone(link.clone(), reason));
-            let (code, word) = why;
-            link.close(code, word);
+    let (mut from, mut to) = tokio::io::split(stream);
+    {
+        let (reader, writer) = fastwebsockets::after_handshake_split(&mut from, &mut to, Role::Server);
+        let mut reading = pin!(read(reader, &link, server));
+        let mut writing = pin!(write(writer, &link, server));
+        let overdue = async {
+            link.ending.notified().await;
+            sleep(CLOSE_TIME).await;
+        };
+        let (reason, written) = tokio::select! {
+            (reason, (code, word)) = &mut reading => {
+                link.close(code, word);
+                (reason, false)
+            }
+            () = &mut writing => (Gone::Local, true),
+            () = overdue => (Gone::Local, true),
+        };
+        server.bridge.piece(Piece::Gone(link.clone(), reason));
+        if !written {
             let _ = timeout(CLOSE_TIME, &mut writing).await;
-            return;
         }
-        () = &mut writing => {
-            // The close was written: what the other side still sends is read until it closes too, or the
-            // operating system would throw away what is on its way to it.
-            let _ = timeout(CLOSE_TIME, &mut reading).await;
-            Gone::Local
+    }
+    // What is still on its way here is read until the other side closes too: otherwise the operating system
+    // would answer it with a reset, and throw away what is on its way there.
+    let last = async {
+        let _ = to.shutdown().await;
+        let mut bytes = [0; 4096];
+        for _ in 0..DISCARDS_MAX {
+            if !matches!(from.read(&mut bytes).await, Ok(1..)) {
+                break;
+            }
         }
-        () = overdue => Gone::Local,
     };
-    server.bridge.piece(Piece::Gone(link.clone(), reason));
+    let _ = timeout(CLOSE_TIME, last).await;
 }
 
 /// Reads until there is nothing more to read. Says why, and how to close.

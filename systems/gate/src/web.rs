@@ -329,9 +329,8 @@ async fn upgrade_socket(State(shared): State<Arc<Shared>>, mut request: Request)
         Ok((response, upgraded)) => {
             tokio::spawn(async move {
                 // A client that goes away in this moment was never there.
-                if let Ok(mut socket) = upgraded.await {
-                    socket.set_writev(true);
-                    socket::serve(socket, &shared.server, connection.0.remote).await;
+                if let Ok(socket) = upgraded.await {
+                    socket::serve(socket.into_inner(), &shared.server, connection.0.remote).await;
                 }
                 drop(connection);
             });
