@@ -1,0 +1,385 @@
+//! One bot: comes in, moves and shouts, listens, leaves.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kaos_client::{Answer, Core, CoreEvent, Create, Event, Join, Micros};
+
+use super::tally::Histogram;
+
+/// The arena's op for a move: one byte, the speed.
+const MOVE: u8 = 1;
+
+/// The arena's op that is relayed to everyone as it is.
+const SHOUT: u8 = 9;
+
+/// bot u32 | sequence u32 | due u64, little-endian; the time is of the clock that all bots share.
+const SHOUT_BYTES: usize = 16;
+
+/// How often a bot changes its direction.
+const MOVE_EVERY: Duration = Duration::from_millis(500);
+
+/// How often it measures the round trip, beside the heartbeat of every second.
+const PING_EVERY: Duration = Duration::from_millis(250);
+
+/// How often it looks for what other bots did.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What all bots are to do.
+pub(super) struct Plan {
+    pub(super) clients: u32,
+    pub(super) module: String,
+    /// Rooms that are made first; `None`: join or create.
+    pub(super) rooms: Option<u32>,
+    pub(super) hz: u32,
+    pub(super) play: Duration,
+    pub(super) join: Duration,
+    pub(super) drain: Duration,
+}
+
+/// What bots know of each other.
+pub(super) struct Shared {
+    plan: Plan,
+    begun: Micros,
+    /// Bots that are in a room.
+    pub(super) joined: AtomicU32,
+    /// Bots that will not come.
+    failed: AtomicU32,
+    /// When the play begins, of the bots' clock; 0: not decided.
+    pub(super) start_us: AtomicU64,
+    pub(super) sent: AtomicU64,
+    pub(super) delivered: AtomicU64,
+    /// What the bots' thread has run, in nanoseconds, as it said last: it is gone when one would ask.
+    pub(super) bots_ns: AtomicU64,
+    /// The rooms that were made, by number.
+    rooms: Mutex<BTreeMap<u32, String>>,
+}
+
+impl Shared {
+    pub(super) fn new(plan: Plan) -> Shared {
+        Shared {
+            plan,
+            begun: kaos_client::clock::now(),
+            joined: AtomicU32::new(0),
+            failed: AtomicU32::new(0),
+            start_us: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            bots_ns: AtomicU64::new(0),
+            rooms: Mutex::default(),
+        }
+    }
+
+    /// When the play begins: half a second after the last bot is in, or when waiting is over.
+    fn start(&self, now: Micros) -> Option<Micros> {
+        let start = self.start_us.load(Ordering::Relaxed);
+        if start != 0 {
+            return Some(Micros(start));
+        }
+        let settled = self.joined.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed);
+        let late = now >= self.begun + self.plan.join;
+        if settled < self.plan.clients && !late {
+            return None;
+        }
+        let start = now + Duration::from_millis(500);
+        // Of two bots that see it at once the first decides.
+        match self.start_us.compare_exchange(0, start.0, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => Some(start),
+            Err(decided) => Some(Micros(decided)),
+        }
+    }
+}
+
+/// What one bot did and heard.
+#[derive(Default)]
+pub(super) struct Log {
+    pub(super) bot: u32,
+    pub(super) room: Option<String>,
+    pub(super) sent: u32,
+    /// By sender: the last sequence, how many came, how many came that were not the next.
+    pub(super) heard: BTreeMap<u32, Heard>,
+    pub(super) latency: Histogram,
+    pub(super) round_trip: Histogram,
+    /// Times that the connection was lost and came back.
+    pub(super) resumed: u32,
+    /// Why it did not play, or not to the end.
+    pub(super) trouble: Option<String>,
+}
+
+/// The shouts of one bot as another heard them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Heard {
+    pub(super) last: u32,
+    pub(super) distinct: u64,
+    /// Came again, or after a later one.
+    pub(super) doubled: u64,
+}
+
+impl Heard {
+    fn hear(&mut self, sequence: u32) {
+        if sequence > self.last {
+            self.last = sequence;
+            self.distinct += 1;
+        } else {
+            self.doubled += 1;
+        }
+    }
+}
+
+enum Phase {
+    /// The session is not there yet.
+    Starting,
+    /// It made a room and waits for its id, or waits for the id of another's.
+    Waiting {
+        asked: bool,
+    },
+    Joining,
+    Playing,
+    Leaving,
+}
+
+pub(super) struct Bot {
+    shared: Arc<Shared>,
+    phase: Phase,
+    handle: u16,
+    next_wake: Option<Micros>,
+    next_shout: Micros,
+    next_move: Micros,
+    next_ping: Micros,
+    last_heard: Micros,
+    log: Log,
+}
+
+impl Bot {
+    pub(super) fn new(number: u32, shared: Arc<Shared>) -> Bot {
+        let zero = Micros::ZERO;
+        Bot {
+            shared,
+            phase: Phase::Starting,
+            handle: 0,
+            next_wake: None,
+            next_shout: zero,
+            next_move: zero,
+            next_ping: zero,
+            last_heard: zero,
+            log: Log { bot: number, ..Log::default() },
+        }
+    }
+
+    pub(super) fn into_log(self) -> Log {
+        self.log
+    }
+
+    fn fail(&mut self, now: Micros, core: &mut Core, why: &str) {
+        if self.log.trouble.is_none() {
+            if !matches!(self.phase, Phase::Playing | Phase::Leaving) {
+                self.shared.failed.fetch_add(1, Ordering::Relaxed);
+            }
+            self.log.trouble = Some(why.to_owned());
+        }
+        self.phase = Phase::Leaving;
+        self.next_wake = None;
+        core.close(now);
+    }
+
+    /// The number of the room that it belongs to, when rooms are made.
+    fn room_number(&self) -> Option<u32> {
+        self.shared.plan.rooms.map(|rooms| self.log.bot % rooms)
+    }
+
+    fn come_in(&mut self, now: Micros, core: &mut Core) {
+        let module = self.shared.plan.module.clone();
+        let result = match self.room_number() {
+            None => {
+                self.phase = Phase::Joining;
+                core.join(Join { module, ..Join::default() })
+            }
+            Some(number) if number == self.log.bot => {
+                self.phase = Phase::Waiting { asked: true };
+                core.create(Create { module, ..Create::default() })
+            }
+            Some(_) => {
+                self.phase = Phase::Waiting { asked: false };
+                self.next_wake = Some(now + LOOK_EVERY);
+                return;
+            }
+        };
+        if let Err(error) = result {
+            self.fail(now, core, error.reason());
+        }
+    }
+
+    fn join_made(&mut self, now: Micros, core: &mut Core, room_id: String) {
+        self.phase = Phase::Joining;
+        self.next_wake = None;
+        if let Err(error) = core.join(Join { room_id, ..Join::default() }) {
+            self.fail(now, core, error.reason());
+        }
+    }
+
+    fn answer(&mut self, now: Micros, core: &mut Core, answer: Result<Answer, kaos_client::Error>) {
+        match answer {
+            Ok(Answer::Created(room_id)) => {
+                let mut rooms = self.shared.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+                rooms.insert(self.log.bot, room_id.clone());
+                drop(rooms);
+                self.join_made(now, core, room_id);
+            }
+            Ok(Answer::Joined(handle)) => {
+                self.handle = handle;
+                self.log.room = core.room(handle).map(|room| room.room_id.clone());
+                self.phase = Phase::Playing;
+                self.shared.joined.fetch_add(1, Ordering::Relaxed);
+                self.next_wake = Some(now);
+            }
+            Ok(_) => {}
+            Err(error) => self.fail(now, core, error.reason()),
+        }
+    }
+
+    fn play(&mut self, now: Micros, core: &mut Core) {
+        let plan = &self.shared.plan;
+        let Some(start) = self.shared.start(now) else {
+            self.next_wake = Some(now + LOOK_EVERY);
+            return;
+        };
+        let period = Duration::from_secs(1) / plan.hz;
+        let end = start + plan.play;
+        if self.next_shout == Micros::ZERO {
+            // Spread over the period, so that the load is even.
+            self.next_shout = start + period * (self.log.bot % 100) / 100;
+            self.next_move = self.next_shout;
+            self.next_ping = self.next_shout;
+            self.last_heard = start;
+        }
+        if self.next_ping <= now {
+            core.ping(now);
+            self.next_ping = now + PING_EVERY;
+        }
+        if self.next_move <= now && now < end {
+            // Back and forth, each at its own pace.
+            let speed = (self.log.bot % 15 + 1) as i8;
+            let ahead = (self.next_move.0 / 500_000).is_multiple_of(2);
+            let _ = core.send(self.handle, MOVE, &(if ahead { speed } else { -speed }).to_le_bytes());
+            self.next_move += MOVE_EVERY;
+        }
+        let mut stuck = false;
+        while self.next_shout <= now && self.next_shout < end && !stuck {
+            let mut shout = [0; SHOUT_BYTES];
+            shout[..4].copy_from_slice(&self.log.bot.to_le_bytes());
+            shout[4..8].copy_from_slice(&(self.log.sent + 1).to_le_bytes());
+            shout[8..].copy_from_slice(&self.next_shout.0.to_le_bytes());
+            match core.send(self.handle, SHOUT, &shout) {
+                Ok(()) => {
+                    self.log.sent += 1;
+                    self.shared.sent.fetch_add(1, Ordering::Relaxed);
+                    self.next_shout += period;
+                }
+                // It stays due, and the wait counts.
+                Err(kaos_client::Error::KeepFull) => stuck = true,
+                Err(error) => return self.fail(now, core, error.reason()),
+            }
+        }
+        let next = if stuck { now + LOOK_EVERY } else { self.next_shout.min(end) };
+        if now < end {
+            self.next_wake = Some(next.min(self.next_ping).min(self.next_move));
+            return;
+        }
+        // Listening, until it was quiet for a second and everything that was said has arrived.
+        let quiet = now >= self.last_heard.max(end) + Duration::from_secs(1) && core.kept_bytes() == 0;
+        if quiet || now >= end + plan.drain {
+            self.phase = Phase::Leaving;
+            self.next_wake = None;
+            core.close(now);
+        } else {
+            self.next_wake = Some(now + Duration::from_millis(100));
+        }
+    }
+
+    fn heard(&mut self, now: Micros, data: &[u8]) {
+        let number = |range: std::ops::Range<usize>| {
+            data.get(range).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes)
+        };
+        let due = data.get(8..16).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+        let (Some(bot), Some(sequence), Some(due)) = (number(0..4), number(4..8), due) else { return };
+        // Its own comes back, too, and another run's bots may be in the room.
+        if bot == self.log.bot || bot >= self.shared.plan.clients {
+            return;
+        }
+        self.last_heard = now;
+        self.log.heard.entry(bot).or_default().hear(sequence);
+        self.log.latency.add(now.0.saturating_sub(due));
+        self.shared.delivered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl kaos_client::swarm::Bot for Bot {
+    fn event(&mut self, now: Micros, core: &mut Core, event: CoreEvent) {
+        match event {
+            CoreEvent::Started => self.come_in(now, core),
+            CoreEvent::Answer { answer, .. } => self.answer(now, core, answer),
+            CoreEvent::Room { event: Event::Data { op: SHOUT, data, .. }, .. } => self.heard(now, &data),
+            CoreEvent::Room { event: Event::Closed(end), .. } => {
+                if !matches!(self.phase, Phase::Leaving) {
+                    self.fail(now, core, &end.reason);
+                }
+            }
+            CoreEvent::RoundTrip(rtt) => {
+                if matches!(self.phase, Phase::Playing) {
+                    self.log.round_trip.add(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
+                }
+            }
+            CoreEvent::Resumed { .. } => self.log.resumed += 1,
+            // Room data that was refused is a shout that nobody hears: the reason belongs into the report.
+            CoreEvent::Notice(refusal) => {
+                self.log.trouble.get_or_insert(refusal.name);
+            }
+            CoreEvent::Ended(end) => {
+                if !matches!(self.phase, Phase::Leaving) {
+                    self.fail(now, core, &end.reason);
+                }
+            }
+            CoreEvent::Room { .. } | CoreEvent::Lost => {}
+        }
+    }
+
+    fn wake(&mut self, now: Micros, core: &mut Core) {
+        match self.phase {
+            Phase::Starting | Phase::Joining | Phase::Leaving => self.next_wake = None,
+            Phase::Waiting { asked: true } => self.next_wake = None,
+            Phase::Waiting { asked: false } => {
+                let rooms = self.shared.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+                let made = self.room_number().and_then(|number| rooms.get(&number).cloned());
+                drop(rooms);
+                match made {
+                    Some(room_id) => self.join_made(now, core, room_id),
+                    None if now >= self.shared.begun + self.shared.plan.join => {
+                        self.fail(now, core, "no_room_was_made");
+                    }
+                    None => self.next_wake = Some(now + LOOK_EVERY),
+                }
+            }
+            Phase::Playing => self.play(now, core),
+        }
+    }
+
+    fn next_wake(&self) -> Option<Micros> {
+        self.next_wake
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_and_stragglers_are_doubled_gaps_are_not() {
+        let mut heard = Heard::default();
+        for sequence in [1, 2, 5, 5, 3, 6] {
+            heard.hear(sequence);
+        }
+        assert_eq!(heard, Heard { last: 6, distinct: 4, doubled: 2 });
+    }
+}

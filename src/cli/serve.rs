@@ -1,0 +1,146 @@
+//! `kaosnet serve`: the banner, the log, the server, and the last line.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use kaos_kernel::script::Summary;
+use tracing_subscriber::EnvFilter;
+
+use super::out::Out;
+use super::{Plugins, USAGE, warnings};
+use crate::config::{Config, Loaded};
+use crate::runner::{self, Running, StartError, Stopped};
+
+pub(super) fn run(out: &Out, loaded: &Loaded, plugins: Plugins, begun: Instant) -> ExitCode {
+    let config = &loaded.config;
+    log(config);
+    warnings(out, loaded);
+    let key_was_there = config.keys_dir().join("session.key").exists();
+    let ready = |running: &Running| {
+        banner(out, config, running, key_was_there);
+        out.line(&format!("{} in {} ms", out.green("ready"), begun.elapsed().as_millis()));
+    };
+    match runner::serve(config, move |app| plugins(app), ready) {
+        Ok(stopped) => {
+            out.line(&farewell(&stopped, config.journal.record.is_some()));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            cannot_start(out, &error);
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// Says why a server does not start; several reasons are one each.
+pub(super) fn cannot_start(out: &Out, error: &StartError) {
+    match error {
+        StartError::Config(reasons) => reasons.iter().for_each(|reason| out.error(reason)),
+        StartError::Build(build) => build.0.iter().for_each(|reason| out.error(reason)),
+        error => out.error(&error.to_string()),
+    }
+}
+
+/// The log goes to standard error: standard output has what programs read.
+pub(super) fn log(config: &Config) {
+    use std::io::IsTerminal;
+    // The level has been checked; what the filter still does not know it leaves out.
+    let filter = EnvFilter::new(&config.log.level);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber in one process is refused; the first one stays.
+    let _ = if config.log.json {
+        builder.json().try_init()
+    } else {
+        let color =
+            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+        builder.with_ansi(color).try_init()
+    };
+}
+
+fn banner(out: &Out, config: &Config, running: &Running, key_was_there: bool) {
+    let version = env!("CARGO_PKG_VERSION");
+    let where_open = if config.is_loopback() { "loopback only" } else { "open to the network" };
+    let keys = match (&config.session.key, key_was_there) {
+        (Some(_), _) => "key from the configuration".to_owned(),
+        (None, true) => format!("keys in {}", config.keys_dir().display()),
+        (None, false) => format!("keys made in {}", config.keys_dir().display()),
+    };
+    let dev = if config.dev { "; development" } else { "" };
+    out.line(&format!("{} {version}  {where_open}; {keys}{dev}", out.bold("KaosNet")));
+    let row = |name: &str, what: &str, remark: &str| {
+        out.line(
+            &format!("  {name:<8} {what:<33} {}", out.dim(remark)).trim_end().replace(" \x1b[2m\x1b[0m", ""),
+        );
+    };
+    let url = format!("http://{}/", running.http);
+    let arena = running.scripts.matches.contains("arena");
+    match (config.playground.open || running.http.ip().is_loopback(), arena) {
+        (true, true) => row("play", &url, "two tabs, one arena"),
+        (true, false) => row("play", &url, "the playground; it wants a match `arena`"),
+        (false, _) => {
+            row("http", &url, "HTTP and WebSocket; the playground is for loopback (--playground.open true)")
+        }
+    }
+    match running.udp {
+        Some(udp) => row("udp", &udp.to_string(), "kaos-rudp, not encrypted: it stays on loopback"),
+        None => row("udp", "off", ""),
+    }
+    row("scripts", &scripts(config, &running.scripts), "");
+    if arena {
+        row("try", &format!("kaosnet bots --clients 100 --match arena --secs 10{}", elsewhere(running)), "");
+    }
+}
+
+/// The server that `bots` would not find by itself.
+fn elsewhere(running: &Running) -> String {
+    if running.http.port() == 7350 { String::new() } else { format!(" --server http://{}", running.http) }
+}
+
+fn scripts(config: &Config, scripts: &Summary) -> String {
+    let dir = config.scripts.display();
+    if !config.scripts.exists() {
+        return format!("{dir}/  is not there: relayed rooms only");
+    }
+    let many =
+        |number: usize, one: &str, more: &str| format!("{number} {}", if number == 1 { one } else { more });
+    format!(
+        "{dir}/  {}, {}, {}, {}",
+        many(scripts.modules.len(), "module", "modules"),
+        many(scripts.matches.len(), "match", "matches"),
+        many(scripts.rpcs.len(), "rpc", "rpcs"),
+        many(scripts.before.len() + scripts.after.len(), "hook", "hooks"),
+    )
+}
+
+fn farewell(stopped: &Stopped, recorded: bool) -> String {
+    let many = |number: u64, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let journal = if recorded { ", journal flushed" } else { "" };
+    let clean = if stopped.clean { "" } else { "; not all of them in time" };
+    format!(
+        "stopping: {} told, {} closed{journal} ({:.1} s){clean}",
+        many(stopped.rooms, "room"),
+        many(stopped.sessions, "session"),
+        stopped.took.as_secs_f64()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_last_line_counts() {
+        let stopped = Stopped {
+            rooms: 1,
+            sessions: 12,
+            took: Duration::from_millis(210),
+            clean: true,
+            ..Stopped::default()
+        };
+        assert_eq!(
+            farewell(&stopped, true),
+            "stopping: 1 room told, 12 sessions closed, journal flushed (0.2 s)"
+        );
+    }
+}
