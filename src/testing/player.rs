@@ -52,8 +52,10 @@ pub(crate) struct Client {
     next_cid: u32,
     ended: Option<String>,
     last_beat: u64,
-    /// Answers heartbeats and sends them. A test may switch it off to play dead.
+    /// Sends heartbeats. A test may switch it off to play dead.
     alive: bool,
+    /// Acknowledges nothing in its heartbeats.
+    deaf: bool,
 }
 
 impl Client {
@@ -176,7 +178,7 @@ impl Client {
             return None;
         }
         self.last_beat = frame;
-        let Counts { control, data } = self.received;
+        let Counts { control, data } = if self.deaf { Counts::default() } else { self.received };
         let received = Some(v1::Counts { control, data });
         let beat = v1::Heartbeat { client_time_us: frame * 500, received, ..v1::Heartbeat::default() };
         let mut bytes = Vec::new();
@@ -410,6 +412,11 @@ impl Player {
     /// It falls silent: its peer stays, but nothing is heard of it any more.
     pub fn play_dead(&self) {
         self.client().alive = false;
+    }
+
+    /// It goes on sending heartbeats that acknowledge nothing: a reader that is too slow.
+    pub fn stop_acknowledging(&self) {
+        self.client().deaf = true;
     }
 
     /// Comes back on a new connection, tells what it received and sends again what was not acknowledged.

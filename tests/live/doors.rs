@@ -25,7 +25,9 @@ fn get(address: SocketAddr, path: &str) -> (u16, String) {
 
 fn post(address: SocketAddr, path: &str, body: &str) -> (u16, String) {
     let length = body.len();
-    let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    );
     http(address, &(head + body))
 }
 
@@ -34,7 +36,10 @@ fn http_answers_what_it_promises() {
     let running = serve(&config("http"), |_| {});
     let (status, body) = get(running.http, "/v1/connect");
     assert_eq!(status, 200);
-    assert!(body.contains(&running.udp.expect("open").to_string()) && body.contains("\"websocket\""), "{body}");
+    assert!(
+        body.contains(&running.udp.expect("open").to_string()) && body.contains("\"websocket\""),
+        "{body}"
+    );
     assert_eq!(get(running.http, "/healthcheck").0, 200);
     let (status, metrics) = get(running.http, "/metrics");
     assert_eq!(status, 200);
@@ -61,7 +66,8 @@ async fn rpc_and_calls_over_both_sockets() {
         assert_eq!(&me.rpc("echo", &big).await.expect("in fragments")[..], &big[..]);
         let rooms: serde_json::Value = me.call("room.list", &serde_json::json!({})).await.expect("listed");
         assert_eq!(rooms, serde_json::json!([]));
-        let unknown = me.call::<serde_json::Value>("no.such", &serde_json::json!({})).await.expect_err("unknown");
+        let unknown =
+            me.call::<serde_json::Value>("no.such", &serde_json::json!({})).await.expect_err("unknown");
         assert_eq!(unknown.reason(), "unimplemented");
         me.close().await;
     }

@@ -44,7 +44,8 @@ async fn a_live_run_over_both_doors_replays_equally_in_another_process() {
             .args(["--scripts", concat!(env!("CARGO_MANIFEST_DIR"), "/scripts")])
             .output()
             .expect("runs");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
         assert!(said.contains("equal"), "{said}");
     }

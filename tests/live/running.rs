@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use kaosnet::config::Config;
 use kaos_kernel::prelude::App;
+use kaosnet::config::Config;
 use kaosnet::runner::{Running, start};
 
 /// A folder under the target directory that no other test uses.
 pub(crate) fn folder(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}-{next}", std::process::id()));
+    let dir =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}-{next}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("the target directory can be written");
     dir
 }

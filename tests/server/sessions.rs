@@ -152,7 +152,7 @@ fn a_reader_that_acknowledges_nothing_is_closed_as_slow() {
     };
     let mut t = server_of([("matches/flood.lua", flood)]).settings(settings).start();
     let (ada, bob) = (t.join("flood", "ada"), t.join("flood", "bob"));
-    bob.play_dead();
+    bob.stop_acknowledging();
     t.run_ms(8000);
     assert_eq!(bob.ended(), Some("slow_reader".into()));
     assert_eq!(ada.ended(), None);
@@ -198,5 +198,23 @@ fn the_anonymous_are_different_users_whatever_they_call_themselves() {
     let mut t = server_of([]).settings(|s| s.limit.user_sessions_max = 1).start();
     let (ada, other) = (t.connect("ada"), t.connect("ada"));
     assert_eq!((ada.ended(), other.ended()), (None, None));
+    t.replays_equally();
+}
+
+#[test]
+fn a_connection_that_died_unnoticed_under_traffic_is_lost_and_not_slow() {
+    let mut t = server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.keep_bytes = 8 * 1024).start();
+    let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
+    t.run_ms(1500);
+    // As UDP dies: the server's messages go nowhere and nothing is heard.
+    bob.play_dead();
+    for round in 0..30 {
+        say(&ada, round * 20, round * 20 + 20);
+        t.run_ms(100);
+    }
+    assert!(ada.events().contains(&Event::Changed(vec![("bob".into(), false)])), "the seat is held");
+    bob.resume().expect("and can be taken again");
+    t.run_ms(200);
+    assert!(bob.events().iter().any(|event| matches!(event, Event::State(state) if state.lost > 0)));
     t.replays_equally();
 }

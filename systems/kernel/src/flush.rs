@@ -15,7 +15,7 @@ use crate::op::{OpTable, Ops, Payload};
 use crate::output::{Answer, Lane, Level, Log, Reply, Send};
 use crate::room::{RoomIndex, SessionFacts};
 use crate::send::{Asked, Outbox, kicked, post};
-use crate::session::{Deadlines, Session, SessionIndex, end_session};
+use crate::session::{Deadlines, Session, SessionIndex, close_peer, end_session, lose_peer};
 use crate::settings::Settings;
 
 /// The whole of `Core::Flush`.
@@ -147,8 +147,34 @@ fn expand(world: &mut World) {
     world.resource_mut::<FrameOutputs>().0.sends = out;
     world.resource_mut::<Flushable>().0 = touched;
     for id in slow {
-        end_session(world, id, Some(FaultKind::SlowReader.into()));
+        give_up(world, id);
     }
+}
+
+/// A session whose keep is over its bound for good. One that was not heard of for two heartbeats has
+/// lost its connection without anyone knowing yet, as UDP does: its seat is held, and its keep bounded
+/// as that of the lost is. Any other reads too slowly, and ends.
+fn give_up(world: &mut World, id: SessionId) {
+    let clock = world.resource::<Clock>();
+    let settings = &world.resource::<Settings>().session;
+    let silence = clock.frames_in_ms(settings.heartbeat_ms * 2);
+    let (frame, seat) = (clock.frame(), clock.frames_in_ms(settings.seat_ms));
+    let keep_bytes = settings.keep_bytes;
+    let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
+    let Some(session) = world.get::<Session>(entity) else { return };
+    let silent = session.peer.filter(|_| frame > session.last_input + silence);
+    if let Some(peer) = silent {
+        close_peer(world, peer, Some(FaultKind::TimedOut));
+        lose_peer(world, id, seat);
+        let bounded = world.get_mut::<Keep>(entity).is_some_and(|mut keep| {
+            keep.over_since = None;
+            keep.drop_room_data(keep_bytes)
+        });
+        if bounded {
+            return;
+        }
+    }
+    end_session(world, id, Some(FaultKind::SlowReader.into()));
 }
 
 /// Hands a session's keep to its peer and looks at its bound.
@@ -230,7 +256,7 @@ pub(crate) fn slow_readers(world: &mut World) {
                 keep.over_since = None;
             }
         } else if frame >= since + patience {
-            end_session(world, id, Some(FaultKind::SlowReader.into()));
+            give_up(world, id);
         } else {
             world.resource_mut::<Deadlines>().add(since + patience);
         }

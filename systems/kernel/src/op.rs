@@ -246,7 +246,11 @@ impl OpRow {
                 // Through JSON values, since a form knows no types: what reads as a number or as true
                 // and false is offered as that, and requests take text for numbers where they mean text.
                 let fields = pairs.into_iter().map(|(name, value)| (name, guess(value)));
-                let object = serde_json::Value::Object(fields.collect());
+                let fields: serde_json::Map<String, serde_json::Value> = fields.collect();
+                if fields.is_empty() {
+                    return self.parse_nothing();
+                }
+                let object = serde_json::Value::Object(fields);
                 self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(object))
             }
             Body::Wire(bytes) => {
@@ -258,12 +262,24 @@ impl OpRow {
         }
     }
 
-    /// Reads a request from JSON; empty means null.
+    /// Nothing was sent: null for an operation that takes nothing, an object without fields for one
+    /// whose fields all have defaults.
+    fn parse_nothing(&self) -> Result<Box<dyn Payload>, Fault> {
+        let null = self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(serde_json::Value::Null));
+        null.or_else(|fault| {
+            let object = serde_json::Value::Object(serde_json::Map::new());
+            self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(object)).map_err(|_| fault)
+        })
+    }
+
+    /// Reads a request from JSON; empty means that nothing was sent.
     ///
     /// # Errors
     /// As [`OpRow::parse`].
     pub fn parse_json(&self, bytes: &[u8]) -> Result<Box<dyn Payload>, Fault> {
-        let bytes = if bytes.is_empty() { b"null" } else { bytes };
+        if bytes.is_empty() {
+            return self.parse_nothing();
+        }
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let request = self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut json))?;
         json.end().map_err(|error| Fault::invalid(format!("{}: {error}", self.op.name)))?;
