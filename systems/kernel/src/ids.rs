@@ -179,7 +179,8 @@ impl Slab {
 /// The doors' side of [`PeerId`]: gives out slots and takes them back.
 #[derive(Default, Debug)]
 pub struct PeerSlots {
-    generations: Vec<u32>,
+    /// The newest generation of each slot, and whether it is open.
+    rows: Vec<(u32, bool)>,
     free: Vec<u32>,
 }
 
@@ -189,27 +190,30 @@ impl PeerSlots {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
-                let slot = u32::try_from(self.generations.len()).ok().filter(|slot| *slot < peers_max)?;
-                self.generations.push(0);
+                let slot = u32::try_from(self.rows.len()).ok().filter(|slot| *slot < peers_max)?;
+                self.rows.push((0, false));
                 slot
             }
         };
-        let generation = self.generations.get_mut(slot as usize)?;
+        let (generation, open) = self.rows.get_mut(slot as usize)?;
         *generation = generation.wrapping_add(1);
+        *open = true;
         Some(PeerId { slot, generation: *generation })
     }
 
     /// Gives the slot back. An id that is not open changes nothing.
     pub fn close(&mut self, peer: PeerId) {
-        let current = self.generations.get(peer.slot as usize) == Some(&peer.generation);
-        if current && !self.free.contains(&peer.slot) {
+        if let Some((generation, open)) = self.rows.get_mut(peer.slot as usize)
+            && *generation == peer.generation
+            && std::mem::take(open)
+        {
             self.free.push(peer.slot);
         }
     }
 
     /// Peers that are open now.
     pub fn open_count(&self) -> usize {
-        self.generations.len() - self.free.len()
+        self.rows.len() - self.free.len()
     }
 }
 
