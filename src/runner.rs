@@ -388,7 +388,7 @@ impl RpcWorker for Rpcs {
 fn http_error(address: SocketAddr, source: io::Error) -> StartError {
     if source.kind() == io::ErrorKind::AddrInUse {
         let holder = holder(Protocol::Tcp, address.port());
-        return StartError::Taken { address, protocol: "tcp", flag: "http.address", holder };
+        return StartError::Taken { address, protocol: "tcp", flag: "http", holder };
     }
     StartError::Http { address, source }
 }
@@ -397,7 +397,7 @@ fn udp_error(error: UdpError) -> StartError {
     match error {
         UdpError::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
             let holder = holder(Protocol::Udp, address.port());
-            StartError::Taken { address, protocol: "udp", flag: "udp.address", holder }
+            StartError::Taken { address, protocol: "udp", flag: "udp", holder }
         }
         error => StartError::Udp(error),
     }

@@ -93,11 +93,14 @@ pub(crate) struct Taken {
     pub(crate) pieces: Vec<Piece>,
 }
 
+/// Where the answer to each call goes.
+type Replies = BTreeMap<Ticket, oneshot::Sender<Result<Bytes, Fault>>>;
+
 /// The meeting place of the frame thread and all other threads.
 pub struct Bridge {
     queues: Mutex<Queues>,
     /// Whoever waits for the answer to a call. `None`: the server stops.
-    waiting: Mutex<Option<BTreeMap<Ticket, oneshot::Sender<Result<Bytes, Fault>>>>>,
+    waiting: Mutex<Option<Replies>>,
     next_ticket: AtomicU64,
     pub(crate) credit: Semaphore,
     waker: Waker,

@@ -196,6 +196,7 @@ impl Drop for Counted {
 async fn serve(setup: WebSetup, stopped: watch::Receiver<bool>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(setup.listener)?;
     let connections_max = setup.connections_max;
+    allow_descriptors(connections_max);
     let shared = Arc::new(Shared {
         routes: Routes::new(&setup.ops),
         server: socket::Server { bridge: setup.bridge, credentials: setup.credentials, stats: setup.stats },
@@ -227,7 +228,7 @@ async fn serve(setup: WebSetup, stopped: watch::Receiver<bool>) -> io::Result<()
             Err(error) => {
                 // No descriptors, or a connection that was gone at once: neither ends the door.
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
@@ -247,6 +248,28 @@ async fn serve(setup: WebSetup, stopped: watch::Receiver<bool>) -> io::Result<()
     };
     let _ = timeout(STOP_TIME, ended).await;
     Ok(())
+}
+
+/// Asks for as many descriptors as there may be connections, and some. Many systems give 1024 to begin with.
+fn allow_descriptors(connections_max: u32) {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        let wanted = u64::from(connections_max) + 256;
+        if limit.current.is_some_and(|current| current < wanted) {
+            limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
+            let set = setrlimit(Resource::Nofile, limit.clone());
+            if set.is_err() || limit.current.is_some_and(|current| current < wanted) {
+                tracing::warn!(
+                    connections_max,
+                    "the operating system allows fewer open files than connections: raise `ulimit -n`"
+                );
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = connections_max;
 }
 
 /// Serves the requests of one connection.
