@@ -363,7 +363,8 @@ mod tests {
 
     #[test]
     fn what_is_out_of_range_is_named() {
-        let cases: [(&str, fn(&mut Config)); 8] = [
+        type Change = fn(&mut Config);
+        let cases: [(&str, Change); 8] = [
             ("`quantum_us` is 300", |c| c.quantum_us = 300),
             ("`udp.address` is 0.0.0.0:7352", |c| c.udp.address = "0.0.0.0:7352".parse().ok()),
             ("`session.key` is a key that everyone knows", |c| c.session.key = Some("DefaultKey".into())),

@@ -326,10 +326,10 @@ impl Core {
             }
             Phase::Live if self.heard + self.options.silence <= now => self.lost(now, Duration::ZERO),
             Phase::Live => {
-                if let Some(deadline) = self.closing {
-                    if deadline <= now || self.lanes.iter().all(Lane::is_empty) {
-                        return self.say_goodbye();
-                    }
+                if let Some(deadline) = self.closing
+                    && (deadline <= now || self.lanes.iter().all(Lane::is_empty))
+                {
+                    return self.say_goodbye();
                 }
                 if self.beat_at <= now {
                     self.beat(now, true);

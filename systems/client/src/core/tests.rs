@@ -520,7 +520,8 @@ fn states_that_nobody_asked_for_do_not_pile_up() {
 
 #[test]
 fn a_server_that_breaks_the_protocol_is_left() {
-    let cases: [(&str, fn(&mut Fake)); 8] = [
+    type Act = fn(&mut Fake);
+    let cases: [(&str, Act); 8] = [
         ("cut off", |fake| fake.hear(vec![0x13, 200, 0, 1])),
         ("wrong channel", |fake| {
             fake.core.receive(fake.now, Some(Channel::Control), &data(3, 1, b"").into())
