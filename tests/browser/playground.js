@@ -178,6 +178,7 @@ async function play(context, server) {
     const [here, there] = [await player(ada, "bob"), await player(bob, "bob")];
     return (here.x === there.x && here.y === there.y) || { here, there };
   });
+  await until("ada's own page shows her back", async () => (await player(ada, "ada"))?.away === false);
   assert.doesNotMatch(await log(bob), /ada left/, "nobody was told that ada left");
   const after = await echoes(ada);
   await ada.screenshot({ path: path.join(PICTURES, "ada-back.png") });

@@ -197,6 +197,17 @@ fn the_readme_gives_two_commands_and_ci_runs_them() {
     assert!(ci.contains("cargo build --release"), ".ci/run does not build what `cargo run --release` runs");
 }
 
+#[test]
+fn the_readmes_plugin_is_the_example() {
+    let example = read("src/examples/game_server.rs");
+    let from = example.find("use kaosnet::prelude::*;").expect("the example uses the prelude");
+    let code = example.get(from..).unwrap_or_default();
+    assert!(
+        read("README.md").contains(code),
+        "README.md, Adding Rust systems: the program there is not src/examples/game_server.rs any more: copy it again"
+    );
+}
+
 #[cfg(test)]
 mod the_check_itself {
     use super::{anchor, has_word, links, rows};
