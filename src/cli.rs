@@ -19,9 +19,8 @@ use std::sync::Arc;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kaos_kernel::prelude::App;
-use kaos_kernel::server::nearest;
 
-use crate::config::{ConfigError, Loaded, keys, load};
+use crate::config::{ConfigError, Loaded, keys, load, unknown};
 use out::Out;
 
 /// Adds the plugins of this binary; called once for each server that is built.
@@ -164,17 +163,14 @@ fn wrong_usage(out: &Out, error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // A key that does not exist reads the same here as in the file.
-    let unknown = match error.get(clap::error::ContextKind::InvalidArg) {
+    let mistyped = match error.get(clap::error::ContextKind::InvalidArg) {
         Some(clap::error::ContextValue::String(flag)) if error.kind() == ErrorKind::UnknownArgument => {
             flag.strip_prefix("--").filter(|flag| flag.contains('.'))
         }
         _ => None,
     };
-    match unknown {
-        Some(key) => {
-            let near = nearest(key, keys().iter().map(|key| key.path.clone()));
-            out.error(&format!("unknown key `{key}`{near}"));
-        }
+    match mistyped {
+        Some(key) => out.error(&unknown(key)),
         None => {
             let _ = error.print();
         }

@@ -15,6 +15,7 @@ use kaos_kernel::settings::{
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use layers::unknown;
 pub use layers::{ConfigError, Key, Loaded, Origin, Problem, keys, load};
 
 /// assets/config/default.yaml: every key with its comment and its default.

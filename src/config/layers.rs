@@ -343,17 +343,31 @@ impl Layers {
     }
 }
 
-fn unknown(path: &str) -> String {
+/// The sentence about a key that does not exist.
+pub(crate) fn unknown(path: &str) -> String {
     if is_section(path) {
         return format!(
             "`{path}` is a section: its keys stand under it, such as `{path}.{}`",
             first_of(path)
         );
     }
-    let sections =
-        keys().iter().filter_map(|key| key.path.split_once('.').map(|(section, _)| section.to_owned()));
-    let names = keys().iter().map(|key| key.path.clone()).chain(sections);
-    format!("unknown key `{path}`{}", nearest(path, names))
+    format!("unknown key `{path}`{}", near(path))
+}
+
+/// `. Did you mean …?`: a key of the same section with a similar name, or the same name in another section.
+fn near(path: &str) -> String {
+    let Some((section, name)) = path.split_once('.').filter(|(section, _)| is_section(section)) else {
+        let sections =
+            keys().iter().filter_map(|key| key.path.split_once('.')).map(|(section, _)| section.to_owned());
+        return nearest(path, keys().iter().map(|key| key.path.clone()).chain(sections));
+    };
+    let below = keys().iter().filter_map(|key| key.path.strip_prefix(section)?.strip_prefix('.'));
+    let similar = nearest(name, below.map(str::to_owned));
+    if !similar.is_empty() {
+        return similar.replacen('`', &format!("`{section}."), 1);
+    }
+    let elsewhere = keys().iter().find(|key| key.path.rsplit('.').next() == Some(name));
+    elsewhere.map_or(String::new(), |key| format!(". Did you mean `{}`?", key.path))
 }
 
 fn is_section(path: &str) -> bool {

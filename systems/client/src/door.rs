@@ -74,26 +74,53 @@ impl Door {
     /// address or the server does not answer.
     pub async fn find(url: &str) -> Result<Door, Error> {
         let (scheme, host, path) = split(url)?;
-        let addr = lookup(url, &host).await?;
+        let addrs = lookup(url, &host).await?;
         match scheme {
-            Scheme::Kaos => Ok(Door::Udp(addr)),
+            Scheme::Kaos => {
+                let addr = addrs.first().copied();
+                addr.map(Door::Udp).ok_or_else(|| unreachable(url, "the host has no address"))
+            }
             Scheme::Ws => {
                 let path = if path.is_empty() || path == "/" { "/kaos".to_owned() } else { path };
+                let (addr, _) = first(url, &addrs, TcpStream::connect).await?;
                 Ok(Door::WebSocket { addr, host, path })
             }
             Scheme::Http => {
-                let offer = tokio::time::timeout(ASK, ask(addr, &host)).await;
-                let offer = offer.unwrap_or_else(|_| Err(format!("no answer within {} s", ASK.as_secs())));
-                let offer = offer.map_err(|why| Error::Unreachable { door: url.to_owned(), why })?;
-                offer.door(url, addr, host)
+                let (addr, offer) = first(url, &addrs, |addr| ask(addr, &host)).await?;
+                offer.door(url, addr, host.clone())
             }
         }
     }
 }
 
+fn unreachable(url: &str, why: impl Into<String>) -> Error {
+    Error::Unreachable { door: url.to_owned(), why: why.into() }
+}
+
+/// The first of a host's addresses that answers. `localhost` has two, and a server often listens on one of them.
+async fn first<T, E, F>(
+    url: &str,
+    addrs: &[SocketAddr],
+    attempt: impl Fn(SocketAddr) -> F,
+) -> Result<(SocketAddr, T), Error>
+where
+    F: Future<Output = Result<T, E>>,
+    E: std::fmt::Display,
+{
+    let mut why = "the host has no address".to_owned();
+    for addr in addrs {
+        match tokio::time::timeout(ASK, attempt(*addr)).await {
+            Ok(Ok(answer)) => return Ok((*addr, answer)),
+            Ok(Err(error)) => why = error.to_string(),
+            Err(_) => why = format!("no answer within {} s", ASK.as_secs()),
+        }
+    }
+    Err(unreachable(url, why))
+}
+
 impl Offer {
     fn door(self, url: &str, addr: SocketAddr, host: String) -> Result<Door, Error> {
-        let unreachable = |why: &str| Error::Unreachable { door: url.to_owned(), why: why.to_owned() };
+        let unreachable = |why: &str| unreachable(url, why);
         match (self.udp, self.websocket) {
             (Some(Udp { key: Some(_), .. }), _) => Err(unreachable(
                 "its UDP is encrypted, which this client does not speak: update it, or use ws://",
@@ -139,10 +166,13 @@ fn split(url: &str) -> Result<(Scheme, String, String), Error> {
     Ok((scheme, host, path.to_owned()))
 }
 
-async fn lookup(url: &str, host: &str) -> Result<SocketAddr, Error> {
-    let unreachable = |why: String| Error::Unreachable { door: url.to_owned(), why };
-    let mut found = tokio::net::lookup_host(host).await.map_err(|error| unreachable(error.to_string()))?;
-    found.next().ok_or_else(|| unreachable("the host has no address".to_owned()))
+/// The addresses of a host, IPv4 first: UDP cannot try one after the other, and servers listen on 127.0.0.1 by default.
+async fn lookup(url: &str, host: &str) -> Result<Vec<SocketAddr>, Error> {
+    let found = tokio::net::lookup_host(host).await.map_err(|error| unreachable(url, error.to_string()))?;
+    let mut addrs: Vec<SocketAddr> = found.take(8).collect();
+    addrs.sort_by_key(SocketAddr::is_ipv6);
+    addrs.dedup();
+    Ok(addrs)
 }
 
 async fn ask(addr: SocketAddr, host: &str) -> Result<Offer, String> {
