@@ -13,6 +13,7 @@ use kaos_client::{Answer, CoreEvent, Credentials, Event, Micros, Options};
 use kaos_gate::credentials::{Claims, mint};
 use kaos_kernel::journal::Record;
 use kaos_kernel::prelude::*;
+use kaos_wire::v1;
 
 use super::*;
 use crate::replay::replay;
@@ -174,13 +175,15 @@ struct Player {
     got: Vec<u32>,
     number: u32,
     count: u32,
+    /// Bytes of the nth message.
+    size: fn(u32) -> usize,
     next: Option<Micros>,
     wrong: Option<String>,
 }
 
 impl Player {
-    fn new(number: u32, count: u32) -> Self {
-        Player { room: None, sent: 0, got: Vec::new(), number, count, next: None, wrong: None }
+    fn new(number: u32, count: u32, size: fn(u32) -> usize) -> Self {
+        Player { room: None, sent: 0, got: Vec::new(), number, count, size, next: None, wrong: None }
     }
 }
 
@@ -221,11 +224,12 @@ impl Bot for Player {
         };
         let mut data = self.number.to_le_bytes().to_vec();
         data.extend(self.sent.to_le_bytes());
-        // Some are longer than a datagram.
-        data.resize(8 + (self.sent as usize % 7) * 300, 0);
-        core.send(room, 1, &data).expect("room in the keep");
-        self.sent += 1;
+        data.resize((self.size)(self.sent), 0);
         self.next = Some(now + Duration::from_millis(8));
+        if core.has_room_for(data.len()) {
+            core.send(room, 1, &data).expect("room in the keep");
+            self.sent += 1;
+        }
     }
 
     fn next_wake(&self) -> Option<Micros> {
@@ -233,13 +237,13 @@ impl Bot for Player {
     }
 }
 
-fn play(url: &str, from: u32, players: u32, messages: u32) {
+fn play(url: &str, from: u32, players: u32, messages: u32, size: fn(u32) -> usize) {
     let seats = (from..from + players)
         .map(|number| Seat {
             credentials: Credentials::anonymous(format!("player{number}")),
             options: Options::default(),
             start_after: Duration::ZERO,
-            bot: Player::new(number, messages),
+            bot: Player::new(number, messages, size),
         })
         .collect();
     let expected: Vec<u32> = (0..messages).collect();
@@ -257,9 +261,11 @@ fn both_doors_lose_nothing_and_the_run_can_be_made_again() {
     config.journal.record = Some(journal.clone());
     let server = begin(&config);
     let (udp, web) = (server.udp.expect("open"), server.http);
+    // Some are longer than a datagram.
+    let size = |n| 8 + (n as usize % 7) * 300;
     std::thread::scope(|scope| {
-        scope.spawn(|| play(&format!("kaos://{udp}"), 0, 6, 100));
-        scope.spawn(|| play(&format!("ws://{web}/kaos"), 100, 6, 100));
+        scope.spawn(|| play(&format!("kaos://{udp}"), 0, 6, 100, size));
+        scope.spawn(|| play(&format!("ws://{web}/kaos"), 100, 6, 100, size));
     });
     let stopped = end(server);
     assert!(stopped.took < Duration::from_secs(5), "{stopped:?}");
@@ -269,6 +275,88 @@ fn both_doors_lose_nothing_and_the_run_can_be_made_again() {
     let again = build(&config, |_| {}, &bridge, &Arc::default(), &channel().0).expect("built");
     let replayed = replay(&bytes, again.server).expect("equal");
     assert!(replayed.checks > 0 && replayed.inputs > 1200, "{replayed:?}");
+}
+
+#[test]
+fn more_than_a_transport_takes_at_once_arrives_in_the_end() {
+    let home = Home::new();
+    let mut config = home.config();
+    config.limit.rules.session_bytes = 1_000_000_000;
+    config.limit.rules.session_bytes_burst = 1_000_000_000;
+    config.session.rules.keep_bytes = 8 << 20;
+    let server = begin(&config);
+    let (udp, web) = (server.udp.expect("open"), server.http);
+    let size = |n| 60_000 + n as usize;
+    std::thread::scope(|scope| {
+        scope.spawn(|| play(&format!("kaos://{udp}"), 0, 2, 60, size));
+        scope.spawn(|| play(&format!("ws://{web}/kaos"), 100, 2, 60, size));
+    });
+    end(server);
+}
+
+#[test]
+fn a_client_that_never_reads_is_closed_and_told_why() {
+    let home = Home::new();
+    let mut config = home.config();
+    config.limit.rules.session_bytes = 1_000_000_000;
+    config.limit.rules.session_bytes_burst = 1_000_000_000;
+    config.session.rules.keep_bytes = 64 * 1024;
+    config.session.rules.slow_reader_ms = 100;
+    let server = begin(&config);
+    let mut messages = Vec::new();
+    let start = v1::SessionStart {
+        protocol_min: 1,
+        protocol_max: 1,
+        credentials: Some(v1::session_start::Credentials::Anonymous("ada".into())),
+        ..Default::default()
+    };
+    kaos_wire::encode(kaos_wire::Op::SessionStart, &start, &mut messages).expect("short");
+    let mut bytes = frame(0x82, &messages);
+    messages.clear();
+    let join = v1::RoomJoin { cid: 1, module: "relay".into(), ..Default::default() };
+    kaos_wire::encode(kaos_wire::Op::RoomJoin, &join, &mut messages).expect("short");
+    bytes.extend(frame(0x82, &messages));
+    // The first handle of a session is 0 or 1; what names no room is refused.
+    for handle in [0, 1].repeat(8) {
+        messages.clear();
+        let data = kaos_wire::RoomData { handle, index: kaos_wire::EVERYONE, op: 1, data: &[7; 40_000] };
+        data.encode(true, &mut messages).expect("short");
+        bytes.extend(frame(0x82, &messages));
+    }
+    let answer = websocket(&server, &bytes);
+    let at = answer.windows(11).rposition(|word| word == b"slow_reader");
+    let tail = String::from_utf8_lossy(&answer[answer.len().saturating_sub(200)..]).into_owned();
+    assert_eq!(at, Some(answer.len() - 11), "the close's reason is the last that comes: {tail}");
+    end(server);
+}
+
+#[test]
+fn noise_from_strangers_changes_nothing() {
+    let home = Home::new();
+    let server = begin(&home.config());
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let udp = server.udp.expect("open");
+    let mut state = 7u64;
+    let mut chance = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u32
+    };
+    for _ in 0..20_000 {
+        let bytes: Vec<u8> = (0..chance() % 1400).map(|_| chance() as u8).collect();
+        let _ = socket.send_to(&bytes, udp);
+    }
+    for _ in 0..50 {
+        let bytes: Vec<u8> = (0..chance() % 400).map(|_| chance() as u8).collect();
+        let mut stream = TcpStream::connect(server.http).expect("it listens");
+        let _ = stream.write_all(&bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+        websocket(&server, &frame(0x82, &bytes));
+    }
+    // Players still get everything.
+    play(&format!("kaos://{udp}"), 0, 2, 20, |_| 8);
+    assert_eq!(http(&server, "GET /healthcheck", "", "").0, 200);
+    end(server);
 }
 
 #[test]
