@@ -42,7 +42,7 @@ impl KaosCodec {
     fn read(&self, bytes: &Bytes, op: u8, payload: &[u8], ops: &OpTable) -> InboundMessage {
         match self.try_read(bytes, op, payload, ops) {
             Ok(message) => message,
-            Err(Bad { cid, fault }) => InboundMessage::Bad { cid, fault },
+            Err(Bad { cid, fault }) => InboundMessage::Bad { cid, lane: lane_of_refusal(op), fault },
         }
     }
 
@@ -90,6 +90,11 @@ impl KaosCodec {
             stats.count_call(op);
         }
     }
+}
+
+/// Where the refusal of a message is counted: among the answers of its own channel.
+fn lane_of_refusal(op: u8) -> Lane {
+    if (0x10..=0x1f).contains(&op) { Lane::Data } else { Lane::Control }
 }
 
 /// A message that cannot be used, and whom to tell.

@@ -150,7 +150,7 @@ fn what_cannot_be_used_is_refused_with_its_cid() {
     let server = server();
     let ops = server.ops();
     let bad = |inbound: Inbound| match inbound.message {
-        InboundMessage::Bad { cid, fault } => (inbound.counted, cid, fault.kind),
+        InboundMessage::Bad { cid, fault, .. } => (inbound.counted, cid, fault.kind),
         _ => panic!("it passed"),
     };
     let call = |op: &str, body: &str| v1::Call { cid: 6, op: op.into(), body: body.into() };

@@ -117,6 +117,26 @@ struct Active {
     deadline: u64,
 }
 
+impl Active {
+    /// Counts against the bounds of those who wait? What scripts and the server call does not: it is bounded by
+    /// them, and has to pass when clients fill the queue.
+    fn waits_for(&self) -> Option<Waiter> {
+        match &self.caller {
+            Caller::Session(id) => Some(Waiter::Session(*id)),
+            Caller::User(_) | Caller::Anonymous => Some(Waiter::Door),
+            Caller::Room(_) | Caller::Server => None,
+        }
+    }
+}
+
+/// Who waits for calls.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Waiter {
+    Session(SessionId),
+    /// Everyone who has no session: doors have limits by address.
+    Door,
+}
+
 /// The jobs of one call that have no answer yet, from the moment they are sent.
 type Outstanding = Rc<RefCell<BTreeSet<Ticket>>>;
 
@@ -132,8 +152,13 @@ struct Hall {
 pub(crate) struct Calls {
     hall: Rc<Hall>,
     pub(crate) routed: Vec<Routed>,
+    /// By number, so also by deadline: all calls may wait equally long.
     active: BTreeMap<u64, Active>,
     by_ticket: BTreeMap<Ticket, u64>,
+    by_door: BTreeMap<Ticket, u64>,
+    waiters: BTreeMap<Waiter, u32>,
+    /// Clients' calls that wait.
+    waiting: u32,
     ready: Vec<u64>,
     pub(crate) finished: Vec<Finished>,
     next_call: u64,
@@ -153,6 +178,9 @@ impl Calls {
             routed: Vec::new(),
             active: BTreeMap::new(),
             by_ticket: BTreeMap::new(),
+            by_door: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            waiting: 0,
             ready: Vec::new(),
             finished: Vec::new(),
             next_call: 0,
@@ -174,16 +202,14 @@ impl Calls {
     pub(crate) fn done(&mut self, ticket: Ticket, answer: Result<Bytes, Fault>) {
         if let Some(call) = self.by_ticket.remove(&ticket) {
             self.hall.answers.borrow_mut().insert(ticket, answer);
-            if !self.ready.contains(&call) {
-                self.ready.push(call);
-            }
+            self.ready.push(call);
         }
     }
 
     /// The door that waited is gone; the call goes on to its end.
     pub(crate) fn cancel(&mut self, ticket: Ticket) {
-        let waits = |reply_to: &ReplyTo| matches!(reply_to, ReplyTo::Door { ticket: t, .. } if *t == ticket);
-        for active in self.active.values_mut().filter(|active| waits(&active.reply_to)) {
+        let call = self.by_door.remove(&ticket);
+        if let Some(active) = call.and_then(|call| self.active.get_mut(&call)) {
             active.reply_to = ReplyTo::Log;
         }
     }
@@ -199,8 +225,8 @@ pub(crate) fn serve(world: &mut World) {
         let hall = calls.hall.clone();
         std::mem::swap(world, &mut hall.world.borrow_mut());
         calls.poll_all(&ops, frame);
+        calls.expire(frame);
         std::mem::swap(world, &mut hall.world.borrow_mut());
-        calls.expire(world, frame);
         world
             .resource_mut::<FrameOutputs>()
             .bypass_change_detection()
@@ -218,6 +244,7 @@ pub(crate) struct FrameOutputs(pub(crate) Outputs);
 impl Calls {
     fn poll_all(&mut self, ops: &Arc<OpTable>, frame: u64) {
         self.ready.sort_unstable();
+        self.ready.dedup();
         for call in std::mem::take(&mut self.ready) {
             self.poll(call);
         }
@@ -248,16 +275,14 @@ impl Calls {
                 self.finished.push(Finished { op, caller, request: kept, result, reply_to });
             }
             Handler::Start(start) => {
-                let (active_max, wait_frames) = {
-                    let world = self.hall.world.borrow();
-                    let settings = world.resource::<Settings>();
-                    (settings.call.waiting_max, world.resource::<Clock>().frames_in_ms(settings.call.wait_ms))
+                let wait_frames = match self.admit(&caller) {
+                    Ok(wait_frames) => wait_frames,
+                    Err(busy) => {
+                        let result = Err(busy);
+                        self.finished.push(Finished { op, caller, request: kept, result, reply_to });
+                        return;
+                    }
                 };
-                if self.active.len() >= active_max as usize {
-                    let busy = Fault::from(FaultKind::Busy).retry_in_ms(1000);
-                    self.finished.push(Finished { op, caller, request: kept, result: Err(busy), reply_to });
-                    return;
-                }
                 let outstanding = Outstanding::default();
                 let call = Call {
                     hall: self.hall.clone(),
@@ -272,7 +297,7 @@ impl Calls {
                         let deadline = frame + wait_frames;
                         let active =
                             Active { op, caller, request: kept, reply_to, work, outstanding, deadline };
-                        self.active.insert(number, active);
+                        self.enter(number, active);
                         self.poll(number);
                     }
                     Err(fault) => {
@@ -304,14 +329,56 @@ impl Calls {
             Ok(Poll::Ready(result)) => result,
             Err(panic) => Err(fault_of(panic.as_ref())),
         };
-        if let Some(Active { op, caller, request, reply_to, work, outstanding, .. }) =
-            self.active.remove(&number)
-        {
-            self.forget(&outstanding);
-            // A handler's destructor may touch the world through its Call, or panic: both stay here.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
-            self.finished.push(Finished { op, caller, request, result, reply_to });
+        self.finish(number, result);
+    }
+
+    /// May this caller's call begin, which may wait? How long, in frames.
+    fn admit(&self, caller: &Caller) -> Result<u64, Fault> {
+        let world = self.hall.world.borrow();
+        let settings = &world.resource::<Settings>().call;
+        let busy = |why: &'static str| Err(Fault::new(FaultKind::Busy, why).retry_in_ms(1000));
+        if !caller.is_server() && self.waiting >= settings.waiting_max {
+            return busy("too many calls wait for an answer on this server");
         }
+        if let Some(id) = caller.session()
+            && self.waiters.get(&Waiter::Session(id)).is_some_and(|n| *n >= settings.session_waiting_max)
+        {
+            return busy("too many calls of this session wait for an answer");
+        }
+        Ok(world.resource::<Clock>().frames_in_ms(settings.wait_ms))
+    }
+
+    fn enter(&mut self, number: u64, active: Active) {
+        if let Some(waiter) = active.waits_for() {
+            *self.waiters.entry(waiter).or_default() += 1;
+            self.waiting += 1;
+        }
+        if let ReplyTo::Door { ticket, .. } = active.reply_to {
+            self.by_door.insert(ticket, number);
+        }
+        self.active.insert(number, active);
+    }
+
+    /// A call is over, whether its handler came to its end or not.
+    fn finish(&mut self, number: u64, result: Result<Box<dyn Payload>, Fault>) {
+        let Some(active) = self.active.remove(&number) else { return };
+        if let Some(waiter) = active.waits_for()
+            && let Some(count) = self.waiters.get_mut(&waiter)
+        {
+            self.waiting -= 1;
+            *count -= 1;
+            if *count == 0 {
+                self.waiters.remove(&waiter);
+            }
+        }
+        let Active { op, caller, request, reply_to, work, outstanding, .. } = active;
+        if let ReplyTo::Door { ticket, .. } = reply_to {
+            self.by_door.remove(&ticket);
+        }
+        self.forget(&outstanding);
+        // A handler's destructor may touch the world through its Call, or panic: both stay here.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
+        self.finished.push(Finished { op, caller, request, result, reply_to });
     }
 
     /// A call is over: answers to its jobs have nobody to come to.
@@ -323,24 +390,13 @@ impl Calls {
     }
 
     /// Gives up calls that waited too long, and asks for the frame in which the next one does.
-    fn expire(&mut self, world: &World, frame: u64) {
-        let late: Vec<u64> = self
-            .active
-            .iter()
-            .filter(|(_, active)| active.deadline <= frame)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in late {
-            if let Some(Active { op, caller, request, reply_to, outstanding, .. }) =
-                self.active.remove(&number)
-            {
-                self.forget(&outstanding);
-                let result = Err(FaultKind::Deadline.into());
-                self.finished.push(Finished { op, caller, request, result, reply_to });
+    fn expire(&mut self, frame: u64) {
+        while let Some((number, active)) = self.active.first_key_value() {
+            if active.deadline > frame {
+                self.hall.world.borrow().resource::<Clock>().wake_at(active.deadline);
+                return;
             }
-        }
-        if let Some(next) = self.active.values().map(|active| active.deadline).min() {
-            world.resource::<Clock>().wake_at(next);
+            self.finish(*number, Err(FaultKind::Deadline.into()));
         }
     }
 }

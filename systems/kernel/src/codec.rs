@@ -84,6 +84,8 @@ pub enum InboundMessage {
     Bad {
         /// Of the request, when it could be read; otherwise 0.
         cid: u32,
+        /// The lane of the answer: where the answer of such a message would be counted.
+        lane: Lane,
         /// What is wrong.
         fault: Fault,
     },

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::call::{Calls, Finished, FrameOutputs, ReplyTo, lane_of};
 use crate::clock::Clock;
 use crate::codec::{Outbound, SessionCodec};
+use crate::deadline::{Deadlines, Who};
 use crate::fault::{Fault, FaultKind};
 use crate::hooks;
 use crate::ids::SessionId;
@@ -15,23 +16,15 @@ use crate::op::{OpTable, Ops, Payload};
 use crate::output::{Answer, Lane, Level, Log, Reply, Send};
 use crate::room::{RoomIndex, SessionFacts};
 use crate::send::{Asked, Outbox, kicked, post};
-use crate::session::{Deadlines, Session, SessionIndex, close_peer, end_session, lose_peer};
+use crate::session::{Session, SessionIndex, close_peer, end_session, lose_peer};
 use crate::settings::Settings;
 
 /// The whole of `Core::Flush`.
 pub(crate) fn flush(world: &mut World) {
-    // What rooms have heard of by now; what ends from here on is heard of in the next frame.
-    let told = if world.resource::<SessionFacts>().is_empty() {
-        SessionFacts::default()
-    } else {
-        std::mem::take(&mut *world.resource_mut::<SessionFacts>())
-    };
     finish_calls(world);
     expand(world);
     kick(world);
-    for (id, _) in &told.ending {
-        remove(world, *id);
-    }
+    remove_told(world);
     if world.contains_resource::<Stopping>() {
         stop(world);
     }
@@ -49,8 +42,14 @@ fn finish_calls(world: &mut World) {
     let commanded = !calls.routed.is_empty();
     world.insert_non_send(calls);
     let ops = world.resource::<Ops>().0.clone();
+    let mut refused = 0;
     for call in finished {
-        answer(world, &ops, call);
+        answer(world, &ops, call, &mut refused);
+    }
+    if refused > REFUSALS_LOGGED {
+        let text = format!("{} further commands of this frame were refused", refused - REFUSALS_LOGGED);
+        let log = Log { level: Level::Warn, source: "scripts".to_owned(), text };
+        world.resource_mut::<FrameOutputs>().0.logs.push(log);
     }
     if commanded {
         // What after-hooks ordered runs in the next frame: this one has served.
@@ -59,7 +58,10 @@ fn finish_calls(world: &mut World) {
     }
 }
 
-fn answer(world: &mut World, ops: &OpTable, call: Finished) {
+/// Refused commands of scripts that are written to the log in one frame; of the rest the number.
+const REFUSALS_LOGGED: u32 = 20;
+
+fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
     let Finished { op, caller, result, reply_to, .. } = call;
     match reply_to {
         ReplyTo::Session { session, cid, form } => {
@@ -68,7 +70,11 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished) {
                 let lane = lane_of(ops, op, form);
                 post(world, &Outbound::Refusal { cid, lane, fault })
             });
-            if let Ok(payload) = posted {
+            // Its slot may be another's by now: the id tells.
+            let there = world.resource::<SessionIndex>().get(session).is_some();
+            if let Ok(payload) = posted
+                && there
+            {
                 world.resource_mut::<Outbox>().to(session.slot(), 0, payload);
             }
         }
@@ -82,6 +88,10 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished) {
         }
         ReplyTo::Log => {
             if let Err(fault) = result {
+                *refused += 1;
+                if *refused > REFUSALS_LOGGED {
+                    return;
+                }
                 let name = ops.get(op).map_or("", |row| row.op.name.as_str());
                 let log = Log {
                     level: Level::Warn,
@@ -154,7 +164,7 @@ fn expand(world: &mut World) {
 /// A session whose keep is over its bound for good. One that was not heard of for two heartbeats has
 /// lost its connection without anyone knowing yet, as UDP does: its seat is held, and its keep bounded
 /// as that of the lost is. Any other reads too slowly, and ends.
-fn give_up(world: &mut World, id: SessionId) {
+pub(crate) fn give_up(world: &mut World, id: SessionId) {
     let clock = world.resource::<Clock>();
     let settings = &world.resource::<Settings>().session;
     let silence = clock.frames_in_ms(settings.heartbeat_ms * 2);
@@ -195,7 +205,7 @@ fn hand_over(world: &mut World, entity: Entity, out: &mut Vec<Send>, slow: &mut 
                 slow.push(id);
             } else if keep.over_since.is_none() {
                 keep.over_since = Some(frame);
-                world.resource_mut::<Deadlines>().add(frame + patience);
+                world.resource_mut::<Deadlines>().add(Who::Session(id), frame + patience);
             }
         }
         None => {
@@ -216,12 +226,22 @@ fn kick(world: &mut World) {
     }
 }
 
-/// A session that rooms have heard the end of is gone.
+/// Sessions that rooms have heard the end of are gone. What ended since then is told in the next frame.
+fn remove_told(world: &mut World) {
+    if world.resource::<SessionFacts>().told.is_empty() {
+        return;
+    }
+    for id in std::mem::take(&mut world.resource_mut::<SessionFacts>().told) {
+        remove(world, id);
+    }
+}
+
 fn remove(world: &mut World, id: SessionId) {
     let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
     let user =
         world.get::<Session>(entity).map(|session| session.identity.user_id.clone()).unwrap_or_default();
     world.resource_mut::<SessionIndex>().remove(id, &user);
+    world.resource_mut::<Deadlines>().forget(Who::Session(id));
     world.despawn(entity);
 }
 
@@ -239,26 +259,4 @@ fn stop(world: &mut World) {
     }
     let clock = world.resource::<Clock>();
     clock.wake_at(clock.frame() + 1);
-}
-
-/// Sessions that were over their bound for too long. Called with the other deadlines.
-pub(crate) fn slow_readers(world: &mut World) {
-    let clock = world.resource::<Clock>();
-    let settings = &world.resource::<Settings>().session;
-    let (frame, patience) = (clock.frame(), clock.frames_in_ms(settings.slow_reader_ms));
-    let keep_bytes = settings.keep_bytes;
-    let entities: Vec<(SessionId, Entity)> = world.resource::<SessionIndex>().iter().collect();
-    for (id, entity) in entities {
-        let Some(keep) = world.get::<Keep>(entity) else { continue };
-        let Some(since) = keep.over_since else { continue };
-        if keep.bytes <= keep_bytes {
-            if let Some(mut keep) = world.get_mut::<Keep>(entity) {
-                keep.over_since = None;
-            }
-        } else if frame >= since + patience {
-            give_up(world, id);
-        } else {
-            world.resource_mut::<Deadlines>().add(since + patience);
-        }
-    }
 }

@@ -1,10 +1,13 @@
 //! `Core::Hooks`: before-hooks of the calls of this frame. After-hooks run at the head of Flush.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bevy_ecs::prelude::*;
 
 use crate::call::{Caller, Calls, Finished, FrameOutputs, ReplyTo, Routed};
 use crate::clock::Clock;
 use crate::dice::Dice;
+use crate::fault::Fault;
 use crate::op::{OpTable, Ops};
 use crate::script::{AfterHooks, BeforeHooks, Env, HookContext, ScriptHost, Wishes};
 use crate::session::{Session, SessionIndex};
@@ -21,9 +24,9 @@ pub(crate) fn before(world: &mut World) {
     if !hooked {
         return;
     }
-    let (Some(mut calls), Some(mut host)) =
-        (world.remove_non_send::<Calls>(), world.remove_non_send::<ScriptHost>())
-    else {
+    let Some(mut host) = world.remove_non_send::<ScriptHost>() else { return };
+    let Some(mut calls) = world.remove_non_send::<Calls>() else {
+        world.insert_non_send(host);
         return;
     };
     let ops = world.resource::<Ops>().0.clone();
@@ -42,7 +45,7 @@ pub(crate) fn before(world: &mut World) {
                 let (request, wishes) =
                     with_env(world, &ops, |env| host.0.before(env, row, &context, request));
                 grant(world, &mut calls, wishes);
-                request
+                request.unwrap_or_else(|| Err(Fault::internal("the hook's runtime has a defect")))
             }
             (request, _) => request,
         };
@@ -65,18 +68,25 @@ pub(crate) fn after(world: &mut World, calls: &mut Calls, finished: &[Finished])
         if let (true, Some(request), Some(row)) = (hooked, &call.request, ops.get(call.op)) {
             let context = context(world, &call.caller);
             let result = call.result.as_deref();
-            let ((), wishes) = with_env(world, &ops, |env| host.0.after(env, row, &context, request, result));
+            let (_, wishes) = with_env(world, &ops, |env| host.0.after(env, row, &context, request, result));
             grant(world, calls, wishes);
         }
     }
     world.insert_non_send(host);
 }
 
-/// Hooks call in the server's name: what they may do is their author's business.
-fn with_env<R>(world: &mut World, ops: &OpTable, work: impl FnOnce(&mut Env<'_>) -> R) -> (R, Wishes) {
+/// Hooks call in the server's name: what they may do is their author's business. `None`: the runtime panicked.
+fn with_env<R>(
+    world: &mut World,
+    ops: &OpTable,
+    work: impl FnOnce(&mut Env<'_>) -> R,
+) -> (Option<R>, Wishes) {
     let mut dice = world.resource::<HookDice>().0.clone();
     let mut env = Env::new(world, ops, Caller::Server, &mut dice);
-    let result = work(&mut env);
+    let result = catch_unwind(AssertUnwindSafe(|| work(&mut env))).ok();
+    if result.is_none() {
+        tracing::error!("a hook's runtime panicked: the call is refused, the server goes on");
+    }
     let wishes = env.finish();
     world.resource_mut::<HookDice>().0 = dice;
     (result, wishes)
@@ -115,17 +125,24 @@ pub(crate) fn grant(world: &mut World, calls: &mut Calls, wishes: Wishes) {
         calls.routed.push(Routed { op, caller: caller.clone(), request, reply_to: ReplyTo::Log });
     }
     world.resource_mut::<FrameOutputs>().0.logs.extend(logs);
-    let source = format!("{caller:?}");
-    world
-        .resource_mut::<crate::send::Asked>()
-        .casts
-        .extend(casts.into_iter().map(|cast| (source.clone(), cast)));
+    if !casts.is_empty() {
+        let source = format!("{caller:?}");
+        let casts = casts.into_iter().map(|cast| (source.clone(), cast));
+        world.resource_mut::<crate::send::Asked>().casts.extend(casts);
+    }
 }
 
-/// [`grant`] for kaos-rooms: what matches wished, in the order of rooms. Commands are applied at once.
+/// For kaos-rooms: does what matches wished, in the order of rooms. Commands are applied at once. Not to be called out
+/// of an operation's handler: while operations run, nothing can be added to them.
 pub fn grant_wishes(world: &mut World, wishes: Vec<Wishes>) {
     let any = wishes.iter().any(|wishes| !wishes.orders.is_empty());
-    let Some(mut calls) = world.remove_non_send::<Calls>() else { return };
+    let Some(mut calls) = world.remove_non_send::<Calls>() else {
+        tracing::error!(
+            wishes = wishes.len(),
+            "wishes were granted out of an operation's handler: they are lost"
+        );
+        return;
+    };
     for wishes in wishes {
         grant(world, &mut calls, wishes);
     }

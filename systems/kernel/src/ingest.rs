@@ -6,8 +6,10 @@ use bytes::Bytes;
 use crate::call::{Caller, Calls, FrameOutputs, ReplyTo, route};
 use crate::clock::Clock;
 use crate::codec::Outbound;
+use crate::deadline::{Deadlines, Who};
 use crate::dice::ServerDice;
 use crate::fault::{Fault, FaultKind};
+use crate::flush::give_up;
 use crate::hooks::HookDice;
 use crate::ids::{PeerId, SessionId, Ticket};
 use crate::input::{Body, Claim, Counts, Gone, Identity, Input};
@@ -17,8 +19,8 @@ use crate::op::Ops;
 use crate::output::{Answer, Reply};
 use crate::room::SessionFacts;
 use crate::session::{
-    Deadlines, Handles, Peer, PeerIndex, Session, SessionIndex, SessionState, close_peer, end_session,
-    forget_peer, lose_peer, send_now,
+    Handles, Peer, PeerIndex, Session, SessionIndex, SessionState, close_peer, end_session, forget_peer,
+    lose_peer, send_now,
 };
 use crate::settings::Settings;
 
@@ -26,7 +28,15 @@ use crate::settings::Settings;
 #[derive(Resource, Default)]
 pub(crate) struct FrameInputs {
     pub(crate) inputs: Vec<Input>,
-    pub(crate) data: Vec<(PeerId, Bytes)>,
+    pub(crate) data: Vec<Datum>,
+}
+
+/// What a peer sent, with the session that the peer carried when it came: the peer may be gone by the end of Ingest.
+pub(crate) struct Datum {
+    pub(crate) peer: PeerId,
+    pub(crate) session: SessionId,
+    pub(crate) entity: Entity,
+    pub(crate) bytes: Bytes,
 }
 
 /// The whole of `Core::Ingest`.
@@ -57,7 +67,7 @@ fn take(world: &mut World, input: Input) {
         Input::Wall { ms } => world.resource_mut::<Clock>().set_wall_ms(ms),
         Input::Open { peer, door, address } => open(world, peer, door, address),
         Input::Start { peer, claim, fresh, vars } => start(world, peer, claim, fresh, vars),
-        Input::Data { peer, bytes } => world.resource_mut::<FrameInputs>().data.push((peer, bytes)),
+        Input::Data { peer, bytes } => data(world, peer, bytes),
         Input::Gone { peer, reason } => gone(world, peer, reason),
         Input::Blocked { peer, control, data } => {
             with_keep(world, peer, |keep| keep.blocked(control, data));
@@ -73,9 +83,9 @@ fn take(world: &mut World, input: Input) {
         Input::Cancel { ticket } => calls(world, |calls, _| calls.cancel(ticket)),
         Input::Done { ticket, answer } => calls(world, |calls, _| calls.done(ticket, answer)),
         Input::Ask { ticket, seq, op, body } => ask(world, ticket, seq, &op, body),
-        Input::Stuck { room, ms } => world.resource_mut::<SessionFacts>().stuck.push((room, ms)),
+        Input::Stuck { room, ms } => world.resource_mut::<SessionFacts>().news.stuck.push((room, ms)),
         Input::Stop { grace_s } => {
-            world.resource_mut::<SessionFacts>().stopping = Some(grace_s);
+            world.resource_mut::<SessionFacts>().news.stopping = Some(grace_s);
             world.insert_resource(Stopping);
         }
     }
@@ -119,13 +129,14 @@ fn open(world: &mut World, peer: PeerId, door: crate::input::Door, address: std:
         let settings = world.resource::<Settings>();
         (settings.limit.clone(), settings.session.start_ms)
     };
+    if !world.resource::<PeerIndex>().is_free(peer) {
+        tracing::error!(?peer, "a door opened a peer in a place that is taken or does not exist");
+        return;
+    }
     let frame = world.resource::<Clock>().frame();
     let admitted = world.resource_mut::<Addresses>().open(address, now, &limits);
     let entity = world.spawn(Peer { id: peer, door, address, opened: frame, session: None, admitted }).id();
-    if !world.resource_mut::<PeerIndex>().insert(peer, entity) {
-        world.despawn(entity);
-        return;
-    }
+    world.resource_mut::<PeerIndex>().insert(peer, entity);
     if !admitted {
         let fault = Fault::new(FaultKind::Busy, "too many connections from this address").retry_in_ms(5000);
         send_now(world, peer, &Outbound::Ended(fault));
@@ -133,7 +144,27 @@ fn open(world: &mut World, peer: PeerId, door: crate::input::Door, address: std:
         return;
     }
     let frames = world.resource::<Clock>().frames_in_ms(start_ms);
-    world.resource_mut::<Deadlines>().add(frame + frames);
+    world.resource_mut::<Deadlines>().add(Who::Peer(peer), frame + frames);
+}
+
+/// Notes who is heard, before the silent are looked for, and leaves the reading to Route.
+fn data(world: &mut World, peer: PeerId, bytes: Bytes) {
+    let Some(of) = world.resource::<PeerIndex>().get(peer).and_then(|entity| world.get::<Peer>(entity))
+    else {
+        return;
+    };
+    let Some(session) = of.session else {
+        let fault = Fault::new(FaultKind::Protocol, "the first message has to be a SessionStart");
+        send_now(world, peer, &Outbound::Ended(fault));
+        close_peer(world, peer, Some(FaultKind::Protocol));
+        return;
+    };
+    let frame = world.resource::<Clock>().frame();
+    let Some(entity) = world.resource::<SessionIndex>().get(session) else { return };
+    if let Some(mut session) = world.get_mut::<Session>(entity) {
+        session.last_input = frame;
+    }
+    world.resource_mut::<FrameInputs>().data.push(Datum { peer, session, entity, bytes });
 }
 
 fn start(
@@ -203,17 +234,17 @@ fn begin(
         entity.and_then(|entity| world.get::<Session>(entity)).is_some_and(|session| session.ending.is_none())
     };
     let others: Vec<SessionId> = others.into_iter().filter(|id| live(world, id)).collect();
-    if replace {
-        for other in others {
-            end_session(world, other, Some(FaultKind::Replaced.into()));
-        }
-    } else if others.len() >= user_max as usize {
+    if !replace && others.len() >= user_max as usize {
         return Err(Fault::new(FaultKind::Busy, format!("this user has {user_max} sessions already")));
     }
+    // First the new place, then the end of the old: who is refused has not lost what he had.
     let id = world
         .resource_mut::<SessionIndex>()
         .reserve(sessions_max)
         .ok_or_else(|| Fault::new(FaultKind::Busy, "the server is full").retry_in_ms(5000))?;
+    for other in others.into_iter().filter(|_| replace) {
+        end_session(world, other, Some(FaultKind::Replaced.into()));
+    }
     let frame = world.resource::<Clock>().frame();
     let idle = world.resource::<Clock>().frames_in_ms(idle_ms);
     let session = Session {
@@ -234,16 +265,18 @@ fn begin(
     let entity = world.spawn((session, state, Keep::default(), Handles::default())).id();
     world.resource_mut::<SessionIndex>().enter(id, entity, &identity.user_id);
     bind(world, peer.id, id);
-    world.resource_mut::<Deadlines>().add(frame + idle);
+    world.resource_mut::<Deadlines>().add(Who::Session(id), frame + idle);
     started(world, peer.id, id, identity, fresh, None);
     Ok(())
 }
 
-fn bind(world: &mut World, peer: PeerId, session: SessionId) {
-    let entity = world.resource::<PeerIndex>().get(peer);
+fn bind(world: &mut World, id: PeerId, session: SessionId) {
+    let entity = world.resource::<PeerIndex>().get(id);
     if let Some(mut peer) = entity.and_then(|entity| world.get_mut::<Peer>(entity)) {
         peer.session = Some(session);
     }
+    let mut deadlines = world.resource_mut::<Deadlines>();
+    deadlines.forget(Who::Peer(id));
 }
 
 fn resume(
@@ -284,21 +317,24 @@ fn resume(
         send_now(world, old, &Outbound::Ended(FaultKind::Resumed.into()));
         close_peer(world, old, Some(FaultKind::Resumed));
     }
-    let (base, lost) = {
+    let (base, lost, unstated) = {
         let mut keep = world.get_mut::<Keep>(entity).ok_or_else(cannot)?;
-        (keep.rewind(), std::mem::take(&mut keep.lost))
+        (keep.rewind(), keep.lost, keep.state_lost())
     };
     let received = {
         let mut state = world.get_mut::<SessionState>(entity).ok_or_else(cannot)?;
         state.former_token = Some(token);
+        state.lost_peer = None;
         state.resume_token = fresh;
         state.unacknowledged = 0;
-        state.replay_credit = (keep_bytes, frame + replay_frames);
+        if frame >= state.replay_credit.1 {
+            state.replay_credit = (keep_bytes, frame + replay_frames);
+        }
         state.received
     };
     bind(world, peer.id, id);
-    world.resource_mut::<Deadlines>().add(frame + idle);
-    world.resource_mut::<SessionFacts>().back.push((id, lost));
+    world.resource_mut::<Deadlines>().add(Who::Session(id), frame + idle);
+    world.resource_mut::<SessionFacts>().news.connections.push((id, unstated));
     world.resource_mut::<Flushable>().0.push(id.slot());
     started(world, peer.id, id, identity, fresh, Some((received, base, lost)));
     Ok(())
@@ -386,70 +422,61 @@ fn ask(world: &mut World, ticket: Ticket, seq: u32, op: &str, body: Bytes) {
     });
 }
 
-/// Peers that never started, sessions that went silent, seats that waited long enough.
+/// Peers that never started, sessions that went silent, seats that waited long enough, readers that are too slow.
 fn expire(world: &mut World) {
-    let Some(due) = world.resource::<Deadlines>().0 else { return };
+    let Some(due) = world.resource::<Deadlines>().first() else { return };
     if !world.resource::<Clock>().reached(due) {
         return;
     }
+    let frame = world.resource::<Clock>().frame();
+    while let Some(who) = world.resource_mut::<Deadlines>().pop(frame) {
+        match who {
+            Who::Peer(peer) => {
+                let fault = Fault::new(FaultKind::TimedOut, "no SessionStart came in time");
+                send_now(world, peer, &Outbound::Ended(fault));
+                close_peer(world, peer, Some(FaultKind::TimedOut));
+            }
+            Who::Session(id) => look_at(world, id, frame),
+        }
+    }
+}
+
+/// Has a session waited too long? If not, it is entered again for when it will have.
+fn look_at(world: &mut World, id: SessionId, frame: u64) {
     let clock = world.resource::<Clock>();
-    let frame = clock.frame();
     let settings = &world.resource::<Settings>().session;
-    let (start, idle, seat) = (
-        clock.frames_in_ms(settings.start_ms),
-        clock.frames_in_ms(settings.idle_ms),
-        clock.frames_in_ms(settings.seat_ms),
-    );
-    // Peers by their ids and sessions by their slots: an order that no archetype shows through.
-    let mut silent: Vec<(PeerId, u64)> = Vec::new();
-    let mut peers = world.query::<&Peer>();
-    for peer in peers.iter(world).filter(|peer| peer.session.is_none()) {
-        silent.push((peer.id, peer.opened + start));
-    }
-    silent.sort_unstable();
-    let mut idlers = Vec::new();
-    let mut seats = Vec::new();
-    for (id, entity) in world.resource::<SessionIndex>().iter() {
-        let Some(session) = world.get::<Session>(entity).filter(|session| session.ending.is_none()) else {
-            continue;
-        };
-        match (session.lost_since, session.peer) {
-            (Some(since), _) => seats.push((id, since + seat)),
-            (None, Some(peer)) => idlers.push((id, peer, session.last_input + idle)),
-            (None, None) => {}
-        }
-    }
-    world.resource_mut::<Deadlines>().0 = None;
-    for (peer, deadline) in silent {
-        if frame >= deadline {
-            let fault = Fault::new(FaultKind::TimedOut, "no SessionStart came in time");
-            send_now(world, peer, &Outbound::Ended(fault));
-            close_peer(world, peer, Some(FaultKind::TimedOut));
-        } else {
-            world.resource_mut::<Deadlines>().add(deadline);
-        }
-    }
-    for (id, peer, deadline) in idlers {
-        if frame >= deadline {
-            close_peer(world, peer, Some(FaultKind::TimedOut));
-            lose_peer(world, id, seat);
-        } else {
-            world.resource_mut::<Deadlines>().add(deadline);
-        }
-    }
-    for (id, deadline) in seats {
+    let idle = clock.frames_in_ms(settings.idle_ms);
+    let seat = clock.frames_in_ms(settings.seat_ms);
+    let patience = clock.frames_in_ms(settings.slow_reader_ms);
+    let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
+    let Some(session) = world.get::<Session>(entity).filter(|session| session.ending.is_none()) else {
+        return;
+    };
+    let Some(peer) = session.peer else {
+        let deadline = session.lost_since.unwrap_or(frame) + seat;
         if frame >= deadline {
             end_session(world, id, Some(FaultKind::TimedOut.into()));
         } else {
-            world.resource_mut::<Deadlines>().add(deadline);
+            world.resource_mut::<Deadlines>().add(Who::Session(id), deadline);
         }
+        return;
+    };
+    let silent = session.last_input + idle;
+    let slow = world.get::<Keep>(entity).and_then(|keep| keep.over_since).map(|since| since + patience);
+    if slow.is_some_and(|slow| frame >= slow) {
+        give_up(world, id);
+    } else if frame >= silent {
+        close_peer(world, peer, Some(FaultKind::TimedOut));
+        lose_peer(world, id, seat);
+    } else {
+        let next = slow.map_or(silent, |slow| slow.min(silent));
+        world.resource_mut::<Deadlines>().add(Who::Session(id), next);
     }
-    crate::flush::slow_readers(world);
 }
 
 /// Asks for the frame of the next deadline; at the end of every frame that ran, since an asking lasts one frame.
 pub(crate) fn ask_again(world: &World) {
-    if let Some(due) = world.resource::<Deadlines>().0 {
+    if let Some(due) = world.resource::<Deadlines>().first() {
         world.resource::<Clock>().wake_at(due);
     }
 }

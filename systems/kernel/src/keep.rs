@@ -79,8 +79,10 @@ pub(crate) struct Keep {
     data: KeepLane,
     /// The cost of all that is kept.
     pub(crate) bytes: usize,
-    /// Reliable room data dropped since the last resume.
+    /// Reliable room data that was dropped and of which the client may not know yet: it was not heard since.
     pub(crate) lost: u64,
+    /// The part of it of which a RoomState in the keep tells.
+    stated: u64,
     /// Since which frame the keep is over its bound while connected.
     pub(crate) over_since: Option<u64>,
     /// Unreliable messages thrown away since the transport was full.
@@ -153,14 +155,29 @@ impl Keep {
         Counts { control: base(&mut self.control), data: base(&mut self.data) }
     }
 
-    /// Drops room data, the oldest first, until the cost is within `bytes_max`. Returns whether it is.
+    /// What was lost and is in no RoomState yet; with this it will be.
+    pub(crate) fn state_lost(&mut self) -> u64 {
+        let lost = self.lost - self.stated;
+        self.stated = self.lost;
+        lost
+    }
+
+    /// The client was heard on its present peer, so it got the SessionStarted that told of what was lost.
+    pub(crate) fn heard(&mut self) {
+        self.lost = 0;
+        self.stated = 0;
+    }
+
+    /// When the cost is over `bytes_max`: drops room data, the oldest first, down to seven eighths of it, so that
+    /// the queue is not gone through again for every message that follows. Returns whether it is within the bound.
     pub(crate) fn drop_room_data(&mut self, bytes_max: usize) -> bool {
         if self.bytes <= bytes_max {
             return true;
         }
+        let goal = bytes_max - bytes_max / 8;
         let (mut bytes, mut lost) = (self.bytes, 0);
         self.data.queue.retain(|kept| {
-            let drop = bytes > bytes_max && kept.room_data;
+            let drop = bytes > goal && kept.room_data;
             if drop {
                 bytes -= kept.cost();
                 lost += 1;
@@ -226,10 +243,25 @@ mod tests {
         let mut keep = keep(4);
         keep.push(Lane::Data, Head::new(), Bytes::from_static(&[9]), HeadKind::Handle);
         let one = keep.bytes / 5;
-        assert!(keep.drop_room_data(one * 2));
+        assert!(keep.drop_room_data(one * 5 - 1));
+        assert_eq!(keep.lost, 1, "a little more than must be");
+        assert!(keep.drop_room_data(one * 5 / 2));
         assert_eq!(keep.lost, 3);
         assert_eq!(keep.rewind(), Counts { control: 0, data: 3 });
         assert_eq!(sent(&mut keep), [(4, 3), (5, 9)]);
+    }
+
+    #[test]
+    fn what_was_lost_is_told_until_the_client_was_heard_and_stated_once() {
+        let mut keep = keep(8);
+        let one = keep.bytes / 8;
+        assert!(keep.drop_room_data(one * 4));
+        let lost = keep.lost;
+        assert_eq!((keep.state_lost(), keep.lost), (lost, lost));
+        // The peer was lost before the client saw anything: the next one is told again, the RoomState is kept.
+        assert_eq!((keep.state_lost(), keep.lost), (0, lost));
+        keep.heard();
+        assert_eq!((keep.state_lost(), keep.lost), (0, 0));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod job;
 pub mod op;
 pub mod script;
 
+mod deadline;
 mod keep;
 mod limit;
 pub mod presence;

@@ -60,6 +60,8 @@ pub(crate) struct Addresses {
     rows: BTreeMap<IpAddr, AddressRow>,
     /// Rows after which even ones are thrown out; doubles with what must be remembered.
     sweep_at: usize,
+    /// Before this, in nanoseconds of the grid, a full table is not gone through again.
+    swept_until: u64,
 }
 
 impl Addresses {
@@ -69,11 +71,15 @@ impl Addresses {
     fn row(&mut self, address: IpAddr, now_ns: u64) -> Option<&mut AddressRow> {
         let address = subject(address);
         if !self.rows.contains_key(&address) && self.rows.len() >= self.sweep_at.max(64) {
+            if now_ns < self.swept_until {
+                return None;
+            }
             let idle =
                 |row: &AddressRow| row.peers == 0 && row.calls.is_even(now_ns) && row.starts.is_even(now_ns);
             self.rows.retain(|_, row| !idle(row));
             self.sweep_at = (self.rows.len() * 2).min(Self::ROWS_MAX);
             if self.rows.len() >= Self::ROWS_MAX {
+                self.swept_until = now_ns + 1_000_000_000;
                 return None;
             }
         }
@@ -146,6 +152,24 @@ mod tests {
             assert_eq!(addresses.call(IpAddr::from(n.to_be_bytes()), now_ns, 1, &limits), Ok(()));
         }
         assert!(addresses.rows.len() <= 128, "{}", addresses.rows.len());
+    }
+
+    #[test]
+    fn a_full_table_refuses_the_new_knows_the_old_and_empties() {
+        let limits = LimitSettings::default();
+        let mut addresses = Addresses::default();
+        let at = |n: u32| IpAddr::from(n.to_be_bytes());
+        for n in 0..Addresses::ROWS_MAX as u32 {
+            assert!(addresses.open(at(n), 0, &limits));
+        }
+        assert!(!addresses.open(at(u32::MAX), 0, &limits));
+        assert!(addresses.open(at(7), 0, &limits), "one that is known is served");
+        for n in 0..Addresses::ROWS_MAX as u32 {
+            addresses.close(at(n));
+        }
+        assert!(!addresses.open(at(u32::MAX), 999_999_999, &limits), "looked through once a second");
+        assert!(addresses.open(at(u32::MAX), 1_000_000_000, &limits));
+        assert!(addresses.rows.len() <= 2, "the even ones are forgotten");
     }
 
     #[test]

@@ -5,10 +5,10 @@ use bytes::Bytes;
 
 use crate::call::{Caller, Calls, ReplyTo, Routed};
 use crate::clock::Clock;
-use crate::codec::{Inbound, InboundMessage, Outbound, SessionCodec};
+use crate::codec::{Codec, Inbound, InboundMessage, Outbound, SessionCodec, TO_ROOM};
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId};
-use crate::ingest::FrameInputs;
+use crate::ingest::{Datum, FrameInputs};
 use crate::input::Counts;
 use crate::keep::Keep;
 use crate::limit::Rate;
@@ -17,13 +17,49 @@ use crate::output::Lane;
 use crate::presence::{InRoom, Presence};
 use crate::room::{Inbox, ReadyRooms, Room, RoomMessage};
 use crate::send::{Outbox, post};
-use crate::session::{
-    Handles, Peer, PeerIndex, Session, SessionIndex, SessionState, close_peer, end_session, send_now,
-};
+use crate::session::{Handles, Session, SessionState, end_session, send_now};
 use crate::settings::Settings;
 
 /// Bytes received after which an acknowledgement goes out at once.
 const ACKNOWLEDGE_BYTES: usize = 32 * 1024;
+
+/// A session that sends more than so many times its rate of messages is no client that was told to slow down: it
+/// ends. Every message counts for this, heartbeats and refused ones too.
+const FLOOD_FACTOR: u32 = 8;
+
+/// What every message of a frame is measured by.
+struct Measure {
+    frame: u64,
+    second: u64,
+    now_ns: u64,
+    messages: Rate,
+    bytes: Rate,
+    flood: Rate,
+    bad_max: u32,
+    keep_bytes: usize,
+    inbox_messages: usize,
+    inbox_bytes: usize,
+}
+
+impl Measure {
+    fn of(world: &World) -> Self {
+        let (clock, settings) = (world.resource::<Clock>(), world.resource::<Settings>());
+        let limit = &settings.limit;
+        let flood = |number: u32| number.saturating_mul(FLOOD_FACTOR);
+        Measure {
+            frame: clock.frame(),
+            second: clock.hz(),
+            now_ns: clock.frame().saturating_mul(clock.quantum().us() * 1000),
+            messages: Rate::new(limit.session_messages, limit.session_messages_burst),
+            bytes: Rate::new(limit.session_bytes, limit.session_bytes_burst),
+            flood: Rate::new(flood(limit.session_messages), flood(limit.session_messages_burst)),
+            bad_max: limit.bad_messages_max,
+            keep_bytes: settings.session.keep_bytes,
+            inbox_messages: settings.room.inbox_messages,
+            inbox_bytes: settings.room.inbox_bytes,
+        }
+    }
+}
 
 /// The whole of `Core::Route`.
 pub(crate) fn route(world: &mut World) {
@@ -31,63 +67,94 @@ pub(crate) fn route(world: &mut World) {
         return;
     }
     let mut data = std::mem::take(&mut world.resource_mut::<FrameInputs>().data);
-    let codec = world.get_resource::<SessionCodec>().cloned();
-    if let Some((codec, mut calls)) = codec.zip(world.remove_non_send::<Calls>()) {
+    if let Some(codec) = world.get_resource::<SessionCodec>().cloned()
+        && let Some(mut calls) = world.remove_non_send::<Calls>()
+    {
         let ops = world.resource::<Ops>().0.clone();
+        let measure = Measure::of(world);
         let mut messages = Vec::new();
-        for (peer, bytes) in data.drain(..) {
-            let split = codec.0.decode(&bytes, &ops, &mut |message| messages.push(message));
-            if let Some((session, entity)) = session_of(world, peer) {
-                for message in messages.drain(..) {
-                    one(world, &mut calls, &ops, session, entity, message);
-                }
-                if let Err(fault) = split {
-                    end_session(world, session, Some(Fault::new(FaultKind::Protocol, fault.message)));
-                }
-            }
-            messages.clear();
+        for datum in data.drain(..) {
+            read(world, &mut calls, &ops, &measure, &*codec.0, datum, &mut messages);
         }
         world.insert_non_send(calls);
     }
+    data.clear();
     world.resource_mut::<FrameInputs>().data = data;
 }
 
-/// The session that a peer carries. A peer that sends data before its SessionStart is closed.
-fn session_of(world: &mut World, peer: PeerId) -> Option<(SessionId, Entity)> {
-    let entity = world.resource::<PeerIndex>().get(peer)?;
-    let Some(session) = world.get::<Peer>(entity)?.session else {
-        let fault = Fault::new(FaultKind::Protocol, "the first message has to be a SessionStart");
-        send_now(world, peer, &Outbound::Ended(fault));
-        close_peer(world, peer, Some(FaultKind::Protocol));
-        return None;
-    };
-    let entity = world.resource::<SessionIndex>().get(session)?;
-    Some((session, entity))
+/// Reads one piece: whole messages of one session, in order.
+fn read(
+    world: &mut World,
+    calls: &mut Calls,
+    ops: &OpTable,
+    measure: &Measure,
+    codec: &dyn Codec,
+    datum: Datum,
+    messages: &mut Vec<Inbound>,
+) {
+    let Datum { peer, session: id, entity, bytes } = datum;
+    if !carries(world, entity, peer) {
+        return;
+    }
+    // Something was heard on the present peer: the client has what its SessionStarted said.
+    if let Some(mut state) = world.get_mut::<SessionState>(entity)
+        && state.former_token.take().is_some()
+        && let Some(mut keep) = world.get_mut::<Keep>(entity)
+    {
+        keep.heard();
+    }
+    let split = codec.decode(&bytes, ops, &mut |message| messages.push(message));
+    for message in messages.drain(..) {
+        one(world, calls, ops, measure, id, entity, message);
+        // What comes after a goodbye, or after what ended the session, is nothing.
+        if world.get::<Session>(entity).is_none_or(|session| session.ending.is_some()) {
+            break;
+        }
+    }
+    if let Err(fault) = split {
+        end_session(world, id, Some(Fault::new(FaultKind::Protocol, fault.message)));
+    }
+    acknowledge(world, entity);
 }
 
-fn one(world: &mut World, calls: &mut Calls, ops: &OpTable, id: SessionId, entity: Entity, inbound: Inbound) {
-    let frame = world.resource::<Clock>().frame();
-    match world.get_mut::<Session>(entity) {
-        Some(session) if session.ending.is_some() => return,
-        Some(mut session) => session.last_input = frame,
-        None => return,
+/// Does what this peer brought count for the session? Not when a newer one took over in this frame: the client
+/// sends it again there.
+fn carries(world: &World, entity: Entity, peer: PeerId) -> bool {
+    let Some(session) = world.get::<Session>(entity).filter(|session| session.ending.is_none()) else {
+        return false;
+    };
+    match session.peer {
+        Some(current) => current == peer,
+        None => world.get::<SessionState>(entity).is_some_and(|state| state.lost_peer == Some(peer)),
     }
-    if let Some(mut state) = world.get_mut::<SessionState>(entity) {
-        state.bypass_change_detection().former_token = None;
+}
+
+fn one(
+    world: &mut World,
+    calls: &mut Calls,
+    ops: &OpTable,
+    measure: &Measure,
+    id: SessionId,
+    entity: Entity,
+    inbound: Inbound,
+) {
+    let Some(mut state) = world.get_mut::<SessionState>(entity) else { return };
+    match inbound.counted {
+        Some(Lane::Control) => state.received.control += 1,
+        Some(Lane::Data | Lane::Unreliable) => state.received.data += 1,
+        None => {}
     }
-    if let Some(lane) = inbound.counted {
-        let Some(mut state) = world.get_mut::<SessionState>(entity) else { return };
-        match lane {
-            Lane::Control => state.received.control += 1,
-            Lane::Data | Lane::Unreliable => state.received.data += 1,
-        }
+    if inbound.counted.is_some() {
         state.unacknowledged += inbound.size;
     }
-    let lane = inbound.counted.unwrap_or(Lane::Data);
-    let limited = take_from_budget(world, entity, ops, &inbound);
+    let Ok(limited) = take_from_budget(&mut state, ops, measure, &inbound) else {
+        let fault = Fault::new(FaultKind::RateLimited, "messages came without end, whatever was refused");
+        end_session(world, id, Some(fault));
+        return;
+    };
     match inbound.message {
         InboundMessage::Heartbeat { client_time_us, received, rtt_us } => {
-            heartbeat(world, id, entity, client_time_us, received, rtt_us);
+            heartbeat(world, measure, id, entity, client_time_us, received, rtt_us);
         }
         InboundMessage::End => {
             end_session(world, id, None);
@@ -98,73 +165,92 @@ fn one(world: &mut World, calls: &mut Calls, ops: &OpTable, id: SessionId, entit
                     Err(Fault::new(FaultKind::RateLimited, "room data faster than this session may send")
                         .retry_in_ms(retry_ms))
                 }
-                Ok(()) => to_room(world, entity, handle, to, op, data, reliable),
+                Ok(()) => to_room(world, measure, entity, handle, to, op, data, reliable),
             };
             if let Err(fault) = taken {
-                refuse_data(world, id, entity, fault);
+                refuse_data(world, measure, id, entity, fault);
             }
         }
         InboundMessage::Call { cid, op, request, form } => {
             let row = ops.get(op);
             let auth = row.map_or(crate::op::Auth::Session, |row| row.op.auth);
             let caller = Caller::Session(id);
-            let allowed = match limited {
-                Err(retry_ms) => {
-                    Err(Fault::new(FaultKind::RateLimited, "calls faster than this session may make")
-                        .retry_in_ms(retry_ms))
-                }
-                Ok(()) => caller.allowed(auth),
-            };
+            let allowed = limited.map_err(too_many_calls).and_then(|()| caller.allowed(auth));
             let reply_to = ReplyTo::Session { session: id, cid, form };
             calls.routed.push(Routed { op, caller, request: allowed.map(|()| request), reply_to });
         }
-        InboundMessage::Bad { cid, fault } => {
-            let bad_max = world.resource::<Settings>().limit.bad_messages_max;
-            let Some(mut state) = world.get_mut::<SessionState>(entity) else { return };
-            state.bad_messages += 1;
-            if state.bad_messages >= bad_max {
+        InboundMessage::Bad { cid, lane, fault } => {
+            let unreadable = matches!(fault.kind, FaultKind::Invalid | FaultKind::Protocol);
+            if !unreadable {
+                // A request for what this server does not have is readable, and refused like any other.
+                refuse(world, id, cid, lane, limited.map_err(too_many_calls).err().unwrap_or(fault));
+                return;
+            }
+            state_of(world, entity, |state| state.bad_messages += 1);
+            let bad = world.get::<SessionState>(entity).map_or(0, |state| state.bad_messages);
+            if bad >= measure.bad_max {
                 end_session(world, id, Some(Fault::new(FaultKind::Protocol, fault.message)));
             } else {
                 refuse(world, id, cid, lane, fault);
             }
         }
     }
-    acknowledge(world, entity);
 }
 
-/// Takes a message from its session's budget. Heartbeats and goodbyes are free: their number is bounded
-/// by the bytes that the transport takes in, and refusing them would only lose a healthy session.
-fn take_from_budget(world: &mut World, entity: Entity, ops: &OpTable, inbound: &Inbound) -> Result<(), u32> {
+fn state_of(world: &mut World, entity: Entity, work: impl FnOnce(&mut SessionState)) {
+    if let Some(mut state) = world.get_mut::<SessionState>(entity) {
+        work(&mut state);
+    }
+}
+
+fn too_many_calls(retry_ms: u32) -> Fault {
+    Fault::new(FaultKind::RateLimited, "calls faster than this session may make").retry_in_ms(retry_ms)
+}
+
+/// It floods: see [`FLOOD_FACTOR`].
+struct Flood;
+
+/// Takes a message from its session's budget. Heartbeats and goodbyes are free, since refusing them would
+/// only lose a healthy session. So is the room data that a client sends again after a resume, within its credit.
+fn take_from_budget(
+    state: &mut SessionState,
+    ops: &OpTable,
+    measure: &Measure,
+    inbound: &Inbound,
+) -> Result<Result<(), u32>, Flood> {
+    if let InboundMessage::Data { reliable: true, .. } = inbound.message {
+        let (credit, until) = &mut state.replay_credit;
+        if measure.frame < *until && inbound.size <= *credit {
+            *credit -= inbound.size;
+            return Ok(Ok(()));
+        }
+    }
+    state.flood.take(measure.now_ns, 1, measure.flood).map_err(|_| Flood)?;
     let cost = match &inbound.message {
-        InboundMessage::Heartbeat { .. } | InboundMessage::End => return Ok(()),
+        InboundMessage::Heartbeat { .. } | InboundMessage::End => return Ok(Ok(())),
         InboundMessage::Call { op, .. } => ops.get(*op).map_or(1, |row| row.op.cost),
         InboundMessage::Data { .. } | InboundMessage::Bad { .. } => 1,
     };
-    let limits = &world.resource::<Settings>().limit;
-    let messages = Rate::new(limits.session_messages, limits.session_messages_burst);
-    let bytes = Rate::new(limits.session_bytes, limits.session_bytes_burst);
-    let clock = world.resource::<Clock>();
-    let now_ns = clock.frame().saturating_mul(clock.quantum().us() * 1000);
-    let frame = clock.frame();
-    let Some(mut state) = world.get_mut::<SessionState>(entity) else { return Ok(()) };
-    let (credit, until) = state.replay_credit;
-    if frame < until && inbound.size <= credit {
-        state.replay_credit.0 -= inbound.size;
-        return Ok(());
-    }
-    state.messages.take(now_ns, u64::from(cost), messages)?;
-    state.bytes.take(now_ns, inbound.size as u64, bytes)
+    let taken = state.messages.take(measure.now_ns, u64::from(cost), measure.messages);
+    Ok(taken.and_then(|()| state.bytes.take(measure.now_ns, inbound.size as u64, measure.bytes)))
 }
 
 fn heartbeat(
     world: &mut World,
+    measure: &Measure,
     id: SessionId,
     entity: Entity,
     client_time_us: u64,
     received: Counts,
     rtt_us: u32,
 ) {
-    let acknowledged = world.get_mut::<Keep>(entity).is_some_and(|mut keep| keep.acknowledge(received));
+    let acknowledged = world.get_mut::<Keep>(entity).is_some_and(|mut keep| {
+        let true_counts = keep.acknowledge(received);
+        if keep.bytes <= measure.keep_bytes {
+            keep.over_since = None;
+        }
+        true_counts
+    });
     if !acknowledged {
         let fault = Fault::new(FaultKind::Protocol, "the client acknowledges messages that were never sent");
         end_session(world, id, Some(fault));
@@ -191,15 +277,20 @@ fn answer_heartbeat(world: &mut World, entity: Entity, peer: PeerId, client_time
 fn acknowledge(world: &mut World, entity: Entity) {
     let much =
         world.get::<SessionState>(entity).is_some_and(|state| state.unacknowledged >= ACKNOWLEDGE_BYTES);
+    if !much {
+        return;
+    }
     let peer = world.get::<Session>(entity).and_then(|session| session.peer);
-    if let Some(peer) = peer.filter(|_| much) {
+    if let Some(peer) = peer {
         answer_heartbeat(world, entity, peer, 0);
     }
 }
 
 /// Puts room data into the inbox of its room.
+#[expect(clippy::too_many_arguments, reason = "the fields of a message, on the hot path")]
 fn to_room(
     world: &mut World,
+    measure: &Measure,
     session: Entity,
     handle: u16,
     to: u16,
@@ -210,32 +301,35 @@ fn to_room(
     let not_in_room = || Fault::not_found(format!("this session is in no room that it calls {handle}"));
     let presence =
         world.get::<Handles>(session).and_then(|handles| handles.get(handle)).ok_or_else(not_in_room)?;
-    let sender =
-        world.get::<Presence>(presence).map(|presence| presence.info.clone()).ok_or_else(not_in_room)?;
-    let room = world.get::<InRoom>(presence).map(|room| room.0).ok_or_else(not_in_room)?;
-    let frame = world.resource::<Clock>().frame();
-    let settings = &world.resource::<Settings>().room;
-    let (messages_max, bytes_max) = (settings.inbox_messages, settings.inbox_bytes);
-    let mut inbox = world.get_mut::<Inbox>(room).ok_or_else(not_in_room)?;
-    if inbox.messages.len() >= messages_max || inbox.bytes + data.len() > bytes_max {
+    let at = world.get_entity(presence).map_err(|_| not_in_room())?;
+    let sender = at.get::<Presence>().map(|presence| presence.info.clone()).ok_or_else(not_in_room)?;
+    let room = at.get::<InRoom>().map(|room| room.0).ok_or_else(not_in_room)?;
+    let mut room = world.get_entity_mut(room).map_err(|_| not_in_room())?;
+    let (id, relayed) =
+        room.get::<Room>().map(|room| (room.id, room.tick_rate == 0)).ok_or_else(not_in_room)?;
+    if to != TO_ROOM && !relayed {
+        return Err(Fault::invalid(
+            "this room has a match: its members send to the room, not to one another",
+        ));
+    }
+    let mut inbox = room.get_mut::<Inbox>().ok_or_else(not_in_room)?;
+    if inbox.messages.len() >= measure.inbox_messages || inbox.bytes + data.len() > measure.inbox_bytes {
         return Err(Fault::new(FaultKind::Busy, "the room's inbox is full").retry_in_ms(100));
     }
     inbox.bytes += data.len();
+    let frame = measure.frame;
     inbox.messages.push_back(RoomMessage { sender: Some(sender), to, op, data, reliable, frame });
-    let relayed = world.get::<Room>(room).filter(|room| room.tick_rate == 0).map(|room| room.id);
-    if let Some(id) = relayed {
+    if relayed {
         world.resource_mut::<ReadyRooms>().0.insert(id);
     }
     Ok(())
 }
 
 /// Tells a session that its room data was refused: once a second, so that telling is no amplifier.
-fn refuse_data(world: &mut World, id: SessionId, entity: Entity, fault: Fault) {
-    let clock = world.resource::<Clock>();
-    let (frame, second) = (clock.frame(), clock.hz());
+fn refuse_data(world: &mut World, measure: &Measure, id: SessionId, entity: Entity, fault: Fault) {
     let Some(mut state) = world.get_mut::<SessionState>(entity) else { return };
-    if frame >= state.told_limited {
-        state.told_limited = frame + second;
+    if measure.frame >= state.told_limited {
+        state.told_limited = measure.frame + measure.second;
         refuse(world, id, 0, Lane::Data, fault);
     }
 }

@@ -5,6 +5,7 @@ use bevy_ecs::prelude::*;
 
 use crate::call::{Calls, FrameOutputs};
 use crate::clock::{Clock, Quantum};
+use crate::deadline::Deadlines;
 use crate::dice::{Dice, ServerDice};
 use crate::frame::{Frame, add_core, explain, listing, schedule};
 use crate::hash::{StateHashers, hash_outputs, hash_state};
@@ -20,7 +21,7 @@ use crate::presence::Presence;
 use crate::room::{ReadyRooms, RoomIndex, SessionFacts};
 use crate::script::{AfterHooks, BeforeHooks, RpcIds, ScriptHost, Summary};
 use crate::send::{Asked, Outbox};
-use crate::session::{Deadlines, PeerIndex, SessionIndex};
+use crate::session::{PeerIndex, SessionIndex};
 use crate::settings::Settings;
 use crate::strict::who_broke_quiet;
 
@@ -311,8 +312,12 @@ fn hook_scripts(world: &mut World) -> Vec<String> {
     wrong
 }
 
-/// `. Did you mean …?` for the nearest of the names, when one is near.
+/// `. Did you mean …?` for the nearest of the names, when one is near. A name of over 64 bytes is near to none: the
+/// comparison takes the product of both lengths, and clients choose one of them.
 pub fn nearest(name: &str, names: impl Iterator<Item = String>) -> String {
+    if name.len() > 64 {
+        return String::new();
+    }
     let best = names.map(|other| (strsim::levenshtein(name, &other), other)).min();
     match best {
         Some((distance, other)) if distance <= 1 + name.chars().count() / 3 => {

@@ -8,6 +8,7 @@ use bevy_ecs::prelude::*;
 use crate::call::FrameOutputs;
 use crate::clock::Clock;
 use crate::codec::{Outbound, SessionCodec};
+use crate::deadline::{Deadlines, Who};
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId, Slab};
 use crate::input::{Counts, Door, Identity};
@@ -53,6 +54,8 @@ pub(crate) struct SessionState {
     /// The token before: good until something is heard on the peer that was given the new one, since
     /// that peer may be lost before the client knows of it.
     pub(crate) former_token: Option<[u8; 16]>,
+    /// The peer that was lost last: what it brought in the frame in which it went still counts.
+    pub(crate) lost_peer: Option<PeerId>,
     /// After a resume: bytes that the client may send again without its rate limit, until a frame.
     pub(crate) replay_credit: (usize, u64),
     /// Reliable messages received, by lane.
@@ -61,6 +64,8 @@ pub(crate) struct SessionState {
     pub(crate) unacknowledged: usize,
     pub(crate) messages: Gcra,
     pub(crate) bytes: Gcra,
+    /// Against messages without end: see `route`.
+    pub(crate) flood: Gcra,
     pub(crate) bad_messages: u32,
     /// The frame after which the client may be told of its rate limit again: telling is no amplifier.
     pub(crate) told_limited: u64,
@@ -210,18 +215,25 @@ impl PeerIndex {
         (current == id).then_some(entity)
     }
 
-    pub(crate) fn insert(&mut self, id: PeerId, entity: Entity) -> bool {
+    /// May this id be entered? A door gives a slot again only after it said that its peer is gone.
+    pub(crate) fn is_free(&self, id: PeerId) -> bool {
         let at = id.slot as usize;
-        if at >= Self::SLOTS_MAX {
-            return false;
+        at < Self::SLOTS_MAX && self.rows.get(at).is_none_or(Option::is_none)
+    }
+
+    /// Enters a peer whose place [is free](PeerIndex::is_free).
+    pub(crate) fn insert(&mut self, id: PeerId, entity: Entity) {
+        if !self.is_free(id) {
+            return;
         }
+        let at = id.slot as usize;
         if self.rows.len() <= at {
             self.rows.resize(at + 1, None);
         }
-        let Some(row @ None) = self.rows.get_mut(at) else { return false };
-        *row = Some((id, entity));
-        self.len += 1;
-        true
+        if let Some(row) = self.rows.get_mut(at) {
+            *row = Some((id, entity));
+            self.len += 1;
+        }
     }
 
     pub(crate) fn remove(&mut self, id: PeerId) -> Option<Entity> {
@@ -234,16 +246,6 @@ impl PeerIndex {
             self.rows.pop();
         }
         Some(entity)
-    }
-}
-
-/// The earliest frame in which some peer or session may have waited too long.
-#[derive(Resource, Default, Debug)]
-pub(crate) struct Deadlines(pub(crate) Option<u64>);
-
-impl Deadlines {
-    pub(crate) fn add(&mut self, frame: u64) {
-        self.0 = Some(self.0.map_or(frame, |earliest| earliest.min(frame)));
     }
 }
 
@@ -279,6 +281,7 @@ pub(crate) fn forget_peer(world: &mut World, id: PeerId) -> Option<Peer> {
     let entity = world.resource_mut::<PeerIndex>().remove(id)?;
     let peer = world.entity_mut(entity).take::<Peer>();
     world.despawn(entity);
+    world.resource_mut::<Deadlines>().forget(Who::Peer(id));
     if let Some(peer) = peer.as_ref().filter(|peer| peer.admitted) {
         world.resource_mut::<Addresses>().close(peer.address);
     }
@@ -286,7 +289,7 @@ pub(crate) fn forget_peer(world: &mut World, id: PeerId) -> Option<Peer> {
 }
 
 /// Begins the end of a session: the client is told and its peer closed; rooms hear of it in the next
-/// Match stage, and after that the session is gone. A second call changes nothing.
+/// Match stage that begins, and after that the session is gone. A second call changes nothing.
 ///
 /// `fault` is why; `None` means that the client said goodbye.
 pub fn end_session(world: &mut World, id: SessionId, fault: Option<Fault>) -> bool {
@@ -300,7 +303,7 @@ pub fn end_session(world: &mut World, id: SessionId, fault: Option<Fault>) -> bo
     session.ending = Some(kind.unwrap_or(FaultKind::SessionGone));
     let peer = session.peer.take();
     let reason = kind.map_or("left", leave_word);
-    world.resource_mut::<SessionFacts>().ending.push((id, reason));
+    world.resource_mut::<SessionFacts>().news.ending.push((id, reason));
     let clock = world.resource::<Clock>();
     clock.wake_at(clock.frame() + 1);
     if let Some(peer) = peer {
@@ -335,12 +338,15 @@ pub(crate) fn lose_peer(world: &mut World, id: SessionId, seat_frames: u64) {
     let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
     let frame = world.resource::<Clock>().frame();
     let Some(mut session) = world.get_mut::<Session>(entity) else { return };
-    session.peer = None;
+    let peer = session.peer.take();
     session.lost_since = Some(frame);
+    if let Some(mut state) = world.get_mut::<SessionState>(entity) {
+        state.lost_peer = peer;
+    }
     if seat_frames == 0 {
         end_session(world, id, Some(FaultKind::TimedOut.into()));
         return;
     }
-    world.resource_mut::<SessionFacts>().lost.push(id);
-    world.resource_mut::<Deadlines>().add(frame + seat_frames);
+    world.resource_mut::<SessionFacts>().news.connections.push((id, 0));
+    world.resource_mut::<Deadlines>().add(Who::Session(id), frame + seat_frames);
 }

@@ -165,8 +165,11 @@ impl Default for MatchSettings {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CallSettings {
-    /// Calls that may wait for jobs at a time. Default 10000; beyond it calls are refused with `busy`.
+    /// Calls of clients that may wait for jobs at a time. Default 10000; beyond it calls are refused with `busy`. What
+    /// scripts and plugins call is not counted: it has to pass when clients fill the queue.
     pub waiting_max: u32,
+    /// The same for one session. Default 64; so no one session fills the queue for all.
+    pub session_waiting_max: u32,
     /// How long a call may wait for its jobs in all, in ms. Default 30000; then it ends with `deadline`.
     pub wait_ms: u64,
     /// Fuel of one rpc or hook. Default 5000000.
@@ -175,7 +178,7 @@ pub struct CallSettings {
 
 impl Default for CallSettings {
     fn default() -> Self {
-        CallSettings { waiting_max: 10_000, wait_ms: 30_000, fuel: 5_000_000 }
+        CallSettings { waiting_max: 10_000, session_waiting_max: 64, wait_ms: 30_000, fuel: 5_000_000 }
     }
 }
 
@@ -183,7 +186,8 @@ impl Default for CallSettings {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitSettings {
-    /// Messages a second of one session. Default 240: four a tick at 60 Hz.
+    /// Messages a second of one session. Default 240: four a tick at 60 Hz. What is sent beyond it is refused; a
+    /// session that sends more than eight times as much (and bursts of eight times `session_messages_burst`) ends.
     pub session_messages: u32,
     /// Messages that a session may send at once. Default 480.
     pub session_messages_burst: u32,
@@ -264,6 +268,7 @@ impl Settings {
         range("match.fuel", m.fuel.unsigned_abs(), 1000, 10_000_000_000);
         range("match.fuel_init", m.fuel_init.unsigned_abs(), 1000, 10_000_000_000);
         range("call.waiting_max", u64::from(self.call.waiting_max), 1, 1 << 20);
+        range("call.session_waiting_max", u64::from(self.call.session_waiting_max), 1, 1 << 20);
         range("call.wait_ms", self.call.wait_ms, 100, 600_000);
         range("call.fuel", self.call.fuel.unsigned_abs(), 1000, 10_000_000_000);
         let l = &self.limit;

@@ -15,7 +15,7 @@ pub(crate) enum Audience<'a> {
     Except(Entity),
     /// This presence.
     One(Entity),
-    /// These sessions, as far as they are members.
+    /// These sessions, as far as they are members; in order.
     Sessions(&'a [SessionId]),
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn send_to_room(
                 Audience::All => true,
                 Audience::Except(other) => other != *entity,
                 Audience::One(one) => one == *entity,
-                Audience::Sessions(sessions) => sessions.contains(&presence.info.session_id),
+                Audience::Sessions(sessions) => sessions.binary_search(&presence.info.session_id).is_ok(),
             };
             if meant {
                 outbox.to(presence.session_slot, presence.handle, payload);
@@ -71,6 +71,12 @@ pub(crate) fn cast(world: &mut World, cast: Cast) -> Result<(), Fault> {
                 Fault::not_found(format!("session {session} is not in room {room}: it cannot be the sender"))
             })?,
     };
+    // In order, so that each member is looked for quickly.
+    let to = to.map(|to| {
+        let mut to = to.to_vec();
+        to.sort_unstable();
+        to
+    });
     let audience = to.as_deref().map_or(Audience::All, Audience::Sessions);
     send_to_room(world, entity, audience, &Outbound::Data { sender, op, data, reliable })
 }

@@ -1,12 +1,13 @@
 //! What is live: joining and leaving rooms, the match loop, relaying.
 //!
 //! In reading order: `ops` is what can be asked for, `life` makes and ends rooms, `members` joins and
-//! leaves, `tick` runs what is due in `Core::Match`, `cast` sends what rooms say. `sessions` and `rpc`
+//! leaves, `lobby` finds rooms, `tick` runs what is due in `Core::Match`, `cast` sends what rooms say. `sessions` and `rpc`
 //! are the operations on sessions and scripts that every door has.
 #![forbid(unsafe_code)]
 
 mod cast;
 mod life;
+mod lobby;
 mod members;
 pub mod ops;
 pub mod rpc;
@@ -15,6 +16,7 @@ mod tick;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kaos_kernel::codec::Closed;
 use kaos_kernel::frame::Core;
 use kaos_kernel::hash::StateHashers;
 use kaos_kernel::prelude::*;
@@ -29,6 +31,7 @@ impl Plugin for Rooms {
     fn build(&self, app: &mut App) {
         app.init_resource::<Agenda>()
             .init_resource::<Numbers>()
+            .init_resource::<lobby::Lobby>()
             .insert_non_send(Matches::default())
             .add_systems(Frame, tick::run.in_set(Core::Match));
         app.world_mut().resource_mut::<StateHashers>().0.push(hash_matches);
@@ -47,6 +50,8 @@ struct Playing {
     /// The frame after which an error is written to the log again, and how many were not.
     log_after: u64,
     unlogged: u64,
+    /// The frame of its next tick: its entry in the agenda.
+    due: u64,
 }
 
 /// The running matches, by room. Beside the world, since virtual machines stay on their thread.
@@ -55,6 +60,8 @@ struct Matches {
     by_room: BTreeMap<RoomId, Playing>,
     /// What matches wished outside their ticks, waiting for the Match stage.
     wishes: Vec<Wishes>,
+    /// Rooms whose match broke outside its tick, waiting for the Match stage.
+    ends: Vec<(RoomId, Closed)>,
 }
 
 /// When rooms are due: the one place to look in a frame, however many rooms there are.

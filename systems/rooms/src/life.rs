@@ -1,5 +1,7 @@
 //! How rooms begin and end.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use kaos_kernel::Stopping;
 use kaos_kernel::codec::{Closed, Outbound, RoomEvent};
 use kaos_kernel::output::Level;
@@ -9,6 +11,7 @@ use kaos_kernel::script::{Birth, Env, MatchError, MatchErrorKind, ScriptHost};
 use serde_json::Value as Json;
 
 use crate::cast::{Audience, send_to_room};
+use crate::lobby::{self, Listing};
 use crate::members::vacate;
 use crate::{Agenda, Matches, Numbers, Playing};
 
@@ -86,17 +89,29 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
     // large odd step visits the whole period before it repeats.
     let period = hz / u64::from(tick_rate.max(1));
     let beat = Beat { start: frame + 1 + number.wrapping_mul(7919) % period.max(1), next: 0, skipped: 0 };
-    let entity = world.spawn((room, beat, Inbox::default(), Seats::default())).id();
+    let entity = world.spawn((room, beat, Inbox::default(), Seats::default(), Listing::default())).id();
     world.resource_mut::<RoomIndex>().insert(id, entity);
+    lobby::enter(world, entity);
+    if let Some(mut matches) = world.get_non_send_mut::<Matches>()
+        && let Some(playing) = matches.by_room.get_mut(&id)
+    {
+        playing.due = beat.start;
+    }
     let mut agenda = world.resource_mut::<Agenda>();
     if tick_rate > 0 {
         agenda.ticks.insert((beat.start, id));
     }
     if spec.ends_empty {
-        let end = frame + world.resource::<Clock>().frames_in_ms(settings.empty_ms).max(1);
+        let end = end_of_empty(world, frame);
         world.resource_mut::<Agenda>().empty.insert((end, id));
     }
     Ok(id)
+}
+
+/// The frame in which a room ends that is empty since `since`.
+fn end_of_empty(world: &World, since: u64) -> u64 {
+    let empty_ms = world.resource::<Settings>().room.empty_ms;
+    since + world.resource::<Clock>().frames_in_ms(empty_ms).max(1)
 }
 
 fn check_label(label: &Json, bytes_max: usize) -> Result<(), Fault> {
@@ -117,9 +132,11 @@ pub(crate) fn set_label(world: &mut World, id: RoomId, label: Json) -> Result<()
     let bytes_max = world.resource::<Settings>().room.label_bytes_max;
     check_label(&label, bytes_max)?;
     let entity = find(world, id)?;
-    if let Some(mut room) = world.get_mut::<Room>(entity) {
-        room.label = label.clone();
-    }
+    let Some(mut room) = world.get_mut::<Room>(entity).filter(|room| room.label != label) else {
+        return Ok(());
+    };
+    room.label = label.clone();
+    lobby::note(world, entity, true);
     if let Some(mut matches) = world.get_non_send_mut::<Matches>()
         && let Some(playing) = matches.by_room.get_mut(&id)
     {
@@ -147,11 +164,15 @@ fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, O
         return Err(no_module(&spec.module, known.into_iter()));
     }
     let mut env = Env::new(world, &ops, Caller::Room(id), &mut dice);
-    let opened = host.0.open(&mut env, &spec.module, Birth { room: id, seed }, &spec.params);
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        host.0.open(&mut env, &spec.module, Birth { room: id, seed }, &spec.params)
+    }));
     let mut wishes = env.finish();
+    let opened = opened.unwrap_or_else(|_| Err(panicked("match_init")));
     let result = match opened {
         Ok(opened) => {
-            let playing = Playing { game: opened.game, dice, errors_in_row: 0, log_after: 0, unlogged: 0 };
+            let playing =
+                Playing { game: opened.game, dice, errors_in_row: 0, log_after: 0, unlogged: 0, due: 0 };
             if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
                 matches.by_room.insert(id, playing);
                 matches.wishes.push(wishes);
@@ -196,6 +217,16 @@ pub(crate) fn describe(error: &MatchError, place: &str, consequence: &str) -> St
     text
 }
 
+/// A runtime that panicked in a callback: a defect of the server, told as an error of the callback.
+pub(crate) fn panicked(callback: &'static str) -> MatchError {
+    MatchError {
+        callback,
+        kind: MatchErrorKind::Error,
+        message: "a defect of the server: the script's runtime panicked".to_owned(),
+        stack: Vec::new(),
+    }
+}
+
 /// The word that members are told when a room ends for an error of its match.
 pub(crate) fn error_word(kind: MatchErrorKind) -> &'static str {
     match kind {
@@ -218,39 +249,49 @@ pub fn close_room(world: &mut World, id: RoomId, closed: Closed) {
     for presence in members.into_iter().rev() {
         vacate(world, presence);
     }
+    lobby::strike_out(world, entity);
     world.resource_mut::<RoomIndex>().remove(id);
     world.resource_mut::<ReadyRooms>().0.remove(&id);
-    let hz = world.resource::<Clock>().hz();
-    let due = world.get::<Room>(entity).zip(world.get::<Beat>(entity));
-    let due = due.map(|(room, beat)| beat.due(beat.next, hz, room.tick_rate));
+    let due = world
+        .get_non_send_mut::<Matches>()
+        .and_then(|mut matches| matches.by_room.remove(&id))
+        .map(|playing| playing.due);
+    let end = world
+        .get::<Room>(entity)
+        .filter(|room| room.ends_empty)
+        .and_then(|room| room.empty_since)
+        .map(|since| end_of_empty(world, since));
     let mut agenda = world.resource_mut::<Agenda>();
     if let Some(due) = due {
         agenda.ticks.remove(&(due, id));
     }
-    agenda.empty.retain(|(_, room)| *room != id);
-    agenda.events.remove(&id);
-    if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
-        matches.by_room.remove(&id);
+    if let Some(end) = end {
+        agenda.empty.remove(&(end, id));
     }
+    agenda.events.remove(&id);
     world.despawn(entity);
 }
 
-/// A room's members were told of something; is it empty now? Then its end is entered.
-pub(crate) fn note_empty(world: &mut World, entity: Entity) {
-    let clock = world.resource::<Clock>();
-    let frame = clock.frame();
-    let end = frame + clock.frames_in_ms(world.resource::<Settings>().room.empty_ms).max(1);
+/// Seats were taken or left: is the room empty now? Then its end is entered. Is it open?
+pub(crate) fn seats_changed(world: &mut World, entity: Entity) {
+    lobby::note(world, entity, false);
+    let frame = world.resource::<Clock>().frame();
     let empty = world.get::<Seats>(entity).is_none_or(|seats| seats.taken == 0);
     let Some(mut room) = world.get_mut::<Room>(entity) else { return };
     let before = room.empty_since;
-    room.empty_since = empty.then(|| before.unwrap_or(frame));
-    let (id, ends, after) = (room.id, room.ends_empty, room.empty_since);
-    if !ends || before.is_some() == after.is_some() {
+    if before.is_some() == empty {
         return;
     }
+    room.empty_since = empty.then_some(frame);
+    let (id, ends) = (room.id, room.ends_empty);
+    if !ends {
+        return;
+    }
+    let end = end_of_empty(world, before.unwrap_or(frame));
     let mut agenda = world.resource_mut::<Agenda>();
-    agenda.empty.retain(|(_, other)| *other != id);
     if empty {
         agenda.empty.insert((end, id));
+    } else {
+        agenda.empty.remove(&(end, id));
     }
 }

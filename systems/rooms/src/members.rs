@@ -1,18 +1,22 @@
 //! Joining and leaving: seats, handles, and who is told.
 
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use kaos_kernel::codec::{Closed, Outbound, RoomEvent};
 use kaos_kernel::op::Ops;
+use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::{Beat, Inbox, RoomFact, RoomIndex, Seats};
-use kaos_kernel::script::{Admission, Env};
+use kaos_kernel::room::{Beat, Inbox, RoomFact, Seats};
+use kaos_kernel::script::{Admission, Env, Match, MatchError, MatchErrorKind};
 use kaos_kernel::session::Handles;
 use kaos_wire::limits::PRESENCES_MAX;
 use serde_json::Value as Json;
 
 use crate::cast::{Audience, member, send_to_room};
-use crate::life::{describe, find, note_empty};
+use crate::life::{describe, error_word, find, panicked, seats_changed};
+use crate::tick::relay_waiting;
 use crate::{Agenda, Matches};
 
 /// A seat that was taken.
@@ -38,10 +42,7 @@ pub(crate) fn join(
     if member(world, room, session).is_some() {
         return Err(Fault::new(FaultKind::Exists, "this session is in the room already"));
     }
-    let rooms_max = world.resource::<Settings>().limit.session_rooms_max as usize;
-    if world.get::<Handles>(session_entity).ok_or_else(gone)?.len() >= rooms_max {
-        return Err(Fault::new(FaultKind::Busy, format!("a session may be in {rooms_max} rooms at a time")));
-    }
+    may_join(world, session)?;
     let (taken, index) =
         world.get::<Seats>(room).map(|seats| (seats.taken, seats.free_index())).unwrap_or_default();
     let seats = world.get::<Room>(room).map_or(0, |room| room.max_players);
@@ -58,6 +59,7 @@ pub(crate) fn join(
         reason: None,
     });
     attempt(world, id, &info, metadata)?;
+    relay_waiting(world, room);
     let mut handles = world.get_mut::<Handles>(session_entity).ok_or_else(gone)?;
     let handle = handles.next();
     // The others first: who joins learns of itself from its RoomState.
@@ -71,41 +73,80 @@ pub(crate) fn join(
     if let Some(mut seats) = world.get_mut::<Seats>(room) {
         seats.take(index, entity);
     }
-    note_empty(world, room);
+    seats_changed(world, room);
     tell_match(world, room, RoomFact::Joined(vec![info]));
     send_state(world, room, entity, 0);
     Ok(Seated { handle, index })
 }
 
+/// May this session join one more room?
+///
+/// # Errors
+/// `busy` at `limit.session_rooms_max`, `session_gone`.
+pub(crate) fn may_join(world: &World, session: SessionId) -> Result<(), Fault> {
+    let entity = world.resource::<SessionIndex>().get(session).ok_or(FaultKind::SessionGone)?;
+    let rooms_max = world.resource::<Settings>().limit.session_rooms_max as usize;
+    if world.get::<Handles>(entity).is_some_and(|handles| handles.len() >= rooms_max) {
+        return Err(Fault::new(FaultKind::Busy, format!("a session may be in {rooms_max} rooms at a time")));
+    }
+    Ok(())
+}
+
 /// Asks the match whether a presence may come in.
 fn attempt(world: &mut World, id: RoomId, info: &PresenceInfo, metadata: &Json) -> Result<(), Fault> {
-    let Some(mut matches) = world.remove_non_send::<Matches>() else { return Ok(()) };
-    let ops = world.resource::<Ops>().0.clone();
-    let result = match matches.by_room.get_mut(&id) {
-        None => Ok(()),
-        Some(playing) => {
-            let mut env = Env::new(world, &ops, Caller::Room(id), &mut playing.dice);
-            let answer = playing.game.join_attempt(&mut env, info, metadata);
-            let mut wishes = env.finish();
-            let result = match answer {
-                Ok(Admission::Yes) => Ok(()),
-                Ok(Admission::No(reason)) if reason.is_empty() => Err(FaultKind::Refused.into()),
-                Ok(Admission::No(reason)) => Err(Fault::new(FaultKind::Refused, reason)),
-                Err(error) => {
-                    wishes.logs.push(kaos_kernel::output::Log {
-                        level: kaos_kernel::output::Level::Error,
-                        source: format!("room {id}"),
-                        text: describe(&error, &format!("room {id}"), "the join was refused"),
-                    });
-                    Err(Fault::new(FaultKind::Script, "the room's match_join_attempt failed"))
-                }
-            };
-            matches.wishes.push(wishes);
-            result
+    let answer =
+        ask_match(world, id, "match_join_attempt", |game, env| game.join_attempt(env, info, metadata));
+    match answer {
+        None | Some(Ok(Admission::Yes)) => Ok(()),
+        Some(Ok(Admission::No(reason))) if reason.is_empty() => Err(FaultKind::Refused.into()),
+        Some(Ok(Admission::No(reason))) => Err(Fault::new(FaultKind::Refused, reason)),
+        Some(Err(_)) => Err(Fault::new(FaultKind::Script, "the room's match_join_attempt failed")),
+    }
+}
+
+/// Calls a match between its ticks, guarded; `None`: the room has none. What it wishes is done in this frame's Match
+/// stage. A failure is written to the log, once a second: what provokes it may be a client. Out of memory or
+/// broken, the room ends.
+pub(crate) fn ask_match<R>(
+    world: &mut World,
+    id: RoomId,
+    callback: &'static str,
+    work: impl FnOnce(&mut dyn Match, &mut Env<'_>) -> Result<R, MatchError>,
+) -> Option<Result<R, MatchError>> {
+    let mut matches = world.remove_non_send::<Matches>()?;
+    let (ops, clock) = (world.resource::<Ops>().0.clone(), world.resource::<Clock>());
+    let (frame, second) = (clock.frame(), clock.hz());
+    let answer = matches.by_room.get_mut(&id).map(|playing| {
+        let mut env = Env::new(world, &ops, Caller::Room(id), &mut playing.dice);
+        let answer = catch_unwind(AssertUnwindSafe(|| work(&mut *playing.game, &mut env)));
+        let broken = answer.is_err();
+        let answer = answer.unwrap_or_else(|_| Err(panicked(callback)));
+        let mut end = None;
+        if let Err(error) = &answer {
+            if broken || error.kind == MatchErrorKind::Memory {
+                let message = "the room's match failed; the server's log has the details".to_owned();
+                let reason = error_word(error.kind).to_owned();
+                end = Some(Closed { code: FaultKind::Script.code(), reason, message });
+            }
+            if end.is_some() || frame >= playing.log_after {
+                let consequence = if end.is_some() { "the room ends" } else { "the request was refused" };
+                let place = format!("room {id}");
+                let text = describe(error, &place, consequence);
+                env.log(Level::Error, place, text);
+                playing.log_after = frame + second;
+            } else {
+                playing.unlogged += 1;
+            }
         }
-    };
+        (answer, env.finish(), end)
+    });
+    let answer = answer.map(|(answer, wishes, end)| {
+        matches.wishes.push(wishes);
+        matches.ends.extend(end.map(|closed| (id, closed)));
+        answer
+    });
     world.insert_non_send(matches);
-    result
+    answer
 }
 
 /// Tells a match what happened, in this frame's Match stage.
@@ -180,14 +221,30 @@ pub(crate) fn kick(world: &mut World, session: SessionId, id: RoomId, reason: &s
 }
 
 fn depart(world: &mut World, room: Entity, presence: Entity, reason: &str) {
+    relay_waiting(world, room);
     let Some(info) = vacate(world, presence) else { return };
-    let left = PresenceInfo { reason: Some(reason.to_owned()), ..(*info).clone() };
-    let message = Outbound::Event(RoomEvent::Left(vec![left.clone()]));
-    if let Err(fault) = send_to_room(world, room, Audience::All, &message) {
-        tracing::error!(%fault, "a departure cannot be told");
+    departed(world, room, vec![PresenceInfo { reason: Some(reason.to_owned()), ..(*info).clone() }]);
+}
+
+/// Tells a room who left it: in as few messages as they fit in.
+fn departed(world: &mut World, room: Entity, left: Vec<PresenceInfo>) {
+    tell_members(world, room, Audience::All, &left, RoomEvent::Left);
+    seats_changed(world, room);
+    tell_match(world, room, RoomFact::Left(left.into_iter().map(Arc::new).collect()));
+}
+
+fn tell_members(
+    world: &mut World,
+    room: Entity,
+    to: Audience<'_>,
+    presences: &[PresenceInfo],
+    event: fn(Vec<PresenceInfo>) -> RoomEvent,
+) {
+    for some in presences.chunks(PRESENCES_MAX) {
+        if let Err(fault) = send_to_room(world, room, to, &Outbound::Event(event(some.to_vec()))) {
+            tracing::error!(%fault, "what happened to members cannot be told");
+        }
     }
-    note_empty(world, room);
-    tell_match(world, room, RoomFact::Left(vec![Arc::new(left)]));
 }
 
 /// Frees a presence's seat and handle and removes it, telling nobody.
@@ -208,57 +265,76 @@ pub(crate) fn vacate(world: &mut World, presence: Entity) -> Option<Arc<Presence
     Some(info)
 }
 
-/// A session ends: it leaves every room, the newest first.
-pub(crate) fn leave_all(world: &mut World, session: SessionId, reason: &str) {
-    let Some(entity) = world.resource::<SessionIndex>().get(session) else { return };
-    let joined: Vec<Entity> =
-        world.get::<Joined>(entity).map(|joined| joined.entities().to_vec()).unwrap_or_default();
-    for presence in joined.into_iter().rev() {
-        if let Some(room) = world.get::<InRoom>(presence).map(|room| room.0) {
-            depart(world, room, presence, reason);
+/// What happened to members of one room in one frame, by room: told together, or a crowd that goes at once would
+/// be told of in the square of its number.
+type ByRoom = BTreeMap<RoomId, (Entity, Vec<(Entity, PresenceInfo)>)>;
+
+fn presences_of(world: &World, session: SessionId) -> Vec<Entity> {
+    let entity = world.resource::<SessionIndex>().get(session);
+    let joined = entity.and_then(|entity| world.get::<Joined>(entity));
+    joined.map(|joined| joined.entities().to_vec()).unwrap_or_default()
+}
+
+fn room_of(world: &World, presence: Entity) -> Option<(RoomId, Entity)> {
+    let room = world.get::<InRoom>(presence)?.0;
+    Some((world.get::<Room>(room)?.id, room))
+}
+
+/// Sessions end: they leave all their rooms.
+pub(crate) fn leave_all(world: &mut World, ending: &[(SessionId, &'static str)]) {
+    let mut rooms = ByRoom::new();
+    for (session, reason) in ending {
+        for presence in presences_of(world, *session).into_iter().rev() {
+            let Some((id, room)) = room_of(world, presence) else { continue };
+            relay_waiting(world, room);
+            let Some(info) = vacate(world, presence) else { continue };
+            let left = PresenceInfo { reason: Some((*reason).to_owned()), ..(*info).clone() };
+            rooms.entry(id).or_insert_with(|| (room, Vec::new())).1.push((presence, left));
         }
+    }
+    for (room, left) in rooms.into_values() {
+        departed(world, room, left.into_iter().map(|(_, info)| info).collect());
     }
 }
 
-/// A session lost its peer or has one again: the others see it, and so do scripts.
-pub(crate) fn connection_changed(world: &mut World, session: SessionId, connected: bool, lost: u64) {
-    let Some(entity) = world.resource::<SessionIndex>().get(session) else { return };
-    let joined: Vec<Entity> =
-        world.get::<Joined>(entity).map(|joined| joined.entities().to_vec()).unwrap_or_default();
-    for entity in joined {
-        let Some(room) = world.get::<InRoom>(entity).map(|room| room.0) else { continue };
-        let Some(mut presence) = world.get_mut::<Presence>(entity) else { continue };
-        if presence.info.connected != connected {
-            let info = PresenceInfo { connected, ..(*presence.info).clone() };
-            presence.info = Arc::new(info.clone());
-            let message = Outbound::Event(RoomEvent::Changed(vec![info]));
-            if let Err(fault) = send_to_room(world, room, Audience::Except(entity), &message) {
-                tracing::error!(%fault, "a change of connection cannot be told");
+/// Sessions lost their peer or have one again: the others see it, and so do scripts. The number is how much room
+/// data was lost of which a fresh state has to tell.
+pub(crate) fn connections_changed(world: &mut World, sessions: &[(SessionId, u64)]) {
+    let mut rooms = ByRoom::new();
+    for (session, _) in sessions {
+        let entity = world.resource::<SessionIndex>().get(*session);
+        let Some(of) = entity.and_then(|entity| world.get::<Session>(entity)) else { continue };
+        if of.ending.is_some() {
+            continue;
+        }
+        // What it came to: a peer may have come and gone in one frame.
+        let connected = of.peer.is_some();
+        for entity in presences_of(world, *session) {
+            let Some((id, room)) = room_of(world, entity) else { continue };
+            let Some(mut presence) = world.get_mut::<Presence>(entity) else { continue };
+            if presence.info.connected != connected {
+                let info = PresenceInfo { connected, ..(*presence.info).clone() };
+                presence.info = Arc::new(info.clone());
+                rooms.entry(id).or_insert_with(|| (room, Vec::new())).1.push((entity, info));
             }
         }
-        if lost > 0 {
-            send_state(world, room, entity, lost);
+    }
+    for (room, changed) in rooms.into_values() {
+        // One alone is not told of itself; of many together each finds itself among them.
+        let to = match changed.as_slice() {
+            [(one, _)] => Audience::Except(*one),
+            _ => Audience::All,
+        };
+        let changed: Vec<PresenceInfo> = changed.into_iter().map(|(_, info)| info).collect();
+        tell_members(world, room, to, &changed, RoomEvent::Changed);
+    }
+    for (session, lost) in sessions.iter().filter(|(_, lost)| *lost > 0) {
+        for entity in presences_of(world, *session) {
+            if let Some((_, room)) = room_of(world, entity) {
+                send_state(world, room, entity, *lost);
+            }
         }
     }
-}
-
-/// Rooms of a module that may have a seat, the oldest first: they fill up before new ones open.
-pub(crate) fn candidates(world: &World, module: &str, label: &str, most: usize) -> Vec<RoomId> {
-    let mut rooms: Vec<(u64, RoomId)> = world
-        .resource::<RoomIndex>()
-        .iter()
-        .filter_map(|(id, entity)| {
-            let room = world.get::<Room>(entity)?;
-            let seats = world.get::<Seats>(entity)?;
-            let open = room.label.get("open").and_then(Json::as_bool).unwrap_or(true);
-            let fits = label.is_empty() || label_text(&room.label) == label;
-            (room.module == module && open && fits && seats.taken < room.max_players)
-                .then_some((room.number, id))
-        })
-        .collect();
-    rooms.sort_unstable();
-    rooms.truncate(most);
-    rooms.into_iter().map(|(_, id)| id).collect()
 }
 
 /// A label as text: itself, or an object as JSON.

@@ -3,22 +3,22 @@
 use kaos_kernel::op::{Payload, WireForm};
 use kaos_kernel::output::Lane;
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomIndex, RoomMessage, Seats};
+use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomMessage, Seats};
 use kaos_kernel::settings::RoomMakers;
 use kaos_kernel::{
-    codec::TO_ROOM,
-    op::Ops,
-    script::{Cast, Env},
+    codec::{Closed, TO_ROOM},
+    script::Cast,
 };
 use kaos_wire::prost::Message as _;
 use kaos_wire::{ClientMessage, Op as Opcode, decode_client, v1};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::Agenda;
 use crate::cast::cast;
-use crate::life::{Spec, create_room, find, set_label};
-use crate::members::{candidates, join, kick, label_text, leave};
-use crate::{Agenda, Matches};
+use crate::life::{Spec, close_room, create_room, find, set_label};
+use crate::lobby::Lobby;
+use crate::members::{ask_match, join, kick, label_text, leave, may_join};
 
 /// Rooms that join-or-create asks before it makes a new one.
 const CANDIDATES_MAX: usize = 8;
@@ -62,6 +62,7 @@ pub(crate) fn register(app: &mut App) {
     .read_op(
         Op::new("room.list")
             .about("Lists rooms by module, label and size, the oldest first.")
+            .cost(5)
             .rest("GET /v1/rooms"),
         list_op,
     )
@@ -349,7 +350,8 @@ async fn join_op(cx: Call, request: Join) -> Result<Joined, Fault> {
         if request.module.is_empty() {
             return Err(Fault::invalid("a join names a room_id or a module"));
         }
-        for id in candidates(world, &request.module, &request.label, CANDIDATES_MAX) {
+        may_join(world, session)?;
+        for id in world.resource::<Lobby>().candidates(&request.module, &request.label, CANDIDATES_MAX) {
             match join(world, session, id, &metadata) {
                 Ok(seat) => {
                     return Ok(Joined {
@@ -378,7 +380,11 @@ async fn join_op(cx: Call, request: Join) -> Result<Joined, Fault> {
             ends_empty: true,
         };
         let id = create_room(world, spec)?;
-        let seat = join(world, session, id, &metadata)?;
+        let seat = join(world, session, id, &metadata).inspect_err(|_| {
+            // Made for this join and nobody else: it goes with it.
+            let closed = Closed { code: 0, reason: "empty".to_owned(), message: "nobody came".to_owned() };
+            close_room(world, id, closed);
+        })?;
         Ok(Joined { room_id: id, handle: seat.handle, index: seat.index, created: true })
     })
 }
@@ -423,17 +429,11 @@ fn list_op(world: &World, _: &Caller, query: Option<Query>) -> Result<Vec<Shown>
             && query.max_size.is_none_or(|max| size <= max)
             && query.label.as_ref().is_none_or(|label| label_fits(label, &room.label))
     };
-    let mut rooms: Vec<(u64, RoomId, Entity)> = world
-        .resource::<RoomIndex>()
-        .iter()
-        .filter_map(|(id, entity)| {
-            let room = world.get::<Room>(entity)?;
-            let size = world.get::<Seats>(entity).map_or(0, |seats| seats.taken);
-            fits(room, size).then_some((room.number, id, entity))
-        })
-        .collect();
-    rooms.sort_unstable_by_key(|(number, _, _)| *number);
-    Ok(rooms.into_iter().take(limit).filter_map(|(_, id, entity)| show(world, id, entity)).collect())
+    let rooms = world.resource::<Lobby>().rooms().filter(|(_, entity)| {
+        let size = world.get::<Seats>(*entity).map_or(0, |seats| seats.taken);
+        world.get::<Room>(*entity).is_some_and(|room| fits(room, size))
+    });
+    Ok(rooms.take(limit).filter_map(|(id, entity)| show(world, id, entity)).collect())
 }
 
 /// Text must be equal; of an object, every field that was asked for must be.
@@ -442,6 +442,7 @@ fn label_fits(asked: &Json, label: &Json) -> bool {
         Json::Object(fields) => fields.iter().all(|(name, value)| label.get(name) == Some(value)),
         Json::Null => true,
         Json::Array(list) if list.is_empty() => true,
+        Json::String(asked) if !matches!(label, Json::Object(_)) => label.as_str().unwrap_or("") == asked,
         asked => label_text(asked) == label_text(label),
     }
 }
@@ -457,13 +458,15 @@ async fn send_op(cx: Call, request: SendTo) -> Result<(), Fault> {
     cx.with(|world| {
         let entity = find(world, request.room_id)?;
         let frame = world.resource::<Clock>().frame();
-        let settings = world.resource::<Settings>().room.clone();
+        let (messages_max, bytes_max) = {
+            let settings = &world.resource::<Settings>().room;
+            (settings.inbox_messages, settings.inbox_bytes)
+        };
         let relayed = world.get::<Room>(entity).is_some_and(|room| room.tick_rate == 0);
         let mut inbox =
             world.get_mut::<Inbox>(entity).ok_or_else(|| Fault::not_found("the room is ending"))?;
         let data = request.data.0;
-        if inbox.messages.len() >= settings.inbox_messages || inbox.bytes + data.len() > settings.inbox_bytes
-        {
+        if inbox.messages.len() >= messages_max || inbox.bytes + data.len() > bytes_max {
             return Err(Fault::new(FaultKind::Busy, "the room's inbox is full").retry_in_ms(100));
         }
         inbox.bytes += data.len();
@@ -501,26 +504,16 @@ async fn label_op(cx: Call, request: Relabel) -> Result<(), Fault> {
 async fn signal_op(cx: Call, request: Signal) -> Result<Json, Fault> {
     cx.with(|world| {
         find(world, request.room_id)?;
-        let mut matches = world.remove_non_send::<Matches>().ok_or_else(|| {
-            Fault::new(FaultKind::Precondition, "a match cannot signal a room from its own tick")
-        })?;
-        let ops = world.resource::<Ops>().0.clone();
-        let result = match matches.by_room.get_mut(&request.room_id) {
+        let answer =
+            ask_match(world, request.room_id, "match_signal", |game, env| game.signal(env, &request.data));
+        // What the match wished is done in the Match stage, which must then come.
+        world.resource_mut::<Agenda>().events.insert(request.room_id);
+        match answer {
             None => {
                 Err(Fault::new(FaultKind::Precondition, "the room is relayed: it has no match to signal"))
             }
-            Some(playing) => {
-                let mut env = Env::new(world, &ops, Caller::Room(request.room_id), &mut playing.dice);
-                let answer = playing.game.signal(&mut env, &request.data);
-                let wishes = env.finish();
-                matches.wishes.push(wishes);
-                answer.map_err(|error| Fault::new(FaultKind::Script, error.message))
-            }
-        };
-        world.insert_non_send(matches);
-        // What the match wished is done in the Match stage, which must then come.
-        world.resource_mut::<Agenda>().events.insert(request.room_id);
-        result
+            Some(answer) => answer.map_err(|error| Fault::new(FaultKind::Script, error.message)),
+        }
     })
 }
 

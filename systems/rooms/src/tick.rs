@@ -1,21 +1,22 @@
 //! `Core::Match`: what happened to sessions, then every room that is due, in the order of their ids.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use kaos_kernel::codec::{Closed, Outbound, TO_ROOM};
 use kaos_kernel::grant_wishes;
 use kaos_kernel::ids::Uuid;
-use kaos_kernel::op::Ops;
+use kaos_kernel::op::{OpTable, Ops};
 use kaos_kernel::output::{Level, Log};
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomIndex, RoomMessage, Seats, SessionFacts};
+use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomIndex, RoomMessage, Seats, SessionFacts, SessionNews};
 use kaos_kernel::script::{Batch, Env, MatchError, MatchErrorKind, TickOutcome, Wishes};
 use kaos_kernel::send::take_casts;
-use kaos_kernel::settings::Policy;
+use kaos_kernel::settings::{MatchSettings, Policy};
 
 use crate::cast::{Audience, cast, send_to_room};
-use crate::life::{close_room, describe, error_word};
-use crate::members::{connection_changed, leave_all};
+use crate::life::{close_room, describe, error_word, panicked};
+use crate::members::{connections_changed, leave_all};
 use crate::{Agenda, Matches, Playing};
 
 /// The whole of `Core::Match`.
@@ -24,17 +25,28 @@ pub(crate) fn run(world: &mut World) {
     sessions_changed(world);
     expire_empty(world, frame);
     let due = due_rooms(world, frame);
-    let mut wishes = Vec::new();
-    if let Some(mut matches) = world.get_non_send_mut::<Matches>()
-        && !matches.wishes.is_empty()
-    {
-        wishes = std::mem::take(&mut matches.wishes);
-    }
-    let mut ends = Vec::new();
-    for (id, tick_due) in due {
-        if let Some(end) = room(world, id, tick_due, frame, &mut wishes) {
-            ends.push((id, end));
+    let (mut wishes, mut ends) = match world.get_non_send_mut::<Matches>() {
+        Some(mut matches) if !(matches.wishes.is_empty() && matches.ends.is_empty()) => {
+            (std::mem::take(&mut matches.wishes), std::mem::take(&mut matches.ends))
         }
+        _ => Default::default(),
+    };
+    if !due.is_empty()
+        && let Some(mut matches) = world.remove_non_send::<Matches>()
+    {
+        let turn = Turn {
+            frame,
+            hz: world.resource::<Clock>().hz(),
+            lag_max: world.resource::<Settings>().room.lag_ticks_max,
+            game: world.resource::<Settings>().game.clone(),
+            ops: world.resource::<Ops>().0.clone(),
+        };
+        for (id, tick_due) in due {
+            if let Some(end) = room(world, &mut matches, &turn, id, tick_due, &mut wishes) {
+                ends.push((id, end));
+            }
+        }
+        world.insert_non_send(matches);
     }
     apply(world, wishes);
     for (id, closed) in ends {
@@ -43,25 +55,26 @@ pub(crate) fn run(world: &mut World) {
     ask(world);
 }
 
+/// What is the same for all rooms of a frame.
+struct Turn {
+    frame: u64,
+    hz: u64,
+    lag_max: u64,
+    game: MatchSettings,
+    ops: Arc<OpTable>,
+}
+
 /// Seats that are lost, taken again or given up, rooms that are stuck, and the end of the server.
 fn sessions_changed(world: &mut World) {
     if world.resource::<SessionFacts>().is_empty() {
         return;
     }
-    // The kernel empties the facts itself, once this stage is over.
-    let facts = {
-        let facts = world.resource::<SessionFacts>();
-        (facts.lost.clone(), facts.back.clone(), facts.ending.clone(), facts.stuck.clone(), facts.stopping)
-    };
-    let (lost, back, ending, stuck, stopping) = facts;
-    for session in lost {
-        connection_changed(world, session, false, 0);
+    let SessionNews { connections, ending, stuck, stopping } = world.resource_mut::<SessionFacts>().take();
+    if !connections.is_empty() {
+        connections_changed(world, &connections);
     }
-    for (session, lost) in back {
-        connection_changed(world, session, true, lost);
-    }
-    for (session, reason) in ending {
-        leave_all(world, session, reason);
+    if !ending.is_empty() {
+        leave_all(world, &ending);
     }
     for (id, ms) in stuck {
         let message = format!("a callback ran for {ms} ms and was given up");
@@ -75,16 +88,23 @@ fn sessions_changed(world: &mut World) {
 /// Tells every match that the server ends, then ends the rooms.
 fn terminate_all(world: &mut World, grace_s: u32) {
     let ids: Vec<RoomId> = world.resource::<RoomIndex>().iter().map(|(id, _)| id).collect();
-    for id in ids {
-        let mut wishes = Vec::new();
-        with_match(world, id, &mut wishes, |playing, env| {
-            let result = catch_unwind(AssertUnwindSafe(|| playing.game.terminate(env, grace_s)));
-            if let Ok(Err(error)) = result {
+    let mut wishes = Vec::new();
+    if let Some(mut matches) = world.remove_non_send::<Matches>() {
+        let ops = world.resource::<Ops>().0.clone();
+        for (id, playing) in &mut matches.by_room {
+            let Playing { game, dice, .. } = playing;
+            let mut env = Env::new(world, &ops, Caller::Room(*id), dice);
+            let result = catch_unwind(AssertUnwindSafe(|| game.terminate(&mut env, grace_s)));
+            if let Err(error) = result.unwrap_or_else(|_| Err(panicked("match_terminate"))) {
                 let text = describe(&error, &format!("room {id}"), "the server stops all the same");
                 env.log(Level::Error, format!("room {id}"), text);
             }
-        });
-        apply(world, wishes);
+            wishes.push(env.finish());
+        }
+        world.insert_non_send(matches);
+    }
+    apply(world, wishes);
+    for id in ids {
         let closed = Closed {
             code: FaultKind::Stopping.code(),
             reason: "stopping".to_owned(),
@@ -94,30 +114,9 @@ fn terminate_all(world: &mut World, grace_s: u32) {
     }
 }
 
-/// Runs `work` on a room's match with an environment, and collects what it wished.
-fn with_match(
-    world: &mut World,
-    id: RoomId,
-    wishes: &mut Vec<Wishes>,
-    work: impl FnOnce(&mut Playing, &mut Env<'_>),
-) {
-    let Some(mut matches) = world.remove_non_send::<Matches>() else { return };
-    if let Some(mut playing) = matches.by_room.remove(&id) {
-        let ops = world.resource::<Ops>().0.clone();
-        let mut dice = playing.dice.clone();
-        let mut env = Env::new(world, &ops, Caller::Room(id), &mut dice);
-        work(&mut playing, &mut env);
-        wishes.push(env.finish());
-        playing.dice = dice;
-        matches.by_room.insert(id, playing);
-    }
-    world.insert_non_send(matches);
-}
-
 fn expire_empty(world: &mut World, frame: u64) {
-    loop {
-        let first = world.resource::<Agenda>().empty.first().copied();
-        let Some((_, id)) = first.filter(|(end, _)| *end <= frame) else { return };
+    while world.resource::<Agenda>().empty.first().is_some_and(|(end, _)| *end <= frame) {
+        let Some((_, id)) = world.resource_mut::<Agenda>().empty.pop_first() else { return };
         let closed = Closed { code: 0, reason: "empty".to_owned(), message: "nobody came back".to_owned() };
         close_room(world, id, closed);
     }
@@ -149,27 +148,29 @@ fn due_rooms(world: &mut World, frame: u64) -> std::collections::BTreeMap<RoomId
 /// Runs one room. Returns how it ends, if it does.
 fn room(
     world: &mut World,
+    matches: &mut Matches,
+    turn: &Turn,
     id: RoomId,
     tick_due: bool,
-    frame: u64,
     wishes: &mut Vec<Wishes>,
 ) -> Option<Closed> {
     let entity = world.resource::<RoomIndex>().get(id)?;
-    let rate = world.get::<Room>(entity)?.tick_rate;
+    let Ok(mut at) = world.get_entity_mut(entity) else { return None };
+    let rate = at.get::<Room>()?.tick_rate;
     if rate == 0 {
         relay(world, entity);
         return None;
     }
-    let hz = world.resource::<Clock>().hz();
-    let lag_max = world.resource::<Settings>().room.lag_ticks_max;
+    // A room with a tick rate always has a match; one without is a defect, and ends.
+    let Some(playing) = matches.by_room.get_mut(&id) else { return Some(internal()) };
     let mut tick = None;
     let mut skipped = 0;
     if tick_due {
-        let mut beat = world.get_mut::<Beat>(entity)?;
+        let mut beat = at.get_mut::<Beat>()?;
         // Ticks that should have run by now, this one included.
-        let behind = (frame - beat.start.min(frame)).saturating_mul(u64::from(rate)) / hz;
+        let behind = (turn.frame - beat.start.min(turn.frame)).saturating_mul(u64::from(rate)) / turn.hz;
         let late = behind.saturating_sub(beat.next);
-        if late > lag_max {
+        if late > turn.lag_max {
             skipped = late;
             beat.next += late;
             beat.skipped += late;
@@ -177,10 +178,9 @@ fn room(
         tick = Some(beat.next);
         beat.next += 1;
         // At most one tick a frame: a late room catches up in the frames that follow.
-        let next = beat.due(beat.next, hz, rate).max(frame + 1);
-        world.resource_mut::<Agenda>().ticks.insert((next, id));
+        playing.due = beat.due(beat.next, turn.hz, rate).max(turn.frame + 1);
     }
-    let mut inbox = world.get_mut::<Inbox>(entity)?;
+    let mut inbox = at.get_mut::<Inbox>()?;
     let events = std::mem::take(&mut inbox.events);
     let messages: Vec<RoomMessage> = if tick.is_some() && !inbox.messages.is_empty() {
         inbox.bytes = 0;
@@ -188,13 +188,16 @@ fn room(
     } else {
         Vec::new()
     };
-    let mut outcome = None;
-    with_match(world, id, wishes, |playing, env| {
-        let batch = Batch { tick, skipped, events: &events, messages: &messages };
-        outcome = Some(judge(playing, env, id, &batch, frame, hz));
-    });
-    // A room with a tick rate always has a match; one without is a defect, and ends.
-    outcome.unwrap_or_else(|| Some(internal()))
+    if tick_due {
+        world.resource_mut::<Agenda>().ticks.insert((playing.due, id));
+    }
+    let mut dice = playing.dice.clone();
+    let mut env = Env::new(world, &turn.ops, Caller::Room(id), &mut dice);
+    let batch = Batch { tick, skipped, events: &events, messages: &messages };
+    let end = judge(playing, &mut env, id, &batch, turn);
+    wishes.push(env.finish());
+    playing.dice = dice;
+    end
 }
 
 /// Runs a batch and applies the policy to what failed.
@@ -203,8 +206,7 @@ fn judge(
     env: &mut Env<'_>,
     id: RoomId,
     batch: &Batch<'_>,
-    frame: u64,
-    hz: u64,
+    turn: &Turn,
 ) -> Option<Closed> {
     let ran = catch_unwind(AssertUnwindSafe(|| playing.game.tick(env, batch)));
     let Ok(TickOutcome { errors, ended }) = ran else {
@@ -217,7 +219,7 @@ fn judge(
     } else {
         playing.errors_in_row += 1;
     }
-    let settings = env.world.resource::<Settings>().game.clone();
+    let (frame, settings) = (turn.frame, &turn.game);
     let mut end = ended.then(|| Closed {
         code: 0,
         reason: "ended".to_owned(),
@@ -237,7 +239,7 @@ fn judge(
                 ));
             }
             env.log(Level::Error, format!("room {id}"), text);
-            playing.log_after = frame + hz;
+            playing.log_after = frame + turn.hz;
             playing.unlogged = 0;
         } else {
             playing.unlogged += 1;
@@ -276,6 +278,15 @@ fn verdict(error: &MatchError, policy: Policy, in_row: u32, errors_max: u32) -> 
     }
 }
 
+/// Passes on what members of a room without a script sent so far, before its members change: whoever comes
+/// now was not there, and the index of who leaves may be another's next.
+pub(crate) fn relay_waiting(world: &mut World, entity: Entity) {
+    let relayed = world.get::<Room>(entity).is_some_and(|room| room.tick_rate == 0);
+    if relayed && world.get::<Inbox>(entity).is_some_and(|inbox| !inbox.messages.is_empty()) {
+        relay(world, entity);
+    }
+}
+
 /// Passes on what members of a room without a script sent.
 fn relay(world: &mut World, entity: Entity) {
     let Some(mut inbox) = world.get_mut::<Inbox>(entity) else { return };
@@ -302,31 +313,37 @@ fn relay(world: &mut World, entity: Entity) {
 
 /// Sends what was broadcast and runs what was ordered, in the order of rooms.
 fn apply(world: &mut World, mut wishes: Vec<Wishes>) {
-    let mut refused = Vec::new();
     for wish in &mut wishes {
+        // Of the broadcasts of one callback that are refused, the first is written to the log.
+        let mut refused = 0u64;
         for one in std::mem::take(&mut wish.casts) {
-            if let Err(fault) = cast(world, one) {
-                let source = match &wish.caller {
-                    Caller::Room(room) => format!("room {room}"),
-                    _ => "scripts".to_owned(),
-                };
-                refused.push(Log {
-                    level: Level::Warn,
-                    source,
-                    text: format!("a broadcast was refused: {fault}"),
-                });
+            let Err(fault) = cast(world, one) else { continue };
+            refused += 1;
+            if refused == 1 {
+                wish.logs.push(warning(&wish.caller, format!("a broadcast was refused: {fault}")));
             }
         }
-        wish.logs.append(&mut refused);
+        if refused > 1 {
+            wish.logs.push(warning(&wish.caller, format!("{} further broadcasts were refused", refused - 1)));
+        }
     }
     for one in take_casts(world) {
         if let Err(fault) = cast(world, one) {
             tracing::warn!(%fault, "a broadcast of a plugin or hook was refused");
         }
     }
-    if wishes.iter().any(|wish| !wish.orders.is_empty() || !wish.logs.is_empty()) {
+    wishes.retain(|wish| !wish.orders.is_empty() || !wish.logs.is_empty());
+    if !wishes.is_empty() {
         grant_wishes(world, wishes);
     }
+}
+
+fn warning(caller: &Caller, text: String) -> Log {
+    let source = match caller {
+        Caller::Room(room) => format!("room {room}"),
+        _ => "scripts".to_owned(),
+    };
+    Log { level: Level::Warn, source, text }
 }
 
 /// Asks for the frame in which the next room is due.
@@ -336,7 +353,11 @@ fn ask(world: &World) {
     for at in agenda.ticks.first().into_iter().chain(agenda.empty.first()).map(|(at, _)| *at) {
         clock.wake_at(at);
     }
-    if !agenda.events.is_empty() {
+    // A match that a command made in this frame may have wished for something when it began.
+    let wishes = world
+        .get_non_send::<Matches>()
+        .is_some_and(|matches| !(matches.wishes.is_empty() && matches.ends.is_empty()));
+    if wishes || !agenda.events.is_empty() {
         clock.wake_at(clock.frame() + 1);
     }
 }

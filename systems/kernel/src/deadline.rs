@@ -1,0 +1,99 @@
+//! Who may have waited too long, by the frame in which to look: nobody else is looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bevy_ecs::prelude::*;
+
+use crate::ids::{PeerId, SessionId};
+
+/// Somebody with a time that may run out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Who {
+    /// A peer that has to start a session.
+    Peer(PeerId),
+    /// A session: its silence, its seat, its patience as a reader.
+    Session(SessionId),
+}
+
+/// The frames in which to look at peers and sessions: one entry each, its earliest.
+///
+/// What moves a deadline back (a heartbeat, a resume) leaves the entry where it is. It comes up, is
+/// looked at, and is entered again for the true deadline: one look in `session.idle_ms` for a session that is
+/// well, however often it is heard.
+#[derive(Resource, Default, Debug)]
+pub(crate) struct Deadlines {
+    order: BTreeSet<(u64, Who)>,
+    entries: BTreeMap<Who, u64>,
+}
+
+impl Deadlines {
+    /// Looks at somebody in `frame`, or before it if that was asked for already.
+    pub(crate) fn add(&mut self, who: Who, frame: u64) {
+        match self.entries.get(&who) {
+            Some(entered) if *entered <= frame => return,
+            Some(entered) => {
+                self.order.remove(&(*entered, who));
+            }
+            None => {}
+        }
+        self.entries.insert(who, frame);
+        self.order.insert((frame, who));
+    }
+
+    /// Nobody is to be looked at any more.
+    pub(crate) fn forget(&mut self, who: Who) {
+        if let Some(entered) = self.entries.remove(&who) {
+            self.order.remove(&(entered, who));
+        }
+    }
+
+    /// The frame of the next look.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.order.first().map(|(frame, _)| *frame)
+    }
+
+    /// Takes out the next that is due by `frame`.
+    pub(crate) fn pop(&mut self, frame: u64) -> Option<Who> {
+        self.order.first().filter(|(due, _)| *due <= frame)?;
+        let (_, who) = self.order.pop_first()?;
+        self.entries.remove(&who);
+        Some(who)
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.order.len().max(self.entries.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(slot: u32) -> Who {
+        Who::Peer(PeerId { slot, generation: 1 })
+    }
+
+    #[test]
+    fn the_earliest_wish_counts_and_there_is_one_entry_each() {
+        let mut deadlines = Deadlines::default();
+        for frame in [50, 20, 90, 20] {
+            deadlines.add(who(1), frame);
+        }
+        deadlines.add(who(0), 30);
+        assert_eq!((deadlines.first(), deadlines.len()), (Some(20), 2));
+        assert_eq!(deadlines.pop(19), None);
+        assert_eq!(deadlines.pop(30), Some(who(1)));
+        assert_eq!(deadlines.pop(30), Some(who(0)));
+        assert_eq!((deadlines.pop(u64::MAX), deadlines.len()), (None, 0));
+    }
+
+    #[test]
+    fn the_forgotten_leave_nothing() {
+        let mut deadlines = Deadlines::default();
+        deadlines.add(who(1), 5);
+        deadlines.forget(who(1));
+        deadlines.forget(who(2));
+        assert_eq!((deadlines.first(), deadlines.len()), (None, 0));
+    }
+}

@@ -1,0 +1,168 @@
+//! Rooms in the order in which they were made, and those with a free seat by module and label: how a join or a
+//! list finds rooms without looking at all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kaos_kernel::prelude::*;
+use kaos_kernel::room::Seats;
+use serde_json::Value as Json;
+
+use crate::members::label_text;
+
+/// The open rooms of a module, of all labels or of one.
+type Shelf = (String, Option<String>);
+
+/// Where rooms are looked for.
+#[derive(Resource, Default)]
+pub(crate) struct Lobby {
+    /// Every room, by number: the oldest first.
+    all: BTreeMap<u64, (RoomId, Entity)>,
+    /// Rooms that may have a seat, by number.
+    open: BTreeMap<Shelf, BTreeSet<(u64, RoomId)>>,
+}
+
+/// The label under which a room stands among the open ones; `None`: it is not open.
+#[derive(Component, Default)]
+pub(crate) struct Listing(Option<String>);
+
+impl Lobby {
+    /// Rooms, the oldest first.
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = (RoomId, Entity)> + '_ {
+        self.all.values().copied()
+    }
+
+    /// At most `most` rooms of a module that may have a seat, the oldest first: they fill up before new ones open.
+    /// An empty label asks for any.
+    pub(crate) fn candidates(&self, module: &str, label: &str, most: usize) -> Vec<RoomId> {
+        let shelf = (module.to_owned(), (!label.is_empty()).then(|| label.to_owned()));
+        self.open.get(&shelf).into_iter().flatten().take(most).map(|(_, id)| *id).collect()
+    }
+
+    fn shelves(module: &str, label: &str) -> [Option<Shelf>; 2] {
+        let labelled = (!label.is_empty()).then(|| (module.to_owned(), Some(label.to_owned())));
+        [Some((module.to_owned(), None)), labelled]
+    }
+
+    fn put(&mut self, module: &str, label: &str, row: (u64, RoomId)) {
+        for shelf in Self::shelves(module, label).into_iter().flatten() {
+            self.open.entry(shelf).or_default().insert(row);
+        }
+    }
+
+    fn take(&mut self, module: &str, label: &str, row: (u64, RoomId)) {
+        for shelf in Self::shelves(module, label).into_iter().flatten() {
+            if let Some(rooms) = self.open.get_mut(&shelf) {
+                rooms.remove(&row);
+                if rooms.is_empty() {
+                    self.open.remove(&shelf);
+                }
+            }
+        }
+    }
+}
+
+/// A room was made.
+pub(crate) fn enter(world: &mut World, entity: Entity) {
+    let Some((number, id)) = world.get::<Room>(entity).map(|room| (room.number, room.id)) else { return };
+    world.resource_mut::<Lobby>().all.insert(number, (id, entity));
+    note(world, entity, true);
+}
+
+/// A room's seats or its label (`relabelled`) changed: is it open, and under which label?
+pub(crate) fn note(world: &mut World, entity: Entity, relabelled: bool) {
+    let Ok(at) = world.get_entity(entity) else { return };
+    let (Some(room), Some(seats), Some(listing)) = (at.get::<Room>(), at.get::<Seats>(), at.get::<Listing>())
+    else {
+        return;
+    };
+    let says_open = room.label.get("open").and_then(Json::as_bool).unwrap_or(true);
+    let open = says_open && seats.taken < room.max_players;
+    if open == listing.0.is_some() && !relabelled {
+        return;
+    }
+    let label = open.then(|| label_text(&room.label));
+    let (module, row) = (room.module.clone(), (room.number, room.id));
+    let Some(mut listing) = world.get_mut::<Listing>(entity) else { return };
+    let before = std::mem::replace(&mut listing.0, label.clone());
+    let mut lobby = world.resource_mut::<Lobby>();
+    if let Some(before) = before {
+        lobby.take(&module, &before, row);
+    }
+    if let Some(label) = label {
+        lobby.put(&module, &label, row);
+    }
+}
+
+/// A room is over.
+pub(crate) fn strike_out(world: &mut World, entity: Entity) {
+    let Some(room) = world.get::<Room>(entity) else { return };
+    let (module, row) = (room.module.clone(), (room.number, room.id));
+    let before = world.get_mut::<Listing>(entity).and_then(|mut listing| listing.0.take());
+    let mut lobby = world.resource_mut::<Lobby>();
+    lobby.all.remove(&row.0);
+    if let Some(before) = before {
+        lobby.take(&module, &before, row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kaos_kernel::ids::Uuid;
+
+    fn room(world: &mut World, number: u64, label: &str, max_players: u32) -> Entity {
+        let room = Room {
+            id: RoomId(Uuid::from_u128(u128::from(100 - number))),
+            number,
+            module: "m".into(),
+            label: Json::String(label.into()),
+            tick_rate: 0,
+            max_players,
+            ends_empty: true,
+            created: 0,
+            empty_since: None,
+        };
+        let entity = world.spawn((room, Seats::default(), Listing::default())).id();
+        enter(world, entity);
+        entity
+    }
+
+    fn found(world: &World, label: &str) -> Vec<u128> {
+        let lobby = world.resource::<Lobby>();
+        lobby.candidates("m", label, 8).into_iter().map(|id| 100 - id.0.as_u128()).collect()
+    }
+
+    #[test]
+    fn open_rooms_are_found_by_label_oldest_first_and_leave_nothing() {
+        let mut world = World::new();
+        world.init_resource::<Lobby>();
+        let rooms: Vec<Entity> =
+            (0..4).map(|n| room(&mut world, n, if n % 2 == 0 { "even" } else { "odd" }, 1)).collect();
+        assert_eq!((found(&world, ""), found(&world, "odd")), (vec![0, 1, 2, 3], vec![1, 3]));
+        // Full, free again, renamed, closed by its label, gone.
+        if let Some(mut seats) = world.get_mut::<Seats>(rooms[0]) {
+            seats.take(0, Entity::PLACEHOLDER);
+        }
+        note(&mut world, rooms[0], false);
+        assert_eq!(found(&world, ""), [1, 2, 3]);
+        if let Some(mut seats) = world.get_mut::<Seats>(rooms[0]) {
+            seats.leave(0);
+        }
+        note(&mut world, rooms[0], false);
+        if let Some(mut room) = world.get_mut::<Room>(rooms[1]) {
+            room.label = Json::String("even".into());
+        }
+        note(&mut world, rooms[1], true);
+        assert_eq!((found(&world, "even"), found(&world, "odd")), (vec![0, 1, 2], vec![3]));
+        if let Some(mut room) = world.get_mut::<Room>(rooms[2]) {
+            room.label = serde_json::json!({ "open": false });
+        }
+        note(&mut world, rooms[2], true);
+        assert_eq!(found(&world, ""), [0, 1, 3]);
+        for entity in rooms {
+            strike_out(&mut world, entity);
+        }
+        let lobby = world.resource::<Lobby>();
+        assert!(lobby.open.is_empty() && lobby.all.is_empty());
+    }
+}
