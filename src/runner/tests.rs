@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use kaos_client::core::{Core, Join};
 use kaos_client::swarm::{Bot, Seat, run};
 use kaos_client::{Answer, CoreEvent, Credentials, Event, Micros, Options};
+use kaos_client::{Core, Join};
 use kaos_gate::credentials::{Claims, mint};
 use kaos_kernel::journal::Record;
 use kaos_kernel::prelude::*;

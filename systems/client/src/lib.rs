@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
-pub mod core;
 pub mod swarm;
 
 mod client;
+mod core;
 mod credentials;
 mod door;
 mod driver;
@@ -14,8 +14,8 @@ mod event;
 mod link;
 mod room;
 
+pub use crate::core::{Action, Core, Create, Identity, Join, REQUESTS_MAX};
 pub use client::{Client, Status, connect, connect_with};
-pub use core::{Core, Create, Identity, Join};
 pub use credentials::{Credentials, Options};
 pub use door::Door;
 pub use error::{End, Error, Refusal};

@@ -1,4 +1,35 @@
 //! Many sessions on one thread: for bots, load and tests. No async in sight of its user.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use kaos_client::swarm::{Bot, Seat, run};
+//! use kaos_client::{Core, CoreEvent, Credentials, Join, Micros, Options};
+//!
+//! #[derive(Default)]
+//! struct Visitor { seen: usize }
+//!
+//! impl Bot for Visitor {
+//!     fn event(&mut self, now: Micros, core: &mut Core, event: CoreEvent) {
+//!         match event {
+//!             CoreEvent::Started => drop(core.join(Join { module: "arena".into(), ..Join::default() })),
+//!             CoreEvent::Room { .. } => self.seen += 1,
+//!             _ => {}
+//!         }
+//!     }
+//!     fn wake(&mut self, _: Micros, _: &mut Core) {}
+//!     fn next_wake(&self) -> Option<Micros> { None }
+//! }
+//!
+//! let seats = (0..100u32).map(|n| Seat {
+//!     credentials: Credentials::anonymous(format!("visitor-{n}")),
+//!     options: Options::default(),
+//!     start_after: Duration::from_millis(2) * n,
+//!     bot: Visitor::default(),
+//! });
+//! let visitors = run("http://127.0.0.1:7350", seats.collect(), Duration::from_secs(10))?;
+//! assert!(visitors.iter().all(|visitor| visitor.seen > 0));
+//! # Ok::<(), kaos_client::Error>(())
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +53,7 @@ pub trait Bot: Send + 'static {
     /// It is [`Bot::next_wake`], or later.
     fn wake(&mut self, now: Micros, core: &mut Core);
 
-    /// When to be woken, on the clock of [`clock::now`](crate::clock::now); `None`: by events only. Timers
+    /// When to be woken, on the clock of [`clock::now`]; `None`: by events only. Timers
     /// fire within about a millisecond.
     fn next_wake(&self) -> Option<Micros>;
 }

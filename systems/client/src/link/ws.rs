@@ -42,6 +42,8 @@ pub(crate) struct WsLink {
     /// Taken by `ready`, handled by `pump`.
     first: Option<Incoming>,
     outgoing: mpsc::Sender<Vec<u8>>,
+    /// `outgoing` was full: `ready` waits for room in it, too.
+    blocked: bool,
     open: bool,
     reader: JoinHandle<()>,
 }
@@ -63,13 +65,18 @@ impl WsLink {
             let why = why.unwrap_or_else(|| "closed by the server".to_owned());
             let _ = to_driver.send(Incoming::Closed(why)).await;
         });
-        WsLink { incoming, first: None, outgoing, open: false, reader }
+        WsLink { incoming, first: None, outgoing, blocked: false, open: false, reader }
     }
 
     pub(super) async fn ready(&mut self) {
-        if self.first.is_none() {
-            let next = self.incoming.recv().await;
-            self.first = Some(next.unwrap_or_else(|| Incoming::Closed("closed".to_owned())));
+        if self.first.is_some() {
+            return;
+        }
+        tokio::select! {
+            next = self.incoming.recv() => {
+                self.first = Some(next.unwrap_or_else(|| Incoming::Closed("closed".to_owned())));
+            }
+            _ = self.outgoing.reserve(), if self.blocked => {}
         }
     }
 
@@ -92,7 +99,12 @@ impl WsLink {
 
     pub(super) fn flush(&mut self, core: &mut Core) {
         while self.open && core.peek().is_some() {
-            let Ok(place) = self.outgoing.try_reserve() else { return };
+            let Ok(place) = self.outgoing.try_reserve() else {
+                // A writer that is gone needs no waiting for: the reader tells of the end.
+                self.blocked = !self.outgoing.is_closed();
+                return;
+            };
+            self.blocked = false;
             let mut frame = Vec::new();
             while let Some((_, message)) = core.peek() {
                 if !frame.is_empty() && frame.len() + message.len() > FRAME_BYTES {
