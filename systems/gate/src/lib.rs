@@ -23,6 +23,7 @@ pub mod waker;
 
 mod access;
 mod files;
+mod handlers;
 mod reply;
 mod routes;
 mod socket;

@@ -51,7 +51,12 @@ pub(crate) fn render(stats: &Stats, ops: &OpTable) -> String {
         "Bytes written to the journal file.",
         &stats.journal_bytes,
     );
-    histogram(&mut text, "kaos_frame_seconds", "How long a frame took.", &stats.frame_time);
+    histogram(
+        &mut text,
+        "kaos_frame_seconds",
+        "How long a frame took, with handing out its messages.",
+        &stats.frame_time,
+    );
     histogram(
         &mut text,
         "kaos_frame_lateness_seconds",

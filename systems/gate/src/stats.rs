@@ -78,7 +78,7 @@ pub struct Stats {
     pub frame_lateness: Histogram,
     /// The same, for frames that something asked for: room ticks and timers.
     pub tick_lateness: Histogram,
-    /// Time that a frame took.
+    /// Time that a frame took, with handing out what it said.
     pub frame_time: Histogram,
     /// Sessions, held seats included.
     pub sessions: AtomicU64,
@@ -96,6 +96,8 @@ pub struct Stats {
     pub connections_refused: AtomicU64,
     /// Datagrams that the operating system did not take.
     pub datagrams_unsent: AtomicU64,
+    /// Unreliable messages that were dropped since no datagram holds them.
+    pub too_large: AtomicU64,
     /// SessionStarts that the doors refused.
     pub starts_refused: AtomicU64,
     /// The number of the frame that runs now and one more; 0 between frames. For the watchdog.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kaos_kernel::fault::{Fault, FaultKind};
@@ -240,7 +241,7 @@ impl UdpDoor {
     }
 
     fn refuse(&mut self, now: Micros, rudp: kaos_rudp::PeerId, fault: &Fault) {
-        self.stats.starts_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.stats.starts_refused.fetch_add(1, Ordering::Relaxed);
         // A connection that is only just open has room; if it is gone nobody listens.
         let _ = self.endpoint.send(rudp, Channel::Control, &[&farewell(fault)]);
         self.endpoint.close_after_flush(now, rudp, fault.kind.code(), fault.kind.word());
@@ -264,8 +265,17 @@ impl UdpDoor {
                 Ok(())
             }
             Err(SendError::WouldBlock) => Err(NotTaken::Full),
-            Err(error @ SendError::TooLarge { .. }) => {
-                tracing::debug!(%error, "an unreliable message does not fit into a datagram: it is dropped");
+            Err(SendError::TooLarge { bytes, max }) => {
+                let dropped = self.stats.too_large.fetch_add(1, Ordering::Relaxed) + 1;
+                // At 1, 2, 4, 8 …: a game that does it does it every tick.
+                if dropped.is_power_of_two() {
+                    tracing::warn!(
+                        bytes,
+                        max,
+                        dropped,
+                        "an unreliable message does not fit into a datagram and was dropped: send it reliably"
+                    );
+                }
                 Err(NotTaken::Never)
             }
             Err(SendError::Closed | SendError::NotConnected) => Err(NotTaken::Never),
@@ -283,7 +293,7 @@ impl UdpDoor {
         while let Some(to) = self.endpoint.poll_transmit(now, &mut self.out) {
             if let Err(error) = self.socket.send_to(&self.out, to) {
                 // It counts as lost on the way; the transport repeats what has to arrive.
-                self.stats.datagrams_unsent.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.stats.datagrams_unsent.fetch_add(1, Ordering::Relaxed);
                 if error.kind() == io::ErrorKind::WouldBlock {
                     break;
                 }
