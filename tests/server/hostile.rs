@@ -1,8 +1,13 @@
 //! Hostile clients: whatever bytes they send, the answer is a typed refusal or silence.
 
+use kaos_gate::codec::KaosCodec;
+use kaos_kernel::codec::{Codec, InboundMessage};
 use kaos_kernel::dice::Dice;
+use kaos_kernel::output::Lane;
+use kaos_kernel::prelude::*;
 use kaos_wire::{Op, v1};
-use kaosnet::testing::{Test, server};
+use kaosnet::testing::{Event, Test, server, server_of};
+use serde_json::json;
 
 fn mutated(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
     let pick = |dice: &mut Dice, n: usize| (dice.roll() % n.max(1) as u64) as usize;
@@ -106,4 +111,154 @@ fn data_before_the_session_start_closes_the_peer() {
     t.frames(2);
     assert_eq!(t.population().peers, 0);
     t.replays_equally();
+}
+
+#[test]
+fn a_client_that_floods_whatever_is_refused_is_closed_and_its_neighbours_play_on() {
+    let mut t = server("scripts").start();
+    let (ada, mallory) = (t.join("arena", "ada"), t.join("arena", "mallory"));
+    let mut bytes = Vec::new();
+    for _ in 0..200 {
+        kaos_wire::encode_raw(Op::RoomDataUnreliable, &[9, 9, 255, 255, 1], &mut bytes).expect("short");
+    }
+    for _ in 0..15 {
+        mallory.send_raw(bytes.clone());
+        t.frames(1);
+    }
+    assert_eq!(mallory.ended(), None, "3,000 at once are refused");
+    for _ in 0..30 {
+        mallory.send_raw(bytes.clone());
+        t.frames(1);
+    }
+    assert_eq!((ada.ended(), mallory.ended()), (None, Some("rate_limited".into())));
+    t.replays_equally();
+}
+
+#[test]
+fn one_session_cannot_fill_the_queue_of_waiting_calls() {
+    let slow = |app: &mut App| {
+        app.job("slow", Ok)
+            .op(kaos_kernel::op::Op::new("slow"), async |cx: Call, _: ()| -> Result<(), Fault> {
+                cx.job("slow", "x").await.map(|_| ())
+            });
+    };
+    let mut t = server_of([]).plugins(slow).settings(|s| s.call.session_waiting_max = 4).start();
+    let (ada, mallory) = (t.connect("ada"), t.connect("mallory"));
+    t.hold_jobs();
+    let cids: Vec<u32> = (0..6).map(|_| mallory.start_call("slow", &json!(null))).collect();
+    let own = ada.start_call("slow", &json!(null));
+    t.frames(3);
+    assert_eq!(t.population().waiting_calls, 5);
+    let refused: Vec<bool> =
+        cids.iter().map(|cid| mallory.answer(*cid).is_some_and(|a| a.is_err())).collect();
+    assert_eq!(refused, [false, false, false, false, true, true]);
+    t.release_jobs();
+    t.frames(3);
+    assert_eq!(ada.answer(own), Some(Ok(b"null".to_vec())));
+    assert_eq!(t.population().waiting_calls, 0);
+    t.hold_jobs();
+    let again = mallory.start_call("slow", &json!(null));
+    t.frames(3);
+    assert_eq!(mallory.answer(again), None, "it waits: those that ended count no more");
+    t.replays_equally();
+}
+
+#[test]
+fn a_resume_gives_no_free_calls() {
+    let settings = |s: &mut Settings| {
+        s.limit.session_messages = 10;
+        s.limit.session_messages_burst = 20;
+    };
+    let mut t = server_of([]).settings(settings).start();
+    let mallory = t.connect("mallory");
+    for _ in 0..5 {
+        mallory.resume().expect("it may");
+        for _ in 0..6 {
+            mallory.create(v1::RoomCreate::default()).ok();
+        }
+    }
+    assert!(t.population().rooms <= 3, "{} rooms", t.population().rooms);
+}
+
+#[test]
+fn refusals_come_in_the_lane_of_what_they_refuse() {
+    let mut t = server("scripts").start();
+    let ada = t.join("arena", "ada");
+    ada.events();
+    let refusals = |events: Vec<Event>| -> Vec<Event> {
+        events.into_iter().filter(|event| matches!(event, Event::Refused(_))).collect()
+    };
+    // A member of a room with a match cannot speak to another behind its back.
+    ada.send_to(0, 1, "psst");
+    t.frames(2);
+    assert_eq!(refusals(ada.events()), [Event::Refused("invalid".into())]);
+    // A heartbeat that cannot be read, an opcode that nobody knows, and data without a header.
+    let bad: [(&[u8], Lane); 3] = [
+        (&[3, 2, 0, 0xff, 0xff], Lane::Control),
+        (&[0x7f, 0, 0], Lane::Control),
+        (&[0x16, 0, 0], Lane::Data),
+    ];
+    for (bytes, expected) in bad {
+        let ops = t.with_server(|server| server.ops());
+        let mut lanes = Vec::new();
+        let split = KaosCodec::default().decode(&bytes::Bytes::from_static(bytes), &ops, &mut |inbound| {
+            if let InboundMessage::Bad { lane, .. } = inbound.message {
+                lanes.push(lane);
+            }
+        });
+        assert_eq!((split, lanes), (Ok(()), vec![expected]), "{bytes:?}");
+        ada.send_raw(bytes.to_vec());
+        t.frames(2);
+        assert_eq!(refusals(ada.events()), [Event::Refused("invalid".into())]);
+    }
+    t.run_ms(1500);
+    assert_eq!(ada.ended(), None, "its acknowledgements are still true");
+    t.replays_equally();
+}
+
+#[test]
+fn asking_for_what_is_not_there_is_no_breach_of_the_protocol() {
+    let mut t = server_of([]).start();
+    let ada = t.connect("ada");
+    for _ in 0..20 {
+        let unknown = ada.call("no.such.thing", &json!(null)).expect_err("not there");
+        assert_eq!(unknown.kind, FaultKind::Unimplemented);
+    }
+    assert_eq!(ada.ended(), None);
+    t.replays_equally();
+}
+
+#[test]
+fn a_join_that_its_new_room_refuses_leaves_no_room() {
+    let never = "local M = {}
+        function M.match_init() return { state = {}, tick_rate = 5 } end
+        function M.match_join_attempt(_, s) return s, false, 'never' end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(_, s) return s end
+        return M";
+    let mut t = server_of([("matches/never.lua", never)]).start();
+    let ada = t.connect("ada");
+    for _ in 0..3 {
+        let refused = ada.join("never").expect_err("never");
+        assert_eq!((refused.kind, refused.message.as_ref()), (FaultKind::Refused, "never"));
+        assert_eq!(t.population().rooms, 0);
+    }
+    t.replays_equally();
+}
+
+#[test]
+fn names_of_any_length_are_refused_quickly() {
+    let mut t = server("scripts").start();
+    let long = "x".repeat(60_000);
+    for (op, request) in [
+        ("rpc", json!({ "id": long })),
+        ("room.create", json!({ "module": long })),
+        ("room.create", json!({ "label": long })),
+        ("room.list", json!({ "label": long, "module": long })),
+    ] {
+        let answer = t.call(Some("u"), op, request);
+        assert!(op == "room.list" || answer.is_err_and(|fault| fault.kind != FaultKind::Internal), "{op}");
+    }
+    assert_eq!(t.population().rooms, 0);
 }

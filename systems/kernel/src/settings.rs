@@ -250,7 +250,7 @@ impl Settings {
         let s = &self.session;
         range("session.start_ms", s.start_ms, 100, 60_000);
         range("session.heartbeat_ms", s.heartbeat_ms, 50, 30_000);
-        range("session.idle_ms", s.idle_ms, s.heartbeat_ms * 2 + 1, 600_000);
+        range("session.idle_ms", s.idle_ms, s.heartbeat_ms.saturating_mul(2).saturating_add(1), 600_000);
         range("session.seat_ms", s.seat_ms, 0, 3_600_000);
         range("session.keep_bytes", s.keep_bytes as u64, 4096, 64 << 20);
         range("session.slow_reader_ms", s.slow_reader_ms, 100, 600_000);
@@ -307,6 +307,15 @@ mod tests {
     #[test]
     fn the_defaults_are_in_range() {
         assert_eq!(Settings::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn values_at_the_ends_of_their_types_are_refused_and_not_reckoned_with() {
+        let mut settings = Settings::default();
+        settings.session.heartbeat_ms = u64::MAX;
+        settings.game.fuel = i64::MIN;
+        let wrong = settings.check().expect_err("out of range");
+        assert!(wrong.iter().any(|text| text.starts_with("`session.heartbeat_ms` is ")), "{wrong:?}");
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod members;
 pub mod ops;
 pub mod rpc;
 pub mod sessions;
+#[cfg(test)]
+mod tests;
 mod tick;
 
 use std::collections::{BTreeMap, BTreeSet};

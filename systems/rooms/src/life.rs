@@ -66,8 +66,13 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
     let max_players = match checked {
         Ok(max_players) => max_players,
         Err(fault) => {
+            // As for a match that could not begin: of what it wished, only its log lines are kept.
             if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
                 matches.by_room.remove(&id);
+                for wish in matches.wishes.iter_mut().filter(|wish| wish.caller == Caller::Room(id)) {
+                    wish.orders.clear();
+                    wish.casts.clear();
+                }
             }
             return Err(fault);
         }
