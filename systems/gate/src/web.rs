@@ -248,7 +248,7 @@ fn allow_descriptors(connections_max: u32) {
         let wanted = u64::from(connections_max) + 256;
         if limit.current.is_some_and(|current| current < wanted) {
             limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
-            let set = setrlimit(Resource::Nofile, limit.clone());
+            let set = setrlimit(Resource::Nofile, limit);
             if set.is_err() || limit.current.is_some_and(|current| current < wanted) {
                 tracing::warn!(
                     connections_max,
