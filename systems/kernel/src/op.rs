@@ -81,6 +81,9 @@ pub struct Route {
     pub path: String,
 }
 
+/// Reads a request and its cid from an operation's own binary form.
+pub type ParseWire = fn(&[u8]) -> Result<(u32, Box<dyn Payload>), Fault>;
+
 /// An operation's own binary form.
 #[derive(Clone, Copy)]
 pub struct WireForm {
@@ -89,7 +92,7 @@ pub struct WireForm {
     /// The message number of the answer.
     pub reply_opcode: u8,
     /// Reads a request and its cid.
-    pub parse: fn(&[u8]) -> Result<(u32, Box<dyn Payload>), Fault>,
+    pub parse: ParseWire,
     /// Writes a reply with its cid.
     pub render: fn(u32, &dyn Payload) -> Result<Vec<u8>, Fault>,
 }

@@ -98,7 +98,7 @@ impl Handles {
     }
 
     /// The next handle that is free. There always is one while fewer than 65,536 are taken.
-    pub fn next(&mut self) -> u16 {
+    pub fn draw(&mut self) -> u16 {
         while self.rows.contains_key(&self.next) && self.rows.len() <= usize::from(u16::MAX) {
             self.next = self.next.wrapping_add(1);
         }

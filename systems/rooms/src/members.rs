@@ -61,7 +61,7 @@ pub(crate) fn join(
     attempt(world, id, &info, metadata)?;
     relay_waiting(world, room);
     let mut handles = world.get_mut::<Handles>(session_entity).ok_or_else(gone)?;
-    let handle = handles.next();
+    let handle = handles.draw();
     // The others first: who joins learns of itself from its RoomState.
     let joined = Outbound::Event(RoomEvent::Joined(vec![(*info).clone()]));
     send_to_room(world, room, Audience::All, &joined)?;

@@ -1,6 +1,6 @@
 //! The operations on rooms: what can be asked for, by whom, and in which forms.
 
-use kaos_kernel::op::{Payload, WireForm};
+use kaos_kernel::op::{ParseWire, Payload, WireForm};
 use kaos_kernel::output::Lane;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomMessage, Seats};
@@ -522,7 +522,7 @@ async fn signal_op(cx: Call, request: Signal) -> Result<Json, Fault> {
 fn form(
     request: Opcode,
     reply: Opcode,
-    parse: fn(&[u8]) -> Result<(u32, Box<dyn Payload>), Fault>,
+    parse: ParseWire,
     render: fn(u32, &dyn Payload) -> Result<Vec<u8>, Fault>,
 ) -> WireForm {
     WireForm { opcode: request as u8, reply_opcode: reply as u8, parse, render }
