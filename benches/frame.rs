@@ -17,7 +17,9 @@ use kaosnet::testing::server;
 const MESSAGES_A_SECOND: u64 = 20;
 
 fn main() {
-    let number = |at: usize, default: u64| std::env::args().nth(at).and_then(|arg| arg.parse().ok()).unwrap_or(default);
+    let number = |at: usize, default: u64| {
+        std::env::args().nth(at).and_then(|arg| arg.parse().ok()).unwrap_or(default)
+    };
     let (sessions, seconds) = (number(1, 1_000), number(2, 10));
     let setup = server("scripts").skipping().settings(|s| {
         s.limit.address_starts_burst = 1_000_000;
@@ -61,7 +63,8 @@ fn main() {
     let start_frame = frame;
     let end = frame + seconds * 2000;
     let gap = 2000 / MESSAGES_A_SECOND;
-    let (mut frames, mut received, mut sent, mut busy, mut worst) = (0u64, 0u64, 0u64, Duration::ZERO, Duration::ZERO);
+    let (mut frames, mut received, mut sent, mut busy, mut worst) =
+        (0u64, 0u64, 0u64, Duration::ZERO, Duration::ZERO);
     let mut next = 0;
     let mut inputs = Vec::new();
     let (mut due, whole) = (None::<u64>, now());
@@ -90,11 +93,19 @@ fn main() {
     }
     let rooms = peers.len().div_ceil(10);
     let per = |n: u64| busy.as_nanos() as f64 / n.max(1) as f64;
-    print(&format!("{} sessions in {rooms} arenas, {} virtual seconds in {:.2?}", peers.len(), (frame - start_frame) / 2000, whole.elapsed()));
+    print(&format!(
+        "{} sessions in {rooms} arenas, {} virtual seconds in {:.2?}",
+        peers.len(),
+        (frame - start_frame) / 2000,
+        whole.elapsed()
+    ));
     print(&format!("frames   {frames:>9}   {:>8.2} µs each, the longest {worst:.1?}", per(frames) / 1000.0));
     print(&format!("in       {received:>9}   {:>8.0} ns each, all work counted", per(received)));
     print(&format!("out      {sent:>9}   {:>8.0} ns each, all work counted", per(sent)));
-    print(&format!("one core carries {:.1} such servers", (frame - start_frame) as f64 * 500e-6 / busy.as_secs_f64()));
+    print(&format!(
+        "one core carries {:.1} such servers",
+        (frame - start_frame) as f64 * 500e-6 / busy.as_secs_f64()
+    ));
     let begin = now();
     for _ in 0..1000 {
         black_box(now());

@@ -31,6 +31,14 @@ pub(crate) struct FrameInputs {
     pub(crate) data: Vec<Datum>,
 }
 
+impl FrameInputs {
+    /// Gives a burst's memory back.
+    pub(crate) fn shrink_to(&mut self, rows: usize) {
+        self.inputs.shrink_to(rows);
+        self.data.shrink_to(rows);
+    }
+}
+
 /// What a peer sent, with the session that the peer carried when it came: the peer may be gone by the end of Ingest.
 pub(crate) struct Datum {
     pub(crate) peer: PeerId,

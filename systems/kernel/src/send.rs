@@ -45,11 +45,14 @@ impl Outbox {
     pub(crate) fn give_back(&mut self, mut payloads: Vec<Encoded>, mut sends: Vec<(u32, u16, u32)>) {
         payloads.clear();
         sends.clear();
-        // A burst's memory is not kept for ever.
-        payloads.shrink_to(4096);
-        sends.shrink_to(65_536);
         self.payloads = payloads;
         self.sends = sends;
+    }
+
+    /// Gives a burst's memory back.
+    pub(crate) fn shrink_to(&mut self, rows: usize) {
+        self.payloads.shrink_to(rows);
+        self.sends.shrink_to(rows);
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Server {
     due: Option<u64>,
     outputs_hash: u64,
     noise: Vec<String>,
+    /// The last frame that sent or took in much: the memory of bursts is given back a second after it.
+    busy: u64,
 }
 
 /// How much there is of everything; equal before and after clients that came and went.
@@ -144,6 +146,7 @@ impl Server {
             due: None,
             outputs_hash: 0,
             noise: Vec::new(),
+            busy: 0,
         })
     }
 
@@ -179,8 +182,26 @@ impl Server {
         }
         self.due = self.world.resource::<Clock>().due();
         self.frame = Some(n);
+        self.give_back(n, inputs, outputs);
         if !outputs.is_empty() {
             self.outputs_hash = hash_outputs(n, outputs, self.outputs_hash);
+        }
+    }
+
+    /// Gives the memory of a burst back when none came for a second: lists keep their place from frame to
+    /// frame, so that a busy server does not allocate them anew, and a quiet one does not hold them.
+    fn give_back(&mut self, n: u64, inputs: &mut Vec<Input>, outputs: &mut Outputs) {
+        const SMALL: usize = 32;
+        if outputs.sends.len() > SMALL {
+            self.busy = n;
+        }
+        if n > self.busy + self.world.resource::<Clock>().hz() && outputs.sends.capacity() > SMALL {
+            inputs.shrink_to(SMALL);
+            outputs.sends.shrink_to(SMALL);
+            let world = &mut self.world;
+            world.resource_mut::<Outbox>().bypass_change_detection().shrink_to(SMALL);
+            world.resource_mut::<FrameInputs>().bypass_change_detection().shrink_to(SMALL);
+            world.resource_mut::<FrameOutputs>().bypass_change_detection().0.sends.shrink_to(SMALL);
         }
     }
 

@@ -292,10 +292,13 @@ impl Vm {
     /// (every 60 ticks, spread by the seed). Call it after each tick. True when it collected.
     pub fn rest(&mut self, tick: u64) -> bool {
         let used = self.lua.used_memory();
-        let due = used > 2 * self.live_bytes + REST_BYTES
-            || tick.wrapping_add(self.phase).is_multiple_of(REST_TICKS);
-        // A machine without finalisers can always be collected.
-        let collected = due && self.lua.gc_collect().is_ok();
+        let due = used > 2 * self.live_bytes + REST_BYTES || (tick + self.phase) % REST_TICKS == 0;
+        due && self.collect()
+    }
+
+    /// Collects garbage now. True when it did: a machine without finalisers always can.
+    pub fn collect(&mut self) -> bool {
+        let collected = self.lua.gc_collect().is_ok();
         if collected {
             self.live_bytes = self.lua.used_memory();
         }
