@@ -27,7 +27,7 @@ use report::Report;
 use server::{Cpu, Target};
 use tally::Tally;
 
-/// How long the bots may take to come in.
+/// How long a bot may take to come in, when its turn has come.
 const JOIN: Duration = Duration::from_secs(15);
 
 /// How long they listen after the last shout, at most: the last ones have that long to arrive.
@@ -100,18 +100,21 @@ pub(super) fn run(out: &Out, args: &Args, loaded: &Loaded, plugins: Plugins) -> 
 }
 
 fn play(out: &Out, args: &Args, loaded: &Loaded, target: &Target) -> Result<Report, String> {
+    // Below what one address may start a second, unless the server is ours or the burst is enough.
+    let spacing = Duration::from_millis(if target.is_ours() || args.clients <= 250 { 2 } else { 25 });
+    let join = JOIN + spacing * args.clients;
     let plan = Plan {
         clients: args.clients,
         module: args.module.clone(),
         rooms: args.rooms,
         hz: args.hz,
         play: Duration::from_secs(args.secs),
-        join: JOIN,
+        join,
         drain: DRAIN,
     };
     let shared = Arc::new(Shared::new(plan));
-    let seats = seats(args, loaded, target, &shared)?;
-    let limit = JOIN + Duration::from_secs(args.secs) + DRAIN + Duration::from_secs(30);
+    let seats = seats(args, loaded, target, spacing, &shared)?;
+    let limit = join + Duration::from_secs(args.secs) + DRAIN + Duration::from_secs(30);
     let url = target.url.clone();
     let work = move || swarm::run(&url, seats, limit);
     let thread = std::thread::Builder::new().name(server::BOTS_THREAD.to_owned());
@@ -131,10 +134,9 @@ fn seats(
     args: &Args,
     loaded: &Loaded,
     target: &Target,
+    spacing: Duration,
     shared: &Arc<Shared>,
 ) -> Result<Vec<Seat<Bot>>, String> {
-    // Below what one address may start a second, unless the server is ours or the burst is enough.
-    let spacing = Duration::from_millis(if target.is_ours() || args.clients <= 250 { 2 } else { 25 });
     let run = std::process::id() % 100_000;
     let seat = |number: u32| {
         let name = format!("bot{run}-{number}");

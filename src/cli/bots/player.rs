@@ -227,6 +227,10 @@ impl Bot {
                 drop(rooms);
                 self.join_made(now, core, room_id);
             }
+            // The others did not wait, so what it hears and misses says nothing.
+            Ok(Answer::Joined(_)) if self.shared.start_us.load(Ordering::Relaxed) != 0 => {
+                self.fail(now, core, "came_in_late");
+            }
             Ok(Answer::Joined(handle)) => {
                 self.handle = handle;
                 self.log.room = core.room(handle).map(|room| room.room_id.clone());
