@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bevy_ecs::prelude::*;
+use smallvec::SmallVec;
 
 use crate::call::FrameOutputs;
 use crate::clock::Clock;
@@ -77,14 +78,15 @@ pub(crate) struct SessionState {
 /// not reach the room that was joined next.
 #[derive(Component, Debug, Default)]
 pub struct Handles {
-    rows: BTreeMap<u16, Entity>,
+    /// By handle. Beside the session and not behind it: every message looks here, and rooms are few.
+    rows: SmallVec<[(u16, Entity); 2]>,
     next: u16,
 }
 
 impl Handles {
     /// The presence that the session calls by this handle.
     pub fn get(&self, handle: u16) -> Option<Entity> {
-        self.rows.get(&handle).copied()
+        self.find(handle).ok().and_then(|at| self.rows.get(at)).map(|(_, presence)| *presence)
     }
 
     /// Rooms that the session is in.
@@ -99,7 +101,7 @@ impl Handles {
 
     /// The next handle that is free. There always is one while fewer than 65,536 are taken.
     pub fn draw(&mut self) -> u16 {
-        while self.rows.contains_key(&self.next) && self.rows.len() <= usize::from(u16::MAX) {
+        while self.find(self.next).is_ok() && self.rows.len() <= usize::from(u16::MAX) {
             self.next = self.next.wrapping_add(1);
         }
         let handle = self.next;
@@ -109,12 +111,25 @@ impl Handles {
 
     /// Gives a handle to a presence.
     pub fn set(&mut self, handle: u16, presence: Entity) {
-        self.rows.insert(handle, presence);
+        match self.find(handle) {
+            Ok(at) => {
+                if let Some(row) = self.rows.get_mut(at) {
+                    row.1 = presence;
+                }
+            }
+            Err(at) => self.rows.insert(at, (handle, presence)),
+        }
     }
 
     /// Takes a handle back.
     pub fn clear(&mut self, handle: u16) {
-        self.rows.remove(&handle);
+        if let Ok(at) = self.find(handle) {
+            self.rows.remove(at);
+        }
+    }
+
+    fn find(&self, handle: u16) -> Result<usize, usize> {
+        self.rows.binary_search_by_key(&handle, |(handle, _)| *handle)
     }
 }
 
@@ -139,7 +154,9 @@ pub struct Peer {
 #[derive(Resource, Default, Debug)]
 pub struct SessionIndex {
     pub(crate) slab: Slab,
-    ids: BTreeMap<u32, SessionId>,
+    /// By slot.
+    ids: Vec<Option<SessionId>>,
+    len: usize,
     /// Sessions of a user, for the cap and for replacing.
     pub(crate) by_user: BTreeMap<String, Vec<SessionId>>,
     pub(crate) boot: u16,
@@ -149,7 +166,7 @@ pub struct SessionIndex {
 impl SessionIndex {
     /// The entity of a session.
     pub fn get(&self, id: SessionId) -> Option<Entity> {
-        self.ids.get(&id.slot()).filter(|current| **current == id)?;
+        self.ids.get(id.slot() as usize).filter(|current| **current == Some(id))?;
         self.slab.get(id.slot())
     }
 
@@ -160,23 +177,28 @@ impl SessionIndex {
 
     /// Sessions there are, held seats included.
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.len
     }
 
     /// No sessions?
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.len == 0
     }
 
     /// In the order of slots.
     pub fn iter(&self) -> impl Iterator<Item = (SessionId, Entity)> + '_ {
-        self.ids.iter().filter_map(|(slot, id)| Some((*id, self.slab.get(*slot)?)))
+        self.ids.iter().flatten().filter_map(|id| Some((*id, self.slab.get(id.slot())?)))
     }
 
     pub(crate) fn reserve(&mut self, sessions_max: u32) -> Option<SessionId> {
         let (slot, generation) = self.slab.reserve(sessions_max.min(SessionId::SLOTS))?;
         let id = SessionId::new(slot, generation, self.boot, self.node);
-        self.ids.insert(slot, id);
+        let at = slot as usize;
+        if self.ids.len() <= at {
+            self.ids.resize(at + 1, None);
+        }
+        *self.ids.get_mut(at)? = Some(id);
+        self.len += 1;
         Some(id)
     }
 
@@ -186,8 +208,11 @@ impl SessionIndex {
     }
 
     pub(crate) fn remove(&mut self, id: SessionId, user: &str) {
-        if self.ids.get(&id.slot()) == Some(&id) {
-            self.ids.remove(&id.slot());
+        if let Some(row) = self.ids.get_mut(id.slot() as usize)
+            && *row == Some(id)
+        {
+            *row = None;
+            self.len -= 1;
             self.slab.free(id.slot());
         }
         if let Some(sessions) = self.by_user.get_mut(user) {
@@ -349,4 +374,43 @@ pub(crate) fn lose_peer(world: &mut World, id: SessionId, seat_frames: u64) {
     }
     world.resource_mut::<SessionFacts>().news.connections.push((id, 0));
     world.resource_mut::<Deadlines>().add(Who::Session(id), frame + seat_frames);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_go_in_a_circle_and_are_found_while_they_are_taken() {
+        let mut handles = Handles::default();
+        let presence = Entity::PLACEHOLDER;
+        for expected in 0..3 {
+            let handle = handles.draw();
+            assert_eq!(handle, expected);
+            handles.set(handle, presence);
+        }
+        handles.clear(1);
+        handles.clear(1);
+        assert_eq!((handles.get(0), handles.get(1), handles.len()), (Some(presence), None, 2));
+        for _ in 3..=u16::MAX {
+            let handle = handles.draw();
+            assert_eq!(handles.get(handle), None, "{handle} is not given again before all others were");
+        }
+        assert_eq!(handles.draw(), 1, "0 and 2 are still taken");
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_id_and_by_no_former_one_of_its_slot() {
+        let mut index = SessionIndex::default();
+        let first = index.reserve(1).expect("a place");
+        index.enter(first, Entity::PLACEHOLDER, "ada");
+        assert_eq!(index.reserve(1), None);
+        index.remove(first, "ada");
+        index.remove(first, "ada");
+        assert!(index.is_empty() && index.by_user.is_empty());
+        let second = index.reserve(1).expect("a place");
+        index.enter(second, Entity::PLACEHOLDER, "bob");
+        assert_eq!((first.slot(), index.get(first), index.len()), (second.slot(), None, 1));
+        assert_eq!(index.iter().map(|(id, _)| id).collect::<Vec<_>>(), [second]);
+    }
 }
