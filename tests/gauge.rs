@@ -157,6 +157,7 @@ impl Drop for Clients {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "its figures are what it is for")]
 fn a_thousand_are_killed_in_rounds_of_fifty(running: &Running) {
     let empty = held(running);
     let (mut level, mut after) = (0, Vec::new());
@@ -182,7 +183,7 @@ fn rubbish_over_udp(running: &Running, dice: &mut Dice) {
     socket.set_nonblocking(true).expect("possible");
     let hello = hello_of(running);
     for n in 0..100_000u32 {
-        let mut datagram = if dice.roll() % 2 == 0 { hello.clone() } else { random(dice, 1400) };
+        let mut datagram = if dice.roll().is_multiple_of(2) { hello.clone() } else { random(dice, 1400) };
         for _ in 0..dice.roll() % 8 {
             change(dice, &mut datagram);
         }
@@ -190,7 +191,7 @@ fn rubbish_over_udp(running: &Running, dice: &mut Dice) {
         let _ = socket.send_to(&datagram, server);
         let mut answer = [0; 2048];
         while socket.recv_from(&mut answer).is_ok() {}
-        if n % 2000 == 0 {
+        if n.is_multiple_of(2000) {
             pause(2);
         }
     }
@@ -300,7 +301,7 @@ fn rubbish_over_websockets(running: &Running, dice: &mut Dice) {
                 break;
             }
         }
-        if round % 64 == 0 {
+        if round.is_multiple_of(64) {
             pause(20);
         }
     }

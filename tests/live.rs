@@ -4,3 +4,4 @@ mod doors;
 mod journal;
 mod resume;
 pub(crate) mod running;
+mod urls;

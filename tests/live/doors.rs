@@ -6,7 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use kaos_client::{Credentials, connect};
 use kaos_gate::credentials::{Claims, mint};
 
-use super::running::{config, serve, udp_url, ws_url};
+use super::running::{config, serve};
+use super::urls::{udp_url, ws_url};
 
 /// One HTTP exchange: status and body.
 fn http(address: SocketAddr, request: &str) -> (u16, String) {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use kaos_client::{Credentials, connect};
 
-use super::running::{config, folder, serve, udp_url, ws_url};
+use super::running::{config, folder, serve};
+use super::urls::{udp_url, ws_url};
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_live_run_over_both_doors_replays_equally_in_another_process() {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use kaos_client::{Client, Credentials, Event, Room, connect};
 
-use super::running::{config, serve, udp_url, ws_url};
+use super::running::{config, serve};
+use super::urls::{udp_url, ws_url};
 
 /// What one player heard of another's shouts, which the arena says to everyone.
 #[derive(Default, Debug, PartialEq)]

@@ -30,13 +30,3 @@ pub(crate) fn config(name: &str) -> Config {
 pub(crate) fn serve(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Running {
     start(config, plugins).unwrap_or_else(|error| panic!("the server starts: {error}"))
 }
-
-/// Its address for clients that prefer UDP.
-pub(crate) fn udp_url(running: &Running) -> String {
-    format!("kaos://{}", running.udp.expect("UDP is open"))
-}
-
-/// Its address for clients that want a WebSocket.
-pub(crate) fn ws_url(running: &Running) -> String {
-    format!("ws://{}", running.http)
-}

@@ -11,7 +11,7 @@ use serde_json::json;
 
 fn mutated(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
     let pick = |dice: &mut Dice, n: usize| (dice.roll() % n.max(1) as u64) as usize;
-    let mut bytes = if dice.roll() % 4 == 0 {
+    let mut bytes = if dice.roll().is_multiple_of(4) {
         let length = pick(dice, 200);
         (0..length).map(|_| dice.roll() as u8).collect()
     } else {

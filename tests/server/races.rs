@@ -53,7 +53,7 @@ fn bosses() -> Test {
 }
 
 fn slow(app: &mut App) {
-    app.job("slow", |body| Ok(body)).op(
+    app.job("slow", Ok).op(
         Op::new("slow.secret").session(),
         async |cx: Call, _: ()| -> Result<String, Fault> {
             cx.job("slow", "x").await?;

@@ -292,7 +292,7 @@ impl Vm {
     /// (every 60 ticks, spread by the seed). Call it after each tick. True when it collected.
     pub fn rest(&mut self, tick: u64) -> bool {
         let used = self.lua.used_memory();
-        let due = used > 2 * self.live_bytes + REST_BYTES || (tick + self.phase) % REST_TICKS == 0;
+        let due = used > 2 * self.live_bytes + REST_BYTES || (tick + self.phase).is_multiple_of(REST_TICKS);
         due && self.collect()
     }
 
