@@ -296,10 +296,8 @@ impl Layers {
                 Err(error) => first = first.or(Some(error.to_string())),
             }
         }
-        let written = match choices.last() {
-            Some(Value::String(text)) => text.clone(),
-            _ => choices.first().map(Value::to_string).unwrap_or_default(),
-        };
+        let text = choices.iter().find_map(Value::as_str).map(str::to_owned);
+        let written = text.or_else(|| choices.first().map(Value::to_string)).unwrap_or_default();
         let expected = match first.as_deref().and_then(|error| error.split_once("expected ")) {
             // Only sentences for people; serde's names of types are none.
             Some((_, what)) if what.starts_with("one of") || what.contains(" such as ") => what.to_owned(),

@@ -1,0 +1,207 @@
+//! The program as people and scripts meet it: exit codes, sentences, and what goes to which output.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A folder of its own for each test, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("kaosnet-cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder");
+        Folder(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        std::fs::write(&path, text).expect("written");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn kaosnet(folder: &Folder) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kaosnet"));
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
+    command.current_dir(&folder.0).env("KAOS_SCRIPTS", scripts).stdin(Stdio::null());
+    command
+}
+
+fn run(folder: &Folder, args: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = kaosnet(folder).args(args).output().expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    let (stdout, stderr) = (text(stdout), text(stderr));
+    assert!(!stderr.contains("panicked") && !stderr.contains("RUST_BACKTRACE"), "{stderr}");
+    assert!(!stdout.contains('\x1b') && !stderr.contains('\x1b'), "colours are for terminals");
+    (status.code().expect("it ended by itself"), stdout, stderr)
+}
+
+/// A server that said `ready`, and what it said before.
+struct Served {
+    child: Child,
+    said: Vec<String>,
+    rest: BufReader<std::process::ChildStdout>,
+}
+
+impl Served {
+    fn start(folder: &Folder, args: &[&str]) -> Served {
+        let free = ["serve", "--http.address", "127.0.0.1:0", "--udp.address", "127.0.0.1:0"];
+        let mut command = kaosnet(folder);
+        let command = command.args(free).args(args).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("it starts");
+        let mut rest = BufReader::new(child.stdout.take().expect("piped"));
+        let mut said = Vec::new();
+        while said.last().is_none_or(|line: &String| !line.starts_with("ready")) {
+            let mut line = String::new();
+            assert!(rest.read_line(&mut line).expect("text") > 0, "it ended before it was ready: {said:?}");
+            said.push(line);
+        }
+        Served { child, said, rest }
+    }
+
+    fn http(&self) -> String {
+        let play = self
+            .said
+            .iter()
+            .find_map(|line| line.split_whitespace().find(|word| word.starts_with("http://")));
+        play.expect("an address").trim_end_matches('/').to_owned()
+    }
+
+    fn end(mut self) -> String {
+        let kill =
+            Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(kill.success());
+        let mut last = String::new();
+        std::io::Read::read_to_string(&mut self.rest, &mut last).expect("text");
+        assert_eq!(self.child.wait().expect("it ends").code(), Some(0));
+        last
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn mistakes_are_one_sentence_and_exit_code_2() {
+    let folder = Folder::new("mistakes");
+    let file = folder.write("bad.yaml", "node: a\nroom:\n  max_player: 3\n");
+    let file = file.to_str().expect("text");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = listener.local_addr().expect("an address").to_string();
+    let cases: [(&[&str], &str); 7] = [
+        (&["sevre"], "error: unrecognized subcommand 'sevre'"),
+        (
+            &["--room.max_player", "3"],
+            "error: unknown key `room.max_player`. Did you mean `room.max_players`?",
+        ),
+        (
+            &["--room.max_players", "many"],
+            "error: --room.max_players: `room.max_players` is `many`: expected a whole number",
+        ),
+        (
+            &["serve", "--config", file],
+            "bad.yaml:3: unknown key `room.max_player`. Did you mean `room.max_players`?",
+        ),
+        (
+            &["--session.key", "defaultkey"],
+            "error: --session.key: `session.key` is a key that everyone knows",
+        ),
+        (&["--http", &taken, "--udp", "off"], "(tcp) is taken"),
+        (&["replay", "none.kj"], "error: none.kj cannot be read"),
+    ];
+    for (args, sentence) in cases {
+        let (code, stdout, stderr) = run(&folder, args);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}: {stderr}");
+        assert!(stderr.contains(sentence), "{args:?}: wanted {sentence}\ngot {stderr}");
+    }
+}
+
+#[test]
+fn check_finds_what_is_wrong_with_scripts_and_says_where() {
+    let folder = Folder::new("check");
+    let (code, stdout, stderr) = run(&folder, &["check"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("arena tictactoe"), "{stdout}");
+    folder.write("s/a.lua", "local x = 1\nkaos.register_rpc('a', function() kaos.brodcast() end)\n");
+    folder.write("s/b.lua", "return {\n  match_init = function() return {}\n");
+    let scripts = folder.0.join("s");
+    let (code, _, stderr) = run(&folder, &["check", "--scripts", scripts.to_str().expect("text")]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("a.lua:2: there is no `kaos.brodcast`. Did you mean `broadcast`?"), "{stderr}");
+    assert!(stderr.contains("b.lua:"), "{stderr}");
+    let (code, stdout, _) = run(&folder, &["check", "--json", "--scripts", scripts.to_str().expect("text")]);
+    let object: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!((code, object["ok"].as_bool()), (1, Some(false)));
+    let lines: Vec<u64> =
+        object["problems"].as_array().expect("a list").iter().filter_map(|p| p["line"].as_u64()).collect();
+    assert!(lines.contains(&2), "{object}");
+}
+
+#[test]
+fn config_shows_values_and_where_they_come_from() {
+    let folder = Folder::new("config");
+    let (_, defaults, _) = run(&folder, &["config", "--defaults"]);
+    assert_eq!(defaults.trim_end(), kaosnet::config::DEFAULT_YAML.trim_end());
+    folder.write("kaosnet.yaml", "room:\n  max_players: 7\nsession:\n  key: 0123456789abcdef\n");
+    let (code, stdout, _) = run(&folder, &["config", "--json", "--node", "b"]);
+    let object: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(code, 0);
+    assert_eq!(object["room.max_players"]["value"], 7);
+    assert_eq!(object["room.max_players"]["source"], "kaosnet.yaml:2");
+    assert_eq!(object["node"]["source"], "--node");
+    assert_eq!(object["session.key"]["value"], "(set)", "keys are not shown");
+}
+
+#[test]
+fn a_token_is_good_for_the_server_that_shares_the_folder() {
+    let folder = Folder::new("token");
+    let (code, token, _) = run(&folder, &["token", "--user", "ada", "--name", "Ada"]);
+    assert_eq!((code, token.trim().split('.').count()), (0, 3));
+    let key = std::fs::read(folder.0.join("data/keys/session.key")).expect("it was made and kept");
+    let proof = kaos_gate::credentials::Credentials::new(key.trim_ascii(), false).token(token.trim());
+    let identity = proof.expect("genuine").identity;
+    assert_eq!((identity.user_id.as_str(), identity.username.as_str()), ("ada", "Ada"));
+}
+
+#[test]
+fn a_server_serves_records_and_ends_and_its_journal_replays() {
+    let folder = Folder::new("serve");
+    let served = Served::start(&folder, &["--journal.record", "run.kj"]);
+    let said = served.said.concat();
+    assert!(said.starts_with("KaosNet ") && said.contains("loopback only; keys made in data/keys"), "{said}");
+    for door in ["udp", "ws"] {
+        let server = served.http();
+        let args = ["bots", "--clients", "4", "--secs", "1", "--json", "--door", door, "--server", &server];
+        let (code, stdout, stderr) = run(&folder, &args);
+        assert_eq!(code, 0, "{stderr}");
+        let object: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
+        assert_eq!((&object["joined"], &object["lost_reliable"]), (&4.into(), &0.into()), "{object}");
+        assert_eq!(object["delivered"], object["expected"], "{object}");
+    }
+    let last = served.end();
+    assert!(last.starts_with("stopping: "), "{last}");
+
+    let (code, stdout, stderr) = run(&folder, &["replay", "run.kj"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("inputs: equal at "), "{stdout}");
+    let mut bytes = std::fs::read(folder.0.join("run.kj")).expect("recorded");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(folder.0.join("bent.kj"), bytes).expect("written");
+    let (code, _, stderr) = run(&folder, &["replay", "bent.kj"]);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("damaged at byte"), "{stderr}");
+}
