@@ -111,5 +111,5 @@ fn a_taken_port_is_one_sentence_with_a_way_out() {
     let error = kaosnet::runner::start(&second, |_| {}).err().expect("taken").to_string();
     let port = running.http.port();
     assert!(error.starts_with(&format!("port {port} (tcp) is taken\n")), "{error}");
-    assert!(error.contains("or choose another:  kaosnet --http.address 127.0.0.1:"), "{error}");
+    assert!(error.contains("or choose another:  kaosnet --http 127.0.0.1:"), "{error}");
 }

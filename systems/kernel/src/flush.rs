@@ -172,7 +172,7 @@ pub(crate) fn give_up(world: &mut World, id: SessionId) {
     let keep_bytes = settings.keep_bytes;
     let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
     let Some(session) = world.get::<Session>(entity) else { return };
-    let silent = session.peer.filter(|_| frame > session.last_input + silence);
+    let silent = session.peer.filter(|_| frame > session.last_heard + silence);
     if let Some(peer) = silent {
         close_peer(world, peer, Some(FaultKind::TimedOut));
         lose_peer(world, id, seat);

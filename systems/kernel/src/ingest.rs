@@ -170,7 +170,7 @@ fn data(world: &mut World, peer: PeerId, bytes: Bytes) {
     let frame = world.resource::<Clock>().frame();
     let Some(entity) = world.resource::<SessionIndex>().get(session) else { return };
     if let Some(mut session) = world.get_mut::<Session>(entity) {
-        session.last_input = frame;
+        session.last_heard = frame;
     }
     world.resource_mut::<FrameInputs>().data.push(Datum { peer, session, entity, bytes });
 }
@@ -265,6 +265,7 @@ fn begin(
         address: peer.address,
         started: frame,
         last_input: frame,
+        last_heard: frame,
         lost_since: None,
         rtt_us: 0,
         ending: None,
@@ -318,7 +319,7 @@ fn resume(
     let old_peer = session.peer.replace(peer.id);
     session.door = peer.door;
     session.address = peer.address;
-    session.last_input = frame;
+    session.last_heard = frame;
     session.lost_since = None;
     let identity = session.identity.clone();
     if let Some(old) = old_peer {
@@ -469,7 +470,7 @@ fn look_at(world: &mut World, id: SessionId, frame: u64) {
         }
         return;
     };
-    let silent = session.last_input + idle;
+    let silent = session.last_heard + idle;
     let slow = world.get::<Keep>(entity).and_then(|keep| keep.over_since).map(|since| since + patience);
     if slow.is_some_and(|slow| frame >= slow) {
         give_up(world, id);

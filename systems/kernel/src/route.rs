@@ -152,6 +152,11 @@ fn one(
         end_session(world, id, Some(fault));
         return;
     };
+    if matches!(inbound.message, InboundMessage::Data { .. } | InboundMessage::Call { .. })
+        && let Some(mut session) = world.get_mut::<Session>(entity)
+    {
+        session.last_input = measure.frame;
+    }
     match inbound.message {
         InboundMessage::Heartbeat { client_time_us, received, rtt_us } => {
             heartbeat(world, measure, id, entity, client_time_us, received, rtt_us);

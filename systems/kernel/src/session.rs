@@ -38,8 +38,10 @@ pub struct Session {
     pub address: IpAddr,
     /// The frame in which it began.
     pub started: u64,
-    /// The frame of the last thing heard from it.
+    /// The frame in which its player last did something: room data or a call, and no mere heartbeat.
     pub last_input: u64,
+    /// The frame of the last thing heard from it, heartbeats included.
+    pub last_heard: u64,
     /// Since which frame it has no peer.
     pub lost_since: Option<u64>,
     /// The round trip that the client measured last, in microseconds; 0: unknown.
