@@ -138,8 +138,8 @@ fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<ArgMatche
             .global(true);
         match key.path.as_str() {
             "dev" => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-            "http.address" => arg.alias("http"),
-            "udp.address" => arg.alias("udp"),
+            "http.address" => arg.visible_alias("http"),
+            "udp.address" => arg.visible_alias("udp"),
             _ => arg,
         }
     });
