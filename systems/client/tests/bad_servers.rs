@@ -13,8 +13,8 @@ async fn attempt(url: &str) -> Result<Client, Error> {
 
 /// A TCP server that reads a request and answers each with `answer`, then closes. Returns its port.
 async fn tcp(answer: &'static [u8]) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = [0; 1024];
@@ -33,7 +33,8 @@ const UPGRADE: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\
 #[tokio::test]
 async fn nobody_there() {
     // Bound and dropped: the port is free now.
-    let port = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let port =
+        UdpSocket::bind("127.0.0.1:0").await.expect("a socket").local_addr().expect("an address").port();
     for scheme in ["kaos", "ws", "http"] {
         let error = attempt(&format!("{scheme}://127.0.0.1:{port}")).await.err().expect(scheme);
         assert_eq!(error.reason(), "unreachable", "{scheme}: {error}");
@@ -42,8 +43,8 @@ async fn nobody_there() {
 
 #[tokio::test]
 async fn a_udp_port_that_never_answers() {
-    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("kaos://{}", silent.local_addr().unwrap());
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let url = format!("kaos://{}", silent.local_addr().expect("an address"));
     let error = attempt(&url).await.err().expect("no answer");
     assert_eq!(error.reason(), "unreachable", "{error}");
 }
