@@ -188,3 +188,15 @@ fn scripts_that_do_not_fit_stop_the_start_with_their_place() {
         build("a.lua", "kaos.register_rpc('x', function() end)\nkaos.register_rpc('x', function() end)");
     assert!(twice.starts_with("scripts/a.lua:2: "), "{twice}");
 }
+
+#[test]
+fn a_match_that_broadcasts_without_end_is_stopped_before_it_fills_the_memory() {
+    let work = "local big = ('x'):rep(60000); for i = 1, 1000 do kaos.broadcast(ctx.room_id, nil, big) end";
+    let (mut t, _ada, bob) = beside(work, |s| s.game.fuel = 50_000_000);
+    t.run_ms(200);
+    let log =
+        t.logs().into_iter().map(|log| log.text).find(|text| text.contains("bad.lua")).expect("written");
+    assert!(log.contains("one callback may broadcast 4096 times and 4 MiB"), "{log}");
+    drop(bob);
+    t.replays_equally();
+}

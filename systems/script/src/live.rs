@@ -19,11 +19,30 @@ use crate::library::Library;
 use crate::lua::{ErrorKind, FnRef, Game, Identity, Left, RegisterKind, ScriptError, Vm};
 use crate::value::Value;
 
-/// The frame's [`Env`] as a running script's host.
+/// Broadcasts of one callback: they wait outside of the machine's memory limit until the stage ends.
+const CASTS_MAX: usize = 4096;
+
+/// Their data in one callback, in bytes.
+const CAST_BYTES_MAX: usize = 4 << 20;
+
+/// Commands of one callback.
+const ORDERS_MAX: usize = 1024;
+
+/// The frame's [`Env`] as a running script's host, for one callback.
 struct Live<'a, 'w> {
     env: &'a mut Env<'w>,
     library: &'a Library,
     source: &'a str,
+    /// What this callback has broadcast and ordered so far.
+    casts: usize,
+    cast_bytes: usize,
+    orders: usize,
+}
+
+impl<'a, 'w> Live<'a, 'w> {
+    fn new(env: &'a mut Env<'w>, library: &'a Library, source: &'a str) -> Self {
+        Live { env, library, source, casts: 0, cast_bytes: 0, orders: 0 }
+    }
 }
 
 impl Host for Live<'_, '_> {
@@ -41,6 +60,14 @@ impl Host for Live<'_, '_> {
     }
 
     fn broadcast(&mut self, cast: host::Cast<'_>) -> Result<(), String> {
+        self.casts += 1;
+        self.cast_bytes += cast.data.len();
+        if self.casts > CASTS_MAX || self.cast_bytes > CAST_BYTES_MAX {
+            return Err(format!(
+                "one callback may broadcast {CASTS_MAX} times and {} MiB: send less, or in the next tick",
+                CAST_BYTES_MAX >> 20
+            ));
+        }
         let room = cast.room.parse::<RoomId>().map_err(|error| error.to_string())?;
         self.env.casts.push(Cast {
             room,
@@ -77,6 +104,12 @@ impl Host for Live<'_, '_> {
                 to_value(&*reply)
             }
             ScriptUse::Command => {
+                self.orders += 1;
+                if self.orders > ORDERS_MAX {
+                    return Err(format!(
+                        "one callback may give {ORDERS_MAX} commands: go on in the next tick"
+                    ));
+                }
                 self.env.orders.push(Order { op: row.id, request });
                 Ok(drawn)
             }
@@ -162,7 +195,7 @@ impl LiveScripts {
         }
         let machine = self.hooks.as_mut()?;
         let function = *machine.functions.get(&(kind, name.to_owned()))?;
-        let mut host = Live { env, library: &self.library, source: "hooks" };
+        let mut host = Live::new(env, &self.library, "hooks");
         let called = machine.vm.call(&mut host, name, function, arguments, self.hook_fuel);
         machine.ran += 1;
         if machine.ran.is_multiple_of(HOOKS_A_REST) {
@@ -215,7 +248,7 @@ impl Scripts for LiveScripts {
         let failed = |error: ScriptError| of_script("match_init", &error);
         let vm = self.library.vm(room.seed).map_err(failed)?;
         let identity = Identity { room_id: &id, module, node: &node };
-        let mut host = Live { env, library: &self.library, source: &source };
+        let mut host = Live::new(env, &self.library, &source);
         let (game, begun) =
             Game::begin(vm, &mut host, path, identity, &Value::from_json(params)).map_err(failed)?;
         let label = begun.label.to_json().map_err(|unfit| MatchError {
@@ -322,7 +355,7 @@ fn presence(info: &PresenceInfo) -> host::Presence<'_> {
 
 impl LuaMatch {
     fn with<R>(&mut self, env: &mut Env<'_>, work: impl FnOnce(&mut Game, &mut dyn Host) -> R) -> R {
-        let mut host = Live { env, library: &self.library, source: &self.source };
+        let mut host = Live::new(env, &self.library, &self.source);
         work(&mut self.game, &mut host)
     }
 }
