@@ -387,6 +387,8 @@ class Player {
   data(event) {
     if (event.op === STATE && event.sender === null) {
       const at = performance.now();
+      // What was kept during a gap comes at once, and says nothing of the tick rate.
+      if (at - this.resumedAt < 500) this.ticks = [];
       this.ticks.push(at);
       if (this.nowAt) this.gapMs += (Math.min(250, at - this.nowAt) - this.gapMs) * 0.1;
       this.before = this.now;
