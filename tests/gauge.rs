@@ -162,7 +162,7 @@ impl Drop for Clients {
 fn a_thousand_are_killed_in_rounds_of_fifty(running: &Running) {
     let empty = held(running);
     let round = |round: usize| {
-        let clients = Clients::start(running, 50, if round % 2 == 0 { "udp" } else { "ws" });
+        let clients = Clients::start(running, 50, if round.is_multiple_of(2) { "udp" } else { "ws" });
         until("fifty sessions in rooms", || held(running).sessions == 50);
         pause(300);
         drop(clients);
