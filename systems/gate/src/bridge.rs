@@ -46,6 +46,9 @@ pub(crate) const FRAME_WEIGHT_MAX: usize = 512 * 1024;
 /// Calls that one frame takes in.
 const FRAME_CALLS_MAX: usize = 512;
 
+/// Rows of a queue that keep their memory once a burst is over: what a usual frame brings.
+pub(crate) const BURST_ROWS_KEPT: usize = 64;
+
 /// What a piece of messages costs of the credits.
 pub(crate) fn weight(bytes: &[u8]) -> usize {
     bytes.len() + kaos_wire::messages(bytes).count() * MESSAGE_WEIGHT
@@ -229,12 +232,12 @@ impl Bridge {
             }
             // A burst's memory is not kept for ever.
             if queues.pieces.is_empty() {
-                queues.pieces.shrink_to(4096);
+                queues.pieces.shrink_to(BURST_ROWS_KEPT);
             }
             if queues.calls.is_empty() {
-                queues.calls.shrink_to(256);
+                queues.calls.shrink_to(BURST_ROWS_KEPT);
             }
-            queues.facts.shrink_to(4096);
+            queues.facts.shrink_to(BURST_ROWS_KEPT);
         }
         if back > 0 {
             self.credit.add_permits(back);

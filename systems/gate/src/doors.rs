@@ -9,7 +9,7 @@ use kaos_kernel::input::{Door, Input};
 use kaos_kernel::output::{Close, Lane, Outputs, Send};
 use kaos_rudp::Micros;
 
-use crate::bridge::{Bridge, FRAME_WEIGHT_MAX, Fact, Piece, Taken};
+use crate::bridge::{BURST_ROWS_KEPT, Bridge, FRAME_WEIGHT_MAX, Fact, Piece, Taken};
 use crate::credentials::Credentials;
 use crate::link::Link;
 use crate::stats::Stats;
@@ -200,8 +200,9 @@ impl Doors {
         for piece in taken.pieces.drain(..) {
             self.piece(piece, inputs);
         }
-        taken.facts.shrink_to(4096);
-        taken.pieces.shrink_to(4096);
+        taken.calls.shrink_to(BURST_ROWS_KEPT);
+        taken.facts.shrink_to(BURST_ROWS_KEPT);
+        taken.pieces.shrink_to(BURST_ROWS_KEPT);
         self.taken = taken;
     }
 
