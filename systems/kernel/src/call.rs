@@ -51,6 +51,19 @@ impl Caller {
         }
     }
 
+    /// Who stands behind it: the identity that a door proved. `None`: nobody in particular, a script or the server,
+    /// or a session that is gone.
+    pub fn identity<'a>(&'a self, world: &'a World) -> Option<&'a Identity> {
+        match self {
+            Caller::Session(id) => {
+                let entity = world.resource::<SessionIndex>().get(*id)?;
+                world.get::<Session>(entity).map(|session| &session.identity)
+            }
+            Caller::User(identity) => Some(identity),
+            Caller::Anonymous | Caller::Room(_) | Caller::Server => None,
+        }
+    }
+
     /// Is it a script, a plugin or the server itself?
     pub fn is_server(&self) -> bool {
         matches!(self, Caller::Room(_) | Caller::Server)

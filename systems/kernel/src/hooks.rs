@@ -8,9 +8,9 @@ use crate::call::{Caller, Calls, Finished, FrameOutputs, ReplyTo, Routed};
 use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::fault::Fault;
+use crate::input::Identity;
 use crate::op::{OpTable, Ops};
 use crate::script::{AfterHooks, BeforeHooks, Env, HookContext, ScriptHost, Wishes};
-use crate::session::{Session, SessionIndex};
 use crate::settings::Settings;
 
 /// The dice of the hooks' virtual machine.
@@ -94,27 +94,14 @@ fn with_env<R>(
 
 /// A hook's `ctx` for a caller.
 fn context(world: &World, caller: &Caller) -> HookContext {
-    let mut context = HookContext {
+    let Identity { user_id, username } = caller.identity(world).cloned().unwrap_or_default();
+    HookContext {
+        session_id: caller.session(),
+        user_id,
+        username,
         now_ms: world.resource::<Clock>().now_ms(),
         node: world.resource::<Settings>().node.0.clone(),
-        ..HookContext::default()
-    };
-    match caller {
-        Caller::Session(id) => {
-            context.session_id = Some(*id);
-            let entity = world.resource::<SessionIndex>().get(*id);
-            if let Some(session) = entity.and_then(|entity| world.get::<Session>(entity)) {
-                context.user_id.clone_from(&session.identity.user_id);
-                context.username.clone_from(&session.identity.username);
-            }
-        }
-        Caller::User(identity) => {
-            context.user_id.clone_from(&identity.user_id);
-            context.username.clone_from(&identity.username);
-        }
-        Caller::Anonymous | Caller::Room(_) | Caller::Server => {}
     }
-    context
 }
 
 /// Does what a script wished: its commands become calls, its broadcasts are kept for the rooms.

@@ -1,5 +1,6 @@
 //! Rpc: a script's function that clients call. It runs as a job, on a virtual machine that keeps nothing.
 
+use kaos_kernel::input::Identity;
 use kaos_kernel::op::{Payload, WireForm};
 use kaos_kernel::output::{JobKind, Lane, RpcContext};
 use kaos_kernel::prelude::*;
@@ -60,29 +61,18 @@ async fn rpc(cx: Call, request: Rpc) -> Result<RpcReply, Fault> {
 fn context(world: &mut World, caller: &Caller) -> RpcContext {
     // Ids are drawn in the order of calls, which is the order of inputs; the job's dice follow from it.
     let seed = world.resource_mut::<ServerDice>().uuid().as_u128() as u64;
-    let mut context = RpcContext {
+    let Identity { user_id, username } = caller.identity(world).cloned().unwrap_or_default();
+    let session = caller.session().and_then(|id| world.resource::<SessionIndex>().get(id));
+    let vars = session.and_then(|entity| world.get::<Session>(entity)).map(|session| session.vars.clone());
+    RpcContext {
+        session_id: caller.session(),
+        user_id,
+        username,
+        vars: vars.unwrap_or_default(),
         now_ms: world.resource::<Clock>().now_ms(),
         seed,
         node: world.resource::<Settings>().node.0.clone(),
-        ..RpcContext::default()
-    };
-    match caller {
-        Caller::Session(id) => {
-            context.session_id = Some(*id);
-            let entity = world.resource::<SessionIndex>().get(*id);
-            if let Some(session) = entity.and_then(|entity| world.get::<Session>(entity)) {
-                context.user_id.clone_from(&session.identity.user_id);
-                context.username.clone_from(&session.identity.username);
-                context.vars.clone_from(&session.vars);
-            }
-        }
-        Caller::User(identity) => {
-            context.user_id.clone_from(&identity.user_id);
-            context.username.clone_from(&identity.username);
-        }
-        Caller::Anonymous | Caller::Room(_) | Caller::Server => {}
     }
-    context
 }
 
 fn parse(payload: &[u8]) -> Result<(u32, Box<dyn Payload>), Fault> {
