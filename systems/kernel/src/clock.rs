@@ -131,27 +131,21 @@ impl Clock {
 ///
 /// It asks for the frames it needs, so a system under it is never skipped.
 pub fn every(frames: u64) -> impl FnMut(Res<Clock>, Local<Option<u64>>) -> bool + Clone {
-    let frames = frames.max(1);
-    move |clock: Res<Clock>, mut last: Local<Option<u64>>| {
-        let turn = clock.frame() / frames;
-        clock.wake_at((turn + 1) * frames);
-        // By turns and not by `frame % frames`: a runner that was late jumps over frame numbers.
-        let due = last.is_none_or(|last| turn > last);
-        *last = Some(turn);
-        due
-    }
+    move |clock: Res<Clock>, mut last: Local<Option<u64>>| turn(&clock, frames, &mut last)
 }
 
 /// [`every`], in milliseconds of the grid.
 pub fn every_ms(ms: u64) -> impl FnMut(Res<Clock>, Local<Option<u64>>) -> bool + Clone {
-    move |clock: Res<Clock>, mut last: Local<Option<u64>>| {
-        let frames = clock.frames_in_ms(ms).max(1);
-        let turn = clock.frame() / frames;
-        clock.wake_at((turn + 1) * frames);
-        let due = last.is_none_or(|last| turn > last);
-        *last = Some(turn);
-        due
-    }
+    move |clock: Res<Clock>, mut last: Local<Option<u64>>| turn(&clock, clock.frames_in_ms(ms), &mut last)
+}
+
+/// Is it a new turn of `frames` frames since the `last`? Asks for the frame in which the next one begins.
+fn turn(clock: &Clock, frames: u64, last: &mut Option<u64>) -> bool {
+    let frames = frames.max(1);
+    let turn = clock.frame() / frames;
+    clock.wake_at((turn + 1) * frames);
+    // By turns and not by `frame % frames`: a runner that was late jumps over frame numbers.
+    last.replace(turn).is_none_or(|last| turn > last)
 }
 
 #[cfg(test)]
