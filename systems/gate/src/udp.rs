@@ -204,7 +204,7 @@ impl UdpDoor {
                     taking.push(Input::Data { peer, bytes });
                     return;
                 }
-                let opening = if channel == Channel::Control {
+                let opening = if channel == Channel::CONTROL {
                     Opening::read(&bytes, credentials)
                 } else {
                     Err(Fault::new(
@@ -243,7 +243,7 @@ impl UdpDoor {
     fn refuse(&mut self, now: Micros, rudp: kaos_rudp::PeerId, fault: &Fault) {
         self.stats.starts_refused.fetch_add(1, Ordering::Relaxed);
         // A connection that is only just open has room; if it is gone nobody listens.
-        let _ = self.endpoint.send(rudp, Channel::Control, &[&farewell(fault)]);
+        let _ = self.endpoint.send(rudp, Channel::CONTROL, &[&farewell(fault)]);
         self.endpoint.close_after_flush(now, rudp, fault.kind.code(), fault.kind.word());
     }
 
@@ -255,9 +255,9 @@ impl UdpDoor {
         parts: &[&[u8]],
     ) -> Result<(), NotTaken> {
         let channel = match lane {
-            Lane::Control => Channel::Control,
-            Lane::Data => Channel::Data,
-            Lane::Unreliable => Channel::Unreliable,
+            Lane::Control => Channel::CONTROL,
+            Lane::Data => Channel::DATA,
+            Lane::Unreliable => Channel::UNRELIABLE,
         };
         match self.endpoint.send(rudp, channel, parts) {
             Ok(()) => {

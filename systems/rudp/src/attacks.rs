@@ -126,7 +126,7 @@ fn an_acknowledgement_full_of_gaps_repeats_each_message_once() {
     scene.world.set_down(scene.client, true);
     let first = scene.world.endpoint(server).stats(there).unwrap().packets_out;
     for _ in 0..8 {
-        scene.world.endpoint(server).send(there, Channel::Data, &[&[1; 1000]]).unwrap();
+        scene.world.endpoint(server).send(there, Channel::DATA, &[&[1; 1000]]).unwrap();
     }
     scene.world.run_for(Duration::from_micros(1));
     let sent = scene.world.endpoint(server).stats(there).unwrap().packets_out;
@@ -153,7 +153,7 @@ fn a_wrong_tag_does_not_move_the_replay_window() {
         *datagram.last_mut().unwrap() ^= 1;
         assert_eq!(scene.deliver(datagram), []);
     }
-    scene.world.endpoint(scene.client).send(scene.here, Channel::Data, &[b"still here"]).unwrap();
+    scene.world.endpoint(scene.client).send(scene.here, Channel::DATA, &[b"still here"]).unwrap();
     scene.world.run_for(SECOND);
     assert!(matches!(&scene.world.take_events(scene.server)[..], [Event::Message { .. }]));
     let stats = scene.world.endpoint(scene.client).stats(scene.here).unwrap();
@@ -217,8 +217,8 @@ fn random_and_mutated_frames_never_panic() {
             _ => {
                 let mut frames = Vec::new();
                 let mut writer = Writer::new(&mut frames, None, 0, None, None);
-                writer.message(Channel::Data, rng.below(4), &[1; 5]);
-                writer.fragment(Channel::Control, rng.below(4), rng.below(3) as u32, 3, &[2; 7]);
+                writer.message(Channel::DATA, rng.below(4), &[1; 5]);
+                writer.fragment(Channel::CONTROL, rng.below(4), rng.below(3) as u32, 3, &[2; 7]);
                 writer.ping();
                 writer.finish();
                 frames.split_off(3)

@@ -1,33 +1,37 @@
-//! The three channels of this version.
+//! The number of a channel.
 
-/// Which promise a message travels under. Each channel has its own sequence: none waits for another.
-#[repr(u8)]
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Channel {
-    /// Reliable and ordered, for the session's own affairs; leaves before everything else.
-    Control = 0,
-    /// Reliable and ordered, for the application.
-    Data = 1,
-    /// Unreliable and sequenced: may be lost, and a message that arrives after a newer one is dropped.
-    Unreliable = 2,
-}
+use std::fmt;
+
+/// Which promise a message travels under: the number of a channel. Each has its own sequence: none waits for another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Channel(u8);
 
 impl Channel {
-    /// All channels, by number.
-    pub const ALL: [Channel; 3] = [Channel::Control, Channel::Data, Channel::Unreliable];
+    /// Reliable and ordered, for the session's own affairs; leaves before everything else.
+    pub const CONTROL: Channel = Channel(0);
+    /// Reliable and ordered, for the application.
+    pub const DATA: Channel = Channel(1);
+    /// Unreliable and sequenced: may be lost, and a message that arrives after a newer one is dropped.
+    pub const UNRELIABLE: Channel = Channel(2);
+
+    /// The number, 0 to 31.
+    pub const fn number(self) -> u8 {
+        self.0
+    }
 
     /// Whether every message arrives, once and in order.
     pub const fn is_reliable(self) -> bool {
-        !matches!(self, Channel::Unreliable)
+        self.0 != Channel::UNRELIABLE.0
     }
 
     /// The channel with this number on the wire, which has room for 32.
     pub(crate) const fn from_wire(number: u8) -> Option<Channel> {
-        match number {
-            0 => Some(Channel::Control),
-            1 => Some(Channel::Data),
-            2 => Some(Channel::Unreliable),
-            _ => None,
-        }
+        if number < 3 { Some(Channel(number)) } else { None }
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "channel {}", self.0)
     }
 }

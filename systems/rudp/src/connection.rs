@@ -299,10 +299,10 @@ impl Connection {
                     let reason = handshake::reason_text(reason);
                     return Ok(Some(Ending::Quiet(CloseReason::Remote { code, reason })));
                 }
-                Frame::Message { channel: Channel::Unreliable, id, bytes } => {
+                Frame::Message { channel: Channel::UNRELIABLE, id, bytes } => {
                     if self.sequenced.is_newer(id) {
                         let bytes = Bytes::copy_from_slice(bytes);
-                        cx.events.push(Event::Message { peer, channel: Channel::Unreliable, bytes });
+                        cx.events.push(Event::Message { peer, channel: Channel::UNRELIABLE, bytes });
                     } else {
                         self.stats.stale += 1;
                     }
@@ -311,12 +311,19 @@ impl Connection {
                 Frame::Message { channel, id, bytes } => {
                     reliable = true;
                     let deliver = |bytes| cx.events.push(Event::Message { peer, channel, bytes });
-                    self.ordered[channel as usize].message(id, bytes, &mut budget, deliver)?
+                    self.ordered[usize::from(channel.number())].message(id, bytes, &mut budget, deliver)?
                 }
                 Frame::Fragment { channel, id, index, count, bytes } => {
                     reliable = true;
                     let deliver = |bytes| cx.events.push(Event::Message { peer, channel, bytes });
-                    self.ordered[channel as usize].fragment(id, index, count, bytes, &mut budget, deliver)?
+                    self.ordered[usize::from(channel.number())].fragment(
+                        id,
+                        index,
+                        count,
+                        bytes,
+                        &mut budget,
+                        deliver,
+                    )?
                 }
             };
             if result == Taken::No {

@@ -9,7 +9,7 @@
 //! let mut world = World::new(7, Link { loss: 0.1, ..Link::default() });
 //! let (client, server) = world.pair();
 //! let peer = world.connect(client, server);
-//! world.endpoint(client).send(peer, Channel::Data, &[b"hello"]).unwrap();
+//! world.endpoint(client).send(peer, Channel::DATA, &[b"hello"]).unwrap();
 //! world.run_for(Duration::from_secs(2));
 //! let said = world.take_events(server);
 //! assert!(matches!(&said[1], Event::Message { bytes, .. } if bytes == "hello"));

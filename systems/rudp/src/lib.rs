@@ -22,8 +22,8 @@
 //! Another order is safe, merely worse: nothing is lost, but acknowledgements leave later or packets are resent.
 //!
 //! # What it promises
-//! * Messages on [`Channel::Control`] and [`Channel::Data`] arrive once and in order, each channel for itself, or the
-//!   connection ends. Messages on [`Channel::Unreliable`] may be lost; none arrives after a newer one.
+//! * Messages on [`Channel::CONTROL`] and [`Channel::DATA`] arrive once and in order, each channel for itself, or the
+//!   connection ends. Messages on [`Channel::UNRELIABLE`] may be lost; none arrives after a newer one.
 //! * A full queue answers [`SendError::WouldBlock`]; reliable messages are never dropped silently and fullness never
 //!   ends a connection. Every queue and table has a bound, named in [`Config`].
 //! * No datagram, however forged, makes it panic, loop by a value from the wire, or reply with more bytes than came.

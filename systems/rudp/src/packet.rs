@@ -290,7 +290,7 @@ impl<'a> Writer<'a> {
             return false;
         }
         let at = self.out.len();
-        self.out.push(FRAME_MESSAGE | channel as u8);
+        self.out.push(FRAME_MESSAGE | channel.number());
         self.out.extend_from_slice(&(id as u16).to_le_bytes());
         self.counted(at, length_bytes, bytes);
         self.reliable |= channel.is_reliable();
@@ -312,7 +312,7 @@ impl<'a> Writer<'a> {
             return false;
         }
         let at = self.out.len();
-        self.out.push(FRAME_FRAGMENT | channel as u8);
+        self.out.push(FRAME_FRAGMENT | channel.number());
         self.out.extend_from_slice(&(id as u16).to_le_bytes());
         put_varint(self.out, index.into());
         put_varint(self.out, count.into());
@@ -361,9 +361,9 @@ mod tests {
     fn a_packet_reads_back_and_its_last_frame_needs_no_length() {
         let mut out = Vec::new();
         let mut writer = Writer::new(&mut out, Some(0x0102_0304), 300, Some(290), None);
-        assert!(writer.message(Channel::Control, 5, b"ab"));
+        assert!(writer.message(Channel::CONTROL, 5, b"ab"));
         writer.ping();
-        assert!(writer.message(Channel::Unreliable, 0x1_0007, &[9; 200]));
+        assert!(writer.message(Channel::UNRELIABLE, 0x1_0007, &[9; 200]));
         writer.finish();
         out.extend_from_slice(&[0; TAG_BYTES]);
         let header = Header::parse(&out).unwrap();
@@ -373,9 +373,9 @@ mod tests {
         assert_eq!(
             frames(&out[header.frames_at..out.len() - TAG_BYTES]).unwrap(),
             [
-                Frame::Message { channel: Channel::Control, id: 5, bytes: b"ab" },
+                Frame::Message { channel: Channel::CONTROL, id: 5, bytes: b"ab" },
                 Frame::Ping,
-                Frame::Message { channel: Channel::Unreliable, id: 7, bytes: &[9; 200] },
+                Frame::Message { channel: Channel::UNRELIABLE, id: 7, bytes: &[9; 200] },
             ]
         );
     }
@@ -385,7 +385,7 @@ mod tests {
         let mut out = Vec::new();
         let ack = Ack::longest();
         let mut writer = Writer::new(&mut out, Some(1), u64::from(u32::MAX), None, Some(&ack));
-        assert!(writer.fragment(Channel::Data, 1, 60_000, 60_001, &[1; UNRELIABLE_BYTES_MAX]));
+        assert!(writer.fragment(Channel::DATA, 1, 60_000, 60_001, &[1; UNRELIABLE_BYTES_MAX]));
         writer.finish();
         assert!(out.len() + TAG_BYTES <= DATAGRAM_BYTES_MAX);
     }

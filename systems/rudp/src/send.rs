@@ -72,7 +72,7 @@ impl Sending {
             return Err(SendError::WouldBlock);
         }
         self.queued += length + MESSAGE_COST;
-        self.reliable[channel as usize].push(join(parts, length));
+        self.reliable[usize::from(channel.number())].push(join(parts, length));
         Ok(())
     }
 
@@ -102,12 +102,12 @@ impl Sending {
     /// Control goes first. The other two take turns in front, so that neither starves the other when the path is
     /// slower than the application.
     pub(crate) fn fill(&mut self, number: u64, writer: &mut Writer<'_>, refs: &mut VecDeque<PieceRef>) {
-        self.fill_reliable(Channel::Control, number, writer, refs);
+        self.fill_reliable(Channel::CONTROL, number, writer, refs);
         if number.is_multiple_of(2) {
             self.unreliable.fill(writer);
-            self.fill_reliable(Channel::Data, number, writer, refs);
+            self.fill_reliable(Channel::DATA, number, writer, refs);
         } else {
-            self.fill_reliable(Channel::Data, number, writer, refs);
+            self.fill_reliable(Channel::DATA, number, writer, refs);
             self.unreliable.fill(writer);
         }
     }
@@ -119,7 +119,7 @@ impl Sending {
         writer: &mut Writer<'_>,
         refs: &mut VecDeque<PieceRef>,
     ) {
-        let queue = &mut self.reliable[channel as usize];
+        let queue = &mut self.reliable[usize::from(channel.number())];
         while let Some((id, piece)) = queue.peek() {
             let Some((bytes, count)) = queue.piece(id, piece) else { break };
             let fits = match count {
@@ -135,7 +135,7 @@ impl Sending {
     }
 
     pub(crate) fn on_acked(&mut self, piece: PieceRef) {
-        self.queued -= self.reliable[piece.channel as usize].on_acked(piece.id, piece.piece);
+        self.queued -= self.reliable[usize::from(piece.channel.number())].on_acked(piece.id, piece.piece);
     }
 
     /// Lets the oldest unacknowledged pieces go again, about `bytes` of them: for a probe.
@@ -147,7 +147,7 @@ impl Sending {
 
     /// Packet `number`, which held `piece`, is lost.
     pub(crate) fn on_lost(&mut self, piece: PieceRef, number: u64) {
-        self.reliable[piece.channel as usize].on_lost(piece.id, piece.piece, number);
+        self.reliable[usize::from(piece.channel.number())].on_lost(piece.id, piece.piece, number);
     }
 }
 
@@ -346,7 +346,7 @@ impl Unreliable {
 
     fn fill(&mut self, writer: &mut Writer<'_>) {
         while let Some(message) = self.queue.front() {
-            if !writer.message(Channel::Unreliable, self.next, message) {
+            if !writer.message(Channel::UNRELIABLE, self.next, message) {
                 return;
             }
             self.bytes -= message.len();
@@ -374,7 +374,7 @@ mod tests {
         let config = Config::default();
         let mut sending = Sending::new();
         for text in ["a", "b", "c"] {
-            sending.push(&config, Channel::Data, &[text.as_bytes(), b"!"]).unwrap();
+            sending.push(&config, Channel::DATA, &[text.as_bytes(), b"!"]).unwrap();
         }
         let (_, refs) = packet(&mut sending, 0);
         assert_eq!(refs.len(), 3);
@@ -395,7 +395,7 @@ mod tests {
     fn what_was_acknowledged_is_not_sent_again() {
         let config = Config::default();
         let mut sending = Sending::new();
-        sending.push(&config, Channel::Control, &[&[1; 3000]]).unwrap();
+        sending.push(&config, Channel::CONTROL, &[&[1; 3000]]).unwrap();
         let refs: Vec<_> = (0..3).flat_map(|number| packet(&mut sending, number).1).collect();
         assert_eq!(refs.len(), 3);
         for (number, &piece) in (0..).zip(&refs) {
@@ -412,14 +412,14 @@ mod tests {
         let config = Config { queue_bytes_max: 1000, ..Config::default() };
         let mut sending = Sending::new();
         let too_large = SendError::TooLarge { bytes: 937, max: 936 };
-        assert_eq!(sending.push(&config, Channel::Data, &[&[0; 937]]), Err(too_large));
+        assert_eq!(sending.push(&config, Channel::DATA, &[&[0; 937]]), Err(too_large));
         let mut refs = Vec::new();
         for number in 0..5 {
-            sending.push(&config, Channel::Data, &[&[0; 136]]).unwrap();
+            sending.push(&config, Channel::DATA, &[&[0; 136]]).unwrap();
             refs.extend(packet(&mut sending, number).1);
         }
         assert!(!sending.take_writable(&config));
-        assert_eq!(sending.push(&config, Channel::Control, &[]), Err(SendError::WouldBlock));
+        assert_eq!(sending.push(&config, Channel::CONTROL, &[]), Err(SendError::WouldBlock));
         refs[..2].iter().for_each(|&piece| sending.on_acked(piece));
         assert!(!sending.take_writable(&config));
         sending.on_acked(refs[4]);
@@ -432,17 +432,17 @@ mod tests {
         let config = Config { unreliable_messages_max: 4, unreliable_bytes_max: 2500, ..Config::default() };
         let mut sending = Sending::new();
         for byte in 0..6 {
-            sending.push(&config, Channel::Unreliable, &[&[byte]]).unwrap();
+            sending.push(&config, Channel::UNRELIABLE, &[&[byte]]).unwrap();
         }
         assert_eq!(sending.superseded, 2);
-        sending.push(&config, Channel::Unreliable, &[&[7; 1120]]).unwrap();
-        sending.push(&config, Channel::Unreliable, &[&[8; 1120]]).unwrap();
+        sending.push(&config, Channel::UNRELIABLE, &[&[7; 1120]]).unwrap();
+        sending.push(&config, Channel::UNRELIABLE, &[&[8; 1120]]).unwrap();
         assert_eq!(sending.superseded, 4);
-        sending.push(&config, Channel::Unreliable, &[&[9; 1120]]).unwrap();
+        sending.push(&config, Channel::UNRELIABLE, &[&[9; 1120]]).unwrap();
         assert_eq!(sending.unreliable.queue.len(), 2);
         let (out, refs) = packet(&mut sending, 0);
         assert!(refs.is_empty() && out[3..] == [&[0x62, 0, 0][..], &[8; 1120]].concat());
         let too_large = SendError::TooLarge { bytes: 1121, max: 1120 };
-        assert_eq!(sending.push(&config, Channel::Unreliable, &[&[9; 1121]]), Err(too_large));
+        assert_eq!(sending.push(&config, Channel::UNRELIABLE, &[&[9; 1121]]), Err(too_large));
     }
 }

@@ -22,18 +22,18 @@ fn messages_queued_before_connected_arrive_after_it() {
     let mut world = World::new(1, Link::default());
     let (client, server) = world.pair();
     let peer = world.connect(client, server);
-    world.endpoint(client).send(peer, Channel::Control, &[b"he", b"", b"llo"]).unwrap();
-    world.endpoint(client).send(peer, Channel::Data, &[&[7; 65_538]]).unwrap();
-    world.endpoint(client).send(peer, Channel::Unreliable, &[]).unwrap();
+    world.endpoint(client).send(peer, Channel::CONTROL, &[b"he", b"", b"llo"]).unwrap();
+    world.endpoint(client).send(peer, Channel::DATA, &[&[7; 65_538]]).unwrap();
+    world.endpoint(client).send(peer, Channel::UNRELIABLE, &[]).unwrap();
     world.run_for(SECOND);
     assert_eq!(world.take_events(client), [Event::Connected { peer, addr: world.addr(server) }]);
     let events = world.take_events(server);
     assert!(matches!(events[0], Event::Connected { .. }));
     let said = messages(&events);
     assert_eq!(said.len(), 3);
-    assert_eq!(said[0], (Channel::Control, b"hello".to_vec()));
-    assert!(said.contains(&(Channel::Data, vec![7; 65_538])));
-    assert!(said.contains(&(Channel::Unreliable, vec![])));
+    assert_eq!(said[0], (Channel::CONTROL, b"hello".to_vec()));
+    assert!(said.contains(&(Channel::DATA, vec![7; 65_538])));
+    assert!(said.contains(&(Channel::UNRELIABLE, vec![])));
     let stats = world.endpoint(client).stats(peer).unwrap();
     assert_eq!((stats.retransmitted, stats.queued_bytes, stats.lost), (0, 0, 0));
     assert!(stats.rtt.abs_diff(Duration::from_millis(50)) < Duration::from_millis(2), "{stats:?}");
@@ -44,19 +44,19 @@ fn a_server_answers_and_closes_and_the_client_learns_at_once() {
     let mut world = World::new(2, Link::default());
     let (client, server) = world.pair();
     let (here, there) = world.connected(client, server);
-    for channel in Channel::ALL {
+    for channel in [Channel::CONTROL, Channel::DATA, Channel::UNRELIABLE] {
         world.endpoint(server).send(there, channel, &[b"welcome"]).unwrap();
     }
     world.run_for(Duration::from_millis(26));
     assert_eq!(messages(&world.take_events(client)).len(), 3);
     let now = world.now();
     world.endpoint(server).close(now, there, 42, "enough");
-    assert_eq!(world.endpoint(server).send(there, Channel::Data, &[b"x"]), Err(SendError::Closed));
+    assert_eq!(world.endpoint(server).send(there, Channel::DATA, &[b"x"]), Err(SendError::Closed));
     world.run_for(Duration::from_millis(26));
     let reason = CloseReason::Remote { code: 42, reason: "enough".into() };
     assert_eq!(world.take_events(client), [Event::Closed { peer: here, reason }]);
     assert_eq!(world.take_events(server), [Event::Closed { peer: there, reason: CloseReason::Local }]);
-    assert_eq!(world.endpoint(client).send(here, Channel::Data, &[b"x"]), Err(SendError::Closed));
+    assert_eq!(world.endpoint(client).send(here, Channel::DATA, &[b"x"]), Err(SendError::Closed));
     world.run_for(SECOND);
     assert_eq!(world.endpoint(server).poll_timeout(), None, "nothing lingers for ever");
     assert_eq!((world.endpoint(server).peer_count(), world.endpoint(client).peer_count()), (0, 0));
@@ -68,11 +68,11 @@ fn close_after_flush_delivers_first() {
     let (client, server) = world.pair();
     let (here, there) = world.connected(client, server);
     for byte in 0..100 {
-        world.endpoint(client).send(here, Channel::Data, &[&[byte; 500]]).unwrap();
+        world.endpoint(client).send(here, Channel::DATA, &[&[byte; 500]]).unwrap();
     }
     let now = world.now();
     world.endpoint(client).close_after_flush(now, here, 7, "done");
-    assert_eq!(world.endpoint(client).send(here, Channel::Data, &[b"x"]), Err(SendError::Closed));
+    assert_eq!(world.endpoint(client).send(here, Channel::DATA, &[b"x"]), Err(SendError::Closed));
     world.run_for(SECOND * 4);
     let events = world.take_events(server);
     assert_eq!(messages(&events).len(), 100);
@@ -87,7 +87,7 @@ fn close_after_flush_waits_two_seconds_at_most() {
     let (client, server) = world.pair();
     let (here, _) = world.connected(client, server);
     world.link.loss = 1.0;
-    world.endpoint(client).send(here, Channel::Data, &[b"x"]).unwrap();
+    world.endpoint(client).send(here, Channel::DATA, &[b"x"]).unwrap();
     let now = world.now();
     world.endpoint(client).close_after_flush(now, here, 7, "done");
     world.run_for(Duration::from_millis(1_999));
@@ -143,9 +143,9 @@ fn connect_and_send_refuse_what_cannot_be() {
         Err(ConnectError::Full { peers_max: 2 })
     );
     let stranger = kaos_rudp::PeerId::from_bits(u64::MAX);
-    assert_eq!(endpoint.send(stranger, Channel::Data, &[]), Err(SendError::NotConnected));
+    assert_eq!(endpoint.send(stranger, Channel::DATA, &[]), Err(SendError::NotConnected));
     let too_large = SendError::TooLarge { bytes: 65_539, max: 65_538 };
-    assert_eq!(endpoint.send(peer, Channel::Data, &[&[0; 65_539]]), Err(too_large));
+    assert_eq!(endpoint.send(peer, Channel::DATA, &[&[0; 65_539]]), Err(too_large));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_full_queue_blocks_then_becomes_writable_and_loses_nothing() {
     while got.len() < 3_000 {
         while may_send && sent < 3_000 {
             let message = [&sent.to_le_bytes()[..], &[0; 400]];
-            match world.endpoint(client).send(here, Channel::Data, &message) {
+            match world.endpoint(client).send(here, Channel::DATA, &message) {
                 Ok(()) => sent += 1,
                 Err(error) => {
                     assert_eq!(error, SendError::WouldBlock);
@@ -189,11 +189,11 @@ fn hundreds_of_messages_in_one_poll_and_messages_after_pings_arrive() {
     let (here, there) = world.connected(client, server);
     for round in 0..3 {
         for _ in 0..500 {
-            world.endpoint(client).send(here, Channel::Data, &[b"up"]).unwrap();
-            world.endpoint(server).send(there, Channel::Data, &[b"down"]).unwrap();
+            world.endpoint(client).send(here, Channel::DATA, &[b"up"]).unwrap();
+            world.endpoint(server).send(there, Channel::DATA, &[b"down"]).unwrap();
         }
         for _ in 0..200 {
-            world.endpoint(client).send(here, Channel::Unreliable, &[b"now"]).unwrap();
+            world.endpoint(client).send(here, Channel::UNRELIABLE, &[b"now"]).unwrap();
         }
         world.run_for(SECOND);
         assert_eq!(messages(&world.take_events(server)).len(), 700, "round {round}");

@@ -33,10 +33,10 @@ impl Side {
         if rng.chance(0.4) {
             self.sent += 1;
             let padding = vec![0; rng.below(1100) as usize];
-            endpoint.send(self.peer, Channel::Unreliable, &[&self.sent.to_le_bytes(), &padding]).unwrap();
+            endpoint.send(self.peer, Channel::UNRELIABLE, &[&self.sent.to_le_bytes(), &padding]).unwrap();
             return;
         }
-        let channel = if rng.chance(0.3) { Channel::Control } else { Channel::Data };
+        let channel = if rng.chance(0.3) { Channel::CONTROL } else { Channel::DATA };
         let length = match rng.below(20) {
             0 => rng.below(65_539),
             1..4 => rng.below(5_000),
@@ -47,7 +47,7 @@ impl Side {
         rng.fill(&mut bytes);
         let (head, tail) = bytes.split_at(rng.below(length + 1) as usize);
         match endpoint.send(self.peer, channel, &[head, tail]) {
-            Ok(()) => self.expected[channel as usize].push_back(bytes),
+            Ok(()) => self.expected[usize::from(channel.number())].push_back(bytes),
             Err(SendError::WouldBlock) => self.is_blocked = true,
             Err(error) => panic!("{error}"),
         }
@@ -62,7 +62,7 @@ impl Side {
 fn check(world: &mut World, here: &mut Side, there: &mut Side) -> Option<CloseReason> {
     for event in world.take_events(here.node) {
         match event {
-            Event::Message { peer, channel: Channel::Unreliable, bytes } => {
+            Event::Message { peer, channel: Channel::UNRELIABLE, bytes } => {
                 assert_eq!(peer, here.peer);
                 let number = u64::from_le_bytes(bytes[..8].try_into().unwrap());
                 assert!(
@@ -73,7 +73,8 @@ fn check(world: &mut World, here: &mut Side, there: &mut Side) -> Option<CloseRe
                 there.got = Some(number);
             }
             Event::Message { channel, bytes, .. } => {
-                let expected = there.expected[channel as usize].pop_front().expect("a message never sent");
+                let expected =
+                    there.expected[usize::from(channel.number())].pop_front().expect("a message never sent");
                 assert!(bytes == expected, "{channel:?}: {} bytes, expected {}", bytes.len(), expected.len());
                 there.delivered += 1;
             }
@@ -221,8 +222,8 @@ fn a_run_repeats_exactly() {
         let (client, server) = world.pair();
         let (here, there) = world.connected(client, server);
         for byte in 0..50 {
-            world.endpoint(client).send(here, Channel::Data, &[&[byte; 300]]).unwrap();
-            world.endpoint(server).send(there, Channel::Control, &[&[byte; 300]]).unwrap();
+            world.endpoint(client).send(here, Channel::DATA, &[&[byte; 300]]).unwrap();
+            world.endpoint(server).send(there, Channel::CONTROL, &[&[byte; 300]]).unwrap();
             world.run_for(Duration::from_millis(7));
         }
         world.run_until(Micros::from_millis(30_000));

@@ -79,7 +79,7 @@ fn report(name: &str, figures: &Figures) {
 #[test]
 fn five_percent_loss_at_sixty_messages_a_second() {
     let link = Link { loss: 0.05, ..Link::default() };
-    let figures = stream(&link, Channel::Data, Duration::from_micros(16_667), 1);
+    let figures = stream(&link, Channel::DATA, Duration::from_micros(16_667), 1);
     report("A", &figures);
     assert!(figures.at(50.0) <= MS * 26);
     assert!(figures.at(99.0) <= MS * 125);
@@ -89,7 +89,7 @@ fn five_percent_loss_at_sixty_messages_a_second() {
 #[test]
 fn twenty_percent_loss_still_flows() {
     let link = Link { loss: 0.2, ..Link::default() };
-    let figures = stream(&link, Channel::Data, Duration::from_micros(16_667), 1);
+    let figures = stream(&link, Channel::DATA, Duration::from_micros(16_667), 1);
     report("20 %", &figures);
     assert!(figures.at(99.0) <= MS * 400);
 }
@@ -97,7 +97,7 @@ fn twenty_percent_loss_still_flows() {
 #[test]
 fn bursts_and_jitter() {
     let link = Link { burst: 0.017, burst_datagrams: 3, jitter: MS * 10, ..Link::default() };
-    let figures = stream(&link, Channel::Data, Duration::from_micros(16_667), 1);
+    let figures = stream(&link, Channel::DATA, Duration::from_micros(16_667), 1);
     report("C", &figures);
     assert!(figures.at(99.0) <= MS * 200);
 }
@@ -105,19 +105,19 @@ fn bursts_and_jitter() {
 #[test]
 fn sparse_messages_are_repeated_by_probes() {
     let link = Link { loss: 0.05, ..Link::default() };
-    let figures = stream(&link, Channel::Data, MS * 500, 1);
+    let figures = stream(&link, Channel::DATA, MS * 500, 1);
     report("D", &figures);
     assert!(figures.at(99.0) <= MS * 130);
 }
 
 #[test]
 fn a_clean_link_repeats_nothing() {
-    let figures = stream(&Link::default(), Channel::Data, Duration::from_micros(16_667), 1);
+    let figures = stream(&Link::default(), Channel::DATA, Duration::from_micros(16_667), 1);
     report("E", &figures);
     assert_eq!((figures.stats.retransmitted, figures.stats.lost), (0, 0));
     assert!(figures.at(100.0) <= MS * 26);
     assert!(figures.wire_bytes <= 175.0);
-    let figures = stream(&Link::default(), Channel::Unreliable, Duration::from_micros(16_667), 1);
+    let figures = stream(&Link::default(), Channel::UNRELIABLE, Duration::from_micros(16_667), 1);
     report("E, unreliable", &figures);
     assert!(figures.wire_bytes <= 150.0);
 }
@@ -125,7 +125,7 @@ fn a_clean_link_repeats_nothing() {
 #[test]
 fn eight_messages_a_tick_share_datagrams() {
     let link = Link { loss: 0.05, ..Link::default() };
-    let figures = stream(&link, Channel::Data, Duration::from_micros(16_667), 8);
+    let figures = stream(&link, Channel::DATA, Duration::from_micros(16_667), 8);
     report("F", &figures);
     assert!(figures.wire_bytes <= 95.0);
 }
@@ -139,7 +139,7 @@ fn bulk(link: Link) -> (Duration, Stats, Duration) {
     let begin = world.now();
     let mut left = 1024;
     while world.now() < begin + MS * 60_000 {
-        while left > 0 && world.endpoint(client).send(here, Channel::Data, &[&[0; 1024]]).is_ok() {
+        while left > 0 && world.endpoint(client).send(here, Channel::DATA, &[&[0; 1024]]).is_ok() {
             left -= 1;
         }
         world.run_for(MS);

@@ -80,7 +80,7 @@ fn a_client_that_was_started_again_replaces_itself() {
     let (_, old) = world.connected(client, server);
     world.restart(client, Config::default());
     let here = world.connect(client, server);
-    world.endpoint(client).send(here, Channel::Data, &[b"again"]).unwrap();
+    world.endpoint(client).send(here, Channel::DATA, &[b"again"]).unwrap();
     world.run_for(SECOND);
     let events = world.take_events(server);
     let reason = CloseReason::Protocol(Violation::Replaced);
@@ -109,8 +109,8 @@ fn an_old_hello_replaces_nobody() {
         world.inject(from, to, bytes);
     }
     world.run_for(SECOND);
-    world.endpoint(client).send(here, Channel::Data, &[b"still here"]).unwrap();
-    world.endpoint(server).send(there, Channel::Data, &[b"and here"]).unwrap();
+    world.endpoint(client).send(here, Channel::DATA, &[b"still here"]).unwrap();
+    world.endpoint(server).send(there, Channel::DATA, &[b"and here"]).unwrap();
     world.run_for(SECOND * 20);
     assert!(matches!(&world.take_events(server)[..], [Event::Message { .. }]));
     assert!(matches!(&world.take_events(client)[1..], [Event::Message { .. }]));
@@ -123,7 +123,7 @@ fn a_server_that_was_started_again_knows_nobody_and_takes_everybody() {
     let (client, server) = world.pair();
     let (here, _) = world.connected(client, server);
     world.restart(server, Config::server());
-    world.endpoint(client).send(here, Channel::Data, &[b"hello?"]).unwrap();
+    world.endpoint(client).send(here, Channel::DATA, &[b"hello?"]).unwrap();
     world.run_for(SECOND * 11);
     let closed = Event::Closed { peer: here, reason: CloseReason::TimedOut };
     assert_eq!(world.take_events(client), [closed]);
@@ -137,7 +137,7 @@ fn packets_from_another_address_are_not_the_peers() {
     let (client, server) = world.pair();
     let (here, there) = world.connected(client, server);
     world.rebind(client, "10.0.0.99:1234".parse().unwrap());
-    world.endpoint(client).send(here, Channel::Data, &[b"moved"]).unwrap();
+    world.endpoint(client).send(here, Channel::DATA, &[b"moved"]).unwrap();
     world.run_for(SECOND);
     assert_eq!(world.take_events(server), []);
     world.run_for(SECOND * 12);
@@ -171,8 +171,8 @@ fn two_endpoints_may_call_each_other() {
     let mut world = World::new(8, Link::default());
     let (a, b) = (world.add(Config::server()), world.add(Config::server()));
     let (from_a, from_b) = (world.connect(a, b), world.connect(b, a));
-    world.endpoint(a).send(from_a, Channel::Data, &[b"from a"]).unwrap();
-    world.endpoint(b).send(from_b, Channel::Data, &[b"from b"]).unwrap();
+    world.endpoint(a).send(from_a, Channel::DATA, &[b"from a"]).unwrap();
+    world.endpoint(b).send(from_b, Channel::DATA, &[b"from b"]).unwrap();
     world.run_for(SECOND);
     for (node, text) in [(a, "from b"), (b, "from a")] {
         let events = world.take_events(node);
@@ -189,7 +189,7 @@ fn an_application_that_takes_no_events_slows_its_peer_and_eats_no_memory() {
     let server = world.add(Config { events_bytes_max: 200_000, ..Config::server() });
     let (here, there) = world.connected(client, server);
     for _ in 0..1000 {
-        world.endpoint(client).send(here, Channel::Data, &[&[1; 1000]]).unwrap();
+        world.endpoint(client).send(here, Channel::DATA, &[&[1; 1000]]).unwrap();
     }
     // By hand: the world would take the events.
     let (mut now, mut buf) = (world.now(), Vec::new());

@@ -121,9 +121,9 @@ impl UdpLink {
             && let Some((channel, message)) = core.peek()
         {
             let channel = match channel {
-                kaos_wire::Channel::Control => Channel::Control,
-                kaos_wire::Channel::Data => Channel::Data,
-                kaos_wire::Channel::Unreliable => Channel::Unreliable,
+                kaos_wire::Channel::Control => Channel::CONTROL,
+                kaos_wire::Channel::Data => Channel::DATA,
+                kaos_wire::Channel::Unreliable => Channel::UNRELIABLE,
             };
             match self.endpoint.send(self.peer, channel, &[message]) {
                 // What can never be sent must not stand in the way; the core has refused it before.
@@ -188,8 +188,8 @@ fn words(error: &io::Error) -> String {
 
 fn wire(channel: Channel) -> kaos_wire::Channel {
     match channel {
-        Channel::Control => kaos_wire::Channel::Control,
-        Channel::Data => kaos_wire::Channel::Data,
-        Channel::Unreliable => kaos_wire::Channel::Unreliable,
+        Channel::CONTROL => kaos_wire::Channel::Control,
+        Channel::DATA => kaos_wire::Channel::Data,
+        _ => kaos_wire::Channel::Unreliable,
     }
 }
