@@ -1,6 +1,7 @@
 //! The test kit: endpoints on a deterministic network in virtual time. Feature `lab`.
 //!
-//! A [`World`] holds endpoints, the datagrams under way between them, and the time. Everything follows from its seed.
+//! A [`World`] holds endpoints, the [`Network`] between them, and the time. Everything follows from its seed. The
+//! network alone serves any other stack as well.
 //!
 //! ```
 //! use kaos_rudp::{Channel, Event, lab::{Link, World}};
@@ -15,7 +16,13 @@
 //! assert!(matches!(&said[1], Event::Message { bytes, .. } if bytes == "hello"));
 //! ```
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+mod network;
+mod rng;
+
+use std::{net::SocketAddr, time::Duration};
+
+pub use network::{Datagram, HEADER_BYTES, Link, Network, Traffic};
+pub use rng::Rng;
 
 use crate::{
     config::Config,
@@ -23,92 +30,6 @@ use crate::{
     peers::PeerId,
     timer::Micros,
 };
-
-/// A small generator for tests: SplitMix64. Not for secrets.
-#[derive(Clone, Debug)]
-pub struct Rng(u64);
-
-impl Rng {
-    /// The generator of `seed`.
-    pub fn new(seed: u64) -> Rng {
-        Rng(seed)
-    }
-
-    /// The next 64 bits.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number under `end`, which is not 0.
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next_u64() % end
-    }
-
-    /// True with probability `p`.
-    pub fn chance(&mut self, p: f64) -> bool {
-        ((self.next_u64() >> 11) as f64) < p * (1u64 << 53) as f64
-    }
-
-    /// Fills `bytes`.
-    pub fn fill(&mut self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(8) {
-            let random = self.next_u64().to_le_bytes();
-            chunk.copy_from_slice(&random[..chunk.len()]);
-        }
-    }
-}
-
-/// What the network does to each datagram. Probabilities are 0 to 1.
-#[derive(Clone, Debug)]
-pub struct Link {
-    /// One way. Default 25 ms.
-    pub delay: Duration,
-    /// At random on top of `delay`, up to this. Default 0. Reorders when it is longer than the gaps between datagrams.
-    pub jitter: Duration,
-    /// Lost, each datagram for itself.
-    pub loss: f64,
-    /// Begins a burst: this datagram and the following `burst_datagrams` − 1 are lost.
-    pub burst: f64,
-    /// Length of a burst.
-    pub burst_datagrams: u32,
-    /// Delivered twice, the second time up to `late` later.
-    pub duplicate: f64,
-    /// Held back for up to `late`.
-    pub reorder: f64,
-    /// A few random bits are flipped.
-    pub corrupt: f64,
-    /// Cut at a random length.
-    pub truncate: f64,
-    /// See `duplicate` and `reorder`. Default 60 ms.
-    pub late: Duration,
-    /// Bottleneck of each direction between two hosts, IP and UDP headers counted. Default 0: none.
-    pub bytes_per_second: u64,
-    /// What the bottleneck holds, in time; what comes on top is lost. Default 100 ms.
-    pub queue: Duration,
-}
-
-impl Default for Link {
-    fn default() -> Link {
-        Link {
-            delay: Duration::from_millis(25),
-            jitter: Duration::ZERO,
-            loss: 0.0,
-            burst: 0.0,
-            burst_datagrams: 3,
-            duplicate: 0.0,
-            reorder: 0.0,
-            corrupt: 0.0,
-            truncate: 0.0,
-            late: Duration::from_millis(60),
-            bytes_per_second: 0,
-            queue: Duration::from_millis(100),
-        }
-    }
-}
 
 /// Index of an endpoint in its world.
 pub type Node = usize;
@@ -120,40 +41,14 @@ struct Host {
     is_down: bool,
 }
 
-struct Flight {
-    from: SocketAddr,
-    to: SocketAddr,
-    bytes: Vec<u8>,
-}
-
-/// Counters of the network.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Traffic {
-    /// Datagrams that endpoints sent.
-    pub sent: u64,
-    /// Their bytes, UDP payload.
-    pub sent_bytes: u64,
-    /// Datagrams that were lost.
-    pub lost: u64,
-    /// Datagrams that were delivered, copies included.
-    pub delivered: u64,
-    /// Longest time that a datagram waited at a bottleneck.
-    pub queue_max: Duration,
-}
-
 /// Endpoints, the network between them, and the time.
 pub struct World {
     now: Micros,
     rng: Rng,
     hosts: Vec<Host>,
-    /// The network as it is now; may be changed at any time.
+    /// The network as it is now, for every direction without a link of its own; may be changed at any time.
     pub link: Link,
-    burst_left: u32,
-    /// Until when the bottleneck of each direction is taken.
-    busy: BTreeMap<(SocketAddr, SocketAddr), Micros>,
-    flights: BTreeMap<(Micros, u64), Flight>,
-    sequence: u64,
-    traffic: Traffic,
+    network: Network,
     buf: Vec<u8>,
     /// Every datagram that was sent, if asked for with `record`.
     recorded: Option<Vec<(SocketAddr, SocketAddr, Vec<u8>)>>,
@@ -166,12 +61,8 @@ impl World {
             now: Micros::from_millis(1_000),
             rng: Rng::new(seed),
             hosts: Vec::new(),
+            network: Network::new(seed, link.clone()),
             link,
-            burst_left: 0,
-            busy: BTreeMap::new(),
-            flights: BTreeMap::new(),
-            sequence: 0,
-            traffic: Traffic::default(),
             buf: Vec::new(),
             recorded: None,
         }
@@ -262,12 +153,28 @@ impl World {
 
     /// Gives a host a new address, as a router that forgot its mapping. Datagrams to the old one are lost.
     pub fn rebind(&mut self, node: Node, addr: SocketAddr) {
-        self.hosts[node].addr = addr;
+        let old = std::mem::replace(&mut self.hosts[node].addr, addr);
+        self.network.rename(old, addr);
+    }
+
+    /// Gives one direction a link of its own, or with `None` the world's again. A host keeps it under a new address.
+    pub fn set_link(&mut self, from: Node, to: Node, link: Option<Link>) {
+        self.network.set_link(self.hosts[from].addr, self.hosts[to].addr, link);
+    }
+
+    /// How long `percent` of the datagrams of a direction waited at the bottleneck at most: [`Network::wait`].
+    pub fn wait(&self, from: Node, to: Node, percent: f64) -> Duration {
+        self.network.wait(self.hosts[from].addr, self.hosts[to].addr, percent)
+    }
+
+    /// Begins the count of [`wait`](World::wait) anew.
+    pub fn forget_waits(&mut self) {
+        self.network.forget_waits();
     }
 
     /// Counters of the network.
     pub fn traffic(&self) -> Traffic {
-        self.traffic
+        self.network.traffic()
     }
 
     /// From now on keeps a copy of every datagram that is sent: from, to, bytes.
@@ -282,7 +189,7 @@ impl World {
 
     /// Puts a datagram on the network, exempt from its faults: an attacker's.
     pub fn inject(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        self.fly(self.now, Flight { from, to, bytes });
+        self.network.inject(self.now, from, to, bytes);
     }
 
     /// Runs for a time.
@@ -294,13 +201,13 @@ impl World {
     pub fn run_until(&mut self, end: Micros) {
         loop {
             self.transmit();
-            let flight = self.flights.first_key_value().map(|(&(at, _), _)| at);
+            let arrival = self.network.next_arrival();
             let timer = self
                 .hosts
                 .iter()
                 .filter(|host| !host.is_down)
                 .filter_map(|host| host.endpoint.poll_timeout());
-            let Some(next) = timer.chain(flight).min().filter(|&next| next <= end) else { break };
+            let Some(next) = timer.chain(arrival).min().filter(|&next| next <= end) else { break };
             self.now = self.now.max(next);
             self.step();
         }
@@ -309,15 +216,10 @@ impl World {
 
     /// One moment: all datagrams that are here, then the timers, then events.
     fn step(&mut self) {
-        while let Some(entry) = self.flights.first_entry() {
-            if entry.key().0 > self.now {
-                break;
-            }
-            let flight = entry.remove();
-            let host = self.hosts.iter_mut().find(|host| host.addr == flight.to && !host.is_down);
+        while let Some(datagram) = self.network.deliver(self.now) {
+            let host = self.hosts.iter_mut().find(|host| host.addr == datagram.to && !host.is_down);
             if let Some(host) = host {
-                self.traffic.delivered += 1;
-                host.endpoint.handle(self.now, flight.from, &flight.bytes);
+                host.endpoint.handle(self.now, datagram.from, &datagram.bytes);
             }
         }
         for host in self.hosts.iter_mut().filter(|host| !host.is_down) {
@@ -336,72 +238,19 @@ impl World {
 
     fn transmit(&mut self) {
         let mut buf = std::mem::take(&mut self.buf);
+        self.network.link.clone_from(&self.link);
         for node in 0..self.hosts.len() {
             if self.hosts[node].is_down {
                 continue;
             }
             while let Some(to) = self.hosts[node].endpoint.poll_transmit(self.now, &mut buf) {
                 let from = self.hosts[node].addr;
-                self.traffic.sent += 1;
-                self.traffic.sent_bytes += buf.len() as u64;
                 if let Some(recorded) = &mut self.recorded {
                     recorded.push((from, to, buf.clone()));
                 }
-                self.cross(Flight { from, to, bytes: buf.clone() });
+                self.network.send(self.now, from, to, &buf);
             }
         }
         self.buf = buf;
-    }
-
-    /// What happens to a datagram on its way.
-    fn cross(&mut self, mut flight: Flight) {
-        let link = self.link.clone();
-        if self.burst_left == 0 && self.rng.chance(link.burst) {
-            self.burst_left = link.burst_datagrams;
-        }
-        let in_burst = self.burst_left > 0;
-        self.burst_left = self.burst_left.saturating_sub(1);
-        if self.rng.chance(link.loss) || in_burst {
-            self.traffic.lost += 1;
-            return;
-        }
-        if self.rng.chance(link.corrupt) && !flight.bytes.is_empty() {
-            for _ in 0..1 + self.rng.below(3) {
-                let bit = self.rng.below(flight.bytes.len() as u64 * 8) as usize;
-                flight.bytes[bit / 8] ^= 1 << (bit % 8);
-            }
-        }
-        if self.rng.chance(link.truncate) {
-            let length = self.rng.below(flight.bytes.len() as u64 + 1) as usize;
-            flight.bytes.truncate(length);
-        }
-        let late = link.late.as_micros() as u64 + 1;
-        let mut at = self.now + link.delay;
-        at += Duration::from_micros(self.rng.below(link.jitter.as_micros() as u64 + 1));
-        let wire_bytes = flight.bytes.len() as u64 + 28;
-        if let Some(micros) = (wire_bytes * 1_000_000).checked_div(link.bytes_per_second) {
-            let busy = self.busy.entry((flight.from, flight.to)).or_default();
-            let start = (*busy).max(self.now);
-            if start - self.now > link.queue {
-                self.traffic.lost += 1;
-                return;
-            }
-            *busy = start + Duration::from_micros(micros);
-            at += *busy - self.now;
-            self.traffic.queue_max = self.traffic.queue_max.max(*busy - self.now);
-        }
-        if self.rng.chance(link.duplicate) {
-            let again = at + Duration::from_micros(self.rng.below(late));
-            self.fly(again, Flight { from: flight.from, to: flight.to, bytes: flight.bytes.clone() });
-        }
-        if self.rng.chance(link.reorder) {
-            at += Duration::from_micros(self.rng.below(late));
-        }
-        self.fly(at, flight);
-    }
-
-    fn fly(&mut self, at: Micros, flight: Flight) {
-        self.sequence += 1;
-        self.flights.insert((at, self.sequence), flight);
     }
 }
