@@ -373,12 +373,14 @@ impl Connection {
         Stats {
             rtt: self.recovery.rtt.smoothed,
             rttvar: self.recovery.rtt.variation,
+            loss_ppm: self.recovery.loss_ppm(),
             lost: self.recovery.lost,
             lost_spurious: self.recovery.lost_spurious,
             retransmitted: self.sending.retransmitted,
             superseded: self.sending.superseded,
             queued_bytes: self.sending.queued_bytes(),
             reassembly_bytes: self.reassembly,
+            is_limited: self.recovery.is_limited(),
             window_bytes: self.recovery.window_bytes(),
             in_flight_bytes: self.recovery.in_flight_bytes(),
             ..self.stats
@@ -418,6 +420,7 @@ impl Connection {
         }
         let is_probe = self.probes > 0;
         let may_send = is_probe || self.recovery.may_send();
+        self.recovery.set_limited(!may_send && self.sending.has_pending());
         let wants_send = is_probe || self.ping_due || (may_send && self.sending.has_pending());
         if !wants_send && !self.received.is_due(now) {
             return false;

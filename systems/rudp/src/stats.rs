@@ -17,6 +17,8 @@ pub struct Stats {
     pub bytes_in: u64,
     /// UDP payload bytes of `packets_out`.
     pub bytes_out: u64,
+    /// Share of sent datagrams that is being lost, in millionths: a moving average over some 256 of them.
+    pub loss_ppm: u32,
     /// Sent datagrams that were declared lost.
     pub lost: u64,
     /// Declared lost, but acknowledged later.
@@ -33,6 +35,8 @@ pub struct Stats {
     pub queued_bytes: usize,
     /// Bytes held for messages that are incomplete or wait for an earlier one.
     pub reassembly_bytes: usize,
+    /// Messages wait because the path cannot take more now.
+    pub is_limited: bool,
     /// Congestion window in bytes.
     pub window_bytes: usize,
     /// Bytes sent and neither acknowledged nor lost.
