@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::PeerId;
 use kaos_kernel::input::{Door, Gone, Input};
@@ -195,7 +196,10 @@ impl UdpDoor {
                     self.refuse(now, rudp, &fault.retry_in_ms(5000));
                 }
             },
-            Event::Message { peer: rudp, channel, bytes } => {
+            Event::Message { peer: rudp, channel, bytes: buffer } => {
+                // The frame keeps the message for a while; the transport gets its buffer back at once.
+                let bytes = Bytes::copy_from_slice(&buffer);
+                self.endpoint.recycle(buffer);
                 let Some(known) = self.known(rudp) else { return };
                 let (peer, started) = (known.peer, known.started);
                 self.stats.door(Door::Udp).came(bytes.len());

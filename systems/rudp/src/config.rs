@@ -37,6 +37,9 @@ pub struct Config {
     /// Bytes of events (64 each and the message) that wait in `poll_event`. Default 8 MiB. At the bound `handle` drops
     /// datagrams unread: an application that does not poll slows its peers down instead of eating memory.
     pub events_bytes_max: usize,
+    /// Bytes of buffers that are kept for the next messages, at the endpoint. Default 4 MiB. At the bound further ones
+    /// are freed; half of those that were not needed for a second are freed, too.
+    pub pool_bytes_max: usize,
     /// Silence after which a peer is gone. Default 10 s. Must exceed twice `keepalive`, or one lost ping closes a
     /// healthy connection.
     pub idle_timeout: Duration,
@@ -69,6 +72,7 @@ impl Default for Config {
             reassembly_bytes_max: 384 * 1024,
             reassembly_bytes_total_max: 64 * 1024 * 1024,
             events_bytes_max: 8 * 1024 * 1024,
+            pool_bytes_max: 4 * 1024 * 1024,
             idle_timeout: Duration::from_secs(10),
             keepalive: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(5),

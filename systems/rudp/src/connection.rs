@@ -4,8 +4,6 @@ mod dial;
 
 use std::{net::SocketAddr, time::Duration};
 
-use bytes::Bytes;
-
 use self::dial::Dial;
 use crate::{
     ack::{Ack, Arrival, Received},
@@ -19,6 +17,7 @@ use crate::{
     linger::Linger,
     packet::{Frame, Header, Reader, Writer, cut},
     peers::PeerId,
+    pool::Pool,
     protect::{ACCEPT_NUMBER, Keys, Side, TAG_BYTES},
     receive::{Budget, Ordered, Sequenced, Taken},
     recovery::Recovery,
@@ -35,6 +34,7 @@ pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
     pub(crate) events: &'a mut Events,
     pub(crate) reassembly_total: &'a mut usize,
+    pub(crate) pool: &'a mut Pool,
 }
 
 /// How a connection ends.
@@ -291,8 +291,12 @@ impl Connection {
         let peer = self.id;
         while let Some(frame) = Frame::next(&mut reader)? {
             eliciting = true;
-            let mut budget =
-                Budget { config: cx.config, peer: &mut self.reassembly, total: cx.reassembly_total };
+            let mut budget = Budget {
+                config: cx.config,
+                peer: &mut self.reassembly,
+                total: cx.reassembly_total,
+                pool: cx.pool,
+            };
             let result = match frame {
                 Frame::Ping => Taken::Yes,
                 Frame::Close { code, reason } => {
@@ -301,7 +305,7 @@ impl Connection {
                 }
                 Frame::Message { channel: Channel::UNRELIABLE, id, bytes } => {
                     if self.sequenced.is_newer(id) {
-                        let bytes = Bytes::copy_from_slice(bytes);
+                        let bytes = budget.pool.copy(bytes);
                         cx.events.push(Event::Message { peer, channel: Channel::UNRELIABLE, bytes });
                     } else {
                         self.stats.stale += 1;
@@ -342,13 +346,19 @@ impl Connection {
     pub(crate) fn send(
         &mut self,
         config: &Config,
+        pool: &mut Pool,
         channel: Channel,
         parts: &[&[u8]],
     ) -> Result<(), SendError> {
         if self.flush.is_some() {
             return Err(SendError::Closed);
         }
-        self.sending.push(config, channel, parts)
+        self.sending.push(config, pool, channel, parts)
+    }
+
+    /// Gives buffers that are done with back.
+    pub(crate) fn reclaim(&mut self, pool: &mut Pool) {
+        self.sending.reclaim(pool);
     }
 
     pub(crate) fn close_after_flush(&mut self, now: Micros, code: u16, reason: &str) -> Option<Ending> {

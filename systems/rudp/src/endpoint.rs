@@ -8,8 +8,6 @@ use std::{
     net::SocketAddr,
 };
 
-use bytes::Bytes;
-
 use crate::{
     channel::Channel,
     config::Config,
@@ -20,6 +18,7 @@ use crate::{
     handshake::Answer,
     packet::{FLAG_HANDSHAKE, Header},
     peers::{PeerId, Peers, SLOTS_MAX, State, wire_slot},
+    pool::Pool,
     protect::Side,
     random::Random,
     send::shrink,
@@ -47,8 +46,8 @@ pub enum Event {
         peer: PeerId,
         /// On which channel.
         channel: Channel,
-        /// What.
-        bytes: Bytes,
+        /// What. [`Endpoint::recycle`] takes it back when it has been read.
+        bytes: Vec<u8>,
     },
     /// After a [`SendError::WouldBlock`]: less than half of the queue is taken now.
     Writable {
@@ -89,6 +88,7 @@ pub struct Endpoint {
     ready: VecDeque<PeerId>,
     answers: VecDeque<(SocketAddr, Answer)>,
     events: Events,
+    pool: Pool,
     reassembly_total: usize,
     totals: Totals,
 }
@@ -112,6 +112,7 @@ impl Endpoint {
             ready: VecDeque::new(),
             answers: VecDeque::with_capacity(answers),
             events: Events::default(),
+            pool: Pool::new(config.pool_bytes_max),
             reassembly_total: 0,
             totals: Totals::default(),
             config,
@@ -161,9 +162,15 @@ impl Endpoint {
                 SendError::NotConnected
             });
         };
-        connection.send(&self.config, channel, parts)?;
+        connection.send(&self.config, &mut self.pool, channel, parts)?;
         self.make_ready(peer.slot());
         Ok(())
+    }
+
+    /// Takes back the buffer of an [`Event::Message`] that has been read, so that the next message needs no
+    /// allocation. Any buffer will do; without this all is the same, but for an allocation a message.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.pool.give(buffer);
     }
 
     /// Closes at once: what is queued is dropped, the other side is told three times over a probe time-out. `reason`
@@ -218,6 +225,7 @@ impl Endpoint {
             due = Vec::new();
         }
         self.due = due;
+        self.pool.trim(now);
     }
 
     // ---- out ----
@@ -238,6 +246,7 @@ impl Endpoint {
             let (sent, to, deadline) = match &mut entry.state {
                 State::Live(connection) => {
                     let sent = connection.transmit(now, buf);
+                    connection.reclaim(&mut self.pool);
                     (sent, connection.addr, connection.deadline(&self.config))
                 }
                 State::Lingering(linger) => (linger.transmit(buf), linger.addr, linger.deadline()),
@@ -314,8 +323,10 @@ impl Endpoint {
             config: &self.config,
             events: &mut self.events,
             reassembly_total: &mut self.reassembly_total,
+            pool: &mut self.pool,
         };
         let ending = connection.take_in(now, &packet, &mut cx);
+        connection.reclaim(&mut self.pool);
         self.settle(now, slot, ending);
     }
 

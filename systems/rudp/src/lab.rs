@@ -13,7 +13,7 @@
 //! world.endpoint(client).send(peer, Channel::DATA, &[b"hello"]).unwrap();
 //! world.run_for(Duration::from_secs(2));
 //! let said = world.take_events(server);
-//! assert!(matches!(&said[1], Event::Message { bytes, .. } if bytes == "hello"));
+//! assert!(matches!(&said[1], Event::Message { bytes, .. } if bytes == b"hello"));
 //! ```
 
 mod network;

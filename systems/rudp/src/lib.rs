@@ -7,7 +7,7 @@
 //! # The four kinds of methods of [`Endpoint`]
 //! * **In**: [`handle`](Endpoint::handle) takes a datagram, [`handle_timeout`](Endpoint::handle_timeout) the time.
 //! * **By the application**: [`connect`](Endpoint::connect), [`send`](Endpoint::send), [`close`](Endpoint::close),
-//!   [`close_after_flush`](Endpoint::close_after_flush).
+//!   [`close_after_flush`](Endpoint::close_after_flush), [`recycle`](Endpoint::recycle).
 //! * **Out**: [`poll_event`](Endpoint::poll_event), [`poll_transmit`](Endpoint::poll_transmit),
 //!   [`poll_timeout`](Endpoint::poll_timeout).
 //! * **Getters**: [`stats`](Endpoint::stats), [`totals`](Endpoint::totals), [`peer_count`](Endpoint::peer_count).
@@ -51,6 +51,7 @@ mod packet;
 mod protect;
 
 mod channel;
+mod pool;
 mod receive;
 mod send;
 

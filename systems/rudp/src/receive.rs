@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
-use crate::{config::Config, error::Violation};
+use crate::{config::Config, error::Violation, pool::Pool};
 
 /// What a held piece costs beside its bytes, so that tiny ones are not free.
 const PIECE_COST: usize = 64;
@@ -27,6 +25,7 @@ pub(crate) struct Budget<'a> {
     pub(crate) peer: &'a mut usize,
     /// Bytes waiting at all peers of the endpoint.
     pub(crate) total: &'a mut usize,
+    pub(crate) pool: &'a mut Pool,
 }
 
 impl Budget<'_> {
@@ -56,14 +55,14 @@ pub(crate) struct Ordered {
 }
 
 enum Waiting {
-    Whole(Bytes),
+    Whole(Vec<u8>),
     Parts(Parts),
 }
 
 struct Parts {
     count: u32,
     bytes: usize,
-    pieces: BTreeMap<u32, Bytes>,
+    pieces: BTreeMap<u32, Vec<u8>>,
 }
 
 impl Parts {
@@ -75,12 +74,13 @@ impl Parts {
         self.bytes + self.pieces.len() * PIECE_COST
     }
 
-    fn join(self) -> Bytes {
-        let mut bytes = Vec::with_capacity(self.bytes);
+    fn join(self, pool: &mut Pool) -> Vec<u8> {
+        let mut bytes = pool.take(self.bytes);
         for piece in self.pieces.into_values() {
             bytes.extend_from_slice(&piece);
+            pool.give(piece);
         }
-        Bytes::from(bytes)
+        bytes
     }
 }
 
@@ -97,7 +97,7 @@ impl Ordered {
         id: u16,
         bytes: &[u8],
         budget: &mut Budget<'_>,
-        mut deliver: impl FnMut(Bytes),
+        mut deliver: impl FnMut(Vec<u8>),
     ) -> Result<Taken, Violation> {
         if bytes.len() > budget.config.message_bytes_max {
             return Err(Violation::TooLarge(budget.config.message_bytes_max));
@@ -113,11 +113,11 @@ impl Ordered {
             None => {}
         }
         if id == self.next {
-            deliver(Bytes::copy_from_slice(bytes));
+            deliver(budget.pool.copy(bytes));
             self.next += 1;
             self.release(budget, deliver);
         } else if budget.take(bytes.len() + PIECE_COST, false) {
-            self.waiting.insert(id, Waiting::Whole(Bytes::copy_from_slice(bytes)));
+            self.waiting.insert(id, Waiting::Whole(budget.pool.copy(bytes)));
         } else {
             return Ok(Taken::No);
         }
@@ -131,7 +131,7 @@ impl Ordered {
         count: u32,
         bytes: &[u8],
         budget: &mut Budget<'_>,
-        deliver: impl FnMut(Bytes),
+        deliver: impl FnMut(Vec<u8>),
     ) -> Result<Taken, Violation> {
         let message_max = budget.config.message_bytes_max;
         // Every fragment has a byte at least.
@@ -161,7 +161,7 @@ impl Ordered {
         let empty = || Waiting::Parts(Parts { count, bytes: 0, pieces: BTreeMap::new() });
         if let Waiting::Parts(parts) = self.waiting.entry(id).or_insert_with(empty) {
             parts.bytes += bytes.len();
-            parts.pieces.insert(index, Bytes::copy_from_slice(bytes));
+            parts.pieces.insert(index, budget.pool.copy(bytes));
         }
         self.release(budget, deliver);
         Ok(Taken::Yes)
@@ -177,7 +177,7 @@ impl Ordered {
     }
 
     /// Delivers what is whole and next.
-    fn release(&mut self, budget: &mut Budget<'_>, mut deliver: impl FnMut(Bytes)) {
+    fn release(&mut self, budget: &mut Budget<'_>, mut deliver: impl FnMut(Vec<u8>)) {
         while let Some(entry) = self.waiting.first_entry() {
             let is_ready = match entry.get() {
                 Waiting::Whole(_) => true,
@@ -193,7 +193,7 @@ impl Ordered {
                 }
                 Waiting::Parts(parts) => {
                     budget.give_back(parts.cost());
-                    deliver(parts.join());
+                    deliver(parts.join(budget.pool));
                 }
             }
             self.next += 1;
@@ -228,21 +228,39 @@ mod tests {
         channel: Ordered,
         peer: usize,
         total: usize,
-        got: Vec<Bytes>,
+        got: Vec<Vec<u8>>,
+        pool: Pool,
     }
 
     impl Bench {
         fn new(config: Config) -> Bench {
-            Bench { config, channel: Ordered::default(), peer: 0, total: 0, got: Vec::new() }
+            Bench {
+                config,
+                channel: Ordered::default(),
+                peer: 0,
+                total: 0,
+                got: Vec::new(),
+                pool: Pool::new(4096),
+            }
         }
 
         fn message(&mut self, id: u16, bytes: &[u8]) -> Result<Taken, Violation> {
-            let mut budget = Budget { config: &self.config, peer: &mut self.peer, total: &mut self.total };
+            let mut budget = Budget {
+                config: &self.config,
+                peer: &mut self.peer,
+                total: &mut self.total,
+                pool: &mut self.pool,
+            };
             self.channel.message(id, bytes, &mut budget, |bytes| self.got.push(bytes))
         }
 
         fn fragment(&mut self, id: u16, index: u32, count: u32, bytes: &[u8]) -> Result<Taken, Violation> {
-            let mut budget = Budget { config: &self.config, peer: &mut self.peer, total: &mut self.total };
+            let mut budget = Budget {
+                config: &self.config,
+                peer: &mut self.peer,
+                total: &mut self.total,
+                pool: &mut self.pool,
+            };
             self.channel.fragment(id, index, count, bytes, &mut budget, |bytes| self.got.push(bytes))
         }
     }
@@ -258,7 +276,7 @@ mod tests {
         for (index, piece) in [(2, "c"), (0, "a"), (2, "c"), (1, "b"), (1, "b")] {
             bench.fragment(5, index, 3, piece.as_bytes()).unwrap();
         }
-        assert_eq!(bench.got[5], "abc");
+        assert_eq!(bench.got[5], b"abc");
         assert_eq!((bench.peer, bench.total), (0, 0));
     }
 

@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
 use crate::{
     channel::Channel,
     config::Config,
     error::SendError,
     packet::{UNRELIABLE_BYTES_MAX, Writer},
+    pool::Pool,
 };
 
 /// What a queued message costs beside its bytes, so that empty ones are not free.
@@ -32,6 +31,8 @@ pub(crate) struct Sending {
     queued: usize,
     /// `WouldBlock` was answered, and `Writable` is owed.
     blocked: bool,
+    /// Buffers of messages that are done with, for the pool.
+    garbage: Vec<Vec<u8>>,
     pub(crate) retransmitted: u64,
     pub(crate) superseded: u64,
 }
@@ -43,6 +44,7 @@ impl Sending {
             unreliable: Unreliable::default(),
             queued: 0,
             blocked: false,
+            garbage: Vec::new(),
             retransmitted: 0,
             superseded: 0,
         }
@@ -52,6 +54,7 @@ impl Sending {
     pub(crate) fn push(
         &mut self,
         config: &Config,
+        pool: &mut Pool,
         channel: Channel,
         parts: &[&[u8]],
     ) -> Result<(), SendError> {
@@ -60,7 +63,7 @@ impl Sending {
             if length > UNRELIABLE_BYTES_MAX {
                 return Err(SendError::TooLarge { bytes: length, max: UNRELIABLE_BYTES_MAX });
             }
-            self.superseded += self.unreliable.push(config, join(parts, length));
+            self.superseded += self.unreliable.push(config, pool, parts, length);
             return Ok(());
         }
         let max = config.message_bytes_max.min(config.queue_bytes_max.saturating_sub(MESSAGE_COST));
@@ -72,13 +75,21 @@ impl Sending {
             return Err(SendError::WouldBlock);
         }
         self.queued += length + MESSAGE_COST;
-        self.reliable[usize::from(channel.number())].push(join(parts, length));
+        self.reliable[usize::from(channel.number())].push(pool.join(parts, length));
         Ok(())
     }
 
     /// Whether a message waits to be sent or sent again.
     pub(crate) fn has_pending(&mut self) -> bool {
         !self.unreliable.queue.is_empty() || self.reliable.iter_mut().any(|channel| channel.peek().is_some())
+    }
+
+    /// Gives the buffers of messages that are done with back.
+    pub(crate) fn reclaim(&mut self, pool: &mut Pool) {
+        self.garbage.drain(..).for_each(|buffer| pool.give(buffer));
+        if self.garbage.capacity() > 128 {
+            self.garbage = Vec::new();
+        }
     }
 
     /// Whether every reliable message was acknowledged.
@@ -104,11 +115,11 @@ impl Sending {
     pub(crate) fn fill(&mut self, number: u64, writer: &mut Writer<'_>, refs: &mut VecDeque<PieceRef>) {
         self.fill_reliable(Channel::CONTROL, number, writer, refs);
         if number.is_multiple_of(2) {
-            self.unreliable.fill(writer);
+            self.unreliable.fill(writer, &mut self.garbage);
             self.fill_reliable(Channel::DATA, number, writer, refs);
         } else {
             self.fill_reliable(Channel::DATA, number, writer, refs);
-            self.unreliable.fill(writer);
+            self.unreliable.fill(writer, &mut self.garbage);
         }
     }
 
@@ -135,7 +146,8 @@ impl Sending {
     }
 
     pub(crate) fn on_acked(&mut self, piece: PieceRef) {
-        self.queued -= self.reliable[usize::from(piece.channel.number())].on_acked(piece.id, piece.piece);
+        let channel = &mut self.reliable[usize::from(piece.channel.number())];
+        self.queued -= channel.on_acked(piece.id, piece.piece, &mut self.garbage);
     }
 
     /// Lets the oldest unacknowledged pieces go again, about `bytes` of them: for a probe.
@@ -151,14 +163,6 @@ impl Sending {
     }
 }
 
-fn join(parts: &[&[u8]], length: usize) -> Bytes {
-    let mut bytes = Vec::with_capacity(length);
-    for part in parts {
-        bytes.extend_from_slice(part);
-    }
-    Bytes::from(bytes)
-}
-
 /// One reliable channel.
 #[derive(Default)]
 struct Reliable {
@@ -172,7 +176,7 @@ struct Reliable {
 }
 
 struct Outgoing {
-    bytes: Bytes,
+    bytes: Vec<u8>,
     /// One for a message that fits into a datagram: no allocation for these.
     first: Piece,
     rest: Box<[Piece]>,
@@ -212,7 +216,7 @@ impl Outgoing {
 }
 
 impl Reliable {
-    fn push(&mut self, bytes: Bytes) {
+    fn push(&mut self, bytes: Vec<u8>) {
         let pieces = bytes.len().div_ceil(UNRELIABLE_BYTES_MAX).max(1);
         let rest = vec![Piece::UNSENT; pieces - 1].into_boxed_slice();
         self.queue.push_back(Outgoing { bytes, first: Piece::UNSENT, rest, unacked: pieces as u32 });
@@ -263,7 +267,7 @@ impl Reliable {
     }
 
     /// Returns the cost that was freed: all of the message with its last piece.
-    fn on_acked(&mut self, id: u64, index: u32) -> usize {
+    fn on_acked(&mut self, id: u64, index: u32, garbage: &mut Vec<Vec<u8>>) -> usize {
         let Some(message) = self.message(id) else { return 0 };
         match message.piece(index) {
             Some(piece) if piece.state != PieceState::Acked => piece.state = PieceState::Acked,
@@ -275,7 +279,7 @@ impl Reliable {
         }
         let freed = message.bytes.len() + MESSAGE_COST;
         // The entry may have to stay behind an older one; its bytes need not.
-        message.bytes = Bytes::new();
+        garbage.push(std::mem::take(&mut message.bytes));
         while self.queue.front().is_some_and(|front| front.unacked == 0) {
             self.queue.pop_front();
             self.base += 1;
@@ -323,7 +327,7 @@ pub(crate) fn shrink<T>(queue: &mut VecDeque<T>) {
 /// The unreliable channel: a short queue that forgets its oldest.
 #[derive(Default)]
 struct Unreliable {
-    queue: VecDeque<Bytes>,
+    queue: VecDeque<Vec<u8>>,
     bytes: usize,
     /// Given when a message is sent, not when it is queued: what was dropped unsent leaves no gap.
     next: u64,
@@ -331,27 +335,29 @@ struct Unreliable {
 
 impl Unreliable {
     /// Returns how many older messages were dropped for it.
-    fn push(&mut self, config: &Config, message: Bytes) -> u64 {
-        self.bytes += message.len();
-        self.queue.push_back(message);
+    fn push(&mut self, config: &Config, pool: &mut Pool, parts: &[&[u8]], length: usize) -> u64 {
+        self.bytes += length;
+        self.queue.push_back(pool.join(parts, length));
         let mut dropped = 0;
         while self.queue.len() > 1
             && (self.queue.len() > config.unreliable_messages_max || self.bytes > config.unreliable_bytes_max)
         {
-            self.bytes -= self.queue.pop_front().map_or(0, |oldest| oldest.len());
+            let Some(oldest) = self.queue.pop_front() else { break };
+            self.bytes -= oldest.len();
+            pool.give(oldest);
             dropped += 1;
         }
         dropped
     }
 
-    fn fill(&mut self, writer: &mut Writer<'_>) {
+    fn fill(&mut self, writer: &mut Writer<'_>, garbage: &mut Vec<Vec<u8>>) {
         while let Some(message) = self.queue.front() {
             if !writer.message(Channel::UNRELIABLE, self.next, message) {
                 return;
             }
             self.bytes -= message.len();
             self.next += 1;
-            self.queue.pop_front();
+            garbage.extend(self.queue.pop_front());
         }
         shrink(&mut self.queue);
     }
@@ -374,7 +380,7 @@ mod tests {
         let config = Config::default();
         let mut sending = Sending::new();
         for text in ["a", "b", "c"] {
-            sending.push(&config, Channel::DATA, &[text.as_bytes(), b"!"]).unwrap();
+            sending.push(&config, &mut Pool::new(0), Channel::DATA, &[text.as_bytes(), b"!"]).unwrap();
         }
         let (_, refs) = packet(&mut sending, 0);
         assert_eq!(refs.len(), 3);
@@ -395,7 +401,7 @@ mod tests {
     fn what_was_acknowledged_is_not_sent_again() {
         let config = Config::default();
         let mut sending = Sending::new();
-        sending.push(&config, Channel::CONTROL, &[&[1; 3000]]).unwrap();
+        sending.push(&config, &mut Pool::new(0), Channel::CONTROL, &[&[1; 3000]]).unwrap();
         let refs: Vec<_> = (0..3).flat_map(|number| packet(&mut sending, number).1).collect();
         assert_eq!(refs.len(), 3);
         for (number, &piece) in (0..).zip(&refs) {
@@ -412,14 +418,17 @@ mod tests {
         let config = Config { queue_bytes_max: 1000, ..Config::default() };
         let mut sending = Sending::new();
         let too_large = SendError::TooLarge { bytes: 937, max: 936 };
-        assert_eq!(sending.push(&config, Channel::DATA, &[&[0; 937]]), Err(too_large));
+        assert_eq!(sending.push(&config, &mut Pool::new(0), Channel::DATA, &[&[0; 937]]), Err(too_large));
         let mut refs = Vec::new();
         for number in 0..5 {
-            sending.push(&config, Channel::DATA, &[&[0; 136]]).unwrap();
+            sending.push(&config, &mut Pool::new(0), Channel::DATA, &[&[0; 136]]).unwrap();
             refs.extend(packet(&mut sending, number).1);
         }
         assert!(!sending.take_writable(&config));
-        assert_eq!(sending.push(&config, Channel::CONTROL, &[]), Err(SendError::WouldBlock));
+        assert_eq!(
+            sending.push(&config, &mut Pool::new(0), Channel::CONTROL, &[]),
+            Err(SendError::WouldBlock)
+        );
         refs[..2].iter().for_each(|&piece| sending.on_acked(piece));
         assert!(!sending.take_writable(&config));
         sending.on_acked(refs[4]);
@@ -432,17 +441,20 @@ mod tests {
         let config = Config { unreliable_messages_max: 4, unreliable_bytes_max: 2500, ..Config::default() };
         let mut sending = Sending::new();
         for byte in 0..6 {
-            sending.push(&config, Channel::UNRELIABLE, &[&[byte]]).unwrap();
+            sending.push(&config, &mut Pool::new(0), Channel::UNRELIABLE, &[&[byte]]).unwrap();
         }
         assert_eq!(sending.superseded, 2);
-        sending.push(&config, Channel::UNRELIABLE, &[&[7; 1120]]).unwrap();
-        sending.push(&config, Channel::UNRELIABLE, &[&[8; 1120]]).unwrap();
+        sending.push(&config, &mut Pool::new(0), Channel::UNRELIABLE, &[&[7; 1120]]).unwrap();
+        sending.push(&config, &mut Pool::new(0), Channel::UNRELIABLE, &[&[8; 1120]]).unwrap();
         assert_eq!(sending.superseded, 4);
-        sending.push(&config, Channel::UNRELIABLE, &[&[9; 1120]]).unwrap();
+        sending.push(&config, &mut Pool::new(0), Channel::UNRELIABLE, &[&[9; 1120]]).unwrap();
         assert_eq!(sending.unreliable.queue.len(), 2);
         let (out, refs) = packet(&mut sending, 0);
         assert!(refs.is_empty() && out[3..] == [&[0x62, 0, 0][..], &[8; 1120]].concat());
         let too_large = SendError::TooLarge { bytes: 1121, max: 1120 };
-        assert_eq!(sending.push(&config, Channel::UNRELIABLE, &[&[9; 1121]]), Err(too_large));
+        assert_eq!(
+            sending.push(&config, &mut Pool::new(0), Channel::UNRELIABLE, &[&[9; 1121]]),
+            Err(too_large)
+        );
     }
 }

@@ -87,7 +87,7 @@ fn a_client_that_was_started_again_replaces_itself() {
     assert_eq!(events[0], Event::Closed { peer: old, reason });
     let Event::Connected { peer: new, .. } = events[1] else { panic!("{events:?}") };
     assert!(new != old && new.generation() > old.generation());
-    assert!(matches!(&events[2], Event::Message { peer, bytes, .. } if *peer == new && bytes == "again"));
+    assert!(matches!(&events[2], Event::Message { peer, bytes, .. } if *peer == new && bytes == b"again"));
     assert_eq!(world.endpoint(server).peer_count(), 1);
 }
 
@@ -177,7 +177,11 @@ fn two_endpoints_may_call_each_other() {
     for (node, text) in [(a, "from b"), (b, "from a")] {
         let events = world.take_events(node);
         assert_eq!(events.len(), 3, "{events:?}");
-        assert!(events.iter().any(|event| matches!(event, Event::Message { bytes, .. } if bytes == text)));
+        assert!(
+            events
+                .iter()
+                .any(|event| matches!(event, Event::Message { bytes, .. } if bytes == text.as_bytes()))
+        );
         assert_eq!(world.endpoint(node).peer_count(), 2);
     }
 }

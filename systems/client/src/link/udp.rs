@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use bytes::Bytes;
 use kaos_rudp::{Channel, CloseReason, Config, Endpoint, Event, Micros, PeerId, SendError, code};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::UdpSocket;
@@ -79,7 +80,9 @@ impl UdpLink {
                     self.open = true;
                     core.opened(now);
                 }
-                Event::Message { channel, bytes, .. } => core.receive(now, Some(wire(channel)), &bytes),
+                Event::Message { channel, bytes, .. } => {
+                    core.receive(now, Some(wire(channel)), &Bytes::from(bytes));
+                }
                 Event::Writable { .. } => {}
                 Event::Closed { reason, .. } => {
                     match reason {
