@@ -33,6 +33,7 @@ use kaos_gate::{Access, Protocol, holder};
 use kaos_kernel::codec::SessionCodec;
 use kaos_kernel::op::OpTable;
 use kaos_kernel::prelude::*;
+use kaos_kernel::running::RunningMatch;
 use kaos_kernel::script::Summary;
 use kaos_kernel::server::{Build, BuildError, Server};
 use kaos_script::{Scripting, Scripts, Worker};
@@ -40,7 +41,7 @@ use kaos_script::{Scripting, Scripts, Worker};
 use crate::config::Config;
 use frames::Frames;
 use recorder::Recorder;
-use watchdog::Watchdog;
+use watchdog::{Pace, Watchdog};
 
 /// Why a server does not start: sentences for people. A command line ends with exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -228,8 +229,14 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
 
     let (built, wait_for_built) = channel();
     let (stopped, wait_for_started) = channel::<()>();
+    let running = RunningMatch::default();
     let thread = {
         let (config, bridge, stats) = (config.clone(), bridge.clone(), stats.clone());
+        let noted = running.clone();
+        let plugins = move |app: &mut App| {
+            app.insert_resource(noted.clone());
+            plugins(app);
+        };
         let work = move || {
             let parts = match build(&config, plugins, &bridge, &stats, &built) {
                 Ok(parts) => parts,
@@ -269,7 +276,11 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
         call_ms: settings.call.wait_ms.saturating_add(5_000),
         dev: config.dev,
     })?;
-    let watchdog = Watchdog::start(&stats)?;
+    let tell = {
+        let bridge = bridge.clone();
+        move |input| bridge.input(input)
+    };
+    let watchdog = Watchdog::start(&stats, running, Pace::USUAL, tell)?;
     // Received by the frame thread, which waits for nothing else.
     let _ = stopped.send(());
     Ok(Running {

@@ -403,6 +403,45 @@ fn a_stop_tells_players_and_closes_their_connections() {
     });
 }
 
+#[test]
+fn a_room_whose_match_hangs_ends_and_the_server_says_so_meanwhile() {
+    #[derive(Resource)]
+    struct LetGo(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+    fn hang(world: &World, _: &Caller, (): ()) -> Result<(), Fault> {
+        let _ = world.resource::<LetGo>().0.lock().expect("one thread").recv();
+        Ok(())
+    }
+    let home = Home::new();
+    let hangs = RELAY.replace("for _, m", "kaos.hang() for _, m");
+    fs::write(home.0.join("scripts/matches/hangs.lua"), hangs).expect("written");
+    let rpc = "kaos.register_rpc('open', function() return kaos.room_create('hangs', {}) end)";
+    fs::write(home.0.join("scripts/open.lua"), rpc).expect("written");
+    let (let_go, wait) = channel();
+    let once = std::sync::Mutex::new(Some(wait));
+    let server = start(&home.config(), move |app| {
+        let wait = once.lock().expect("one thread").take().expect("built once");
+        app.insert_resource(LetGo(wait.into())).read_op(Op::new("hang").about("Waits.").server(), hang);
+    });
+    let server = server.unwrap_or_else(|error| panic!("{error}"));
+    std::thread::scope(|scope| {
+        // Answered when the frame thread goes on, at the latest.
+        let open = scope.spawn(|| http(&server, "POST /v1/rpc/open", "", "").0);
+        // Answered beside the frame thread, which is in the first tick of the room. The watchdog says it again when
+        // the time has doubled, and has named the room by then.
+        let health = std::iter::repeat_with(|| http(&server, "GET /healthcheck", "", "").1);
+        let ms = health.take(1_000_000).find_map(|said| {
+            let (_, ms) = said.split_once("in one frame for ")?;
+            let ms: u64 = ms.split(' ').next()?.parse().ok()?;
+            (ms >= 2000).then_some(ms)
+        });
+        ms.expect("noticed");
+        drop(let_go);
+        assert_eq!(open.join().expect("no panic"), 200);
+    });
+    assert_eq!(http(&server, "GET /v1/rooms", "", ""), (200, "[]".into()), "it ended before its next tick");
+    end(server);
+}
+
 /// One WebSocket frame of a client, with a mask of zeros.
 fn frame(head: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![head];

@@ -103,11 +103,12 @@ pub enum Input {
         /// The request, as JSON.
         body: Bytes,
     },
-    /// The wall-clock watchdog found a room's script stuck; the room ends.
+    /// The wall-clock watchdog found a room's match stuck. The room ends in the frame after the one that it held up,
+    /// before its next tick.
     Stuck {
         /// The room's id.
         room: crate::ids::RoomId,
-        /// How long the callback had run, in milliseconds.
+        /// How long its match had run when it was found, in milliseconds.
         ms: u64,
     },
     /// Stop: rooms are told, sessions closed, and the outputs say when it is done.

@@ -29,6 +29,7 @@ mod keep;
 mod limit;
 pub mod presence;
 pub mod room;
+pub mod running;
 pub mod send;
 pub mod session;
 

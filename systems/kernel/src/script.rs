@@ -15,6 +15,7 @@ use crate::op::{OpId, OpRow, OpTable, Payload};
 use crate::output::{Level, Log};
 use crate::presence::PresenceInfo;
 use crate::room::{RoomFact, RoomMessage};
+use crate::running::{RunningMatch, Turn};
 
 /// Every script of the server, behind one door. Implemented by kaos-script; the frame thread owns it.
 pub trait Scripts: 'static {
@@ -243,13 +244,29 @@ pub struct Env<'a> {
     pub casts: Vec<Cast>,
     /// Lines for the log.
     pub logs: Vec<Log>,
+    /// Notes for who looks from outside that a room's match runs.
+    _turn: Option<Turn<'a>>,
 }
 
 impl<'a> Env<'a> {
-    /// An empty one.
+    /// An empty one. As long as it lives, a room that calls [is running](crate::running::RunningMatch).
     pub fn new(world: &'a World, ops: &'a OpTable, caller: Caller, dice: &'a mut Dice) -> Self {
         let now_ms = world.resource::<crate::clock::Clock>().now_ms();
-        Env { world, ops, caller, dice, now_ms, orders: Vec::new(), casts: Vec::new(), logs: Vec::new() }
+        let _turn = match (&caller, world.get_resource::<RunningMatch>()) {
+            (Caller::Room(room), Some(running)) => Some(running.enter(*room)),
+            _ => None,
+        };
+        Env {
+            world,
+            ops,
+            caller,
+            dice,
+            now_ms,
+            orders: Vec::new(),
+            casts: Vec::new(),
+            logs: Vec::new(),
+            _turn,
+        }
     }
 
     /// Adds a line to the log.

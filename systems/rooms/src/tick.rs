@@ -77,7 +77,7 @@ fn sessions_changed(world: &mut World) {
         leave_all(world, &ending);
     }
     for (id, ms) in stuck {
-        let message = format!("a callback ran for {ms} ms and was given up");
+        let message = format!("the match ran for over {ms} ms without an end");
         close_room(world, id, Closed { code: FaultKind::Script.code(), reason: "stuck".into(), message });
     }
     if let Some(grace_s) = stopping {
