@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use kaos_kernel::burst::Lately;
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::Ticket;
 use kaos_kernel::input::{Body, Gone, Identity, Input};
@@ -43,11 +44,11 @@ const MESSAGE_WEIGHT: usize = 29;
 /// What one frame takes in, by weight: 512 KiB are 1 GiB a second, and at most 16,384 messages a frame.
 pub(crate) const FRAME_WEIGHT_MAX: usize = 512 * 1024;
 
+/// The window of [`Lately`] for the lists of doors: a second, in microseconds.
+pub(crate) const BURST_US: u64 = 1_000_000;
+
 /// Calls that one frame takes in.
 const FRAME_CALLS_MAX: usize = 512;
-
-/// Rows of a queue that keep their memory once a burst is over: what a usual frame brings.
-pub(crate) const BURST_ROWS_KEPT: usize = 64;
 
 /// What a piece of messages costs of the credits.
 pub(crate) fn weight(bytes: &[u8]) -> usize {
@@ -80,9 +81,20 @@ struct Queues {
     calls: VecDeque<Input>,
     call_bytes: usize,
     pieces: VecDeque<Piece>,
+    lately: Lately,
 }
 
 impl Queues {
+    /// Gives the memory of bursts back, once a second.
+    fn give_back(&mut self, now_us: u64) {
+        let most = self.facts.len().max(self.calls.len()).max(self.pieces.len());
+        if let Some(rows) = self.lately.keep(now_us, BURST_US, most) {
+            self.facts.shrink_to(rows);
+            self.calls.shrink_to(rows);
+            self.pieces.shrink_to(rows);
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.facts.is_empty() && self.calls.is_empty() && self.pieces.is_empty()
     }
@@ -209,11 +221,13 @@ impl Bridge {
         self.waker.wait(socket, time_out, || !self.is_empty() || (!stopping && self.stopping()))
     }
 
-    /// Takes what one frame should take: all facts, and calls and pieces up to a bound.
-    pub(crate) fn take(&self, taken: &mut Taken) {
+    /// Takes what one frame should take: all facts, and calls and pieces up to a bound. `now_us` is the
+    /// runner's clock.
+    pub(crate) fn take(&self, now_us: u64, taken: &mut Taken) {
         let mut back = 0;
         {
             let mut queues = lock(&self.queues);
+            queues.give_back(now_us);
             if queues.is_empty() {
                 return;
             }
@@ -230,14 +244,6 @@ impl Bridge {
                 }
                 taken.pieces.push(piece);
             }
-            // A burst's memory is not kept for ever.
-            if queues.pieces.is_empty() {
-                queues.pieces.shrink_to(BURST_ROWS_KEPT);
-            }
-            if queues.calls.is_empty() {
-                queues.calls.shrink_to(BURST_ROWS_KEPT);
-            }
-            queues.facts.shrink_to(BURST_ROWS_KEPT);
         }
         if back > 0 {
             self.credit.add_permits(back);
@@ -320,7 +326,7 @@ mod tests {
         let mut waiting: Vec<Waiting> = (0..CALLS_MAX).map(|_| call(&bridge).expect("room")).collect();
         assert_eq!(call(&bridge).err().map(|fault| fault.kind), Some(FaultKind::Busy));
         let mut taken = Taken::default();
-        bridge.take(&mut taken);
+        bridge.take(0, &mut taken);
         assert_eq!(taken.calls.len(), FRAME_CALLS_MAX);
         let last = waiting.pop().expect("many");
         bridge.reply(Reply { ticket: last.ticket, result: Ok(Bytes::from_static(b"7")) });
@@ -332,7 +338,7 @@ mod tests {
         let ticket = first.ticket;
         drop(first);
         let mut taken = Taken::default();
-        bridge.take(&mut taken);
+        bridge.take(0, &mut taken);
         let cancelled = taken.facts.iter().any(
             |fact| matches!(fact, Fact::Input(Input::Cancel { ticket: cancelled }) if *cancelled == ticket),
         );
@@ -350,7 +356,7 @@ mod tests {
         }
         let before = (bridge.credit.available_permits(), link.credit.available_permits());
         let mut taken = Taken::default();
-        bridge.take(&mut taken);
+        bridge.take(0, &mut taken);
         assert_eq!(taken.pieces.len(), 4);
         assert_eq!(bridge.credit.available_permits(), before.0 + FRAME_WEIGHT_MAX);
         assert_eq!(link.credit.available_permits(), before.1 + FRAME_WEIGHT_MAX);

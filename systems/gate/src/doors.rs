@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use kaos_kernel::burst::Lately;
 use kaos_kernel::fault::FaultKind;
 use kaos_kernel::ids::{PeerId, PeerSlots};
 use kaos_kernel::input::{Door, Input};
 use kaos_kernel::output::{Close, Lane, Outputs, Send};
 use kaos_rudp::Micros;
 
-use crate::bridge::{BURST_ROWS_KEPT, Bridge, FRAME_WEIGHT_MAX, Fact, Piece, Taken};
+use crate::bridge::{BURST_US, Bridge, FRAME_WEIGHT_MAX, Fact, Piece, Taken};
 use crate::credentials::Credentials;
 use crate::link::Link;
 use crate::stats::Stats;
@@ -130,6 +131,9 @@ pub struct Doors {
     refused: Vec<PeerId>,
     /// Connections with something to write.
     touched: Vec<Arc<Link>>,
+    /// The most rows of these lists since `lately` was told.
+    most: usize,
+    lately: Lately,
 }
 
 impl Doors {
@@ -153,6 +157,8 @@ impl Doors {
             taken: Taken::default(),
             refused: Vec::new(),
             touched: Vec::new(),
+            most: 0,
+            lately: Lately::default(),
         }
     }
 
@@ -181,6 +187,7 @@ impl Doors {
     /// fixed start.
     pub fn receive(&mut self, now_us: u64, inputs: &mut Vec<Input>) {
         let now = Micros(now_us);
+        self.most = self.most.max(self.pending.len());
         inputs.append(&mut self.pending);
         self.more = false;
         if let Some(udp) = &mut self.udp {
@@ -189,7 +196,8 @@ impl Doors {
             self.more |= udp.take(now, &mut self.slots, &self.credentials, &mut taking);
         }
         let mut taken = std::mem::take(&mut self.taken);
-        self.bridge.take(&mut taken);
+        self.bridge.take(now_us, &mut taken);
+        self.most = self.most.max(taken.facts.len()).max(taken.calls.len()).max(taken.pieces.len());
         for fact in taken.facts.drain(..) {
             match fact {
                 Fact::Input(input) => inputs.push(input),
@@ -200,10 +208,20 @@ impl Doors {
         for piece in taken.pieces.drain(..) {
             self.piece(piece, inputs);
         }
-        taken.calls.shrink_to(BURST_ROWS_KEPT);
-        taken.facts.shrink_to(BURST_ROWS_KEPT);
-        taken.pieces.shrink_to(BURST_ROWS_KEPT);
         self.taken = taken;
+        self.give_back(now_us);
+    }
+
+    /// Gives the memory of bursts back, once a second.
+    fn give_back(&mut self, now_us: u64) {
+        let most = std::mem::take(&mut self.most);
+        let Some(rows) = self.lately.keep(now_us, BURST_US, most) else { return };
+        self.taken.facts.shrink_to(rows);
+        self.taken.calls.shrink_to(rows);
+        self.taken.pieces.shrink_to(rows);
+        self.pending.shrink_to(rows);
+        self.refused.shrink_to(rows);
+        self.touched.shrink_to(rows);
     }
 
     fn piece(&mut self, piece: Piece, inputs: &mut Vec<Input>) {
@@ -251,6 +269,7 @@ impl Doors {
                 None => {}
             }
         }
+        self.most = self.most.max(self.refused.len()).max(self.touched.len());
         for peer in self.refused.drain(..) {
             // A peer that was closed in the same frame needs to hear nothing more.
             if let Some(row) = self.slots.get(peer) {

@@ -272,7 +272,7 @@ mod tests {
         let mut taken = Taken::default();
         while taken.facts.is_empty() {
             bridge.wait(None, None, true);
-            bridge.take(&mut taken);
+            bridge.take(0, &mut taken);
         }
         match taken.facts.pop() {
             Some(Fact::Input(input)) => input,

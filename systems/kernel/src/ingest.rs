@@ -32,7 +32,7 @@ pub(crate) struct FrameInputs {
 }
 
 impl FrameInputs {
-    /// Gives a burst's memory back.
+    /// Gives memory beyond so many rows back.
     pub(crate) fn shrink_to(&mut self, rows: usize) {
         self.inputs.shrink_to(rows);
         self.data.shrink_to(rows);

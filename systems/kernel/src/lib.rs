@@ -35,6 +35,7 @@ pub mod session;
 
 pub mod app;
 pub mod blob;
+pub mod burst;
 pub mod clock;
 pub mod dice;
 pub mod hash;

@@ -37,6 +37,23 @@ impl Outputs {
         self.stopped = false;
     }
 
+    /// The rows of the longest list.
+    pub(crate) fn most(&self) -> usize {
+        let Outputs { sends, closes, replies, jobs, answers, logs, stopped: _ } = self;
+        let lists = [sends.len(), closes.len(), replies.len(), jobs.len(), answers.len(), logs.len()];
+        lists.into_iter().max().unwrap_or(0)
+    }
+
+    /// Gives memory beyond so many rows of each list back.
+    pub(crate) fn shrink_to(&mut self, rows: usize) {
+        self.sends.shrink_to(rows);
+        self.closes.shrink_to(rows);
+        self.replies.shrink_to(rows);
+        self.jobs.shrink_to(rows);
+        self.answers.shrink_to(rows);
+        self.logs.shrink_to(rows);
+    }
+
     /// Nothing to do?
     pub fn is_empty(&self) -> bool {
         self.sends.is_empty()

@@ -7,6 +7,7 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
+use crate::burst::Lately;
 use crate::ids::{RoomId, SessionId};
 use crate::presence::PresenceInfo;
 
@@ -62,6 +63,21 @@ pub struct Inbox {
     pub bytes: usize,
     /// Joins and leaves that the match was not told of yet.
     pub events: Vec<RoomFact>,
+    lately: Lately,
+}
+
+impl Inbox {
+    /// Takes all messages, in the order of arrival. `frame` is this one, `second` the frames of a second: the
+    /// memory of a burst is [given back](Lately) after one to two seconds without another.
+    pub fn take_messages(&mut self, frame: u64, second: u64) -> Vec<RoomMessage> {
+        self.bytes = 0;
+        let keep = self.lately.keep(frame, second, self.messages.len());
+        let messages = self.messages.drain(..).collect();
+        if let Some(rows) = keep {
+            self.messages.shrink_to(rows);
+        }
+        messages
+    }
 }
 
 /// A message to a room.

@@ -19,6 +19,8 @@ pub struct Outbox {
     payloads: Vec<Encoded>,
     /// Session slot, room handle, payload.
     sends: Vec<(u32, u16, u32)>,
+    /// The most of either since it was asked.
+    most: usize,
 }
 
 impl Outbox {
@@ -33,8 +35,9 @@ impl Outbox {
         self.sends.push((slot, handle, payload));
     }
 
+    /// A payload that is for nobody counts: it has to go too.
     pub(crate) fn is_empty(&self) -> bool {
-        self.sends.is_empty()
+        self.sends.is_empty() && self.payloads.is_empty()
     }
 
     pub(crate) fn take(&mut self) -> (Vec<Encoded>, Vec<(u32, u16, u32)>) {
@@ -43,13 +46,19 @@ impl Outbox {
 
     /// Gives the lists back so that their memory serves the next frame.
     pub(crate) fn give_back(&mut self, mut payloads: Vec<Encoded>, mut sends: Vec<(u32, u16, u32)>) {
+        self.most = self.most.max(payloads.len()).max(sends.len());
         payloads.clear();
         sends.clear();
         self.payloads = payloads;
         self.sends = sends;
     }
 
-    /// Gives a burst's memory back.
+    /// The rows of the longer list, the most since this was asked last.
+    pub(crate) fn most(&mut self) -> usize {
+        std::mem::take(&mut self.most)
+    }
+
+    /// Gives memory beyond so many rows back.
     pub(crate) fn shrink_to(&mut self, rows: usize) {
         self.payloads.shrink_to(rows);
         self.sends.shrink_to(rows);

@@ -3,6 +3,7 @@
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 
+use crate::burst::Lately;
 use crate::call::{Calls, FrameOutputs};
 use crate::clock::{Clock, Quantum};
 use crate::deadline::Deadlines;
@@ -60,8 +61,8 @@ pub struct Server {
     due: Option<u64>,
     outputs_hash: u64,
     noise: Vec<String>,
-    /// The last frame that sent or took in much: the memory of bursts is given back a second after it.
-    busy: u64,
+    /// What frames take in and give out, for the memory of their lists.
+    lately: Lately,
 }
 
 /// How much there is of everything; equal before and after clients that came and went.
@@ -146,7 +147,7 @@ impl Server {
             due: None,
             outputs_hash: 0,
             noise: Vec::new(),
-            busy: 0,
+            lately: Lately::default(),
         })
     }
 
@@ -161,6 +162,7 @@ impl Server {
             self.journal.push(&Record::Frame { frame: n, after, inputs: inputs.clone() });
         }
         outputs.clear();
+        let came = inputs.len();
         let before = self.world.read_change_tick();
         {
             let mut clock = self.world.resource_mut::<Clock>();
@@ -182,27 +184,23 @@ impl Server {
         }
         self.due = self.world.resource::<Clock>().due();
         self.frame = Some(n);
-        self.give_back(n, inputs, outputs);
+        self.give_back(n, came, inputs, outputs);
         if !outputs.is_empty() {
             self.outputs_hash = hash_outputs(n, outputs, self.outputs_hash);
         }
     }
 
-    /// Gives the memory of a burst back when none came for a second: lists keep their place from frame to
-    /// frame, so that a busy server does not allocate them anew, and a quiet one does not hold them.
-    fn give_back(&mut self, n: u64, inputs: &mut Vec<Input>, outputs: &mut Outputs) {
-        const SMALL: usize = 32;
-        if outputs.sends.len() > SMALL {
-            self.busy = n;
-        }
-        if n > self.busy + self.world.resource::<Clock>().hz() && outputs.sends.capacity() > SMALL {
-            inputs.shrink_to(SMALL);
-            outputs.sends.shrink_to(SMALL);
-            let world = &mut self.world;
-            world.resource_mut::<Outbox>().bypass_change_detection().shrink_to(SMALL);
-            world.resource_mut::<FrameInputs>().bypass_change_detection().shrink_to(SMALL);
-            world.resource_mut::<FrameOutputs>().bypass_change_detection().0.sends.shrink_to(SMALL);
-        }
+    /// Gives the memory of bursts back, once a second; `came`: inputs of this frame.
+    fn give_back(&mut self, n: u64, came: usize, inputs: &mut Vec<Input>, outputs: &mut Outputs) {
+        let world = &mut self.world;
+        let written = world.resource_mut::<Outbox>().bypass_change_detection().most();
+        let most = came.max(written).max(outputs.most());
+        let Some(rows) = self.lately.keep(n, world.resource::<Clock>().hz(), most) else { return };
+        inputs.shrink_to(rows);
+        outputs.shrink_to(rows);
+        world.resource_mut::<FrameInputs>().bypass_change_detection().shrink_to(rows);
+        world.resource_mut::<Outbox>().bypass_change_detection().shrink_to(rows);
+        world.resource_mut::<Flushable>().bypass_change_detection().0.shrink_to(rows);
     }
 
     /// The next frame that something asked for; `None`: only an input can make anything happen.

@@ -182,12 +182,7 @@ fn room(
     }
     let mut inbox = at.get_mut::<Inbox>()?;
     let events = std::mem::take(&mut inbox.events);
-    let messages: Vec<RoomMessage> = if tick.is_some() && !inbox.messages.is_empty() {
-        inbox.bytes = 0;
-        inbox.messages.drain(..).collect()
-    } else {
-        Vec::new()
-    };
+    let messages = if tick.is_some() { inbox.take_messages(turn.frame, turn.hz) } else { Vec::new() };
     if tick_due {
         world.resource_mut::<Agenda>().ticks.insert((playing.due, id));
     }
