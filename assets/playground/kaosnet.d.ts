@@ -150,7 +150,8 @@ export declare class Room implements AsyncIterable<RoomEvent> {
   on: Handlers<RoomEvent>;
   /**
    * Sends to the match; in a relayed room to everyone else, or to the one member `to`. While the connection is away,
-   * reliable data waits and unreliable data is dropped. Throws `closed`, `too_long`, `busy`.
+   * reliable data waits and unreliable data is dropped. Throws `closed`, `too_long` (over 65,530 bytes, or 1,112 when
+   * not `reliable`), `busy`.
    */
   send(op: number, data?: Data, options?: { reliable?: boolean; to?: number }): void;
   leave(): Promise<void>;

@@ -21,6 +21,7 @@ export const PROTOCOL_MAX = 1;
 export const SERVER = 65535;
 
 const PAYLOAD_MAX = 65535;
+const UNRELIABLE_MAX = 1112;           // bytes of data that fit into a datagram, whatever the transport
 const KEEP_MAX = 256 * 1024;           // bytes that wait for an acknowledgement; more is refused as `busy`
 const ACKNOWLEDGE_AFTER = 32 * 1024;   // bytes received after which a heartbeat goes out at once
 const SILENCE_MS = 10_000;             // without any message: the connection is lost
@@ -306,6 +307,10 @@ export const wire = {
     let payload;
     if (RAW.has(name)) {
       const data = bytes(fields.data);
+      if (name === "RoomDataUnreliable" && data.length > UNRELIABLE_MAX) {
+        const hint = `at most ${UNRELIABLE_MAX} can be sent unreliably`;
+        throw new KaosError("too_long", `${data.length} bytes do not fit into a datagram: ${hint}`);
+      }
       payload = new Uint8Array(5 + data.length);
       const view = new DataView(payload.buffer);
       view.setUint16(0, fields.handle, true);

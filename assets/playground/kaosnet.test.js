@@ -79,6 +79,12 @@ test("what does not fit into a message is refused with its size", () => {
     name: "too_long",
     message: "65536 bytes do not fit into one message: at most 65535",
   });
+  const unreliable = (length) => ({ handle: 0, index: 0, op: 0, data: new Uint8Array(length) });
+  assert.equal(wire.encode("RoomDataUnreliable", unreliable(1112)).length, 1120);
+  assert.throws(() => wire.encode("RoomDataUnreliable", unreliable(1113)), {
+    name: "too_long",
+    message: "1113 bytes do not fit into a datagram: at most 1112 can be sent unreliably",
+  });
 });
 
 // ---- sessions, against a server in memory, on a clock that the test turns ---------------------------------------------

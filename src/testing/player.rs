@@ -253,9 +253,9 @@ impl Player {
         let Some(handle) = self.client().rooms.keys().next_back().copied() else { return };
         let mut bytes = Vec::new();
         let data = RoomData { handle, index: to, op, data };
-        if data.encode(reliable, &mut bytes).is_ok() {
-            self.transmit(if reliable { Op::RoomData } else { Op::RoomDataUnreliable }, bytes);
-        }
+        let encoded = data.encode(reliable, &mut bytes);
+        assert_eq!(encoded, Ok(()), "a test sends what no client can");
+        self.transmit(if reliable { Op::RoomData } else { Op::RoomDataUnreliable }, bytes);
     }
 
     /// Sends reliable data to the room that was joined last; the next frame takes it.

@@ -125,3 +125,51 @@ fn a_list_asks_by_label_and_size() {
     let wrong = t.call(Some("u"), "room.list", serde_json::json!({ "limit": 0 })).expect_err("out of range");
     assert_eq!(wrong.message, "limit is 0: it goes from 1 to 100");
 }
+
+#[test]
+fn unreliable_data_over_its_bound_is_refused_whatever_the_transport() {
+    let mut t = server_of([]).start();
+    let (ada, bob) = (t.connect("ada"), t.connect("bob"));
+    let room = ada.create(relayed(0)).expect("made");
+    let handle = ada.join_id(&room).expect("joined").handle as u8;
+    bob.join_id(&room).expect("joined");
+    let unreliable = |bytes: u16| {
+        let length = (bytes + 5).to_le_bytes();
+        [&[0x16, length[0], length[1], handle, 0, 0xff, 0xff, 9], &vec![7; usize::from(bytes)][..]].concat()
+    };
+    ada.send_raw(unreliable(1112));
+    t.frames(2);
+    assert_eq!(bob.data_of(9).len(), 1);
+    // Refused by clients that are ours. Another could do so on a WebSocket, where nothing else would stop it.
+    ada.events();
+    ada.send_raw(unreliable(1113));
+    t.frames(2);
+    assert_eq!((ada.events(), bob.data_of(9)), (vec![Event::Refused("invalid".into())], vec![]));
+    t.replays_equally();
+}
+
+#[test]
+fn a_script_that_broadcasts_what_no_transport_carries_is_told_at_its_line() {
+    let source = "local M = {}
+        function M.match_init() return { state = {}, tick_rate = 20 } end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(ctx, s, tick)
+          if tick == 1 then kaos.broadcast(ctx.room_id, nil, ('x'):rep(1112), nil, { op = 9, reliable = false }) end
+          if tick == 2 then
+            kaos.broadcast(ctx.room_id, nil, ('x'):rep(1113), nil, { op = 9, reliable = false })
+          end
+          return s
+        end
+        return M";
+    let mut t = server_of([("matches/m.lua", source)]).start();
+    let ada = t.join("m", "ada");
+    t.ticks(5);
+    assert_eq!(ada.data_of(9).len(), 1);
+    let logs: Vec<String> = t.logs().into_iter().map(|log| log.text).collect();
+    let [log] = &logs[..] else { panic!("one error: {logs:?}") };
+    let sentence =
+        "kaos.broadcast: data has 1113 bytes; it may have 1112 at most when it is not sent reliably";
+    assert!(log.starts_with(&format!("scripts/matches/m.lua:8: {sentence}")), "{log}");
+    t.replays_equally();
+}

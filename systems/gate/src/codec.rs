@@ -11,7 +11,7 @@ use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::input::Counts;
 use kaos_kernel::op::OpTable;
 use kaos_kernel::output::{Head, Lane};
-use kaos_wire::limits::{HEADER, PAYLOAD_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX};
+use kaos_wire::limits::{HEADER, PAYLOAD_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
 use kaos_wire::{ClientMessage, Op, RoomData, WireError, decode_client, messages, v1};
 
 use crate::encode::encode;
@@ -25,6 +25,9 @@ pub const MESSAGES_MAX: usize = 4096;
 /// Data below this size is copied out of what it came in, so that a small message that waits in a room's
 /// inbox does not hold a whole WebSocket frame.
 const COPY_BELOW: usize = 512;
+
+// What is encoded passes every transport.
+const _: () = assert!(HEADER + ROOM_DATA_HEADER + UNRELIABLE_DATA_MAX <= kaos_rudp::UNRELIABLE_BYTES_MAX);
 
 /// The codec of protocol version 1.
 #[derive(Default)]
@@ -188,6 +191,11 @@ impl Codec for KaosCodec {
 
     fn encode(&self, message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault> {
         let encoded = encode(message, ops)?;
+        if encoded.lane == Lane::Unreliable && encoded.body.len() > UNRELIABLE_DATA_MAX {
+            return Err(Fault::invalid(
+                WireError::UnreliableTooLong { bytes: encoded.body.len() }.to_string(),
+            ));
+        }
         let (head_max, len) = (head_max(encoded.head), encoded.body.len());
         if head_max + len > PAYLOAD_MAX {
             let most = if head_max == ROOM_DATA_HEADER { ROOM_DATA_MAX } else { PAYLOAD_MAX - head_max };

@@ -96,8 +96,6 @@ pub struct Stats {
     pub connections_refused: AtomicU64,
     /// Datagrams that the operating system did not take.
     pub datagrams_unsent: AtomicU64,
-    /// Unreliable messages that were dropped since no datagram holds them.
-    pub too_large: AtomicU64,
     /// SessionStarts that the doors refused.
     pub starts_refused: AtomicU64,
     /// The number of the frame that runs now and one more; 0 between frames. For the watchdog.

@@ -269,20 +269,10 @@ impl UdpDoor {
                 Ok(())
             }
             Err(SendError::WouldBlock) => Err(NotTaken::Full),
-            Err(SendError::TooLarge { bytes, max }) => {
-                let dropped = self.stats.too_large.fetch_add(1, Ordering::Relaxed) + 1;
-                // At 1, 2, 4, 8 …: a game that does it does it every tick.
-                if dropped.is_power_of_two() {
-                    tracing::warn!(
-                        bytes,
-                        max,
-                        dropped,
-                        "an unreliable message does not fit into a datagram and was dropped: send it reliably"
-                    );
-                }
+            // No message is over the transport's bounds: see the assertion on them in `codec`.
+            Err(SendError::TooLarge { .. } | SendError::Closed | SendError::NotConnected) => {
                 Err(NotTaken::Never)
             }
-            Err(SendError::Closed | SendError::NotConnected) => Err(NotTaken::Never),
         }
     }
 

@@ -79,9 +79,9 @@ pub fn decode_client(op: u8, payload: &[u8]) -> Result<ClientMessage<'_>, WireEr
         Op::RoomCreate => ClientMessage::RoomCreate(read(op, payload)?),
         Op::RoomJoin => ClientMessage::RoomJoin(read(op, payload)?),
         Op::RoomLeave => ClientMessage::RoomLeave(read(op, payload)?),
-        Op::RoomData => ClientMessage::RoomData { reliable: true, data: RoomData::decode(payload)? },
+        Op::RoomData => ClientMessage::RoomData { reliable: true, data: RoomData::decode(true, payload)? },
         Op::RoomDataUnreliable => {
-            ClientMessage::RoomData { reliable: false, data: RoomData::decode(payload)? }
+            ClientMessage::RoomData { reliable: false, data: RoomData::decode(false, payload)? }
         }
         Op::Rpc => ClientMessage::Rpc(read(op, payload)?),
         Op::Call => ClientMessage::Call(read(op, payload)?),
@@ -103,9 +103,9 @@ pub fn decode_server(op: u8, payload: &[u8]) -> Result<ServerMessage<'_>, WireEr
         Op::RoomCreate => ServerMessage::RoomCreated(read(op, payload)?),
         Op::RoomJoin => ServerMessage::RoomJoined(read(op, payload)?),
         Op::RoomLeave => ServerMessage::RoomLeft(read(op, payload)?),
-        Op::RoomData => ServerMessage::RoomData { reliable: true, data: RoomData::decode(payload)? },
+        Op::RoomData => ServerMessage::RoomData { reliable: true, data: RoomData::decode(true, payload)? },
         Op::RoomDataUnreliable => {
-            ServerMessage::RoomData { reliable: false, data: RoomData::decode(payload)? }
+            ServerMessage::RoomData { reliable: false, data: RoomData::decode(false, payload)? }
         }
         Op::RoomState => ServerMessage::RoomState(read(op, payload)?),
         Op::RoomEvent => ServerMessage::RoomEvent(read(op, payload)?),

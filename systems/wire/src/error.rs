@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::limits::UNRELIABLE_DATA_MAX;
+
 /// Why bytes are not a message, or a message cannot become bytes.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum WireError {
@@ -43,6 +45,14 @@ pub enum WireError {
     #[error("room data of {bytes} bytes is shorter than its header of 5")]
     ShortRoomData {
         /// Bytes of the payload.
+        bytes: usize,
+    },
+    /// RoomDataUnreliable with more data than a datagram holds; nothing was written.
+    #[error(
+        "unreliable room data of {bytes} bytes is too long: at most {UNRELIABLE_DATA_MAX} fit into a datagram, send it reliably"
+    )]
+    UnreliableTooLong {
+        /// Bytes of data.
         bytes: usize,
     },
     /// The payload was read, but a field is outside its limits (see [`limits`](crate::limits)).

@@ -15,6 +15,11 @@ pub const ROOM_DATA_HEADER: usize = 5;
 /// Bytes of data that one RoomData may carry.
 pub const ROOM_DATA_MAX: usize = PAYLOAD_MAX - ROOM_DATA_HEADER;
 
+/// Bytes of data that one RoomDataUnreliable may carry, over every transport: with both headers 1,120, which is
+/// what one UDP datagram holds beside keys and acknowledgements. More would have to go in pieces, all of which
+/// would have to arrive.
+pub const UNRELIABLE_DATA_MAX: usize = 1_112;
+
 /// Bytes of one WebSocket frame: room for the longest message and as much again for what it shares the frame
 /// with, and little enough that a thousand connections that send one at once stay under 128 MiB.
 pub const WEBSOCKET_FRAME_MAX: usize = 128 * 1024;

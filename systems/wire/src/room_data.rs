@@ -1,6 +1,11 @@
 //! RoomData, the one payload that is not protobuf: `handle u16 LE | index u16 LE | op u8 | data`.
 
-use crate::{error::WireError, limits::ROOM_DATA_HEADER, message::put_header, op::Op};
+use crate::{
+    error::WireError,
+    limits::{ROOM_DATA_HEADER, UNRELIABLE_DATA_MAX},
+    message::put_header,
+    op::Op,
+};
 
 /// The index that means the server, as the sender of RoomData that a match sent in its own name.
 pub const SERVER: u16 = u16::MAX;
@@ -22,14 +27,15 @@ pub struct RoomData<'a> {
 }
 
 impl<'a> RoomData<'a> {
-    /// Reads the payload of [`Op::RoomData`] or [`Op::RoomDataUnreliable`].
+    /// Reads the payload of [`Op::RoomData`], or with `reliable` false of [`Op::RoomDataUnreliable`].
     ///
     /// # Errors
-    /// [`WireError::ShortRoomData`] under 5 bytes.
-    pub fn decode(payload: &'a [u8]) -> Result<Self, WireError> {
+    /// [`WireError::ShortRoomData`] under 5 bytes, [`WireError::UnreliableTooLong`] over what that one may carry.
+    pub fn decode(reliable: bool, payload: &'a [u8]) -> Result<Self, WireError> {
         let Some((&[h0, h1, i0, i1, op], data)) = payload.split_first_chunk::<ROOM_DATA_HEADER>() else {
             return Err(WireError::ShortRoomData { bytes: payload.len() });
         };
+        fits(reliable, data)?;
         Ok(Self { handle: u16::from_le_bytes([h0, h1]), index: u16::from_le_bytes([i0, i1]), op, data })
     }
 
@@ -43,12 +49,21 @@ impl<'a> RoomData<'a> {
     /// Appends the whole message.
     ///
     /// # Errors
-    /// [`WireError::TooLong`] when data and header are over 65,535 bytes; nothing is written then.
+    /// [`WireError::TooLong`] when data and header are over 65,535 bytes, [`WireError::UnreliableTooLong`] when unreliable
+    /// data is over its own bound; nothing is written then.
     pub fn encode(&self, reliable: bool, out: &mut Vec<u8>) -> Result<(), WireError> {
+        fits(reliable, self.data)?;
         let op = if reliable { Op::RoomData } else { Op::RoomDataUnreliable };
         put_header(op, ROOM_DATA_HEADER.saturating_add(self.data.len()), out)?;
         out.extend_from_slice(&self.header());
         out.extend_from_slice(self.data);
         Ok(())
+    }
+}
+
+fn fits(reliable: bool, data: &[u8]) -> Result<(), WireError> {
+    match data.len() {
+        bytes if !reliable && bytes > UNRELIABLE_DATA_MAX => Err(WireError::UnreliableTooLong { bytes }),
+        _ => Ok(()),
     }
 }

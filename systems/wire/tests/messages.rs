@@ -12,6 +12,26 @@ use rand_chacha::{
 };
 use v1::{room_event::Event, session_start::Credentials};
 
+#[test]
+fn unreliable_room_data_has_to_fit_a_datagram_at_both_ends() {
+    let most = vec![7; limits::UNRELIABLE_DATA_MAX + 1];
+    let of = |data| RoomData { handle: 1, index: EVERYONE, op: 2, data };
+    let mut out = Vec::new();
+    of(&most[1..]).encode(false, &mut out).unwrap();
+    assert_eq!(out.len(), 1120);
+    let too_long = WireError::UnreliableTooLong { bytes: 1113 };
+    assert_eq!(of(&most).encode(false, &mut out), Err(too_long.clone()));
+    assert_eq!(out.len(), 1120, "nothing is written");
+    out.clear();
+    of(&most).encode(true, &mut out).unwrap();
+    let op = Op::RoomDataUnreliable as u8;
+    assert_eq!(decode_client(op, &out[3..]), Err(too_long.clone()));
+    assert_eq!(decode_server(op, &out[3..]), Err(too_long.clone()));
+    let sentence =
+        "unreliable room data of 1113 bytes is too long: at most 1112 fit into a datagram, send it reliably";
+    assert_eq!(too_long.to_string(), sentence);
+}
+
 const ROOM: &str = "6f1c2d3e-0000-4000-8000-000000000001";
 
 fn start() -> v1::SessionStart {

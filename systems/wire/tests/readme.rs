@@ -214,6 +214,7 @@ fn the_tables_are_true() {
     for (row, number) in [
         ("payload of a message", l::PAYLOAD_MAX),
         ("data of a RoomData", l::ROOM_DATA_MAX),
+        ("data of a RoomDataUnreliable", l::UNRELIABLE_DATA_MAX),
         ("a WebSocket frame", l::WEBSOCKET_FRAME_MAX),
         ("kept messages, per session and end", l::KEEP_MAX),
         ("received before an acknowledgement is due at once", l::ACKNOWLEDGE_AFTER),

@@ -1,8 +1,7 @@
 //! What the application asks for: requests with their ids, and room data.
 
 use bytes::Bytes;
-use kaos_rudp::UNRELIABLE_BYTES_MAX;
-use kaos_wire::limits::{HEADER, KEEP_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX};
+use kaos_wire::limits::{HEADER, KEEP_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
 use kaos_wire::{EVERYONE, Lane, Op, RoomData, encode, prost, v1};
 
 use super::{Core, Phase, REQUESTS_MAX, UNRELIABLE_MAX};
@@ -138,10 +137,9 @@ impl Core {
     /// # Errors
     /// [`Error::Ended`], [`Error::Closed`], [`Error::TooLong`] over 1,112 bytes, which is what fits a datagram.
     pub fn send_unreliable(&mut self, handle: u16, op: u8, data: &[u8]) -> Result<(), Error> {
-        const MAX: usize = UNRELIABLE_BYTES_MAX - HEADER - ROOM_DATA_HEADER;
         self.room_or_closed(handle)?;
-        if data.len() > MAX {
-            return Err(Error::TooLong { bytes: data.len(), max: MAX });
+        if data.len() > UNRELIABLE_DATA_MAX {
+            return Err(Error::TooLong { bytes: data.len(), max: UNRELIABLE_DATA_MAX });
         }
         if self.phase == Phase::Live {
             let mut message = Vec::with_capacity(HEADER + ROOM_DATA_HEADER + data.len());

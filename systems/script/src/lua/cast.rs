@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 
+use kaos_wire::limits::{ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
 use mlua::ffi;
 
 use super::gate::{Gate, Scratch, State, bytes_at, gate_of, raise, type_at};
@@ -45,6 +46,11 @@ unsafe fn send(state: State, host: &mut dyn Host, scratch: &mut Scratch) -> Resu
             receivers(state, 4, &mut scratch.sessions)?;
         }
         let (op, reliable) = options(state, 5)?;
+        let most = if reliable { ROOM_DATA_MAX } else { UNRELIABLE_DATA_MAX };
+        if data.len() > most {
+            let (len, way) = (data.len(), if reliable { "" } else { " when it is not sent reliably" });
+            return Err(format!("data has {len} bytes; it may have {most} at most{way}"));
+        }
         ffi::lua_settop(state, 5);
         kaos_lua::ffi::kaoslua_owe(state, 4 + (data.len() as u64 >> 6) + scratch.sessions.len() as u64);
         let to = (!all).then_some(scratch.sessions.as_slice());

@@ -110,6 +110,22 @@ fn broadcasts_are_read_as_they_are_meant() {
 }
 
 #[test]
+fn a_broadcast_that_no_transport_carries_is_an_error_at_its_line() {
+    let refused = |data: &str, options: &str| {
+        let text = format!("\nkaos.broadcast('r', nil, ('x'):rep({data}), nil, {options})");
+        eval_with(&text, &mut Desk::default(), &[]).err().map(|error| error.message)
+    };
+    assert_eq!(refused("1112", "{ reliable = false }"), None);
+    assert_eq!(refused("65530", "nil"), None);
+    let unreliable = refused("1113", "{ reliable = false }").unwrap();
+    let sentence =
+        "kaos.broadcast: data has 1113 bytes; it may have 1112 at most when it is not sent reliably";
+    assert_eq!(unreliable, sentence);
+    let reliable = refused("65531", "nil").unwrap();
+    assert!(reliable.ends_with("data has 65531 bytes; it may have 65530 at most"), "{reliable}");
+}
+
+#[test]
 fn broadcasts_refuse_what_is_not_meant() {
     for (arguments, sentence) in [
         ("", "room_id is no value, not a room's id"),
