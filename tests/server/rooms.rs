@@ -173,3 +173,31 @@ fn a_script_that_broadcasts_what_no_transport_carries_is_told_at_its_line() {
     assert!(log.starts_with(&format!("scripts/matches/m.lua:8: {sentence}")), "{log}");
     t.replays_equally();
 }
+
+#[test]
+fn a_room_that_asks_for_more_seats_than_the_server_gives_is_not_made() {
+    let source = "local M = {}
+        function M.match_init(_, params) return { state = {}, tick_rate = 20, max_players = params.seats } end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(_, s) return s end
+        return M";
+    let mut t = server_of([("matches/m.lua", source)]).settings(|s| s.room.seats_max = 100).start();
+    let ada = t.connect("ada");
+    let join = |seats: u32| {
+        ada.join_with(v1::RoomJoin {
+            module: "m".into(),
+            params: format!("{{\"seats\":{seats}}}"),
+            ..v1::RoomJoin::default()
+        })
+    };
+    let refused = [ada.create(relayed(101)).err(), join(101).err()].map(|fault| fault.expect("refused"));
+    for fault in refused {
+        assert_eq!(fault.kind.word(), "invalid");
+        assert_eq!(fault.message, "max_players is 101: it goes from 1 to 100 (`room.seats_max`)");
+    }
+    assert_eq!(t.population().rooms, 0);
+    ada.create(relayed(100)).expect("made");
+    join(100).expect("made");
+    t.replays_equally();
+}

@@ -92,8 +92,12 @@ pub struct RoomSettings {
     pub create: RoomMakers,
     /// How long a room that a client made may be empty, in ms. Default 30000.
     pub empty_ms: u64,
-    /// Seats of a room that does not say, 1 to 65535. Default 64.
+    /// Seats of a room that does not say, 1 to `seats_max`. Default 64.
     pub max_players: u32,
+    /// Seats that a room may have, 1 to 65535. Default 1000; a room that asks for more is not made (`invalid`). Who
+    /// joins is told of every member, in up to 352 bytes each, and a session closes at four times
+    /// `session.keep_bytes`: from about 2900 seats that has to be raised as well.
+    pub seats_max: u32,
     /// Rooms on this node. Default 10000.
     pub rooms_max: u32,
     /// Messages that wait for a room's next tick. Default 4096; beyond it senders are refused with `busy`.
@@ -112,6 +116,7 @@ impl Default for RoomSettings {
             create: RoomMakers::Anyone,
             empty_ms: 30_000,
             max_players: 64,
+            seats_max: 1000,
             rooms_max: 10_000,
             inbox_messages: 4096,
             inbox_bytes: 1 << 20,
@@ -256,7 +261,8 @@ impl Settings {
         range("session.slow_reader_ms", s.slow_reader_ms, 100, 600_000);
         let r = &self.room;
         range("room.empty_ms", r.empty_ms, 0, 86_400_000);
-        range("room.max_players", u64::from(r.max_players), 1, 65_535);
+        range("room.seats_max", u64::from(r.seats_max), 1, 65_535);
+        range("room.max_players", u64::from(r.max_players), 1, u64::from(r.seats_max));
         range("room.rooms_max", u64::from(r.rooms_max), 1, 1 << 20);
         range("room.inbox_messages", r.inbox_messages as u64, 1, 1 << 20);
         range("room.inbox_bytes", r.inbox_bytes as u64, 1 << 16, 1 << 30);

@@ -59,9 +59,10 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
     };
     let checked = check_label(&label, settings.label_bytes_max).and_then(|()| {
         let seats = max_players.unwrap_or(settings.max_players);
-        let fits = (1..=65_535).contains(&seats);
-        fits.then_some(seats)
-            .ok_or_else(|| Fault::invalid(format!("max_players is {seats}: it goes from 1 to 65535")))
+        let most = settings.seats_max;
+        (1..=most).contains(&seats).then_some(seats).ok_or_else(|| {
+            Fault::invalid(format!("max_players is {seats}: it goes from 1 to {most} (`room.seats_max`)"))
+        })
     });
     let max_players = match checked {
         Ok(max_players) => max_players,
