@@ -1,17 +1,33 @@
 //! The sample scripts, played: each is also what a reader copies first.
 
-use kaosnet::testing::{Event, server};
+use kaosnet::testing::{Event, server, server_of};
 use serde_json::{Value as Json, json};
 
 #[test]
-fn two_shots_kill_in_the_arena() {
-    let mut t = server("scripts").seed(7).start();
+fn two_shots_kill() {
+    let mut t = kaosnet::testing::server("scripts").seed(7).start();
     let (ada, _bob) = (t.join("arena", "ada"), t.join("arena", "bob"));
     ada.send(2, b"fire");
     t.ticks(1);
     ada.send(2, b"fire");
     t.ticks(1);
     assert_eq!(t.room("arena").state("/players/bob/alive"), false);
+    t.replays_equally(); // same inputs, fresh server: same outputs, same state
+}
+
+#[test]
+fn the_readmes_first_match_counts() {
+    let readme = include_str!("../../README.md");
+    let lua =
+        readme.split("```lua\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a match in Lua");
+    let mut t = server_of([("matches/counter.lua", lua)]).start();
+    let (ada, bob) = (t.join("counter", "ada"), t.join("counter", "bob"));
+    ada.send(1, "up");
+    t.ticks(2);
+    bob.send(1, "up");
+    t.ticks(2);
+    let said = [(65535, b"ada made it 1".to_vec()), (65535, b"bob made it 2".to_vec())];
+    assert_eq!((ada.data_of(0), bob.data_of(0)), (said.to_vec(), said.to_vec()));
     t.replays_equally();
 }
 

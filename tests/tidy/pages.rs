@@ -197,15 +197,24 @@ fn the_readme_gives_two_commands_and_ci_runs_them() {
     assert!(ci.contains("cargo build --release"), ".ci/run does not build what `cargo run --release` runs");
 }
 
+/// What the README shows in Rust, each from a file that is compiled and run, in the order of the page.
+const SHOWN: [&str; 2] = ["src/examples/game_server.rs", "tests/server/samples.rs"];
+
 #[test]
-fn the_readmes_plugin_is_the_example() {
-    let example = read("src/examples/game_server.rs");
-    let from = example.find("use kaosnet::prelude::*;").expect("the example uses the prelude");
-    let code = example.get(from..).unwrap_or_default();
-    assert!(
-        read("README.md").contains(code),
-        "README.md, Adding Rust systems: the program there is not src/examples/game_server.rs any more: copy it again"
-    );
+fn what_the_readme_shows_in_rust_is_code_that_runs() {
+    let readme = read("README.md");
+    let mut shown = readme.split("\n```rust").skip(1).map(|block| {
+        let code = block.split("\n```").next().unwrap_or_default();
+        code.split_once('\n').map_or("", |(_, code)| code)
+    });
+    for path in SHOWN {
+        let code = shown.next().unwrap_or_default();
+        assert!(
+            code.len() > 100 && read(path).contains(code),
+            "README.md: this is not in {path}, copy it again:\n{code}"
+        );
+    }
+    assert_eq!(shown.next(), None, "README.md: name the file in `SHOWN` that this is taken from");
 }
 
 #[cfg(test)]
