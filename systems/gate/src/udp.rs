@@ -144,7 +144,7 @@ impl UdpDoor {
         for _ in 0..DATAGRAMS_MAX {
             match self.socket.recv_from(&mut self.datagram[..]) {
                 Ok((len, from)) => {
-                    if let Some(datagram) = self.datagram.get(..len) {
+                    if let Some(datagram) = self.datagram.get_mut(..len) {
                         self.endpoint.handle(now, from, datagram);
                     }
                 }
@@ -156,6 +156,7 @@ impl UdpDoor {
                 Err(_) => {}
             }
         }
+        self.endpoint.run_jobs(now);
         self.endpoint.handle_timeout(now);
         more
     }
@@ -186,7 +187,7 @@ impl UdpDoor {
         taking: &mut Taking<'_>,
     ) {
         match event {
-            Event::Connected { peer: rudp, addr } => match slots.open(Route::Udp(rudp)) {
+            Event::Connected { peer: rudp, addr, .. } => match slots.open(Route::Udp(rudp)) {
                 Some(peer) => {
                     self.enter(UdpPeer { rudp, peer, started: false });
                     taking.push(Input::Open { peer, door: Door::Udp, address: addr.ip().to_canonical() });
@@ -329,6 +330,6 @@ fn gone(reason: &CloseReason) -> Gone {
         CloseReason::Local => Gone::Local,
         CloseReason::Remote { .. } | CloseReason::Refused { .. } => Gone::Closed,
         CloseReason::TimedOut => Gone::TimedOut,
-        CloseReason::Protocol(_) => Gone::Protocol,
+        CloseReason::Protocol(_) | CloseReason::WrongKey { .. } | CloseReason::KeysWorn => Gone::Protocol,
     }
 }

@@ -5,15 +5,14 @@ use std::time::Duration;
 use crate::{
     Channel, CloseReason, Config, Event, PeerId, UNRELIABLE_BYTES_MAX, Violation,
     ack::Ack,
-    handshake::Handshake,
+    keys::Keys,
     lab::{Link, Node, Rng, World},
     packet::{Writer, put_varint},
-    protect::{Keys, Side},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A client in a world, whose keys the attacker has: it read the handshake, or it is the client.
+/// A client in a world, whose keys the attacker has: it is the client.
 struct Scene {
     world: World,
     client: Node,
@@ -31,17 +30,8 @@ impl Scene {
         world.record();
         let (client, server) = (world.add(Config::default()), world.add(config));
         let (here, there) = world.connected(client, server);
-        let (mut random, mut answer) = (None, None);
-        for (_, _, datagram) in world.take_recorded() {
-            match Handshake::parse(&datagram) {
-                Some(Handshake::Hello { offer, .. }) => random = Some(offer.random),
-                Some(Handshake::Accept(accept)) => answer = Some(accept),
-                _ => {}
-            }
-        }
-        let (random, answer) = (random.unwrap(), answer.unwrap());
-        let keys = Keys::plaintext(Side::Connector, &random, &answer.random);
-        Scene { world, client, server, here, there, keys, connection: answer.connection, next: 1000 }
+        let (keys, connection) = world.endpoint(client).keys_of(here).unwrap();
+        Scene { world, client, server, here, there, keys, connection, next: 1000 }
     }
 
     /// A genuine packet to the server with whatever follows the header.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::packet::VERSION;
+use crate::{identity::SecretKey, keys::Suite, packet::VERSION};
 
 /// Settings of an [`Endpoint`](crate::Endpoint). All peers share them.
 #[derive(Clone, Debug)]
@@ -53,6 +53,31 @@ pub struct Config {
     pub ack_delay_max: Duration,
     /// Largest congestion window, in bytes. Default 64 KiB: at 50 ms of round trip 1.3 MB/s per peer.
     pub window_bytes_max: usize,
+    /// Who this endpoint is when it accepts. Default `None`: made from the seed, so another with each seed, which
+    /// clients that expect a key refuse.
+    pub secret_key: Option<SecretKey>,
+    /// Ciphers that may be used. Default: all that encrypt ([`Suite::CIPHERS`]). `Suite::Plaintext` in it means
+    /// nothing. Where the two sides have none in common the Hello is refused with
+    /// [`code::NO_SUITE`](crate::code::NO_SUITE).
+    pub suites: &'static [Suite],
+    /// Whether this machine is fast at AES; if one of the two sides is not, ChaCha20-Poly1305 is preferred. Default: what
+    /// the processor says. Set it where runs on several machines must be the same byte for byte.
+    pub aes_hardware: bool,
+    /// **Nothing is encrypted** ([`Suite::Plaintext`]): for packet captures on one machine. Default `false`. Both sides
+    /// must ask for it; addresses other than loopback are refused with
+    /// [`ConnectError::PlaintextOffLoopback`](crate::ConnectError::PlaintextOffLoopback) and
+    /// [`code::NO_SUITE`](crate::code::NO_SUITE).
+    pub plaintext: bool,
+    /// Packets that a direction sends under one key. Default 2^23 (RFC 9001, section 6.6). Small values are for tests;
+    /// the key changes once a round trip at most.
+    pub key_packets: u64,
+    /// Handshakes with a good cookie that an address (IPv4, or /64 of IPv6) may begin at once. Default 128: a whole
+    /// network behind one router that comes back after a restart of the server. What is over it is dropped unanswered;
+    /// clients repeat their Hello. Loopback addresses have no limit. At most 4,096 addresses are remembered, each until
+    /// its burst is whole again; when the table is full, new addresses are dropped, too.
+    pub handshake_burst: u32,
+    /// The time after which it may begin one more. Default 50 ms. Zero: no limit.
+    pub handshake_interval: Duration,
     /// Oldest protocol version spoken. Default 1. Other ranges serve tests of the refusal.
     pub version_min: u8,
     /// Newest protocol version spoken. Default 1.
@@ -78,6 +103,13 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(5),
             ack_delay_max: Duration::from_millis(10),
             window_bytes_max: 64 * 1024,
+            secret_key: None,
+            suites: Suite::CIPHERS,
+            aes_hardware: has_aes(),
+            plaintext: false,
+            key_packets: 1 << 23,
+            handshake_burst: 128,
+            handshake_interval: Duration::from_millis(50),
             version_min: VERSION,
             version_max: VERSION,
         }
@@ -89,4 +121,15 @@ impl Config {
     pub fn server() -> Config {
         Config { accept: true, ..Config::default() }
     }
+}
+
+/// Whether the processor has instructions for AES-GCM.
+fn has_aes() -> bool {
+    #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+    let has = std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let has = std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "x86", target_arch = "aarch64")))]
+    let has = false;
+    has
 }

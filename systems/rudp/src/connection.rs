@@ -13,12 +13,13 @@ use crate::{
     endpoint::Event,
     error::{CloseReason, SendError, Violation, code},
     events::Events,
-    handshake::{self, Accept, Offer, SUITE_PLAINTEXT},
+    handshake::{self, Accept},
+    identity::{PublicKey, SecretKey},
+    keys::{Keys, NUMBER_END, Side},
     linger::Linger,
     packet::{Frame, Header, Reader, Writer, cut},
     peers::PeerId,
     pool::Pool,
-    protect::{ACCEPT_NUMBER, Keys, Side, TAG_BYTES},
     receive::{Budget, Ordered, Sequenced, Taken},
     recovery::Recovery,
     send::Sending,
@@ -81,8 +82,10 @@ pub(crate) struct Connection {
     pub(crate) wire_id: u32,
     stage: Stage,
     keys: Option<Keys>,
-    /// Acceptor: the client's random, which tells a repeated Hello from a new one, and the answer to it.
-    greeting: Option<([u8; 32], Accept)>,
+    /// Acceptor: the client's key, which tells a repeated Hello from a new one.
+    greeted: Option<[u8; 32]>,
+    /// The Accept, from when its job is done until the client has shown that it got it.
+    accept: Option<Box<[u8]>>,
     accept_due: bool,
     /// When the Accept left, and how many of them did.
     accept_sent: (Micros, u32),
@@ -100,7 +103,7 @@ pub(crate) struct Connection {
     stats: Stats,
 }
 
-/// A genuine packet: its number is fresh and its tag is right.
+/// A genuine packet: its number is fresh and it opened.
 pub(crate) struct Genuine<'a> {
     number: u64,
     has_ack: bool,
@@ -124,7 +127,8 @@ impl Connection {
             wire_id: 0,
             stage,
             keys: None,
-            greeting: None,
+            greeted: None,
+            accept: None,
             accept_due: false,
             accept_sent: (now, 0),
             received: Received::default(),
@@ -148,38 +152,44 @@ impl Connection {
         addr: SocketAddr,
         now: Micros,
         config: &Config,
-        random: [u8; 32],
+        ephemeral: SecretKey,
+        expected: Option<PublicKey>,
     ) -> Connection {
-        let dial = Dial::new(now, config, random);
+        let dial = Dial::new(now, config, ephemeral, expected);
         Connection::new(id, addr, Side::Connector, now, config, Stage::Dialing(Box::new(dial)))
     }
 
-    /// The acceptor's half: answers a Hello with a good cookie.
+    /// The acceptor's half: waits for the keys that a Hello with a good cookie leads to.
     pub(crate) fn accept(
         id: PeerId,
         addr: SocketAddr,
         now: Micros,
         config: &Config,
-        offer: &Offer,
-        accept: Accept,
+        greeted: [u8; 32],
+        wire_id: u32,
     ) -> Connection {
         let stage = Stage::HalfOpen(now + config.handshake_timeout);
         let mut connection = Connection::new(id, addr, Side::Acceptor, now, config, stage);
-        connection.wire_id = accept.connection;
-        connection.keys = Some(Keys::plaintext(Side::Acceptor, &offer.random, &accept.random));
-        connection.greeting = Some((offer.random, accept));
-        connection.accept_due = true;
+        connection.wire_id = wire_id;
+        connection.greeted = Some(greeted);
         connection
+    }
+
+    /// The keys are made: the Accept may leave.
+    pub(crate) fn answer(&mut self, keys: Keys, accept: Box<[u8]>) {
+        if self.keys.is_none() && self.is_half_open() {
+            (self.keys, self.accept, self.accept_due) = (Some(keys), Some(accept), true);
+        }
     }
 
     pub(crate) fn is_half_open(&self) -> bool {
         matches!(self.stage, Stage::HalfOpen(_))
     }
 
-    /// Whether this connection came from the Hello with this random; if so its Accept goes out again.
-    pub(crate) fn is_greeted_again(&mut self, random: &[u8; 32]) -> bool {
-        let again = self.greeting.as_ref().is_some_and(|(greeted, _)| greeted == random);
-        self.accept_due |= again;
+    /// Whether this connection came from the Hello with this key; if so its Accept goes out again.
+    pub(crate) fn is_greeted_again(&mut self, key: &[u8; 32]) -> bool {
+        let again = self.greeted.as_ref() == Some(key);
+        self.accept_due |= again && self.accept.is_some();
         again
     }
 
@@ -191,35 +201,34 @@ impl Connection {
         }
     }
 
-    /// True when this opened the connection.
-    pub(crate) fn on_accept(&mut self, now: Micros, accept: &Accept, datagram: &[u8]) -> bool {
-        let Stage::Dialing(dial) = &self.stage else { return false };
-        let offer = &dial.offer;
-        let in_range = (offer.version_min..=offer.version_max).contains(&accept.version);
-        if accept.echo != offer.echo() || !in_range || accept.suite != SUITE_PLAINTEXT {
-            return false;
-        }
-        let keys = Keys::plaintext(Side::Connector, &offer.random, &accept.random);
-        if keys.check(ACCEPT_NUMBER, datagram).is_err() {
+    /// The server's key when this opened the connection.
+    pub(crate) fn on_accept(
+        &mut self,
+        now: Micros,
+        accept: &Accept,
+        message: &mut [u8],
+    ) -> Option<PublicKey> {
+        let Stage::Dialing(dial) = &mut self.stage else { return None };
+        let Some(accepted) = dial.on_accept(now, accept, message) else {
             self.stats.rejected += 1;
-            return false;
-        }
+            return None;
+        };
         if let Some(sent_at) = dial.sampled_at {
             self.recovery.rtt.update(now - sent_at, Duration::ZERO);
         }
-        self.keys = Some(keys);
-        self.wire_id = accept.connection;
+        self.keys = Some(accepted.keys);
+        self.wire_id = accepted.connection;
         self.stage = Stage::Open;
         self.last_in = now;
         // The acceptor opens its half with our first packet.
         self.ping_due = true;
-        true
+        Some(accepted.server)
     }
 
     pub(crate) fn on_refuse(&self, echo: [u8; 16], body: &[u8], check: [u8; 8]) -> bool {
         match &self.stage {
             Stage::Dialing(dial) => {
-                echo == dial.offer.echo() && check == handshake::refuse_check(&dial.offer.random, body)
+                echo == dial.offer.echo() && check == handshake::refuse_check(&dial.offer.key, body)
             }
             _ => false,
         }
@@ -227,18 +236,35 @@ impl Connection {
 
     // ---- in: packets ----
 
-    /// Checks number and tag. Changes nothing that a forger could profit from.
-    pub(crate) fn open<'a>(&mut self, header: &Header, datagram: &'a [u8]) -> Option<Genuine<'a>> {
-        let keys = self.keys.as_ref()?;
+    /// Checks the number and decrypts. What does not open changes nothing but a counter.
+    pub(crate) fn open<'a>(
+        &mut self,
+        now: Micros,
+        header: &Header,
+        datagram: &'a mut [u8],
+    ) -> Option<Genuine<'a>> {
+        let keys = self.keys.as_mut()?;
         let number = header.number(self.received.expected());
-        // The last number is the Accept's.
-        let is_fresh = number < ACCEPT_NUMBER && self.received.arrival(number) == Arrival::Fresh;
-        if !is_fresh || keys.check(number, datagram).is_err() {
-            self.stats.rejected += 1;
-            return None;
-        }
-        let frames = &datagram[header.frames_at..datagram.len() - TAG_BYTES];
-        Some(Genuine { number, has_ack: header.has_ack, frames, bytes: datagram.len() })
+        let bytes = datagram.len();
+        let is_fresh = number < NUMBER_END && self.received.arrival(number) == Arrival::Fresh;
+        // Three probe time-outs: after these a packet that was overtaken has long been sent again.
+        let opened = if is_fresh {
+            keys.open(now, self.recovery.pto() * 3, header, number, datagram).ok()
+        } else {
+            None
+        };
+        self.stats.rejected += u64::from(opened.is_none());
+        Some(Genuine { number, has_ack: header.has_ack, frames: opened?, bytes })
+    }
+
+    /// The end, if the keys must not be used any longer.
+    pub(crate) fn worn(&self) -> Option<Ending> {
+        let is_worn = self.keys.as_ref()?.are_worn(self.recovery.next_number());
+        is_worn.then(|| Ending::Tell {
+            code: code::KEYS_WORN,
+            text: CloseReason::KeysWorn.to_string(),
+            reason: CloseReason::KeysWorn,
+        })
     }
 
     /// The first packet of a half-open connection: it is open now.
@@ -247,7 +273,7 @@ impl Connection {
         if let (at, 1) = self.accept_sent {
             self.recovery.rtt.update(now - at, Duration::ZERO);
         }
-        self.accept_due = false;
+        (self.accept, self.accept_due) = (None, false);
     }
 
     /// Takes in a genuine packet.
@@ -379,6 +405,11 @@ impl Connection {
         Some(Ending::Tell { code, text: reason, reason: CloseReason::Local })
     }
 
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> Option<&Keys> {
+        self.keys.as_ref()
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             rtt: self.recovery.rtt.smoothed,
@@ -393,6 +424,8 @@ impl Connection {
             is_limited: self.recovery.is_limited(),
             window_bytes: self.recovery.window_bytes(),
             in_flight_bytes: self.recovery.in_flight_bytes(),
+            suite: self.keys.as_ref().map(Keys::suite),
+            key_changes: self.keys.as_ref().map_or(0, Keys::changes),
             ..self.stats
         }
     }
@@ -418,9 +451,9 @@ impl Connection {
     fn transmit_accept(&mut self, now: Micros, out: &mut Vec<u8>) -> bool {
         self.accept_due = false;
         self.accept_sent = (now, self.accept_sent.1.saturating_add(1));
-        let (Some((_, accept)), Some(keys)) = (&self.greeting, &self.keys) else { return false };
-        handshake::put_accept(out, accept);
-        keys.seal(ACCEPT_NUMBER, out);
+        let Some(accept) = &self.accept else { return false };
+        out.clear();
+        out.extend_from_slice(accept);
         true
     }
 
@@ -435,8 +468,10 @@ impl Connection {
         if !wants_send && !self.received.is_due(now) {
             return false;
         }
-        let Some(keys) = &self.keys else { return false };
+        let Some(keys) = &mut self.keys else { return false };
         let number = self.recovery.next_number();
+        // The first packet of a new phase asks for an acknowledgement, or the next change would never come.
+        self.ping_due |= keys.change(number, self.recovery.largest_acked());
         let ack = if self.received.is_waiting() { self.received.take_ack(now) } else { None };
         let refs_at = self.recovery.refs_end();
         let connection = (self.side == Side::Connector).then_some(self.wire_id);
@@ -468,7 +503,8 @@ impl Connection {
                 let keepalive = (self.side == Side::Connector && !self.ping_due)
                     .then(|| self.last_out + config.keepalive);
                 let flush = self.flush.as_ref().map(|flush| flush.ends_at);
-                [keepalive, flush, self.received.deadline(), self.recovery.deadline()]
+                let keys = self.keys.as_ref().and_then(Keys::deadline);
+                [keepalive, flush, keys, self.received.deadline(), self.recovery.deadline()]
                     .into_iter()
                     .flatten()
                     .fold(self.last_in + config.idle_timeout, Micros::min)
@@ -479,7 +515,7 @@ impl Connection {
     /// Does what is due. Whatever it decides to send goes out with `transmit`.
     pub(crate) fn on_timeout(&mut self, now: Micros, config: &Config) -> Option<Ending> {
         match &mut self.stage {
-            Stage::Dialing(dial) => dial.on_timeout(now).then_some(Ending::Quiet(CloseReason::TimedOut)),
+            Stage::Dialing(dial) => dial.on_timeout(now).then(|| Ending::Quiet(dial.reason())),
             Stage::HalfOpen(ends_at) => (*ends_at <= now).then_some(Ending::Forget),
             Stage::Open => self.on_timeout_open(now, config),
         }
@@ -493,6 +529,9 @@ impl Connection {
         }
         if self.flush.as_ref().is_some_and(|flush| flush.ends_at <= now) {
             return self.flush_over();
+        }
+        if let Some(keys) = &mut self.keys {
+            keys.forget_old(now);
         }
         self.received.on_timeout(now);
         let probes = self.recovery.on_timeout(now, &mut self.sending);

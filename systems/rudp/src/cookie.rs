@@ -72,8 +72,8 @@ impl Cookies {
     }
 }
 
-/// Bytes of a Hello that a cookie covers: version range, suites, client random.
-pub(crate) const OFFER_BYTES: usize = 35;
+/// Bytes of a Hello that a cookie covers: version range, suites, client's key, channel digest.
+pub(crate) const OFFER_BYTES: usize = 43;
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     mem,
     net::SocketAddr,
+    sync::Arc,
 };
 
 use crate::{
@@ -16,11 +17,14 @@ use crate::{
     error::{CloseReason, ConnectError, SendError, Violation},
     events::Events,
     handshake::Answer,
+    identity::{PublicKey, SecretKey},
+    job::{HandshakeDone, HandshakeJob, Identity},
+    keys::{Side, Suite},
+    limit::Limiter,
     packet::{FLAG_HANDSHAKE, Header},
     peers::{PeerId, Peers, SLOTS_MAX, State, wire_slot},
     pool::Pool,
-    protect::Side,
-    random::Random,
+    random::{Random, derive},
     send::shrink,
     stats::{Stats, Totals},
     timer::{Deadlines, Micros},
@@ -39,6 +43,9 @@ pub enum Event {
         peer: PeerId,
         /// The other side's address, proved to receive there.
         addr: SocketAddr,
+        /// At the connector the key that the server proved to have. Keep it to expect it the next time. At the acceptor
+        /// `None`: the transport does not know who its clients are.
+        server_key: Option<PublicKey>,
     },
     /// A whole message.
     Message {
@@ -89,6 +96,9 @@ pub struct Endpoint {
     answers: VecDeque<(SocketAddr, Answer)>,
     events: Events,
     pool: Pool,
+    identity: Arc<Identity>,
+    jobs: VecDeque<HandshakeJob>,
+    limiter: Limiter,
     reassembly_total: usize,
     totals: Totals,
 }
@@ -98,6 +108,9 @@ impl Endpoint {
     /// tests choose it. Two live endpoints must not share a seed.
     pub fn new(mut config: Config, seed: [u8; 32]) -> Endpoint {
         config.peers_max = config.peers_max.min(SLOTS_MAX / 2);
+        let own = config.secret_key.clone();
+        let secret = own.unwrap_or_else(|| SecretKey::from_bytes(derive(&seed, b"kaos-rudp static key")));
+        let identity = Arc::new(Identity { public: secret.public(), secret });
         let answers = if config.accept { ANSWERS_MAX } else { 0 };
         Endpoint {
             random: Random::new(&seed),
@@ -113,6 +126,9 @@ impl Endpoint {
             answers: VecDeque::with_capacity(answers),
             events: Events::default(),
             pool: Pool::new(config.pool_bytes_max),
+            identity,
+            jobs: VecDeque::new(),
+            limiter: Limiter::default(),
             reassembly_total: 0,
             totals: Totals::default(),
             config,
@@ -121,12 +137,26 @@ impl Endpoint {
 
     // ---- by the application ----
 
-    /// Begins a connection. `Event::Connected` or `Event::Closed` follows; messages may be queued at once.
+    /// Begins a connection. `Event::Connected` or `Event::Closed` follows; messages may be queued at once, and leave
+    /// only when the server has proved to be `expected`: another one ends the attempt with [`CloseReason::WrongKey`],
+    /// half a second later, for the right one may still answer. Without `expected` **whoever answers is believed**: an
+    /// attacker on the way may be the server then.
     ///
     /// # Errors
     /// See [`ConnectError`]. Nothing was begun.
-    pub fn connect(&mut self, now: Micros, to: SocketAddr) -> Result<PeerId, ConnectError> {
+    pub fn connect(
+        &mut self,
+        now: Micros,
+        to: SocketAddr,
+        expected: Option<PublicKey>,
+    ) -> Result<PeerId, ConnectError> {
         let to = canonical(to);
+        if self.config.plaintext && !to.ip().to_canonical().is_loopback() {
+            return Err(ConnectError::PlaintextOffLoopback(to));
+        }
+        if !self.config.plaintext && self.config.suites.iter().all(|&suite| suite == Suite::Plaintext) {
+            return Err(ConnectError::NoSuite);
+        }
         if to.port() == 0 || to.ip().is_unspecified() {
             return Err(ConnectError::InvalidAddress(to));
         }
@@ -140,9 +170,10 @@ impl Endpoint {
         if self.is_full() {
             return Err(ConnectError::Full { peers_max: self.config.peers_max });
         }
-        let (random, config) = (self.random.bytes(), &self.config);
-        let peer =
-            self.peers.insert(|id| State::Live(Box::new(Connection::dial(id, to, now, config, random))));
+        let (ephemeral, config) = (SecretKey::from_bytes(self.random.bytes()), &self.config);
+        let peer = self
+            .peers
+            .insert(|id| State::Live(Box::new(Connection::dial(id, to, now, config, ephemeral, expected))));
         self.dialed.insert(to, peer);
         self.known += 1;
         self.settle(now, peer.slot(), None);
@@ -195,8 +226,8 @@ impl Endpoint {
 
     // ---- in ----
 
-    /// Takes a datagram that came from `from`.
-    pub fn handle(&mut self, now: Micros, from: SocketAddr, datagram: &[u8]) {
+    /// Takes a datagram that came from `from`. It is decrypted in place: what `datagram` holds afterwards means nothing.
+    pub fn handle(&mut self, now: Micros, from: SocketAddr, datagram: &mut [u8]) {
         self.totals.datagrams_in += 1;
         let from = canonical(from);
         match datagram.first() {
@@ -208,6 +239,7 @@ impl Endpoint {
 
     /// Does what is due by `now`. Costs nothing for connections whose time has not come.
     pub fn handle_timeout(&mut self, now: Micros) {
+        self.limiter.prune(now);
         let mut due = mem::take(&mut self.due);
         while let Some(slot) = self.deadlines.pop_due(now) {
             due.push(slot);
@@ -273,7 +305,48 @@ impl Endpoint {
         self.events.pop()
     }
 
+    // ---- handshake jobs ----
+
+    /// A key exchange to be done, if somebody asks for one; call until `None`, after `handle`. Jobs may run on other
+    /// threads, for as long as they like: what they make is given to [`finish_job`](Self::finish_job), in any order.
+    /// At most `half_open_max` wait here.
+    pub fn poll_job(&mut self) -> Option<HandshakeJob> {
+        while let Some(job) = self.jobs.pop_front() {
+            if self.peers.live(job.peer).is_some() {
+                return Some(job);
+            }
+        }
+        shrink(&mut self.jobs);
+        None
+    }
+
+    /// Takes what a job has made: the Accept leaves with the next `poll_transmit`.
+    pub fn finish_job(&mut self, now: Micros, done: HandshakeDone) {
+        let HandshakeDone { peer, made } = done;
+        let Some(connection) = self.peers.live(peer) else { return };
+        let ending = match made {
+            Some((keys, accept)) => {
+                connection.answer(*keys, accept);
+                None
+            }
+            None => Some(Ending::Forget),
+        };
+        self.settle(now, peer.slot(), ending);
+    }
+
+    /// Runs all jobs at once, here: for tests, and for those whose thread has nothing better to do.
+    pub fn run_jobs(&mut self, now: Micros) {
+        while let Some(job) = self.poll_job() {
+            self.finish_job(now, job.run());
+        }
+    }
+
     // ---- getters ----
+
+    /// The key that clients of this endpoint should expect.
+    pub fn public_key(&self) -> PublicKey {
+        self.identity.public
+    }
 
     /// Counters of a connection that is not closed.
     pub fn stats(&self, peer: PeerId) -> Option<Stats> {
@@ -293,9 +366,16 @@ impl Endpoint {
         self.known
     }
 
+    /// What an attacker has who is the client.
+    #[cfg(test)]
+    pub(crate) fn keys_of(&mut self, peer: PeerId) -> Option<(crate::keys::Keys, u32)> {
+        let connection = self.peers.live(peer)?;
+        Some((connection.keys()?.clone(), connection.wire_id))
+    }
+
     // ---- inside: packets ----
 
-    fn handle_packet(&mut self, now: Micros, from: SocketAddr, datagram: &[u8]) {
+    fn handle_packet(&mut self, now: Micros, from: SocketAddr, datagram: &mut [u8]) {
         let Some((header, slot)) = self.find(from, datagram) else {
             self.totals.unknown += 1;
             return;
@@ -309,11 +389,16 @@ impl Endpoint {
         let connection = match &mut entry.state {
             State::Live(connection) => connection,
             State::Lingering(linger) => {
-                linger.on_packet(&header, datagram);
+                linger.on_packet(now, &header, datagram);
                 return self.make_ready(slot);
             }
         };
-        let Some(packet) = connection.open(&header, datagram) else { return };
+        let Some(packet) = connection.open(now, &header, datagram) else {
+            if let Some(ending) = connection.worn() {
+                self.settle(now, slot, Some(ending));
+            }
+            return;
+        };
         if connection.is_half_open() {
             connection.confirm(now);
             self.confirm(now, peer, from);
@@ -325,7 +410,7 @@ impl Endpoint {
             reassembly_total: &mut self.reassembly_total,
             pool: &mut self.pool,
         };
-        let ending = connection.take_in(now, &packet, &mut cx);
+        let ending = connection.take_in(now, &packet, &mut cx).or_else(|| connection.worn());
         connection.reclaim(&mut self.pool);
         self.settle(now, slot, ending);
     }
@@ -364,7 +449,7 @@ impl Endpoint {
             let reason = CloseReason::Protocol(Violation::Replaced);
             self.settle(now, old.slot(), Some(Ending::Quiet(reason)));
         }
-        self.events.push(Event::Connected { peer, addr });
+        self.events.push(Event::Connected { peer, addr, server_key: None });
     }
 
     // ---- inside: the common end of everything ----

@@ -4,20 +4,26 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
+use crate::identity::PublicKey;
+
 /// Close and refusal codes of the transport itself. Codes under `0xff00` are the application's.
 pub mod code {
     /// The other side broke the protocol.
     pub const PROTOCOL: u16 = 0xff01;
     /// The other side was silent for `idle_timeout`.
     pub const TIMED_OUT: u16 = 0xff02;
+    /// The keys must not be used any longer.
+    pub const KEYS_WORN: u16 = 0xff03;
     /// Refusal: the client speaks only versions older than the server's.
     pub const CLIENT_TOO_OLD: u16 = 0xff10;
     /// Refusal: the server speaks only versions older than the client's.
     pub const SERVER_TOO_OLD: u16 = 0xff11;
     /// Refusal: no place for another connection.
     pub const FULL: u16 = 0xff12;
-    /// Refusal: no suite (plaintext, ciphers) that both sides allow.
+    /// Refusal: no suite that both sides allow; or plaintext, and not from a loopback address.
     pub const NO_SUITE: u16 = 0xff13;
+    /// Refusal: the two sides have different channels.
+    pub const CHANNELS: u16 = 0xff14;
 }
 
 /// Why `connect` did not begin.
@@ -36,6 +42,12 @@ pub enum ConnectError {
     /// Nothing can be sent to port 0 or to the unspecified address.
     #[error("{0} is not an address one can send to")]
     InvalidAddress(SocketAddr),
+    /// `Config::plaintext` is for loopback addresses only.
+    #[error("{0} is not a loopback address, and this endpoint does not encrypt (`plaintext`)")]
+    PlaintextOffLoopback(SocketAddr),
+    /// `Config::suites` has none that encrypts, and `Config::plaintext` is not set.
+    #[error("the configuration allows no suite that encrypts")]
+    NoSuite,
 }
 
 /// Why a message was not queued. Nothing of it was.
@@ -85,6 +97,18 @@ pub enum CloseReason {
         /// The server's words.
         reason: String,
     },
+    /// Another server answered than the one that was asked for, or it has a new key. Nothing was sent to it.
+    #[error("the server has the key {found}, not the expected {expected}")]
+    WrongKey {
+        /// What `connect` was given.
+        expected: PublicKey,
+        /// What the server proved to have.
+        found: PublicKey,
+    },
+    /// So many forged packets came, or so many packets went unacknowledged, that the keys must not be used any longer
+    /// (RFC 9001, section 6.6). Does not happen to honest peers.
+    #[error("the keys of the connection are worn out")]
+    KeysWorn,
     /// The other side sent what the protocol does not allow; it was told so.
     #[error("protocol error: {0}")]
     Protocol(Violation),

@@ -19,7 +19,7 @@
 mod network;
 mod rng;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 pub use network::{Datagram, HEADER_BYTES, Link, Network, Traffic};
 pub use rng::Rng;
@@ -27,6 +27,7 @@ pub use rng::Rng;
 use crate::{
     config::Config,
     endpoint::{Endpoint, Event},
+    job::HandshakeDone,
     peers::PeerId,
     timer::Micros,
 };
@@ -48,6 +49,11 @@ pub struct World {
     hosts: Vec<Host>,
     /// The network as it is now, for every direction without a link of its own; may be changed at any time.
     pub link: Link,
+    /// How long a handshake job takes, as on a thread beside. Default zero: done at once.
+    pub job_time: Duration,
+    /// Jobs under way: when each is done, the how-manieth it is, and whose.
+    jobs: BTreeMap<(Micros, u64), (Node, HandshakeDone)>,
+    jobs_begun: u64,
     network: Network,
     buf: Vec<u8>,
     /// Every datagram that was sent, if asked for with `record`.
@@ -63,6 +69,9 @@ impl World {
             hosts: Vec::new(),
             network: Network::new(seed, link.clone()),
             link,
+            job_time: Duration::ZERO,
+            jobs: BTreeMap::new(),
+            jobs_begun: 0,
             buf: Vec::new(),
             recorded: None,
         }
@@ -106,7 +115,7 @@ impl World {
     /// Where `Endpoint::connect` errs.
     pub fn connect(&mut self, from: Node, to: Node) -> PeerId {
         let addr = self.hosts[to].addr;
-        self.hosts[from].endpoint.connect(self.now, addr).expect("a connection can be begun")
+        self.hosts[from].endpoint.connect(self.now, addr, None).expect("a connection can be begun")
     }
 
     /// Begins a connection and runs until both sides have it. Other events of both are kept.
@@ -148,6 +157,7 @@ impl World {
         let mut seed = [0; 32];
         self.rng.fill(&mut seed);
         self.hosts[node].endpoint = Endpoint::new(config, seed);
+        self.jobs.retain(|_, (whose, _)| *whose != node);
         self.hosts[node].events.clear();
     }
 
@@ -207,7 +217,10 @@ impl World {
                 .iter()
                 .filter(|host| !host.is_down)
                 .filter_map(|host| host.endpoint.poll_timeout());
-            let Some(next) = timer.chain(arrival).min().filter(|&next| next <= end) else { break };
+            let done = self.jobs.first_key_value().map(|(&(at, _), _)| at);
+            let Some(next) = timer.chain(arrival).chain(done).min().filter(|&next| next <= end) else {
+                break;
+            };
             self.now = self.now.max(next);
             self.step();
         }
@@ -216,16 +229,33 @@ impl World {
 
     /// One moment: all datagrams that are here, then the timers, then events.
     fn step(&mut self) {
-        while let Some(datagram) = self.network.deliver(self.now) {
+        while let Some(mut datagram) = self.network.deliver(self.now) {
             let host = self.hosts.iter_mut().find(|host| host.addr == datagram.to && !host.is_down);
             if let Some(host) = host {
-                host.endpoint.handle(self.now, datagram.from, &datagram.bytes);
+                host.endpoint.handle(self.now, datagram.from, &mut datagram.bytes);
             }
         }
+        self.work();
         for host in self.hosts.iter_mut().filter(|host| !host.is_down) {
             host.endpoint.handle_timeout(self.now);
         }
         self.drain_events();
+    }
+
+    /// Begins the jobs that endpoints have, and finishes those whose time is over.
+    fn work(&mut self) {
+        for (node, host) in self.hosts.iter_mut().enumerate() {
+            while let Some(job) = host.endpoint.poll_job() {
+                self.jobs_begun += 1;
+                self.jobs.insert((self.now + self.job_time, self.jobs_begun), (node, job.run()));
+            }
+        }
+        while let Some(entry) = self.jobs.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let (node, done) = entry.remove();
+            self.hosts[node].endpoint.finish_job(self.now, done);
+        }
     }
 
     fn drain_events(&mut self) {

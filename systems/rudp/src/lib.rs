@@ -5,15 +5,16 @@
 //! The same calls with the same arguments give the same datagrams, byte for byte.
 //!
 //! # The four kinds of methods of [`Endpoint`]
-//! * **In**: [`handle`](Endpoint::handle) takes a datagram, [`handle_timeout`](Endpoint::handle_timeout) the time.
+//! * **In**: [`handle`](Endpoint::handle) takes a datagram, [`handle_timeout`](Endpoint::handle_timeout) the time,
+//!   [`finish_job`](Endpoint::finish_job) a key exchange that is done.
 //! * **By the application**: [`connect`](Endpoint::connect), [`send`](Endpoint::send), [`close`](Endpoint::close),
 //!   [`close_after_flush`](Endpoint::close_after_flush), [`recycle`](Endpoint::recycle).
 //! * **Out**: [`poll_event`](Endpoint::poll_event), [`poll_transmit`](Endpoint::poll_transmit),
-//!   [`poll_timeout`](Endpoint::poll_timeout).
+//!   [`poll_timeout`](Endpoint::poll_timeout), and at an acceptor [`poll_job`](Endpoint::poll_job).
 //! * **Getters**: [`stats`](Endpoint::stats), [`totals`](Endpoint::totals), [`peer_count`](Endpoint::peer_count).
 //!
 //! # Order of polling
-//! 1. `handle` for **every** datagram that the socket has; only then
+//! 1. `handle` for **every** datagram that the socket has, `finish_job` and `poll_job` for handshakes; only then
 //! 2. `handle_timeout`, so that no timer judges a packet whose acknowledgement lay unread in the socket;
 //! 3. `poll_event` until `None`, and whatever the application does in answer;
 //! 4. `poll_transmit` until `None`;
@@ -29,10 +30,22 @@
 //! * No datagram, however forged, makes it panic, loop by a value from the wire, or reply with more bytes than came.
 //!   Before an address has proved itself with a cookie it costs no memory at all.
 //!
-//! # What it does not promise yet
-//! This version speaks one suite, *plaintext*: datagrams carry a checksum keyed by the handshake, so corruption is
-//! noticed and someone who cannot read the traffic cannot forge it. **It is not encryption**: whoever reads the
-//! handshake can read and forge everything. The byte format (README.md) keeps the place for keys.
+//! * Everything but the handshake's first bytes is encrypted and authenticated ([`Suite`]). A client that gives
+//!   [`connect`](Endpoint::connect) the server's [`PublicKey`] talks to whoever has the secret half, or to nobody. Keys
+//!   are forgotten with the connection: a recording cannot be read later, not even with the server's secret
+//!   (forward secrecy). Headers are readable: connection id, packet number, length and time of each datagram.
+//!
+//! # What it does not promise
+//! * Without an expected key an attacker on the way can be the server.
+//! * The transport does not know who a client is: an address and fresh keys, nothing more. Credentials belong into the
+//!   first message.
+//! * **Nobody but its authors has reviewed the cryptography yet.**
+//!
+//! # Handshake jobs
+//! Accepting a connection takes some 100 µs of key exchange. It is never done inside `handle`: a Hello that proved its
+//! address becomes a [`HandshakeJob`] that [`poll_job`](Endpoint::poll_job) gives out, any thread runs, and
+//! [`finish_job`](Endpoint::finish_job) takes back; [`run_jobs`](Endpoint::run_jobs) does it on the spot. A connector
+//! does its half, about as much, in `handle` when the Accept comes.
 #![forbid(unsafe_code)]
 
 mod config;
@@ -47,8 +60,13 @@ mod connection;
 mod handshake;
 mod linger;
 
+mod identity;
+mod job;
+mod keys;
+mod limit;
+mod noise;
+
 mod packet;
-mod protect;
 
 mod channel;
 mod pool;
@@ -79,6 +97,9 @@ pub use channel::Channel;
 pub use config::Config;
 pub use endpoint::{Endpoint, Event};
 pub use error::{CloseReason, ConnectError, SendError, Violation, code};
+pub use identity::{KeyTextError, PublicKey, SecretKey};
+pub use job::{HandshakeDone, HandshakeJob};
+pub use keys::Suite;
 pub use packet::{DATAGRAM_BYTES_MAX, UNRELIABLE_BYTES_MAX, VERSION};
 pub use peers::PeerId;
 pub use stats::{Stats, Totals};

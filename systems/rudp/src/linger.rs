@@ -3,11 +3,11 @@
 //! The first copy leaves at once, the others half a probe time-out and a whole one later. Packets that still arrive
 //! are answered with another copy, so that a peer whose link lost all three learns of the end from its next packet.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use crate::{
+    keys::Keys,
     packet::{Header, Writer},
-    protect::Keys,
     timer::Micros,
 };
 
@@ -50,8 +50,10 @@ impl Linger {
     }
 
     /// A packet from the other side: genuine ones are answered, or a forged source would be sent more than it sent.
-    pub(crate) fn on_packet(&mut self, header: &Header, datagram: &[u8]) {
-        if self.answers < ANSWERS_MAX && self.keys.check(header.number(self.expected), datagram).is_ok() {
+    pub(crate) fn on_packet(&mut self, now: Micros, header: &Header, datagram: &mut [u8]) {
+        let number = header.number(self.expected);
+        let overtaken = Duration::from_micros(self.pto_us.saturating_mul(3));
+        if self.answers < ANSWERS_MAX && self.keys.open(now, overtaken, header, number, datagram).is_ok() {
             self.answers += 1;
             self.is_due = true;
         }

@@ -1,6 +1,6 @@
 //! The byte format of packets in a connection: header and frames. README.md has the same in tables.
 
-use crate::{ack::Ack, channel::Channel, error::Violation, protect::TAG_BYTES};
+use crate::{ack::Ack, channel::Channel, error::Violation, keys::TAG_BYTES};
 
 /// The protocol version of this crate.
 pub const VERSION: u8 = 1;
@@ -17,7 +17,7 @@ pub const UNRELIABLE_BYTES_MAX: usize = 1120;
 pub(crate) const FLAG_HANDSHAKE: u8 = 0x80;
 /// First byte: a connection id follows. Set from connector to acceptor only.
 pub(crate) const FLAG_ID: u8 = 0x40;
-/// First byte: key phase; always clear in the plaintext suite.
+/// First byte: key phase, see `keys.rs`.
 pub(crate) const FLAG_PHASE: u8 = 0x20;
 /// First byte: the frames begin with an acknowledgement.
 pub(crate) const FLAG_ACK: u8 = 0x10;
@@ -42,7 +42,14 @@ pub(crate) struct Header {
     pub(crate) number_low: u32,
     pub(crate) number_bytes: usize,
     pub(crate) has_ack: bool,
+    pub(crate) phase: bool,
     pub(crate) frames_at: usize,
+}
+
+/// Bytes of the header of a packet with this first byte.
+pub(crate) fn header_bytes(flags: u8) -> usize {
+    let id_bytes = if flags & FLAG_ID != 0 { 4 } else { 0 };
+    1 + id_bytes + usize::from(flags & 0x03) + 1
 }
 
 impl Header {
@@ -50,7 +57,7 @@ impl Header {
     pub(crate) fn parse(datagram: &[u8]) -> Option<Header> {
         let mut reader = Reader::new(datagram);
         let flags = reader.u8()?;
-        if flags & (FLAG_HANDSHAKE | FLAG_PHASE | FLAGS_RESERVED) != 0 {
+        if flags & (FLAG_HANDSHAKE | FLAGS_RESERVED) != 0 {
             return None;
         }
         let connection = if flags & FLAG_ID != 0 { Some(reader.u32()?) } else { None };
@@ -65,6 +72,7 @@ impl Header {
             number_low: u32::from_le_bytes(number_low),
             number_bytes,
             has_ack: flags & FLAG_ACK != 0,
+            phase: flags & FLAG_PHASE != 0,
             frames_at: datagram.len() - reader.left(),
         })
     }
@@ -397,6 +405,7 @@ mod tests {
             number_low: low,
             number_bytes: bytes,
             has_ack: false,
+            phase: false,
             frames_at: 0,
         };
         assert_eq!(header(0x9b32, 2).number(0xa82f_30eb), 0xa82f_9b32);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::keys::Suite;
+
 /// What is known of one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Stats {
@@ -41,6 +43,10 @@ pub struct Stats {
     pub window_bytes: usize,
     /// Bytes sent and neither acknowledged nor lost.
     pub in_flight_bytes: usize,
+    /// How packets are protected; `None` until the keys are made.
+    pub suite: Option<Suite>,
+    /// Changes of keys, both directions.
+    pub key_changes: u64,
 }
 
 /// What is known of the endpoint since it was made.
@@ -58,6 +64,10 @@ pub struct Totals {
     pub refused: u64,
     /// Hellos dropped without an answer: the queue of answers or the half-open table was full.
     pub dropped: u64,
+    /// Hellos with a good cookie dropped because their address asks for too many handshakes.
+    pub limited: u64,
+    /// Handshake jobs begun.
+    pub jobs: u64,
     /// Datagrams dropped unread because the application does not take its events (`Config::events_bytes_max`).
     pub overrun: u64,
     /// Connections that became open.

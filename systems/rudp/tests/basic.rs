@@ -26,7 +26,9 @@ fn messages_queued_before_connected_arrive_after_it() {
     world.endpoint(client).send(peer, Channel::DATA, &[&[7; 65_538]]).unwrap();
     world.endpoint(client).send(peer, Channel::UNRELIABLE, &[]).unwrap();
     world.run_for(SECOND);
-    assert_eq!(world.take_events(client), [Event::Connected { peer, addr: world.addr(server) }]);
+    let server_key = Some(world.endpoint(server).public_key());
+    let addr = world.addr(server);
+    assert_eq!(world.take_events(client), [Event::Connected { peer, addr, server_key }]);
     let events = world.take_events(server);
     assert!(matches!(events[0], Event::Connected { .. }));
     let said = messages(&events);
@@ -134,12 +136,12 @@ fn connect_and_send_refuse_what_cannot_be() {
     let peer = world.connect(client, server);
     let (now, addr) = (world.now(), world.addr(server));
     let endpoint = world.endpoint(client);
-    assert_eq!(endpoint.connect(now, addr), Err(ConnectError::AlreadyConnected(addr)));
+    assert_eq!(endpoint.connect(now, addr, None), Err(ConnectError::AlreadyConnected(addr)));
     let nowhere = "0.0.0.0:1".parse().unwrap();
-    assert_eq!(endpoint.connect(now, nowhere), Err(ConnectError::InvalidAddress(nowhere)));
-    endpoint.connect(now, "10.0.9.9:1".parse().unwrap()).unwrap();
+    assert_eq!(endpoint.connect(now, nowhere, None), Err(ConnectError::InvalidAddress(nowhere)));
+    endpoint.connect(now, "10.0.9.9:1".parse().unwrap(), None).unwrap();
     assert_eq!(
-        endpoint.connect(now, "10.0.9.9:2".parse().unwrap()),
+        endpoint.connect(now, "10.0.9.9:2".parse().unwrap(), None),
         Err(ConnectError::Full { peers_max: 2 })
     );
     let stranger = kaos_rudp::PeerId::from_bits(u64::MAX);

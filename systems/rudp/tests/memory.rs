@@ -62,9 +62,11 @@ fn somewhere(rng: &mut Rng) -> SocketAddr {
 /// A Hello as it stands on the wire, without a cookie.
 fn hello(rng: &mut Rng) -> Vec<u8> {
     let mut datagram = vec![0x81];
-    datagram.extend_from_slice(b"KAOS\x01\x01\x01");
+    datagram.extend_from_slice(b"KAOS\x01\x01\x06");
     datagram.resize(40, 0);
     rng.fill(&mut datagram[8..40]);
+    // The digest of the channels, as it stands in a real Hello.
+    datagram.extend_from_slice(&[1, 1, 2, 0, 0, 0, 0, 0]);
     datagram.resize(1200, 0);
     datagram
 }
@@ -81,8 +83,8 @@ fn a_flood_of_first_datagrams_allocates_nothing_and_gets_no_more_than_it_sends()
             0 => {}
             // Cookies of one's own making.
             1 => {
-                datagram[40] = 1;
-                rng.fill(&mut datagram[41..73]);
+                datagram[48] = 1;
+                rng.fill(&mut datagram[49..81]);
             }
             // Another version: refused, by name.
             2 => (datagram[5], datagram[6]) = (9, 9),
@@ -98,8 +100,8 @@ fn a_flood_of_first_datagrams_allocates_nothing_and_gets_no_more_than_it_sends()
     let (live_before, calls_before) = (live(), calls());
     for repeat in 0..20 {
         let now = Micros::from_millis(1 + repeat * 500);
-        for chunk in flood.chunks(100) {
-            for (from, datagram) in chunk {
+        for chunk in flood.chunks_mut(100) {
+            for (from, datagram) in &mut *chunk {
                 server.handle(now, *from, datagram);
             }
             server.handle_timeout(now);
@@ -112,7 +114,7 @@ fn a_flood_of_first_datagrams_allocates_nothing_and_gets_no_more_than_it_sends()
             assert!(server.poll_event().is_none());
         }
         // Nobody polls: the reserved answers fill up, the rest is dropped.
-        for (from, datagram) in &flood {
+        for (from, datagram) in &mut flood {
             server.handle(now, *from, datagram);
         }
         while server.poll_transmit(now, &mut buf).is_some() {}
@@ -133,7 +135,7 @@ fn churn(server: &mut Endpoint, now: &mut Micros, count: usize, round: u64) {
             seed[8..16].copy_from_slice(&(index as u64).to_le_bytes());
             let addr = SocketAddr::from(([10, 2, (index >> 8) as u8, index as u8], 5000));
             let mut client = Endpoint::new(Config::default(), seed);
-            let peer = client.connect(*now, home).unwrap();
+            let peer = client.connect(*now, home, None).unwrap();
             client.send(peer, Channel::DATA, &[&[1; 3000]]).unwrap();
             (client, addr)
         })
@@ -145,15 +147,16 @@ fn churn(server: &mut Endpoint, now: &mut Micros, count: usize, round: u64) {
         for (client, addr) in &mut clients {
             client.handle_timeout(*now);
             while client.poll_transmit(*now, &mut buf).is_some() {
-                server.handle(*now, *addr, &buf);
+                server.handle(*now, *addr, &mut buf);
             }
         }
+        server.run_jobs(*now);
         server.handle_timeout(*now);
         while let Some(to) = server.poll_transmit(*now, &mut buf) {
             // 10.2.h.l: the client's index is in its address.
             let SocketAddr::V4(v4) = to else { unreachable!() };
             let [_, _, high, low] = v4.ip().octets();
-            clients[usize::from(u16::from_be_bytes([high, low]))].0.handle(*now, home, &buf);
+            clients[usize::from(u16::from_be_bytes([high, low]))].0.handle(*now, home, &mut buf);
         }
         while let Some(event) = server.poll_event() {
             if let Event::Connected { peer, .. } = event {
@@ -261,7 +264,7 @@ fn a_hundred_thousand_bad_datagrams_leave_nothing_behind() {
             }
             let now = world.now();
             let endpoint = world.endpoint(server);
-            endpoint.handle(now, from, &bad);
+            endpoint.handle(now, from, &mut bad);
             assert!(endpoint.poll_event().is_none(), "a bad datagram was believed");
             if round % 50 == 0 {
                 world.run_for(Duration::from_millis(1));
@@ -297,7 +300,7 @@ fn packets_and_messages_allocate_nothing() {
         let mut server = Endpoint::new(Config::server(), [1; 32]);
         let mut client = Endpoint::new(Config::default(), [2; 32]);
         let mut now = Micros::from_millis(1);
-        let here = client.connect(now, addr(1)).unwrap();
+        let here = client.connect(now, addr(1), None).unwrap();
         let mut there = None;
         let mut buf = Vec::with_capacity(1500);
         let (mut begin, mut delivered) = (0, 0);
@@ -314,17 +317,18 @@ fn packets_and_messages_allocate_nothing() {
             }
             for _ in 0..3 {
                 while client.poll_transmit(now, &mut buf).is_some() {
-                    server.handle(now, addr(2), &buf);
+                    server.handle(now, addr(2), &mut buf);
                 }
+                server.run_jobs(now);
                 while server.poll_transmit(now, &mut buf).is_some() {
-                    client.handle(now, addr(1), &buf);
+                    client.handle(now, addr(1), &mut buf);
                 }
             }
             for endpoint in [&mut client, &mut server] {
                 endpoint.handle_timeout(now);
                 while let Some(event) = endpoint.poll_event() {
                     match event {
-                        Event::Connected { peer, addr: from } if from == addr(2) => there = Some(peer),
+                        Event::Connected { peer, addr: from, .. } if from == addr(2) => there = Some(peer),
                         Event::Message { bytes, .. } => {
                             delivered += 1;
                             endpoint.recycle(bytes);

@@ -202,10 +202,10 @@ fn an_application_that_takes_no_events_slows_its_peer_and_eats_no_memory() {
     for round in 0..2_000 {
         now += Duration::from_millis(5);
         while world.endpoint(client).poll_transmit(now, &mut buf).is_some() {
-            world.endpoint(server).handle(now, client_addr, &buf);
+            world.endpoint(server).handle(now, client_addr, &mut buf);
         }
         while world.endpoint(server).poll_transmit(now, &mut buf).is_some() {
-            world.endpoint(client).handle(now, server_addr, &buf);
+            world.endpoint(client).handle(now, server_addr, &mut buf);
         }
         world.endpoint(client).handle_timeout(now);
         world.endpoint(server).handle_timeout(now);

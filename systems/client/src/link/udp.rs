@@ -43,7 +43,7 @@ impl UdpLink {
         SystemRandom::new().fill(&mut seed).map_err(|_| "the system has no randomness".to_owned())?;
         let config = Config { peers_max: 1, handshake_timeout: timeout, ..Config::default() };
         let mut endpoint = Endpoint::new(config, seed);
-        let peer = endpoint.connect(now, server).map_err(|error| error.to_string())?;
+        let peer = endpoint.connect(now, server, None).map_err(|error| error.to_string())?;
         Ok(UdpLink {
             socket,
             server,
@@ -110,7 +110,7 @@ impl UdpLink {
         loop {
             match self.socket.try_recv(&mut datagram) {
                 Ok(length) => {
-                    self.endpoint.handle(now, self.server, datagram.get(..length).unwrap_or_default())
+                    self.endpoint.handle(now, self.server, datagram.get_mut(..length).unwrap_or_default())
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,11 +1,15 @@
-//! The connector's Hellos: when they leave, with which cookie, and when it gives up.
+//! The connector's Hellos: when they leave, with which cookie, whose answer is believed, and when it gives up.
 
 use std::{mem, time::Duration};
 
 use crate::{
     config::Config,
     cookie::COOKIE_BYTES,
-    handshake::{self, Offer, SUITE_PLAINTEXT},
+    error::CloseReason,
+    handshake::{self, Accept, Offer, PROLOGUE, Parameters},
+    identity::{PublicKey, SecretKey},
+    keys::{Keys, Side},
+    noise::read_answer,
     timer::Micros,
 };
 
@@ -14,9 +18,21 @@ const HELLO_WAIT: Duration = Duration::from_millis(200);
 const HELLO_WAIT_MAX: Duration = Duration::from_millis(600);
 /// Retries that are answered at once. More of them come only from a broken server, and wait for the timer.
 const RETRIES_AT_ONCE: u8 = 3;
+/// Accepts that are tried after each Hello: each costs two key exchanges, whoever sent it.
+const TRIALS_MAX: u8 = 4;
+/// How much longer the right server is waited for after a wrong one answered: someone who can see the Hello may have
+/// been faster.
+const WRONG_KEY_WAIT: Duration = Duration::from_millis(500);
+
 /// See the module.
 pub(super) struct Dial {
     pub(super) offer: Offer,
+    ephemeral: SecretKey,
+    expected: Option<PublicKey>,
+    /// A server that is not the expected one answered.
+    found: Option<PublicKey>,
+    key_packets: u64,
+    trials: u8,
     cookie: Option<[u8; COOKIE_BYTES]>,
     is_due: bool,
     retries: u8,
@@ -29,11 +45,27 @@ pub(super) struct Dial {
     sent: u32,
 }
 
+/// What a genuine Accept leads to.
+pub(super) struct Accepted {
+    pub(super) keys: Keys,
+    pub(super) connection: u32,
+    pub(super) server: PublicKey,
+}
+
 impl Dial {
-    pub(super) fn new(now: Micros, config: &Config, random: [u8; 32]) -> Dial {
-        let (version_min, version_max) = (config.version_min, config.version_max);
+    pub(super) fn new(
+        now: Micros,
+        config: &Config,
+        ephemeral: SecretKey,
+        expected: Option<PublicKey>,
+    ) -> Dial {
         Dial {
-            offer: Offer { version_min, version_max, suites: SUITE_PLAINTEXT, random },
+            offer: Offer::new(config, *ephemeral.public().as_bytes()),
+            ephemeral,
+            expected,
+            found: None,
+            key_packets: config.key_packets,
+            trials: 0,
             cookie: None,
             is_due: true,
             retries: 0,
@@ -42,6 +74,39 @@ impl Dial {
             ends_at: now + config.handshake_timeout,
             sampled_at: None,
             sent: 0,
+        }
+    }
+
+    /// The keys, if this is the expected server's answer to our Hello.
+    pub(super) fn on_accept(&mut self, now: Micros, accept: &Accept, message: &mut [u8]) -> Option<Accepted> {
+        let offer = &self.offer;
+        let in_range = (offer.version_min..=offer.version_max).contains(&accept.version);
+        let is_offered = offer.suites & accept.suite.bit() != 0;
+        if accept.echo != offer.echo() || !in_range || !is_offered || self.trials >= TRIALS_MAX {
+            return None;
+        }
+        self.trials += 1;
+        let answered =
+            read_answer(accept.suite.cipher(), PROLOGUE, &self.ephemeral, &offer.payload(), message).ok()?;
+        let parameters = Parameters::parse(answered.payload)?;
+        // What stands outside the encryption chose the cipher; it must be what the server wrote.
+        if (parameters.version, parameters.suite) != (accept.version, accept.suite.bit()) {
+            return None;
+        }
+        if self.expected.is_some_and(|expected| expected != answered.remote) {
+            self.found = Some(answered.remote);
+            self.ends_at = self.ends_at.min(now + WRONG_KEY_WAIT);
+            return None;
+        }
+        let keys = Keys::new(accept.suite, Side::Connector, &answered.split, self.key_packets);
+        Some(Accepted { keys, connection: parameters.connection, server: answered.remote })
+    }
+
+    /// Why nothing came of it.
+    pub(super) fn reason(&self) -> CloseReason {
+        match (self.expected, self.found) {
+            (Some(expected), Some(found)) => CloseReason::WrongKey { expected, found },
+            _ => CloseReason::TimedOut,
         }
     }
 
@@ -71,6 +136,7 @@ impl Dial {
         }
         handshake::put_hello(out, &self.offer, self.cookie.as_ref());
         self.sent += 1;
+        self.trials = 0;
         self.sampled_at = (self.sent == 1 && self.cookie.is_some()).then_some(now);
         self.next_at = now + self.wait;
         self.wait = (self.wait * 3 / 2).min(HELLO_WAIT_MAX);

@@ -7,13 +7,16 @@ use crate::{
     connection::{Connection, Ending},
     cookie::{COOKIE_BYTES, Cookies},
     error::{CloseReason, code},
-    handshake::{self, Accept, Answer, Handshake, Offer, SUITE_PLAINTEXT},
+    handshake::{self, Answer, Handshake, Offer},
+    identity::SecretKey,
+    job::HandshakeJob,
+    keys::Suite,
     peers::{State, wire_id},
     timer::Micros,
 };
 
 impl Endpoint {
-    pub(super) fn handle_handshake(&mut self, now: Micros, from: SocketAddr, datagram: &[u8]) {
+    pub(super) fn handle_handshake(&mut self, now: Micros, from: SocketAddr, datagram: &mut [u8]) {
         let Some(handshake) = Handshake::parse(datagram) else {
             self.totals.unknown += 1;
             return;
@@ -35,9 +38,10 @@ impl Endpoint {
         match handshake {
             Handshake::Retry { echo, cookie } => connection.on_retry(echo, cookie),
             Handshake::Accept(accept) => {
-                if connection.on_accept(now, &accept, datagram) {
+                let message = handshake::accept_message(datagram);
+                if let Some(key) = connection.on_accept(now, &accept, message) {
                     self.totals.connected += 1;
-                    self.events.push(Event::Connected { peer, addr: from });
+                    self.events.push(Event::Connected { peer, addr: from, server_key: Some(key) });
                 }
             }
             Handshake::Refuse { echo, code, reason, body, check } => {
@@ -59,9 +63,10 @@ impl Endpoint {
         offer: &Offer,
         cookie: Option<&[u8; COOKIE_BYTES]>,
     ) {
-        if let Some((code, reason)) = self.refusal(offer) {
-            return self.refuse(from, offer, code, reason);
-        }
+        let (suite, version) = match self.choice(from, offer) {
+            Ok(choice) => choice,
+            Err((code, reason)) => return self.refuse(from, offer, code, reason),
+        };
         if !cookie.is_some_and(|cookie| self.cookies.check(now, from, &offer.bytes(), cookie)) {
             if self.answer(from, |cookies| Answer::retry(offer, &cookies.make(now, from, &offer.bytes()))) {
                 self.totals.retries += 1;
@@ -73,7 +78,7 @@ impl Endpoint {
             None => (None, None),
         };
         for peer in [open, half_open].into_iter().flatten() {
-            if self.peers.live(peer).is_some_and(|connection| connection.is_greeted_again(&offer.random)) {
+            if self.peers.live(peer).is_some_and(|connection| connection.is_greeted_again(&offer.key)) {
                 return self.make_ready(peer.slot());
             }
         }
@@ -84,36 +89,64 @@ impl Endpoint {
         if self.is_full() {
             return self.refuse(from, offer, code::FULL, "the server has no place for another connection");
         }
-        if self.half_open >= self.config.half_open_max {
+        if self.half_open >= self.config.half_open_max || self.jobs.len() >= self.config.half_open_max {
             self.totals.dropped += 1;
             return;
         }
-        self.accept(now, from, offer);
+        if !self.limiter.allows(now, from.ip(), &self.config) {
+            self.totals.limited += 1;
+            return;
+        }
+        self.accept(now, from, offer, suite, version);
     }
 
-    fn accept(&mut self, now: Micros, from: SocketAddr, offer: &Offer) {
-        let (random, id_random) = (self.random.bytes(), self.random.u32());
+    fn accept(&mut self, now: Micros, from: SocketAddr, offer: &Offer, suite: Suite, version: u8) {
+        let (ephemeral, id_random) = (SecretKey::from_bytes(self.random.bytes()), self.random.u32());
         let config = &self.config;
+        let mut connection = 0;
         let peer = self.peers.insert(|id| {
-            let accept = Accept {
-                version: handshake::common_version((config.version_min, config.version_max), offer),
-                suite: SUITE_PLAINTEXT,
-                echo: offer.echo(),
-                random,
-                connection: wire_id(id.slot(), id_random),
-            };
-            State::Live(Box::new(Connection::accept(id, from, now, config, offer, accept)))
+            connection = wire_id(id.slot(), id_random);
+            State::Live(Box::new(Connection::accept(id, from, now, config, offer.key, connection)))
         });
+        self.jobs.push_back(HandshakeJob {
+            peer,
+            identity: self.identity.clone(),
+            ephemeral,
+            offer: *offer,
+            version,
+            suite,
+            connection,
+            key_packets: config.key_packets,
+        });
+        self.totals.jobs += 1;
         self.accepted.entry(from).or_default().half_open = Some(peer);
         self.half_open += 1;
         self.settle(now, peer.slot(), None);
     }
 
-    fn refusal(&self, offer: &Offer) -> Option<(u16, &'static str)> {
-        handshake::version_refusal((self.config.version_min, self.config.version_max), offer).or_else(|| {
-            (offer.suites & SUITE_PLAINTEXT == 0)
-                .then_some((code::NO_SUITE, "this server speaks plaintext only"))
-        })
+    /// Suite and version of a connection to come, or why there can be none.
+    fn choice(&self, from: SocketAddr, offer: &Offer) -> Result<(Suite, u8), (u16, &'static str)> {
+        let ours = (self.config.version_min, self.config.version_max);
+        if let Some(refusal) = handshake::version_refusal(ours, offer) {
+            return Err(refusal);
+        }
+        if self.config.plaintext && !from.ip().to_canonical().is_loopback() {
+            return Err((
+                code::NO_SUITE,
+                "this server does not encrypt: it speaks to loopback addresses only",
+            ));
+        }
+        let suite = offer.choose(&self.config).ok_or((
+            code::NO_SUITE,
+            match self.config.plaintext {
+                true => "this server does not encrypt; the client wants to",
+                false => "no cipher that both sides allow",
+            },
+        ))?;
+        if offer.channels != handshake::channel_digest(&self.config) {
+            return Err((code::CHANNELS, "the client and the server have different channels"));
+        }
+        Ok((suite, handshake::common_version(ours, offer)))
     }
 
     fn refuse(&mut self, from: SocketAddr, offer: &Offer, code: u16, reason: &str) {

@@ -1,0 +1,255 @@
+//! Packet protection: encrypts and opens packets, changes the keys from time to time, counts what was forged.
+//!
+//! Each direction has its own key. The packet number is the nonce, the header is associated data. A sender changes its
+//! key by Noise's Rekey after so many packets, and shows it by the key phase bit; the receiver follows with the first
+//! packet that opens with the next key. A sender never changes again before a packet of the current phase was
+//! acknowledged, so the two ends are at most one phase apart.
+
+use std::time::Duration;
+
+use ring::{
+    aead::{Aad, LessSafeKey, Tag},
+    error::Unspecified,
+};
+use zeroize::Zeroizing;
+
+pub(crate) use crate::noise::TAG_BYTES;
+use crate::{
+    noise::{Cipher, Split},
+    packet::{FLAG_PHASE, Header, header_bytes},
+    timer::Micros,
+};
+
+/// No packet has this number or a higher one: the last nonce is Rekey's.
+pub(crate) const NUMBER_END: u64 = u64::MAX;
+
+/// Packets under one key, at most: above, AES-GCM leaks more than RFC 9001 (section 6.6) wants for packets of this
+/// size (2^23 of them with 2^11 blocks; ours have at most 2^7). Reached only if the other side acknowledges nothing.
+const SEALED_MAX: u64 = 1 << 25;
+
+/// How packets are protected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Suite {
+    /// **Frames are readable by everybody on the way.** They are authenticated as with `Aes256Gcm`. For packet captures
+    /// on one machine: only between loopback addresses, and only if both sides ask for it with `Config::plaintext`.
+    Plaintext,
+    /// AES-256-GCM.
+    Aes256Gcm,
+    /// ChaCha20-Poly1305: faster where the processor has no instructions for AES.
+    ChaCha20Poly1305,
+}
+
+impl Suite {
+    /// The suites that encrypt.
+    pub const CIPHERS: &'static [Suite] = &[Suite::Aes256Gcm, Suite::ChaCha20Poly1305];
+
+    /// Its bit in a Hello, and its number in an Accept.
+    pub(crate) fn bit(self) -> u8 {
+        match self {
+            Suite::Plaintext => 0x01,
+            Suite::Aes256Gcm => 0x02,
+            Suite::ChaCha20Poly1305 => 0x04,
+        }
+    }
+
+    pub(crate) fn from_bit(bit: u8) -> Option<Suite> {
+        [Suite::Plaintext, Suite::Aes256Gcm, Suite::ChaCha20Poly1305]
+            .into_iter()
+            .find(|suite| suite.bit() == bit)
+    }
+
+    pub(crate) fn cipher(self) -> Cipher {
+        match self {
+            Suite::Plaintext | Suite::Aes256Gcm => Cipher::AesGcm,
+            Suite::ChaCha20Poly1305 => Cipher::ChaChaPoly,
+        }
+    }
+
+    /// Packets that may fail to open before the keys are given up (RFC 9001, section 6.6).
+    fn failed_max(self) -> u64 {
+        match self.cipher() {
+            Cipher::AesGcm => 1 << 52,
+            Cipher::ChaChaPoly => 1 << 36,
+        }
+    }
+}
+
+/// Which end of a connection: the one that said Hello, or the one that answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Side {
+    Connector,
+    Acceptor,
+}
+
+/// The key of one direction.
+#[derive(Clone)]
+struct Direction {
+    key: LessSafeKey,
+    /// What the key will be after the next change. The bytes of `key` itself are nowhere kept.
+    next: Zeroizing<[u8; 32]>,
+    phase: bool,
+    /// Lowest packet number that is known to belong to the phase.
+    since: u64,
+}
+
+impl Direction {
+    fn new(cipher: Cipher, secret: &[u8; 32]) -> Direction {
+        Direction { key: cipher.key(secret), next: cipher.rekey(secret), phase: false, since: 0 }
+    }
+
+    /// The key before the change.
+    fn change(&mut self, cipher: Cipher, key: LessSafeKey, since: u64) -> LessSafeKey {
+        self.next = cipher.rekey(&self.next);
+        self.phase = !self.phase;
+        self.since = since;
+        std::mem::replace(&mut self.key, key)
+    }
+}
+
+/// The last phase's key, for packets that were overtaken.
+#[derive(Clone)]
+struct Old {
+    key: LessSafeKey,
+    ends_at: Micros,
+}
+
+/// The keys of a connection.
+#[derive(Clone)]
+pub(crate) struct Keys {
+    suite: Suite,
+    out: Direction,
+    inward: Direction,
+    old: Option<Box<Old>>,
+    change_after: u64,
+    failed: u64,
+    changes: u64,
+}
+
+impl Keys {
+    pub(crate) fn new(suite: Suite, side: Side, split: &Split, change_after: u64) -> Keys {
+        let (out, inward) = match side {
+            Side::Connector => (&split.to_responder, &split.to_initiator),
+            Side::Acceptor => (&split.to_initiator, &split.to_responder),
+        };
+        Keys {
+            suite,
+            out: Direction::new(suite.cipher(), out),
+            inward: Direction::new(suite.cipher(), inward),
+            old: None,
+            change_after: change_after.max(1),
+            failed: 0,
+            changes: 0,
+        }
+    }
+
+    pub(crate) fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Changes of keys, both directions.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Before packet `number` is sealed: changes the key if it is time. True if it did; then the packet must ask for an
+    /// acknowledgement.
+    pub(crate) fn change(&mut self, number: u64, largest_acked: Option<u64>) -> bool {
+        let is_time = number - self.out.since >= self.change_after && largest_acked >= Some(self.out.since);
+        if is_time {
+            let cipher = self.suite.cipher();
+            let key = cipher.key(&self.out.next);
+            self.out.change(cipher, key, number);
+            self.changes += 1;
+        }
+        is_time
+    }
+
+    /// Encrypts what follows the header, sets the key phase and appends the tag. A number must not be used twice.
+    pub(crate) fn seal(&self, number: u64, datagram: &mut Vec<u8>) {
+        datagram[0] |= if self.out.phase { FLAG_PHASE } else { 0 };
+        let nonce = self.suite.cipher().nonce(number);
+        let clear = if self.suite == Suite::Plaintext { datagram.len() } else { header_bytes(datagram[0]) };
+        let (ad, text) = datagram.split_at_mut(clear);
+        let sealed = self.out.key.seal_in_place_separate_tag(nonce, Aad::from(&*ad), text);
+        let tag = sealed.expect("AEADs refuse only inputs of gigabytes; a datagram has 1500 bytes at most");
+        datagram.extend_from_slice(tag.as_ref());
+    }
+
+    /// Decrypts a packet in place and gives its frames. `overtaken` is how long the last phase's packets are waited
+    /// for. A packet that does not open changes nothing but a counter, and costs one trial whatever its phase says.
+    pub(crate) fn open<'a>(
+        &mut self,
+        now: Micros,
+        overtaken: Duration,
+        header: &Header,
+        number: u64,
+        datagram: &'a mut [u8],
+    ) -> Result<&'a [u8], Unspecified> {
+        self.forget_old(now);
+        let (suite, inward) = (self.suite, &mut self.inward);
+        let opened = if header.phase == inward.phase {
+            let opened = open(suite, &inward.key, header, number, datagram);
+            if opened.is_ok() {
+                inward.since = inward.since.min(number);
+            }
+            opened
+        } else if number < inward.since {
+            // Without the key nothing was tried, so nothing failed.
+            open(suite, &self.old.as_ref().ok_or(Unspecified)?.key, header, number, datagram)
+        } else {
+            let key = suite.cipher().key(&inward.next);
+            let opened = open(suite, &key, header, number, datagram);
+            if opened.is_ok() {
+                let key = inward.change(suite.cipher(), key, number);
+                self.old = Some(Box::new(Old { key, ends_at: now + overtaken }));
+                self.changes += 1;
+            }
+            opened
+        };
+        self.failed += u64::from(opened.is_err());
+        opened
+    }
+
+    /// Whether so much was forged, or sent without an acknowledgement, that the keys must not be used any longer.
+    pub(crate) fn are_worn(&self, next_number: u64) -> bool {
+        self.failed >= self.suite.failed_max()
+            || next_number - self.out.since >= SEALED_MAX.max(self.change_after.saturating_mul(2))
+    }
+
+    /// When the last phase's key is to be forgotten.
+    pub(crate) fn deadline(&self) -> Option<Micros> {
+        self.old.as_ref().map(|old| old.ends_at)
+    }
+
+    pub(crate) fn forget_old(&mut self, now: Micros) {
+        if self.old.as_ref().is_some_and(|old| old.ends_at <= now) {
+            self.old = None;
+        }
+    }
+
+    /// As if so many packets had failed to open.
+    #[cfg(test)]
+    pub(crate) fn pretend_failed(&mut self, left: u64) {
+        self.failed = self.suite.failed_max() - left;
+    }
+}
+
+fn open<'a>(
+    suite: Suite,
+    key: &LessSafeKey,
+    header: &Header,
+    number: u64,
+    datagram: &'a mut [u8],
+) -> Result<&'a [u8], Unspecified> {
+    let nonce = suite.cipher().nonce(number);
+    if suite == Suite::Plaintext {
+        let (clear, tag) = datagram.split_last_chunk::<TAG_BYTES>().ok_or(Unspecified)?;
+        key.open_in_place_separate_tag(nonce, Aad::from(clear), Tag::from(*tag), &mut [], 0..)?;
+        return clear.get(header.frames_at..).ok_or(Unspecified);
+    }
+    let (ad, sealed) = datagram.split_at_mut_checked(header.frames_at).ok_or(Unspecified)?;
+    key.open_in_place(nonce, Aad::from(&*ad), sealed).map(|frames| &*frames)
+}
+
+#[cfg(test)]
+mod tests;
