@@ -9,6 +9,7 @@ mod layers;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use kaos_gate::Proxies;
 use kaos_kernel::clock::Quantum;
 use kaos_kernel::settings::{
     CallSettings, LimitSettings, MatchSettings, NodeName, RoomSettings, SessionSettings, Settings,
@@ -111,11 +112,18 @@ pub struct Http {
     pub address: SocketAddr,
     /// Origins of pages that may open a WebSocket, beside the server's own. Default none; `*` is any.
     pub origins: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed: addresses and networks, such as `10.0.0.0/8`. Default none. Of a
+    /// request that comes from one, the last address in that header that is not a trusted proxy's counts for limits.
+    pub trusted_proxies: Vec<String>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Http { address: SocketAddr::from(([127, 0, 0, 1], 7350)), origins: Vec::new() }
+        Http {
+            address: SocketAddr::from(([127, 0, 0, 1], 7350)),
+            origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 
@@ -273,6 +281,9 @@ impl Config {
                 ));
             }
         }
+        if let Err(entry) = Proxies::parse(&self.http.trusted_proxies) {
+            wrong.push(no_proxy(entry));
+        }
         if let Some(key) = self.session.key.as_deref().filter(|_| !self.dev) {
             let known = KNOWN_KEYS.iter().any(|known| key.eq_ignore_ascii_case(known));
             if known {
@@ -307,6 +318,12 @@ impl Config {
     pub fn read(file: Option<&Path>) -> Result<Config, ConfigError> {
         load(file, std::env::vars(), &[]).map(|loaded| loaded.config)
     }
+}
+
+pub(crate) fn no_proxy(entry: &str) -> String {
+    format!(
+        "`http.trusted_proxies` has `{entry}`: a proxy is an address or a network, like 127.0.0.1 or 10.0.0.0/8"
+    )
 }
 
 fn is_directive(part: &str) -> bool {
@@ -365,7 +382,7 @@ mod tests {
     #[test]
     fn what_is_out_of_range_is_named() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 8] = [
+        let cases: [(&str, Change); 9] = [
             ("`quantum_us` is 300", |c| c.quantum_us = 300),
             ("`udp.address` is 0.0.0.0:7352", |c| c.udp.address = "0.0.0.0:7352".parse().ok()),
             ("`session.key` is a key that everyone knows", |c| c.session.key = Some("DefaultKey".into())),
@@ -373,6 +390,7 @@ mod tests {
             ("`room.max_players` is 0", |c| c.room.max_players = 0),
             ("`limit.connections_max` is 0", |c| c.limit.connections_max = 0),
             ("`http.origins` has `example.com`", |c| c.http.origins.push("example.com".into())),
+            ("`http.trusted_proxies` has `nginx`", |c| c.http.trusted_proxies.push("nginx".into())),
             ("`log.level` is `loud`", |c| c.log.level = "loud".into()),
         ];
         for (sentence, change) in cases {

@@ -29,7 +29,7 @@ use kaos_gate::keys::{KeyError, session_key};
 use kaos_gate::stats::Stats;
 use kaos_gate::udp::{self, UdpError, UdpSetup};
 use kaos_gate::web::{self, Web, WebSetup};
-use kaos_gate::{Access, Protocol, holder};
+use kaos_gate::{Access, Protocol, Proxies, holder};
 use kaos_kernel::codec::SessionCodec;
 use kaos_kernel::op::OpTable;
 use kaos_kernel::prelude::*;
@@ -200,6 +200,8 @@ struct Built {
 /// See [`StartError`].
 pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Result<Running, StartError> {
     config.check().map_err(StartError::Config)?;
+    let proxies = Proxies::parse(&config.http.trusted_proxies)
+        .map_err(|entry| StartError::Config(vec![crate::config::no_proxy(entry)]))?;
     let http = web::bind(config.http.address).map_err(|source| http_error(config.http.address, source))?;
     let http_address = http.local_addr()?;
     let udp = config.udp.address.map(udp::bind).transpose().map_err(udp_error)?;
@@ -267,6 +269,7 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
         access: Access {
             origins: config.http.origins.clone(),
             loopback: http_address.ip().is_loopback(),
+            proxies,
             metrics_open: config.metrics.open,
             playground_open: config.playground.open,
         },

@@ -169,6 +169,30 @@ fn pages_names_and_tokens_of_others_are_refused() {
     end(server);
 }
 
+#[test]
+fn behind_a_trusted_proxy_limits_are_those_of_whom_it_calls_for() {
+    let home = Home::new();
+    let mut config = home.config();
+    config.limit.rules.address_calls = 1;
+    // Two lists of rooms.
+    config.limit.rules.address_calls_burst = 10;
+    let statuses = |config: &Config| {
+        let server = begin(config);
+        let ask = |request: &str, from: &str| {
+            http(&server, request, &format!("X-Forwarded-For: 9.9.9.9, {from}\r\n"), "").0
+        };
+        let calls = ["203.0.113.1", "203.0.113.1", "203.0.113.1", "203.0.113.2", "203.0.113.2"];
+        let statuses = calls.map(|from| ask("GET /v1/rooms", from));
+        let metrics = [ask("GET /metrics", "203.0.113.1"), http(&server, "GET /metrics", "", "").0];
+        end(server);
+        (statuses, metrics)
+    };
+    // Without a trusted proxy all of them are one address.
+    assert_eq!(statuses(&config), ([200, 200, 429, 429, 429], [200, 200]));
+    config.http.trusted_proxies = vec!["127.0.0.0/8".into()];
+    assert_eq!(statuses(&config), ([200, 200, 429, 200, 200], [403, 200]));
+}
+
 /// Joins a relay, sends numbered messages, and counts what comes back of them.
 struct Player {
     room: Option<u16>,

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use axum::http::{HeaderMap, HeaderName, header};
 use kaos_kernel::fault::{Fault, FaultKind};
 
+use crate::proxies::Proxies;
+
 /// What the configuration says about pages and neighbours.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
@@ -15,6 +17,8 @@ pub struct Access {
     pub origins: Vec<String>,
     /// The HTTP door listens on loopback only.
     pub loopback: bool,
+    /// The proxies that say for whom they call.
+    pub proxies: Proxies,
     /// `/metrics` for everyone.
     pub metrics_open: bool,
     /// The playground for everyone.

@@ -86,12 +86,13 @@ pub(crate) async fn upgrade_socket(
         let fault = Fault::invalid("this path speaks WebSocket: connect to it with a WebSocket client");
         return reply::refusal_as(StatusCode::UPGRADE_REQUIRED, &fault);
     }
+    let caller = connection.caller(request.headers());
     match upgrade::upgrade(&mut request) {
         Ok((response, upgraded)) => {
             tokio::spawn(async move {
                 // A client that goes away in this moment was never there.
                 if let Ok(socket) = upgraded.await {
-                    socket::serve(socket.into_inner(), &shared.server, connection.remote()).await;
+                    socket::serve(socket.into_inner(), &shared.server, caller).await;
                 }
                 drop(connection);
             });
@@ -209,7 +210,7 @@ fn is_json(request: &Request) -> bool {
 }
 
 fn remote(request: &Request) -> Option<IpAddr> {
-    request.extensions().get::<Connection>().map(|connection| connection.remote())
+    request.extensions().get::<Connection>().map(|connection| connection.caller(request.headers()))
 }
 
 /// Looks at where a request comes from before it is answered.

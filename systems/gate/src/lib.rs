@@ -24,6 +24,7 @@ pub mod waker;
 mod access;
 mod files;
 mod handlers;
+mod proxies;
 mod reply;
 mod routes;
 mod socket;
@@ -33,6 +34,7 @@ mod metrics;
 pub mod stats;
 
 pub use access::Access;
+pub use proxies::Proxies;
 
 mod taken;
 pub use taken::{Holder, Protocol, holder};

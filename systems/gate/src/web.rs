@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderMap;
 use axum::routing::get;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -146,9 +147,9 @@ struct Counted {
 }
 
 impl Connection {
-    /// Where it comes from.
-    pub(crate) fn remote(&self) -> IpAddr {
-        self.0.remote
+    /// Where a request on it comes from.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> IpAddr {
+        self.0.shared.access.proxies.caller(self.0.remote, headers)
     }
 
     /// Counts a connection; `None` when there are too many in all or half of all from one address.
@@ -158,7 +159,9 @@ impl Connection {
         let all: u32 =
             u32::try_from(shared.server.stats.connections.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         let of_address = connections.get(&remote).copied().unwrap_or(0);
-        let fair = remote.is_loopback() || of_address < connections_max.div_ceil(2);
+        // Behind a proxy there are many.
+        let many = remote.is_loopback() || shared.access.proxies.trust(remote);
+        let fair = many || of_address < connections_max.div_ceil(2);
         if all >= connections_max || !fair {
             return None;
         }
