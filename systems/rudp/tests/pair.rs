@@ -118,6 +118,8 @@ fn run(seed: u64) {
     let clean = Link { delay: link.delay, bytes_per_second: link.bytes_per_second, ..Link::default() };
     let mut config =
         Config { queue_bytes_max: [66_000, 256 * 1024][rng.below(2) as usize], ..Config::default() };
+    config.key_packets = [1 << 23, 5, 100][seed as usize % 3];
+    config.aes_hardware = !seed.is_multiple_of(4);
     if rng.chance(0.3) {
         // Smaller than what the other side may have under way.
         config.reassembly_bytes_max = 30_000;

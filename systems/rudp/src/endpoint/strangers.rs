@@ -89,6 +89,11 @@ impl Endpoint {
         if self.is_full() {
             return self.refuse(from, offer, code::FULL, "the server has no place for another connection");
         }
+        if self.jobs.len() >= self.config.half_open_max {
+            // Clients that began anew, or gave up, before anybody did their work.
+            let peers = &mut self.peers;
+            self.jobs.retain(|job| peers.live(job.peer).is_some());
+        }
         if self.half_open >= self.config.half_open_max || self.jobs.len() >= self.config.half_open_max {
             self.totals.dropped += 1;
             return;
