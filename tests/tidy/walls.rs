@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kaos-script", &["kaos-kernel", "kaos-wire", "kaos-lua"]),
     ("kaos-gate", &["kaos-kernel", "kaos-wire", "kaos-rudp"]),
     ("kaos-client", &["kaos-rudp", "kaos-wire"]),
+    ("rudp-lab", &["kaos-rudp"]),
     (
         "kaosnet",
         &[
@@ -63,7 +64,7 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         outside: &["socket2", "mio", "polling", "quinn*"],
-        inside: &["kaos-gate", "kaos-client"],
+        inside: &["kaos-gate", "kaos-client", "rudp-lab"],
         tests: &[],
         instead: "sockets are doors: they belong to kaos-gate or kaos-client",
     },

@@ -1,0 +1,57 @@
+//! What a transport has to do to be measured: one trait for a socket's worth of it, one for a stack with its settings.
+
+use std::{net::SocketAddr, time::Duration};
+
+use kaos_rudp::Micros;
+
+/// What one socket speaks: a client with one peer, or a server with many.
+///
+/// The order of calls is always the same: `handle` for all datagrams that are there, `tick`, `receive`, then `send`,
+/// then `transmit`. How often that happens is [`Stack::poll`].
+pub(crate) trait Host {
+    /// A datagram came. Some stacks decrypt in place.
+    fn handle(&mut self, now: Micros, from: SocketAddr, bytes: &mut [u8]);
+
+    /// Timers.
+    fn tick(&mut self, now: Micros);
+
+    /// Every message that has arrived.
+    fn receive(&mut self, message: &mut dyn FnMut(&[u8]));
+
+    /// Queues a message for a peer, numbered in the order of connecting; `false` when there is no room now.
+    fn send(&mut self, now: Micros, peer: usize, bytes: &[u8]) -> bool;
+
+    /// Every datagram that may leave now.
+    fn transmit(&mut self, now: Micros, datagram: &mut dyn FnMut(SocketAddr, &[u8]));
+
+    /// Peers that have connected.
+    fn connected(&self) -> usize;
+}
+
+/// What messages are promised. Stacks without the one take the nearest that they have, and say so by their name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lane {
+    /// All, once, in order.
+    Ordered,
+    /// All, once.
+    Unordered,
+    /// As the network has it.
+    Unreliable,
+}
+
+/// A transport with its settings: makes hosts.
+pub(crate) trait Stack {
+    /// Name and settings, as in the tables.
+    fn name(&self) -> String;
+
+    /// How often it is polled. A millisecond, unless the stack is made for the frames of a game.
+    fn poll(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    /// The side that accepts, with room for so many peers.
+    fn server(&self, now: Micros, addr: SocketAddr, peers: usize, seed: u64) -> Box<dyn Host>;
+
+    /// One side that connects; `index` numbers the clients of one server.
+    fn client(&self, now: Micros, to: SocketAddr, index: usize, seed: u64) -> Box<dyn Host>;
+}

@@ -1,0 +1,7 @@
+//! The stacks, each in a file: how it is called, with which settings, and what it lacks.
+
+pub(crate) mod enet;
+pub(crate) mod kcp;
+pub(crate) mod ours;
+pub(crate) mod quinn;
+pub(crate) mod renet;

@@ -1,0 +1,119 @@
+//! kaos-rudp itself.
+
+use std::net::SocketAddr;
+
+use kaos_rudp::{Channel, Config, Endpoint, Event, Micros, PeerId};
+
+use crate::stack::{Host, Lane, Stack};
+
+/// kaos-rudp with a channel and changed settings.
+pub(crate) struct Ours {
+    pub(crate) label: &'static str,
+    pub(crate) lane: Lane,
+    /// Changes the default settings of both sides.
+    pub(crate) settings: fn(&mut Config),
+}
+
+/// No repeats.
+pub(crate) const PLAIN: &str = "plain";
+/// Each message once more in the next datagram.
+pub(crate) const ONE_REPEAT: &str = "one repeat";
+/// Two repeats, 30 ms apart, and one after 10 ms without a successor.
+pub(crate) const SPACED: &str = "two spaced repeats";
+/// A repeat after 10 ms without a successor.
+pub(crate) const TAIL: &str = "tail repeat";
+
+/// The settings that the tables of loss compare.
+pub(crate) fn variants() -> Vec<Ours> {
+    vec![Ours::plain(Lane::Ordered)]
+}
+
+impl Ours {
+    /// As it comes.
+    pub(crate) fn plain(lane: Lane) -> Ours {
+        Ours { label: PLAIN, lane, settings: |_| {} }
+    }
+
+    fn host(&self, mut config: Config, index: usize, seed: u64) -> OursHost {
+        (self.settings)(&mut config);
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        bytes[8..16].copy_from_slice(&(index as u64).to_le_bytes());
+        let channel = match self.lane {
+            Lane::Ordered | Lane::Unordered => Channel::DATA,
+            Lane::Unreliable => Channel::UNRELIABLE,
+        };
+        OursHost {
+            endpoint: Endpoint::new(config, bytes),
+            channel,
+            peers: Vec::new(),
+            connected: 0,
+            buf: Vec::with_capacity(1500),
+        }
+    }
+}
+
+impl Stack for Ours {
+    fn name(&self) -> String {
+        format!("**kaos-rudp** {}", self.label)
+    }
+
+    fn server(&self, _: Micros, _: SocketAddr, peers: usize, seed: u64) -> Box<dyn Host> {
+        let mut config = Config::server();
+        config.peers_max = config.peers_max.max(peers);
+        Box::new(self.host(config, usize::MAX, seed))
+    }
+
+    fn client(&self, now: Micros, to: SocketAddr, index: usize, seed: u64) -> Box<dyn Host> {
+        let mut host = self.host(Config::default(), index, seed);
+        host.peers.extend(host.endpoint.connect(now, to));
+        Box::new(host)
+    }
+}
+
+struct OursHost {
+    endpoint: Endpoint,
+    channel: Channel,
+    peers: Vec<PeerId>,
+    connected: usize,
+    buf: Vec<u8>,
+}
+
+impl Host for OursHost {
+    fn handle(&mut self, now: Micros, from: SocketAddr, bytes: &mut [u8]) {
+        self.endpoint.handle(now, from, bytes);
+    }
+
+    fn tick(&mut self, now: Micros) {
+        self.endpoint.handle_timeout(now);
+    }
+
+    fn receive(&mut self, message: &mut dyn FnMut(&[u8])) {
+        while let Some(event) = self.endpoint.poll_event() {
+            match event {
+                Event::Message { bytes, .. } => message(&bytes),
+                Event::Connected { peer, .. } => {
+                    self.connected += 1;
+                    if !self.peers.contains(&peer) {
+                        self.peers.push(peer);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn send(&mut self, _: Micros, peer: usize, bytes: &[u8]) -> bool {
+        self.endpoint.send(self.peers[peer], self.channel, &[bytes]).is_ok()
+    }
+
+    fn transmit(&mut self, now: Micros, datagram: &mut dyn FnMut(SocketAddr, &[u8])) {
+        while let Some(to) = self.endpoint.poll_transmit(now, &mut self.buf) {
+            datagram(to, &self.buf);
+        }
+    }
+
+    fn connected(&self) -> usize {
+        self.connected
+    }
+}
