@@ -1,11 +1,18 @@
 //! `rudp-lab`: kaos-rudp beside KCP, ENet, renet, QUIC and bare sockets, under the same load.
 
+mod bulk;
+mod cpu;
 mod gauge;
 mod loss;
+mod machine;
+mod migrate;
 mod pipe;
+mod sockets;
 mod stack;
 mod stacks;
 mod table;
+mod throughput;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -46,6 +53,41 @@ enum Command {
     /// all bytes of both directions, 28 of IP and UDP headers a datagram, divided by the messages. Each row is one
     /// stack with the settings that its name says, over the same seeds of the network.
     Loss(loss::Args),
+    /// One mebibyte through three bottlenecks: time, overhead, and the queue that it builds
+    ///
+    /// 1,024 reliable messages of 1,024 bytes, sent as fast as the stack takes them, in virtual time with 50 ms of round
+    /// trip. The queue's figure is how long the datagrams of the data waited at the bottleneck before their first byte
+    /// left: what a player's other packets would have waited. Medians over the seeds.
+    Bulk,
+    /// CPU time, allocations and memory of a server's core, without sockets; a flood of first datagrams
+    ///
+    /// A server and its clients in one process hand each other their datagrams. Every client sends a 64-byte message and
+    /// gets one, 60 times a virtual second. Only the server's calls are measured, in CPU time of the thread, so that
+    /// other load on the machine counts little.
+    Cpu,
+    /// UDP payload that a 64-byte unreliable message costs, with its share of acknowledgements
+    ///
+    /// In virtual time on a clean link, 60 messages a second each way.
+    Wire,
+    /// CPU time of a server on loopback sockets, for each peer and frame, beside bare datagrams
+    ///
+    /// One server socket in a thread of its own, a socket for each client in another; in each round every client sends 64
+    /// bytes and gets 64. Only the server's thread is measured, system calls included, in CPU time. The stacks take
+    /// turns, so that whatever else the machine does meets all of them.
+    Sockets,
+    /// Reliable 64-byte messages a second, in memory and over loopback sockets
+    ///
+    /// In memory both ends run in one thread and hand each other their datagrams, in CPU time. Over sockets the ends are
+    /// two threads, in wall time; each of the runs is checked for every message, once and in order.
+    Throughput,
+    /// A client's port or address changes in mid-stream: what is lost, how long is the gap
+    ///
+    /// In virtual time on a clean link, 60 messages a second each way. After a second the client's datagrams
+    /// come from another port or another address, and what goes to the old one vanishes, as with a router that forgot
+    /// its mapping.
+    Migrate,
+    /// All of these as one Markdown report: machine, tables, and each target with ours beside the best reference
+    All,
 }
 
 /// How much is measured.
@@ -62,11 +104,30 @@ impl Scale {
     }
 }
 
+fn all(scale: &Scale) -> Vec<table::Target> {
+    machine::print(scale);
+    let mut targets = loss::loss(scale, &loss::Args::all());
+    targets.extend(bulk::bulk(scale));
+    targets.extend(migrate::migrate(scale));
+    targets.extend(wire::wire(scale));
+    targets.extend(cpu::cpu(scale));
+    targets.extend(sockets::sockets(scale));
+    targets.extend(throughput::throughput(scale));
+    targets
+}
+
 fn main() -> ExitCode {
     let typed = Typed::parse();
     let scale = Scale { seed: typed.seed, seeds: typed.seeds, quick: typed.quick };
     let targets = match typed.command {
         Command::Loss(args) => loss::loss(&scale, &args),
+        Command::Bulk => bulk::bulk(&scale),
+        Command::Cpu => cpu::cpu(&scale),
+        Command::Wire => wire::wire(&scale),
+        Command::Migrate => migrate::migrate(&scale),
+        Command::Sockets => sockets::sockets(&scale),
+        Command::Throughput => throughput::throughput(&scale),
+        Command::All => all(&scale),
     };
     table::print_targets(&targets);
     ExitCode::SUCCESS

@@ -28,13 +28,11 @@ pub(crate) trait Host {
     fn connected(&self) -> usize;
 }
 
-/// What messages are promised. Stacks without the one take the nearest that they have, and say so by their name.
+/// What messages are promised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lane {
     /// All, once, in order.
     Ordered,
-    /// All, once.
-    Unordered,
     /// As the network has it.
     Unreliable,
 }

@@ -4,4 +4,5 @@ pub(crate) mod enet;
 pub(crate) mod kcp;
 pub(crate) mod ours;
 pub(crate) mod quinn;
+pub(crate) mod raw;
 pub(crate) mod renet;

@@ -7,6 +7,9 @@ use rusty_enet::{Event, Host as Enet, HostSettings, MTU_MAX, Packet, PacketRecei
 
 use crate::stack::{Host, Lane, Stack};
 
+/// Most peers of a host: ENet's own limit.
+const PEERS_MAX: usize = rusty_enet::consts::PROTOCOL_MAXIMUM_PEER_ID as usize;
+
 /// ENet with a kind of packets.
 pub(crate) struct EnetStack {
     pub(crate) lane: Lane,
@@ -17,7 +20,7 @@ impl EnetStack {
         let clock = Rc::new(Cell::new(Duration::from_micros(now.0)));
         let time = clock.clone();
         let settings = HostSettings {
-            peer_limit: peers.max(1),
+            peer_limit: peers.clamp(1, PEERS_MAX),
             channel_limit: 2,
             time: Box::new(move || time.get()),
             seed: Some(seed as u32),
@@ -125,7 +128,7 @@ impl Host for EnetHost {
         self.clock.set(Duration::from_micros(now.0));
         let packet = match self.lane {
             Lane::Unreliable => Packet::unreliable(bytes),
-            Lane::Ordered | Lane::Unordered => Packet::reliable(bytes),
+            Lane::Ordered => Packet::reliable(bytes),
         };
         self.enet.peer_mut(self.peers[peer]).send(0, &packet).is_ok()
     }

@@ -1,7 +1,7 @@
 //! QUIC: quinn-proto 0.11 with rustls and ring, a self-signed certificate, no session resumption.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::SocketAddr,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -46,7 +46,10 @@ impl QuinnStack {
 
     fn transport(&self) -> Arc<TransportConfig> {
         let mut transport = TransportConfig::default();
-        transport.max_concurrent_uni_streams(VarInt::from_u32(4096));
+        if self.ride == Ride::StreamEach {
+            // The default of 100 would hold messages back. Each one costs memory from the beginning.
+            transport.max_concurrent_uni_streams(VarInt::from_u32(4096));
+        }
         if self.eager_acks {
             let mut acks = AckFrequencyConfig::default();
             acks.ack_eliciting_threshold(VarInt::from_u32(0));
@@ -276,8 +279,7 @@ impl Host for QuinnHost {
     fn receive(&mut self, message: &mut dyn FnMut(&[u8])) {
         let mut arrived = std::mem::take(&mut self.arrived);
         for index in arrived.drain(..) {
-            loop {
-                let Some(one) = self.connections[index].as_mut() else { break };
+            while let Some(one) = self.connections[index].as_mut() {
                 one.is_arrived = false;
                 match one.connection.poll() {
                     Some(Event::Connected) => self.peers.push(index),
@@ -318,11 +320,13 @@ impl Host for QuinnHost {
                 None => false,
             },
             Ride::Stream => {
-                if !self.out_streams.contains_key(&index) {
-                    let Some(stream) = connection.streams().open(Dir::Uni) else { return false };
-                    self.out_streams.insert(index, Pending { stream, rest: Vec::new() });
-                }
-                let Some(pending) = self.out_streams.get_mut(&index) else { return false };
+                let pending = match self.out_streams.entry(index) {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(entry) => {
+                        let Some(stream) = connection.streams().open(Dir::Uni) else { return false };
+                        entry.insert(Pending { stream, rest: Vec::new() })
+                    }
+                };
                 let mut out = connection.send_stream(pending.stream);
                 if !pending.rest.is_empty() {
                     let written = out.write(&pending.rest).unwrap_or(0);

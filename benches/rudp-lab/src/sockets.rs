@@ -1,0 +1,274 @@
+//! `rudp-lab sockets`: what a server costs with its sockets, for each peer and frame.
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::mpsc::{self, Receiver, Sender},
+    thread::Scope,
+    time::Duration,
+};
+
+use kaos_rudp::Micros;
+
+use crate::{
+    Scale,
+    gauge::{measure, median},
+    stack::{Host, Lane, Stack},
+    stacks::{
+        enet::EnetStack,
+        ours::Ours,
+        quinn::{QuinnStack, Ride},
+        raw::Raw,
+        renet::RenetStack,
+    },
+    table::{Table, Target, short},
+};
+
+const FRAME: Duration = Duration::from_micros(16_667);
+
+/// Clients that send before the server reads: fewer than fit into a socket's buffer.
+const BATCH: usize = 64;
+
+/// A server in a thread of its own and its clients in the caller's, on sockets of the loopback; time is virtual, a frame
+/// a round. One of the two threads works at a time: the server's caches are its own, and nothing overflows.
+struct Hall {
+    now: Micros,
+    clients: Vec<(Box<dyn Host>, UdpSocket)>,
+    buf: Vec<u8>,
+    orders: Sender<Order>,
+    states: Receiver<State>,
+    state: State,
+}
+
+/// A stack's name, its hall, and microseconds of rx and tx of each round.
+type Contest = (String, Hall, Vec<(f64, f64)>);
+
+/// What the server's thread has to do.
+enum Order {
+    /// Take what the socket has.
+    Drain(Micros),
+    /// The rest of a frame; with `true` every peer is sent a message.
+    Frame(Micros, bool),
+}
+
+/// How it stands after that.
+#[derive(Clone, Copy, Default)]
+struct State {
+    connected: usize,
+    /// Since the beginning.
+    rx: Duration,
+    tx: Duration,
+}
+
+fn bound() -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn drain(socket: &UdpSocket, buf: &mut [u8], host: &mut dyn Host, now: Micros) {
+    while let Ok((length, from)) = socket.recv_from(buf) {
+        host.handle(now, from, &mut buf[..length]);
+    }
+}
+
+fn flush(socket: &UdpSocket, host: &mut dyn Host, now: Micros) {
+    host.transmit(now, &mut |to, bytes| {
+        // A full buffer is a loss.
+        let _ = socket.send_to(bytes, to);
+    });
+}
+
+/// The server's thread, until nobody orders any more.
+fn serve(host: &mut dyn Host, socket: &UdpSocket, orders: &Receiver<Order>, states: &Sender<State>) {
+    let mut buf = vec![0; 2048];
+    let mut state = State::default();
+    while let Ok(order) = orders.recv() {
+        match order {
+            Order::Drain(now) => {
+                let ((), used) = measure(|| drain(socket, &mut buf, host, now));
+                state.rx += used.cpu;
+            }
+            Order::Frame(now, talk) => {
+                let ((), used) = measure(|| {
+                    host.tick(now);
+                    host.receive(&mut |_| {});
+                });
+                state.rx += used.cpu;
+                state.connected = host.connected();
+                let ((), used) = measure(|| {
+                    if talk {
+                        (0..state.connected).for_each(|peer| {
+                            host.send(now, peer, &[8; 64]);
+                        });
+                    }
+                    flush(socket, host, now);
+                });
+                state.tx += used.cpu;
+            }
+        }
+        if states.send(state).is_err() {
+            return;
+        }
+    }
+}
+
+impl Hall {
+    fn connected<'scope, 'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        stack: &'env (dyn Stack + Sync),
+        count: usize,
+    ) -> io::Result<Option<Hall>> {
+        let now = Micros::from_millis(1_000);
+        let socket = bound()?;
+        let addr: SocketAddr = socket.local_addr()?;
+        let clients = (0..count)
+            .map(|index| Ok((stack.client(now, addr, index, 2), bound()?)))
+            .collect::<io::Result<_>>()?;
+        let (orders, received) = mpsc::channel();
+        let (told, states) = mpsc::channel();
+        scope.spawn(move || {
+            let mut host = stack.server(now, addr, count, 1);
+            serve(host.as_mut(), &socket, &received, &told);
+        });
+        let state = State::default();
+        let mut hall = Hall { now, clients, buf: vec![0; 2048], orders, states, state };
+        for _ in 0..200 {
+            hall.frame(false);
+            let clients_have = hall.clients.iter().all(|(client, _)| client.connected() == 1);
+            if hall.state.connected == count && clients_have {
+                (0..20).for_each(|_| hall.frame(false));
+                return Ok(Some(hall));
+            }
+        }
+        Ok(None)
+    }
+
+    fn order(&mut self, order: Order) {
+        if self.orders.send(order).is_ok()
+            && let Ok(state) = self.states.recv()
+        {
+            self.state = state;
+        }
+    }
+
+    fn frame(&mut self, talk: bool) {
+        self.now += FRAME;
+        let now = self.now;
+        let mut clients = std::mem::take(&mut self.clients);
+        for batch in clients.chunks_mut(BATCH) {
+            for (client, socket) in batch {
+                drain(socket, &mut self.buf, client.as_mut(), now);
+                client.tick(now);
+                client.receive(&mut |_| {});
+                if talk {
+                    client.send(now, 0, &[7; 64]);
+                }
+                flush(socket, client.as_mut(), now);
+            }
+            self.order(Order::Drain(now));
+        }
+        self.clients = clients;
+        self.order(Order::Frame(now, talk));
+    }
+
+    /// Microseconds of rx and tx for each peer and frame, over some frames.
+    fn round(&mut self, frames: usize) -> (f64, f64) {
+        let before = self.state;
+        (0..frames).for_each(|_| self.frame(true));
+        let per = |time: Duration| time.as_secs_f64() * 1e6 / (frames * self.clients.len()) as f64;
+        (per(self.state.rx - before.rx), per(self.state.tx - before.tx))
+    }
+}
+
+/// Lets the process have a socket for each client.
+pub(crate) fn raise_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// Measures, prints the tables, gives the targets.
+pub(crate) fn sockets(scale: &Scale) -> Vec<Target> {
+    raise_files();
+    let stacks: [Box<dyn Stack + Sync>; 5] = [
+        Box::new(Raw),
+        Box::new(EnetStack { lane: Lane::Unreliable }),
+        Box::new(RenetStack { lane: Lane::Unreliable, resend_ms: 300 }),
+        Box::new(QuinnStack::plain(Ride::Datagram)),
+        Box::new(Ours::plain(Lane::Unreliable)),
+    ];
+    let counts = if scale.quick { vec![20] } else { vec![100, 1000] };
+    counts
+        .into_iter()
+        .flat_map(|count| std::thread::scope(|scope| with_peers(scope, &stacks, count, scale)))
+        .collect()
+}
+
+fn with_peers<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    stacks: &'env [Box<dyn Stack + Sync>],
+    count: usize,
+    scale: &Scale,
+) -> Vec<Target> {
+    let mut targets = Vec::new();
+    let mut table = Table::new(&["", "rx µs", "tx µs", "peer-tick µs", "of bare", "peers/core at 60 Hz"]);
+    let mut halls: Vec<Contest> = Vec::new();
+    for stack in stacks {
+        match Hall::connected(scope, stack.as_ref(), count) {
+            Ok(Some(hall)) => halls.push((stack.name(), hall, Vec::new())),
+            Ok(None) => table.row([stack.name(), "no connections".into()]),
+            Err(error) => table.row([stack.name(), error.to_string()]),
+        }
+    }
+    // All in turns, so that whatever else the machine does meets all of them.
+    let (rounds, frames) = if scale.quick { (2, 3) } else { (9, 20_000 / count) };
+    for _ in 0..rounds {
+        for (_, hall, figures) in &mut halls {
+            figures.push(hall.round(frames));
+        }
+    }
+    let mut bare = f64::NAN;
+    let mut best: Option<(f64, String)> = None;
+    for (name, _, figures) in &halls {
+        let rx = median(figures.iter().map(|figure| figure.0).collect());
+        let tx = median(figures.iter().map(|figure| figure.1).collect());
+        let whole = median(figures.iter().map(|figure| figure.0 + figure.1).collect());
+        if bare.is_nan() {
+            bare = whole;
+        }
+        table.row([
+            name.clone(),
+            short(rx),
+            short(tx),
+            short(whole),
+            short(whole / bare),
+            format!("{:.0}", 1e6 / 60.0 / whole),
+        ]);
+        if name.contains("kaos") {
+            let text = best.as_ref().map_or("–", |(_, text)| text).to_owned();
+            if count == 1000 || scale.quick {
+                targets.extend([
+                    Target::most(format!("peer-tick, K={count}"), 5.0, "µs", whole, text),
+                    Target::most(
+                        format!("peer-tick, K={count}, of bare sockets"),
+                        1.4,
+                        "x",
+                        whole / bare,
+                        format!("{} µs (bare)", short(bare)),
+                    ),
+                ]);
+            }
+        } else if (name.starts_with("renet") || name.starts_with("quinn"))
+            && best.as_ref().is_none_or(|(least, _)| whole < *least)
+        {
+            best = Some((whole, format!("{} µs ({name})", short(whole))));
+        }
+    }
+    table.print(
+        &format!("Servers on loopback sockets, {count} peers, 64 bytes unreliable each way in each frame"),
+        &["One unconnected socket, `recv_from` and `send_to`; CPU time of the server's thread, median of the rounds."],
+    );
+    targets
+}
