@@ -14,8 +14,8 @@ pub(crate) struct Ours {
     pub(crate) settings: fn(&mut Config),
 }
 
-/// What the packets of this version cost for secrecy.
-pub(crate) const CIPHER: &str = "keyed tag (AES-256-GMAC)";
+/// What encrypts its packets by default.
+pub(crate) const CIPHER: &str = "AES-256-GCM";
 
 /// No repeats.
 pub(crate) const PLAIN: &str = "plain";
@@ -77,12 +77,13 @@ impl Stack for Ours {
     fn server(&self, _: Micros, _: SocketAddr, peers: usize, seed: u64) -> Box<dyn Host> {
         let mut config = Config::server();
         config.peers_max = config.peers_max.max(peers);
+        config.half_open_max = config.half_open_max.max(peers);
         Box::new(self.host(config, usize::MAX, seed))
     }
 
     fn client(&self, now: Micros, to: SocketAddr, index: usize, seed: u64) -> Box<dyn Host> {
         let mut host = self.host(Config::default(), index, seed);
-        host.peers.extend(host.endpoint.connect(now, to));
+        host.peers.extend(host.endpoint.connect(now, to, None));
         Box::new(host)
     }
 }
@@ -101,6 +102,7 @@ impl Host for OursHost {
     }
 
     fn tick(&mut self, now: Micros) {
+        self.endpoint.run_jobs(now);
         self.endpoint.handle_timeout(now);
     }
 
