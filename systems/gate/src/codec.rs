@@ -27,7 +27,7 @@ pub const MESSAGES_MAX: usize = 4096;
 const COPY_BELOW: usize = 512;
 
 // What is encoded passes every transport.
-const _: () = assert!(HEADER + ROOM_DATA_HEADER + UNRELIABLE_DATA_MAX <= kaos_rudp::UNRELIABLE_BYTES_MAX);
+const _: () = assert!(HEADER + ROOM_DATA_HEADER + UNRELIABLE_DATA_MAX <= kaos_rudp::FRAGMENT_BYTES);
 
 /// The codec of protocol version 1.
 #[derive(Default)]

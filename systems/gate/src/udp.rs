@@ -271,9 +271,12 @@ impl UdpDoor {
             }
             Err(SendError::WouldBlock) => Err(NotTaken::Full),
             // No message is over the transport's bounds: see the assertion on them in `codec`.
-            Err(SendError::TooLarge { .. } | SendError::Closed | SendError::NotConnected) => {
-                Err(NotTaken::Never)
-            }
+            Err(
+                SendError::TooLarge { .. }
+                | SendError::NoSuchChannel(_)
+                | SendError::Closed
+                | SendError::NotConnected,
+            ) => Err(NotTaken::Never),
         }
     }
 

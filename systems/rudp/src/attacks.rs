@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    Channel, CloseReason, Config, Event, PeerId, UNRELIABLE_BYTES_MAX, Violation,
+    Channel, CloseReason, Config, Event, FRAGMENT_BYTES, PeerId, Violation,
     ack::Ack,
     keys::Keys,
     lab::{Link, Node, Rng, World},
@@ -91,16 +91,18 @@ fn an_acknowledgement_of_the_unsent_ends_its_sender_and_costs_nothing() {
 
 #[test]
 fn genuine_nonsense_is_a_typed_violation() {
-    let cases: [(bool, &[u8], Violation); 9] = [
+    let cases: [(bool, &[u8], Violation); 11] = [
         (true, &[], Violation::Malformed),
         (true, &[0, 0, 0x0f, 0], Violation::Malformed),
         (false, &[0xc7], Violation::UnknownFrame(0xc7)),
         (false, &[0x03, 1, 2, 3], Violation::UnknownFrame(3)),
         (false, &[0x5f, 0, 0, 1, 9], Violation::BadChannel(31)),
-        (false, &[0x82, 0, 0, 0, 2, 1, 9], Violation::BadChannel(2)),
+        (false, &[0x43, 0, 0, 1, 9], Violation::BadChannel(3)),
+        (false, &[0x07, 2, 0, 0], Violation::BadChannel(2)),
+        (false, &[0x82, 0, 0, 16, 17, 1, 9], Violation::TooLarge(65_538)),
         (false, &[0x41, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f], Violation::Malformed),
         (false, &[0x81, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f, 1, 9], Violation::TooLarge(65_538)),
-        (false, &[0x81, 0, 0, 0, 2, 1, 9, 0x81, 0, 0, 1, 3, 1, 9], Violation::BadFragment),
+        (false, &[0x81, 0, 0, 1, 2, 1, 9, 0x81, 0, 0, 2, 3, 1, 9], Violation::BadFragment),
     ];
     for (has_ack, frames, violation) in cases {
         let mut scene = Scene::new(Config::server());
@@ -178,7 +180,7 @@ fn a_peer_cannot_hold_more_than_its_bound() {
             0 => vec![0x61 - rng.below(2) as u8, id[0], id[1]],
             _ => vec![0xa1, id[0], id[1], rng.below(40) as u8, 50],
         };
-        frames.resize(frames.len() + 1 + rng.below(900) as usize, round as u8);
+        frames.resize(frames.len() + 512 + rng.below(400) as usize, round as u8);
         let events = scene.attack(false, &frames);
         if matches!(events[..], [Event::Closed { .. }]) {
             // A whole message and a fragment disagreed, which ends the attacker even sooner.
@@ -207,8 +209,8 @@ fn random_and_mutated_frames_never_panic() {
             _ => {
                 let mut frames = Vec::new();
                 let mut writer = Writer::new(&mut frames, None, 0, None, None);
-                writer.message(Channel::DATA, rng.below(4), &[1; 5]);
-                writer.fragment(Channel::CONTROL, rng.below(4), rng.below(3) as u32, 3, &[2; 7]);
+                writer.message(Channel::DATA, rng.below(4), &[1; 5], true);
+                writer.fragment(Channel::CONTROL, rng.below(4), rng.below(3) as u32, 3, &[2; 600], true);
                 writer.ping();
                 writer.finish();
                 frames.split_off(3)
@@ -222,7 +224,7 @@ fn random_and_mutated_frames_never_panic() {
             frames.resize(rng.below(200) as usize, 0);
             rng.fill(&mut frames);
         }
-        frames.truncate(UNRELIABLE_BYTES_MAX);
+        frames.truncate(FRAGMENT_BYTES);
         let has_ack = rng.chance(0.4);
         let events = scene.attack(has_ack, &frames);
         if events.iter().any(|event| matches!(event, Event::Closed { .. })) {

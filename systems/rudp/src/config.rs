@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{identity::SecretKey, keys::Suite, packet::VERSION};
+use crate::{channel::Channels, identity::SecretKey, keys::Suite, packet::VERSION};
 
 /// Settings of an [`Endpoint`](crate::Endpoint). All peers share them.
 #[derive(Clone, Debug)]
@@ -16,21 +16,27 @@ pub struct Config {
     /// Accepted connections that have shown a cookie but no packet yet. Default 1,024. At the bound Hellos are dropped
     /// unanswered; clients try again.
     pub half_open_max: usize,
+    /// The channels. Their kinds must be the same at both ends.
+    pub channels: Channels,
     /// Bytes of reliable messages per peer that are queued or unacknowledged; each counts 64 bytes more than it is
     /// long. Default 256 KiB. At the bound `send` answers [`SendError::WouldBlock`](crate::SendError::WouldBlock).
     pub queue_bytes_max: usize,
-    /// Bytes of one reliable message. Default 65,538 = 65,535 and three bytes of opcode and length. A longer one is
+    /// Bytes of one message. Default 65,538 = 65,535 and three bytes of opcode and length. A longer one is
     /// [`SendError::TooLarge`](crate::SendError::TooLarge), and a protocol error when it is received. Must be the same
-    /// at both ends. The effective bound is never over `queue_bytes_max` − 64.
+    /// at both ends. The effective bound is never over `queue_bytes_max` − 64 on reliable channels, and
+    /// [`UNRELIABLE_BYTES_MAX`](crate::UNRELIABLE_BYTES_MAX) on others.
     pub message_bytes_max: usize,
-    /// Unreliable messages per peer that wait to be sent. Default 256. At the bound the oldest is dropped.
+    /// Messages per peer and unreliable channel that wait to be sent. Default 256. At the bound the oldest is dropped. On
+    /// a sequenced channel, furthermore, a new message drops all that a `poll_transmit` answering `None` has left behind:
+    /// those that were queued together stay together, and the congestion control holds back one batch at most.
     pub unreliable_messages_max: usize,
     /// Bytes of them. Default 64 KiB. At the bound the oldest are dropped.
     pub unreliable_bytes_max: usize,
     /// Bytes per peer of received messages that are incomplete or wait for an earlier one; each piece counts 64 bytes
-    /// more than it is long. Default 384 KiB, more than a peer with the default `queue_bytes_max` can have under way.
-    /// At the bound packets are dropped unacknowledged, so the sender repeats them later; the message that a channel
-    /// waits for is always let in, over the bound.
+    /// more than it is long, and 32 for each place in a channel's order and for each fragment of a message, come or
+    /// still to come. Default 384 KiB, as much as a peer with the default `queue_bytes_max` can have under way. At the
+    /// bound packets with reliable messages are dropped unacknowledged, so the sender repeats them later; the message
+    /// that a channel waits for is always let in, over the bound. Fragments of unreliable messages are lost.
     pub reassembly_bytes_max: usize,
     /// The same over all peers. Default 64 MiB.
     pub reassembly_bytes_total_max: usize,
@@ -90,6 +96,7 @@ impl Default for Config {
             accept: false,
             peers_max: 4096,
             half_open_max: 1024,
+            channels: Channels::default(),
             queue_bytes_max: 256 * 1024,
             message_bytes_max: 65_538,
             unreliable_messages_max: 256,

@@ -2,12 +2,12 @@
 
 mod dial;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{mem, net::SocketAddr, time::Duration};
 
 use self::dial::Dial;
 use crate::{
     ack::{Ack, Arrival, Received},
-    channel::Channel,
+    channel::{Channel, SendOptions},
     config::Config,
     cookie::COOKIE_BYTES,
     endpoint::Event,
@@ -20,9 +20,9 @@ use crate::{
     packet::{Frame, Header, Reader, Writer, cut},
     peers::PeerId,
     pool::Pool,
-    receive::{Budget, Ordered, Sequenced, Taken},
+    receive::{Budget, Fragment, Receiving, Taken},
     recovery::Recovery,
-    send::Sending,
+    send::{PathState, Sending},
     stats::Stats,
     timer::Micros,
 };
@@ -92,9 +92,10 @@ pub(crate) struct Connection {
     received: Received,
     recovery: Recovery,
     sending: Sending,
-    ordered: [Ordered; 2],
-    sequenced: Sequenced,
+    receiving: Receiving,
     pub(crate) reassembly: usize,
+    /// What `reassembly` became less by without the endpoint's total knowing.
+    reassembly_freed: usize,
     last_in: Micros,
     last_out: Micros,
     probes: u8,
@@ -134,9 +135,9 @@ impl Connection {
             received: Received::default(),
             recovery: Recovery::new(config),
             sending: Sending::new(),
-            ordered: [Ordered::default(), Ordered::default()],
-            sequenced: Sequenced::default(),
+            receiving: Receiving::new(),
             reassembly: 0,
+            reassembly_freed: 0,
             last_in: now,
             last_out: now,
             probes: 0,
@@ -322,38 +323,32 @@ impl Connection {
                 peer: &mut self.reassembly,
                 total: cx.reassembly_total,
                 pool: cx.pool,
+                stale: &mut self.stats.stale,
             };
+
             let result = match frame {
                 Frame::Ping => Taken::Yes,
                 Frame::Close { code, reason } => {
                     let reason = handshake::reason_text(reason);
                     return Ok(Some(Ending::Quiet(CloseReason::Remote { code, reason })));
                 }
-                Frame::Message { channel: Channel::UNRELIABLE, id, bytes } => {
-                    if self.sequenced.is_newer(id) {
-                        let bytes = budget.pool.copy(bytes);
-                        cx.events.push(Event::Message { peer, channel: Channel::UNRELIABLE, bytes });
-                    } else {
-                        self.stats.stale += 1;
-                    }
-                    Taken::Yes
-                }
                 Frame::Message { channel, id, bytes } => {
-                    reliable = true;
+                    let inbox = self.receiving.inbox(cx.config, channel)?;
+                    reliable |= inbox.is_reliable();
                     let deliver = |bytes| cx.events.push(Event::Message { peer, channel, bytes });
-                    self.ordered[usize::from(channel.number())].message(id, bytes, &mut budget, deliver)?
+                    inbox.message(id, bytes, &mut budget, deliver)?
                 }
                 Frame::Fragment { channel, id, index, count, bytes } => {
-                    reliable = true;
+                    let inbox = self.receiving.inbox(cx.config, channel)?;
+                    reliable |= inbox.is_reliable();
                     let deliver = |bytes| cx.events.push(Event::Message { peer, channel, bytes });
-                    self.ordered[usize::from(channel.number())].fragment(
-                        id,
-                        index,
-                        count,
-                        bytes,
-                        &mut budget,
-                        deliver,
-                    )?
+                    inbox.fragment(now, id, Fragment { index, count, bytes }, &mut budget, deliver)?
+                }
+                Frame::Skip { channel, id } => {
+                    reliable = true;
+                    let inbox = self.receiving.inbox(cx.config, channel)?;
+                    let deliver = |bytes| cx.events.push(Event::Message { peer, channel, bytes });
+                    inbox.skip(channel, id, &mut budget, deliver)?
                 }
             };
             if result == Taken::No {
@@ -371,20 +366,23 @@ impl Connection {
 
     pub(crate) fn send(
         &mut self,
+        now: Micros,
         config: &Config,
         pool: &mut Pool,
         channel: Channel,
         parts: &[&[u8]],
+        options: SendOptions,
     ) -> Result<(), SendError> {
         if self.flush.is_some() {
             return Err(SendError::Closed);
         }
-        self.sending.push(config, pool, channel, parts)
+        self.sending.push(now, config, pool, channel, parts, options)
     }
 
-    /// Gives buffers that are done with back.
-    pub(crate) fn reclaim(&mut self, pool: &mut Pool) {
+    /// Gives back to the endpoint what is done with: buffers, and bytes in `reassembly_total`.
+    pub(crate) fn reclaim(&mut self, pool: &mut Pool, reassembly_total: &mut usize) {
         self.sending.reclaim(pool);
+        *reassembly_total -= mem::take(&mut self.reassembly_freed);
     }
 
     pub(crate) fn close_after_flush(&mut self, now: Micros, code: u16, reason: &str) -> Option<Ending> {
@@ -411,15 +409,12 @@ impl Connection {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats {
+        let mut stats = Stats {
             rtt: self.recovery.rtt.smoothed,
             rttvar: self.recovery.rtt.variation,
             loss_ppm: self.recovery.loss_ppm(),
             lost: self.recovery.lost,
             lost_spurious: self.recovery.lost_spurious,
-            retransmitted: self.sending.retransmitted,
-            superseded: self.sending.superseded,
-            queued_bytes: self.sending.queued_bytes(),
             reassembly_bytes: self.reassembly,
             is_limited: self.recovery.is_limited(),
             window_bytes: self.recovery.window_bytes(),
@@ -427,7 +422,9 @@ impl Connection {
             suite: self.keys.as_ref().map(Keys::suite),
             key_changes: self.keys.as_ref().map_or(0, Keys::changes),
             ..self.stats
-        }
+        };
+        self.sending.report(&mut stats);
+        stats
     }
 
     // ---- out ----
@@ -461,11 +458,21 @@ impl Connection {
         if self.recovery.is_unjudged() {
             self.recovery.judge(now, &mut self.sending);
         }
+        let path = PathState {
+            loss_ppm: self.recovery.loss_ppm(),
+            limited: self.recovery.is_limited(),
+            window_bytes: self.recovery.window_bytes(),
+            rtt: self.recovery.rtt.smoothed,
+        };
+        self.sending.begin(now, path);
         let is_probe = self.probes > 0;
         let may_send = is_probe || self.recovery.may_send();
-        self.recovery.set_limited(!may_send && self.sending.has_pending());
-        let wants_send = is_probe || self.ping_due || (may_send && self.sending.has_pending());
+        let has_pending = self.sending.has_pending();
+        self.recovery.set_limited(!may_send && has_pending);
+        let wants_repeat = self.sending.wants_repeat(now, may_send);
+        let wants_send = is_probe || self.ping_due || wants_repeat || (may_send && has_pending);
         if !wants_send && !self.received.is_due(now) {
+            self.sending.end_round();
             return false;
         }
         let Some(keys) = &mut self.keys else { return false };
@@ -477,7 +484,7 @@ impl Connection {
         let connection = (self.side == Side::Connector).then_some(self.wire_id);
         let mut writer = Writer::new(out, connection, number, self.recovery.largest_acked(), ack.as_ref());
         if may_send {
-            self.sending.fill(number, &mut writer, self.recovery.refs());
+            self.sending.fill(now, number, &mut writer, self.recovery.refs());
         }
         if (is_probe || self.ping_due) && !writer.eliciting {
             writer.ping();
@@ -504,8 +511,10 @@ impl Connection {
                     .then(|| self.last_out + config.keepalive);
                 let flush = self.flush.as_ref().map(|flush| flush.ends_at);
                 let keys = self.keys.as_ref().and_then(Keys::deadline);
+                let lanes = [self.sending.deadline(), self.receiving.deadline()];
                 [keepalive, flush, keys, self.received.deadline(), self.recovery.deadline()]
                     .into_iter()
+                    .chain(lanes)
                     .flatten()
                     .fold(self.last_in + config.idle_timeout, Micros::min)
             }
@@ -534,6 +543,11 @@ impl Connection {
             keys.forget_old(now);
         }
         self.received.on_timeout(now);
+        self.sending.expire(now);
+        let (stale, freed) = self.receiving.on_timeout(now);
+        self.stats.stale += stale;
+        self.reassembly -= freed;
+        self.reassembly_freed += freed;
         let probes = self.recovery.on_timeout(now, &mut self.sending);
         self.probes = self.probes.max(probes);
         self.ping_due |= self.side == Side::Connector && self.last_out + config.keepalive <= now;

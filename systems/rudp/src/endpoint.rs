@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    channel::Channel,
+    channel::{Channel, SendOptions},
     config::Config,
     connection::{Connection, Context, Ending},
     cookie::Cookies,
@@ -22,7 +22,7 @@ use crate::{
     keys::{Side, Suite},
     limit::Limiter,
     packet::{FLAG_HANDSHAKE, Header},
-    peers::{PeerId, Peers, SLOTS_MAX, State, wire_slot},
+    peers::{Entry, PeerId, Peers, SLOTS_MAX, State, wire_slot},
     pool::Pool,
     random::{Random, derive},
     send::shrink,
@@ -100,6 +100,8 @@ pub struct Endpoint {
     jobs: VecDeque<HandshakeJob>,
     limiter: Limiter,
     reassembly_total: usize,
+    /// The latest time that anybody told.
+    now: Micros,
     totals: Totals,
 }
 
@@ -130,6 +132,7 @@ impl Endpoint {
             jobs: VecDeque::new(),
             limiter: Limiter::default(),
             reassembly_total: 0,
+            now: Micros::ZERO,
             totals: Totals::default(),
             config,
         }
@@ -150,6 +153,7 @@ impl Endpoint {
         to: SocketAddr,
         expected: Option<PublicKey>,
     ) -> Result<PeerId, ConnectError> {
+        self.now = self.now.max(now);
         let to = canonical(to);
         if self.config.plaintext && !to.ip().to_canonical().is_loopback() {
             return Err(ConnectError::PlaintextOffLoopback(to));
@@ -183,9 +187,23 @@ impl Endpoint {
     /// Queues one message, the concatenation of `parts`: all of it or nothing. It leaves with `poll_transmit`.
     ///
     /// # Errors
-    /// See [`SendError`]. `WouldBlock` is followed by `Event::Writable`, and only for reliable channels: the
-    /// unreliable one drops its oldest unsent message instead.
+    /// See [`SendError`]. `WouldBlock` is followed by `Event::Writable`, and only for reliable channels: unreliable
+    /// ones drop their oldest unsent messages instead.
     pub fn send(&mut self, peer: PeerId, channel: Channel, parts: &[&[u8]]) -> Result<(), SendError> {
+        self.send_with(peer, channel, parts, SendOptions::default())
+    }
+
+    /// The same for a message that differs from its channel.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub fn send_with(
+        &mut self,
+        peer: PeerId,
+        channel: Channel,
+        parts: &[&[u8]],
+        options: SendOptions,
+    ) -> Result<(), SendError> {
         let Some(connection) = self.peers.live(peer).filter(|connection| !connection.is_half_open()) else {
             return Err(if self.peers.was_issued(peer) {
                 SendError::Closed
@@ -193,7 +211,7 @@ impl Endpoint {
                 SendError::NotConnected
             });
         };
-        connection.send(&self.config, &mut self.pool, channel, parts)?;
+        connection.send(self.now, &self.config, &mut self.pool, channel, parts, options)?;
         self.make_ready(peer.slot());
         Ok(())
     }
@@ -228,6 +246,7 @@ impl Endpoint {
 
     /// Takes a datagram that came from `from`. It is decrypted in place: what `datagram` holds afterwards means nothing.
     pub fn handle(&mut self, now: Micros, from: SocketAddr, datagram: &mut [u8]) {
+        self.now = self.now.max(now);
         self.totals.datagrams_in += 1;
         let from = canonical(from);
         match datagram.first() {
@@ -239,6 +258,7 @@ impl Endpoint {
 
     /// Does what is due by `now`. Costs nothing for connections whose time has not come.
     pub fn handle_timeout(&mut self, now: Micros) {
+        self.now = self.now.max(now);
         self.limiter.prune(now);
         let mut due = mem::take(&mut self.due);
         while let Some(slot) = self.deadlines.pop_due(now) {
@@ -264,6 +284,7 @@ impl Endpoint {
 
     /// Clears `buf` and fills it with the next datagram to send, if there is one. Call until `None`.
     pub fn poll_transmit(&mut self, now: Micros, buf: &mut Vec<u8>) -> Option<SocketAddr> {
+        self.now = self.now.max(now);
         buf.clear();
         if let Some((to, answer)) = self.answers.pop_front() {
             buf.extend_from_slice(answer.as_bytes());
@@ -278,7 +299,7 @@ impl Endpoint {
             let (sent, to, deadline) = match &mut entry.state {
                 State::Live(connection) => {
                     let sent = connection.transmit(now, buf);
-                    connection.reclaim(&mut self.pool);
+                    connection.reclaim(&mut self.pool, &mut self.reassembly_total);
                     (sent, connection.addr, connection.deadline(&self.config))
                 }
                 State::Lingering(linger) => (linger.transmit(buf), linger.addr, linger.deadline()),
@@ -411,7 +432,6 @@ impl Endpoint {
             pool: &mut self.pool,
         };
         let ending = connection.take_in(now, &packet, &mut cx).or_else(|| connection.worn());
-        connection.reclaim(&mut self.pool);
         self.settle(now, slot, ending);
     }
 
@@ -456,6 +476,9 @@ impl Endpoint {
 
     /// After anything happened to a connection: ends it, or sets its deadline and its place in the queue.
     fn settle(&mut self, now: Micros, slot: u32, ending: Option<Ending>) {
+        if let Some(Entry { state: State::Live(connection), .. }) = self.peers.at(slot) {
+            connection.reclaim(&mut self.pool, &mut self.reassembly_total);
+        }
         if let Some(ending) = ending {
             return self.end(now, slot, ending);
         }

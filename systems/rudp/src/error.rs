@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
-use crate::identity::PublicKey;
+use crate::{channel::Channel, identity::PublicKey};
 
 /// Close and refusal codes of the transport itself. Codes under `0xff00` are the application's.
 pub mod code {
@@ -56,6 +56,9 @@ pub enum SendError {
     /// The peer's queue is full. `Event::Writable` follows when it is half empty.
     #[error("the queue to this peer is full")]
     WouldBlock,
+    /// `Config::channels` has no such channel.
+    #[error("there is no {0:?}")]
+    NoSuchChannel(Channel),
     /// The message can never be sent on this channel.
     #[error("a message of {bytes} bytes is over the bound of {max} for this channel")]
     TooLarge {
@@ -131,14 +134,14 @@ pub enum Violation {
     /// A frame type that this version does not have.
     #[error("unknown frame type {0:#04x}")]
     UnknownFrame(u8),
-    /// A channel that this version does not have, or a fragment on the unreliable one.
+    /// A channel that `Config::channels` does not have, or an order to skip a message on an unreliable one.
     #[error("frame for channel {0}, which cannot take it")]
     BadChannel(u8),
     /// A message over `message_bytes_max`.
     #[error("message over the bound of {0} bytes")]
     TooLarge(usize),
-    /// Fragments of one message that disagree about it.
-    #[error("fragments of one message disagree")]
+    /// Fragments of one message that disagree about it, or a short one that is not the last.
+    #[error("impossible fragment of a message")]
     BadFragment,
     /// Not the old peer's fault: its address completed a new handshake, so the old connection is dead.
     #[error("replaced by a new connection from the same address")]

@@ -106,9 +106,8 @@ fn ciphers(config: &Config) -> u8 {
 }
 
 /// What both ends must agree on about channels.
-pub(crate) fn channel_digest(_config: &Config) -> [u8; 8] {
-    // The table is fixed in this version: ordered, ordered, sequenced.
-    [1, 1, 2, 0, 0, 0, 0, 0]
+pub(crate) fn channel_digest(config: &Config) -> [u8; 8] {
+    config.channels.digest()
 }
 
 /// What an acceptor answers, beside its Noise message.

@@ -7,7 +7,8 @@
 //! # The four kinds of methods of [`Endpoint`]
 //! * **In**: [`handle`](Endpoint::handle) takes a datagram, [`handle_timeout`](Endpoint::handle_timeout) the time,
 //!   [`finish_job`](Endpoint::finish_job) a key exchange that is done.
-//! * **By the application**: [`connect`](Endpoint::connect), [`send`](Endpoint::send), [`close`](Endpoint::close),
+//! * **By the application**: [`connect`](Endpoint::connect), [`send`](Endpoint::send),
+//!   [`send_with`](Endpoint::send_with), [`close`](Endpoint::close),
 //!   [`close_after_flush`](Endpoint::close_after_flush), [`recycle`](Endpoint::recycle).
 //! * **Out**: [`poll_event`](Endpoint::poll_event), [`poll_transmit`](Endpoint::poll_transmit),
 //!   [`poll_timeout`](Endpoint::poll_timeout), and at an acceptor [`poll_job`](Endpoint::poll_job).
@@ -23,8 +24,9 @@
 //! Another order is safe, merely worse: nothing is lost, but acknowledgements leave later or packets are resent.
 //!
 //! # What it promises
-//! * Messages on [`Channel::CONTROL`] and [`Channel::DATA`] arrive once and in order, each channel for itself, or the
-//!   connection ends. Messages on [`Channel::UNRELIABLE`] may be lost; none arrives after a newer one.
+//! * Up to 32 channels, each of a [`ChannelKind`] and with a sequence of its own. Messages on reliable channels arrive
+//!   once, on ordered ones in order, or the connection ends; only those with a lifetime may be given up
+//!   ([`SendOptions`]). Messages on unreliable channels may be lost; on sequenced ones none arrives after a newer one.
 //! * A full queue answers [`SendError::WouldBlock`]; reliable messages are never dropped silently and fullness never
 //!   ends a connection. Every queue and table has a bound, named in [`Config`].
 //! * No datagram, however forged, makes it panic, loop by a value from the wire, or reply with more bytes than came.
@@ -93,14 +95,14 @@ mod attacks;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use channel::Channel;
+pub use channel::{Channel, ChannelConfig, ChannelKind, Channels, Repeats, SendOptions};
 pub use config::Config;
 pub use endpoint::{Endpoint, Event};
 pub use error::{CloseReason, ConnectError, SendError, Violation, code};
 pub use identity::{KeyTextError, PublicKey, SecretKey};
 pub use job::{HandshakeDone, HandshakeJob};
 pub use keys::Suite;
-pub use packet::{DATAGRAM_BYTES_MAX, UNRELIABLE_BYTES_MAX, VERSION};
+pub use packet::{DATAGRAM_BYTES_MAX, FRAGMENT_BYTES, UNRELIABLE_BYTES_MAX, VERSION};
 pub use peers::PeerId;
 pub use stats::{Stats, Totals};
 pub use timer::Micros;

@@ -9,9 +9,20 @@ pub const VERSION: u8 = 1;
 /// padded to this size, shows that this path does.
 pub const DATAGRAM_BYTES_MAX: usize = 1200;
 
-/// Bytes of the longest unreliable message, and of a fragment of a reliable one: what fits into a datagram beside the
-/// longest header with tag, acknowledgement and frame header (25 + 35 + 11 of 1,200), rounded down.
-pub const UNRELIABLE_BYTES_MAX: usize = 1120;
+/// Bytes of the longest message that travels whole, and of a fragment of a longer one: what fits into a datagram beside
+/// the longest header with tag, acknowledgement and frame header (25 + 35 + 11 of 1,200), rounded down. Larger datagrams
+/// than the smallest carry more messages, not larger fragments: a path may shrink while a message is under way.
+pub const FRAGMENT_BYTES: usize = 1120;
+
+/// Bytes of the longest message on an unreliable channel: 16 fragments. Each is a datagram that may be lost, and with
+/// it the message; over a path that loses 1 % of them, 15 % of messages of that length are lost.
+pub const UNRELIABLE_BYTES_MAX: usize = UNRELIABLE_FRAGMENTS_MAX as usize * FRAGMENT_BYTES;
+
+/// Fragments of an unreliable message.
+pub(crate) const UNRELIABLE_FRAGMENTS_MAX: u32 = 16;
+
+/// Bytes of any fragment but the last of its message, at least: bounds their number.
+pub(crate) const FRAGMENT_BYTES_MIN: usize = 512;
 
 /// First byte: set for handshake datagrams (`handshake.rs`), clear for packets.
 pub(crate) const FLAG_HANDSHAKE: u8 = 0x80;
@@ -27,6 +38,7 @@ const FLAGS_RESERVED: u8 = 0x0c;
 const FRAME_PADDING: u8 = 0x00;
 const FRAME_PING: u8 = 0x01;
 const FRAME_CLOSE: u8 = 0x02;
+const FRAME_SKIP: u8 = 0x07;
 /// 0x40 to 0x5f message on channel 0 to 31, 0x80 to 0x9f fragment.
 const FRAME_MESSAGE: u8 = 0x40;
 const FRAME_FRAGMENT: u8 = 0x80;
@@ -96,9 +108,27 @@ impl Header {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     Ping,
-    Close { code: u16, reason: &'a [u8] },
-    Message { channel: Channel, id: u16, bytes: &'a [u8] },
-    Fragment { channel: Channel, id: u16, index: u32, count: u32, bytes: &'a [u8] },
+    Close {
+        code: u16,
+        reason: &'a [u8],
+    },
+    Message {
+        channel: Channel,
+        id: u16,
+        bytes: &'a [u8],
+    },
+    Fragment {
+        channel: Channel,
+        id: u16,
+        index: u32,
+        count: u32,
+        bytes: &'a [u8],
+    },
+    /// A reliable message was given up.
+    Skip {
+        channel: Channel,
+        id: u16,
+    },
 }
 
 impl<'a> Frame<'a> {
@@ -114,16 +144,13 @@ impl<'a> Frame<'a> {
         let frame = match kind {
             FRAME_PING => Some(Frame::Ping),
             FRAME_CLOSE => Frame::close(reader),
+            FRAME_SKIP => Frame::skip(reader),
             0x40..=0xbf => {
-                let number = kind & 0x1f;
-                let channel = Channel::from_wire(number).ok_or(Violation::BadChannel(number))?;
-                let to_end = kind & FRAME_TO_END != 0;
+                let (channel, to_end) = (Channel::from_low_bits(kind), kind & FRAME_TO_END != 0);
                 if kind < FRAME_FRAGMENT {
                     Frame::message(reader, channel, to_end)
-                } else if channel.is_reliable() {
-                    Frame::fragment(reader, channel, to_end)
                 } else {
-                    return Err(Violation::BadChannel(number));
+                    Frame::fragment(reader, channel, to_end)
                 }
             }
             unknown => return Err(Violation::UnknownFrame(unknown)),
@@ -135,6 +162,11 @@ impl<'a> Frame<'a> {
         let code = reader.u16()?;
         let length = reader.u8()?;
         Some(Frame::Close { code, reason: reader.take(usize::from(length))? })
+    }
+
+    fn skip(reader: &mut Reader<'a>) -> Option<Frame<'a>> {
+        let channel = Channel::new(reader.u8()?)?;
+        Some(Frame::Skip { channel, id: reader.u16()? })
     }
 
     fn message(reader: &mut Reader<'a>, channel: Channel, to_end: bool) -> Option<Frame<'a>> {
@@ -291,8 +323,21 @@ impl<'a> Writer<'a> {
         self.last = None;
     }
 
+    /// Writes the order to skip a message if it fits.
+    pub(crate) fn skip(&mut self, channel: Channel, id: u64) -> bool {
+        if self.room() < 4 {
+            return false;
+        }
+        let [low, high, ..] = id.to_le_bytes();
+        self.out.extend_from_slice(&[FRAME_SKIP, channel.number(), low, high]);
+        self.last = None;
+        self.eliciting = true;
+        self.reliable = true;
+        true
+    }
+
     /// Writes a message if it fits.
-    pub(crate) fn message(&mut self, channel: Channel, id: u64, bytes: &[u8]) -> bool {
+    pub(crate) fn message(&mut self, channel: Channel, id: u64, bytes: &[u8], reliable: bool) -> bool {
         let length_bytes = varint_bytes(bytes.len() as u64);
         if self.room() < 3 + length_bytes + bytes.len() {
             return false;
@@ -301,7 +346,7 @@ impl<'a> Writer<'a> {
         self.out.push(FRAME_MESSAGE | channel.number());
         self.out.extend_from_slice(&(id as u16).to_le_bytes());
         self.counted(at, length_bytes, bytes);
-        self.reliable |= channel.is_reliable();
+        self.reliable |= reliable;
         true
     }
 
@@ -313,6 +358,7 @@ impl<'a> Writer<'a> {
         index: u32,
         count: u32,
         bytes: &[u8],
+        reliable: bool,
     ) -> bool {
         let length_bytes = varint_bytes(bytes.len() as u64);
         let header = 3 + varint_bytes(index.into()) + varint_bytes(count.into()) + length_bytes;
@@ -325,7 +371,7 @@ impl<'a> Writer<'a> {
         put_varint(self.out, index.into());
         put_varint(self.out, count.into());
         self.counted(at, length_bytes, bytes);
-        self.reliable = true;
+        self.reliable |= reliable;
         true
     }
 
@@ -369,20 +415,22 @@ mod tests {
     fn a_packet_reads_back_and_its_last_frame_needs_no_length() {
         let mut out = Vec::new();
         let mut writer = Writer::new(&mut out, Some(0x0102_0304), 300, Some(290), None);
-        assert!(writer.message(Channel::CONTROL, 5, b"ab"));
+        assert!(writer.message(Channel::CONTROL, 5, b"ab", true));
         writer.ping();
-        assert!(writer.message(Channel::UNRELIABLE, 0x1_0007, &[9; 200]));
+        assert!(writer.skip(Channel::DATA, 0x2_0304));
+        assert!(writer.message(Channel::UNRELIABLE, 0x1_0007, &[9; 200], false));
         writer.finish();
         out.extend_from_slice(&[0; TAG_BYTES]);
         let header = Header::parse(&out).unwrap();
         assert_eq!((header.connection, header.number(299), header.has_ack), (Some(0x0102_0304), 300, false));
-        // flags, id, number | type, id, length, "ab" | ping | type, id, 200 bytes
-        assert_eq!(out.len(), 1 + 4 + 2 + 6 + 1 + 3 + 200 + TAG_BYTES);
+        // flags, id, number | type, id, length, "ab" | ping | type, channel, id | type, id, 200 bytes
+        assert_eq!(out.len(), 1 + 4 + 2 + 6 + 1 + 4 + 3 + 200 + TAG_BYTES);
         assert_eq!(
             frames(&out[header.frames_at..out.len() - TAG_BYTES]).unwrap(),
             [
                 Frame::Message { channel: Channel::CONTROL, id: 5, bytes: b"ab" },
                 Frame::Ping,
+                Frame::Skip { channel: Channel::DATA, id: 0x0304 },
                 Frame::Message { channel: Channel::UNRELIABLE, id: 7, bytes: &[9; 200] },
             ]
         );
@@ -393,7 +441,7 @@ mod tests {
         let mut out = Vec::new();
         let ack = Ack::longest();
         let mut writer = Writer::new(&mut out, Some(1), u64::from(u32::MAX), None, Some(&ack));
-        assert!(writer.fragment(Channel::DATA, 1, 60_000, 60_001, &[1; UNRELIABLE_BYTES_MAX]));
+        assert!(writer.fragment(Channel::DATA, 1, 60_000, 60_001, &[1; FRAGMENT_BYTES], true));
         writer.finish();
         assert!(out.len() + TAG_BYTES <= DATAGRAM_BYTES_MAX);
     }
@@ -423,8 +471,8 @@ mod tests {
     fn impossible_frames_are_violations() {
         assert_eq!(frames(&[0x40, 1]), Err(Violation::Malformed));
         assert_eq!(frames(&[0x40, 1, 0, 5, 1]), Err(Violation::Malformed));
-        assert_eq!(frames(&[0x43, 1, 0, 0]), Err(Violation::BadChannel(3)));
-        assert_eq!(frames(&[0x82, 1, 0, 0, 2, 1, 1]), Err(Violation::BadChannel(2)));
+        assert_eq!(frames(&[0x07, 1, 2]), Err(Violation::Malformed));
+        assert_eq!(frames(&[0x07, 32, 2, 0]), Err(Violation::Malformed), "no such number");
         assert_eq!(frames(&[0x81, 1, 0, 2, 2, 1, 1]), Err(Violation::Malformed), "index not under count");
         assert_eq!(frames(&[0x81, 1, 0, 0, 2, 0]), Err(Violation::Malformed), "empty fragment");
         assert_eq!(frames(&[0xc0]), Err(Violation::UnknownFrame(0xc0)));

@@ -9,6 +9,10 @@ const SIZES: [usize; 6] = [128, 512, 2048, 8192, 32_768, 131_072];
 /// How often the pool looks for buffers that nobody needs.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 
+/// Tables of fragments that are kept, and the places of the largest: 48 KB together.
+const TABLES_MAX: usize = 16;
+const TABLE_PLACES_MAX: usize = 128;
+
 #[derive(Default)]
 struct Class {
     free: Vec<Vec<u8>>,
@@ -22,6 +26,8 @@ struct Class {
 /// were not needed during that second are freed, too, so that the memory of a burst goes away.
 pub(crate) struct Pool {
     classes: [Class; SIZES.len()],
+    /// Empty tables of fragments; they count as nothing, but there are few.
+    tables: Vec<Vec<Vec<u8>>>,
     bytes: usize,
     bytes_max: usize,
     trim_at: Micros,
@@ -29,7 +35,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(bytes_max: usize) -> Pool {
-        Pool { classes: Default::default(), bytes: 0, bytes_max, trim_at: Micros::ZERO }
+        Pool { classes: Default::default(), tables: Vec::new(), bytes: 0, bytes_max, trim_at: Micros::ZERO }
     }
 
     /// An empty buffer with room for `length` bytes. Lengths over 128 KiB are always allocated.
@@ -77,6 +83,21 @@ impl Pool {
             buffer.clear();
             self.bytes += capacity;
             self.classes[class].free.push(buffer);
+        }
+    }
+
+    /// A table of `count` empty buffers.
+    pub(crate) fn take_table(&mut self, count: usize) -> Vec<Vec<u8>> {
+        let mut table = self.tables.pop().unwrap_or_default();
+        table.resize_with(count, Vec::new);
+        table
+    }
+
+    /// Takes a table back, and the buffers in it.
+    pub(crate) fn give_table(&mut self, mut table: Vec<Vec<u8>>) {
+        table.drain(..).for_each(|buffer| self.give(buffer));
+        if self.tables.len() < TABLES_MAX && table.capacity() <= TABLE_PLACES_MAX {
+            self.tables.push(table);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     ack::{ACK_DELAY_UNRELIABLE, Ack},
     config::Config,
     error::Violation,
-    packet::UNRELIABLE_BYTES_MAX,
+    packet::FRAGMENT_BYTES,
     rtt::Rtt,
     send::{PieceRef, Sending, shrink},
     timer::Micros,
@@ -343,7 +343,7 @@ impl Recovery {
         }
         // After a first miss two probes at once: the second costs little, another wait is twice as long.
         let probes = if self.probes_unanswered > 1 { 2 } else { 1 };
-        sending.repeat_oldest(usize::from(probes) * UNRELIABLE_BYTES_MAX);
+        sending.repeat_oldest(usize::from(probes) * FRAGMENT_BYTES);
         probes
     }
 

@@ -1,19 +1,39 @@
-//! The sending half of the channels: what waits, what is under way, what must go again.
+//! The sending half of the channels: what waits, what is under way, what must go again, and whose turn it is.
 
-use std::collections::VecDeque;
+mod loose;
+mod reliable;
+mod repeats;
+#[cfg(test)]
+mod tests;
 
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    mem,
+};
+
+pub(crate) use self::repeats::PathState;
+use self::{
+    loose::Loose,
+    reliable::Reliable,
+    repeats::{FRAME_COST, REPEAT_BYTES_MAX, Repeating},
+};
 use crate::{
-    channel::Channel,
+    channel::{CHANNELS_MAX, Channel, ChannelConfig, SendOptions},
     config::Config,
     error::SendError,
     packet::{UNRELIABLE_BYTES_MAX, Writer},
     pool::Pool,
+    stats::Stats,
+    timer::Micros,
 };
 
 /// What a queued message costs beside its bytes, so that empty ones are not free.
 pub(crate) const MESSAGE_COST: usize = 64;
-/// Ids that may be under way at once on a channel: far within what 16 bits on the wire can tell apart.
-const IDS_AHEAD_MAX: u64 = 4096;
+/// No lane, in the index of lanes.
+const NONE: u8 = u8::MAX;
+/// Never, as a deadline.
+const NEVER: Micros = Micros(u64::MAX);
 
 /// A place in a sent packet that holds (a piece of) a reliable message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,80 +45,200 @@ pub(crate) struct PieceRef {
 
 /// All channels of one connection.
 pub(crate) struct Sending {
-    reliable: [Reliable; 2],
-    unreliable: Unreliable,
+    /// Of the channels that were used, by priority, then number.
+    lanes: Vec<Lane>,
+    /// Where the lane of each channel is.
+    index: [u8; CHANNELS_MAX],
     /// Cost of all reliable messages that are not acknowledged.
     queued: usize,
     /// `WouldBlock` was answered, and `Writable` is owed.
     blocked: bool,
     /// Buffers of messages that are done with, for the pool.
     garbage: Vec<Vec<u8>>,
-    pub(crate) retransmitted: u64,
-    pub(crate) superseded: u64,
+    /// When reliable messages are given up. May name settled ones.
+    expiring: BinaryHeap<Reverse<(Micros, Channel, u64)>>,
+    path: PathState,
+    repeating: Option<Box<Repeating>>,
+    counts: Counts,
+}
+
+/// What `Stats` reports of it.
+#[derive(Default)]
+struct Counts {
+    retransmitted: u64,
+    superseded: u64,
+    expired: u64,
+    repeated: u64,
+    repeated_bytes: u64,
+}
+
+struct Lane {
+    channel: Channel,
+    config: ChannelConfig,
+    queue: Queue,
+}
+
+enum Queue {
+    Reliable(Reliable),
+    Loose(Loose),
+}
+
+/// A packet that is being written, as the lanes see it.
+struct Packing<'a, 'w> {
+    now: Micros,
+    number: u64,
+    writer: &'a mut Writer<'w>,
+    refs: &'a mut VecDeque<PieceRef>,
+    path: PathState,
+    repeating: &'a mut Option<Box<Repeating>>,
+    garbage: &'a mut Vec<Vec<u8>>,
+    retransmitted: &'a mut u64,
+    expired: &'a mut u64,
+}
+
+impl Packing<'_, '_> {
+    /// A small reliable message was written for the first time.
+    fn note_fresh(&mut self, channel: Channel, config: &ChannelConfig, id: u64) {
+        if self.path.wants_note(config) {
+            let repeating = self.repeating.get_or_insert_with(|| Box::new(Repeating::new()));
+            repeating.note(self.now, self.number, &self.path, channel, config, id);
+        }
+    }
+}
+
+/// What became of a repeat.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    Written,
+    /// The packet carries the message already.
+    Carried,
+    /// It arrived, was found lost, or was given up.
+    Settled,
+    /// No room in the packet or in the budget.
+    NoRoom,
+}
+
+impl Lane {
+    fn new(channel: Channel, config: &ChannelConfig) -> Lane {
+        let queue = if config.kind.is_reliable() {
+            Queue::Reliable(Reliable::default())
+        } else {
+            Queue::Loose(Loose::default())
+        };
+        Lane { channel, config: *config, queue }
+    }
+
+    fn has_pending(&mut self) -> bool {
+        match &mut self.queue {
+            Queue::Reliable(queue) => queue.has_pending(),
+            Queue::Loose(queue) => queue.has_pending(),
+        }
+    }
 }
 
 impl Sending {
     pub(crate) fn new() -> Sending {
         Sending {
-            reliable: [Reliable::default(), Reliable::default()],
-            unreliable: Unreliable::default(),
+            lanes: Vec::new(),
+            index: [NONE; CHANNELS_MAX],
             queued: 0,
             blocked: false,
             garbage: Vec::new(),
-            retransmitted: 0,
-            superseded: 0,
+            expiring: BinaryHeap::new(),
+            path: PathState::default(),
+            repeating: None,
+            counts: Counts::default(),
         }
     }
+
+    // ---- by the application ----
 
     /// Queues the message that `parts` make up, whole or not at all.
     pub(crate) fn push(
         &mut self,
+        now: Micros,
         config: &Config,
         pool: &mut Pool,
         channel: Channel,
         parts: &[&[u8]],
+        options: SendOptions,
     ) -> Result<(), SendError> {
+        let at = self.lane(config, channel)?;
+        let lane = &mut self.lanes[at];
         let length = parts.iter().map(|part| part.len()).sum();
-        if !channel.is_reliable() {
-            if length > UNRELIABLE_BYTES_MAX {
-                return Err(SendError::TooLarge { bytes: length, max: UNRELIABLE_BYTES_MAX });
+        let expires = options.lifetime.or(lane.config.lifetime).map_or(NEVER, |lifetime| now + lifetime);
+        match &mut lane.queue {
+            Queue::Loose(queue) => {
+                let max = config.message_bytes_max.min(UNRELIABLE_BYTES_MAX);
+                if length > max {
+                    return Err(SendError::TooLarge { bytes: length, max });
+                }
+                let bytes = pool.join(parts, length);
+                self.counts.superseded +=
+                    queue.push(lane.config.kind, config, bytes, expires, &mut self.garbage);
             }
-            self.superseded += self.unreliable.push(config, pool, parts, length);
-            return Ok(());
+            Queue::Reliable(queue) => {
+                let max = config.message_bytes_max.min(config.queue_bytes_max.saturating_sub(MESSAGE_COST));
+                if length > max {
+                    return Err(SendError::TooLarge { bytes: length, max });
+                }
+                if self.queued + length + MESSAGE_COST > config.queue_bytes_max {
+                    self.blocked = true;
+                    return Err(SendError::WouldBlock);
+                }
+                self.queued += length + MESSAGE_COST;
+                let id = queue.push(pool.join(parts, length));
+                if expires < NEVER {
+                    self.expiring.push(Reverse((expires, channel, id)));
+                    self.tidy_expiring();
+                }
+            }
         }
-        let max = config.message_bytes_max.min(config.queue_bytes_max.saturating_sub(MESSAGE_COST));
-        if length > max {
-            return Err(SendError::TooLarge { bytes: length, max });
-        }
-        if self.queued + length + MESSAGE_COST > config.queue_bytes_max {
-            self.blocked = true;
-            return Err(SendError::WouldBlock);
-        }
-        self.queued += length + MESSAGE_COST;
-        self.reliable[usize::from(channel.number())].push(pool.join(parts, length));
         Ok(())
     }
 
-    /// Whether a message waits to be sent or sent again.
-    pub(crate) fn has_pending(&mut self) -> bool {
-        !self.unreliable.queue.is_empty() || self.reliable.iter_mut().any(|channel| channel.peek().is_some())
+    /// Where the lane of a channel is; makes it if need be.
+    fn lane(&mut self, config: &Config, channel: Channel) -> Result<usize, SendError> {
+        let at = self.index[channel.index()];
+        if at != NONE {
+            return Ok(usize::from(at));
+        }
+        let found = config.channels.get(channel).ok_or(SendError::NoSuchChannel(channel))?;
+        let rank = |lane: &Lane| (lane.config.priority, lane.channel);
+        let at = self.lanes.partition_point(|lane| rank(lane) < (found.priority, channel));
+        self.lanes.insert(at, Lane::new(channel, found));
+        for (at, lane) in self.lanes.iter().enumerate() {
+            self.index[lane.channel.index()] = at as u8;
+        }
+        Ok(at)
     }
 
-    /// Gives the buffers of messages that are done with back.
-    pub(crate) fn reclaim(&mut self, pool: &mut Pool) {
-        self.garbage.drain(..).for_each(|buffer| pool.give(buffer));
-        if self.garbage.capacity() > 128 {
-            self.garbage = Vec::new();
+    fn find(&mut self, channel: Channel) -> Option<&mut Lane> {
+        self.lanes.get_mut(usize::from(self.index[channel.index()]))
+    }
+
+    fn reliable(&mut self, channel: Channel) -> Option<&mut Reliable> {
+        match &mut self.find(channel)?.queue {
+            Queue::Reliable(queue) => Some(queue),
+            Queue::Loose(_) => None,
         }
     }
+
+    // ---- getters ----
 
     /// Whether every reliable message was acknowledged.
     pub(crate) fn is_flushed(&self) -> bool {
         self.queued == 0
     }
 
-    pub(crate) fn queued_bytes(&self) -> usize {
-        self.queued + self.unreliable.bytes
+    /// Bytes of messages, and of parts of them, that were never sent.
+    #[allow(dead_code, reason = "the controller asks soon")]
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        let unsent = self.lanes.iter().map(|lane| match &lane.queue {
+            Queue::Reliable(queue) => queue.unsent,
+            Queue::Loose(queue) => queue.bytes,
+        });
+        unsent.sum()
     }
 
     /// Once after a `WouldBlock`, when less than half of the bound is taken.
@@ -108,212 +248,265 @@ impl Sending {
         writable
     }
 
-    /// Writes what fits into packet `number`, and notes each piece in `refs`.
-    ///
-    /// Control goes first. The other two take turns in front, so that neither starves the other when the path is
-    /// slower than the application.
-    pub(crate) fn fill(&mut self, number: u64, writer: &mut Writer<'_>, refs: &mut VecDeque<PieceRef>) {
-        self.fill_reliable(Channel::CONTROL, number, writer, refs);
-        if number.is_multiple_of(2) {
-            self.unreliable.fill(writer, &mut self.garbage);
-            self.fill_reliable(Channel::DATA, number, writer, refs);
-        } else {
-            self.fill_reliable(Channel::DATA, number, writer, refs);
-            self.unreliable.fill(writer, &mut self.garbage);
+    /// Adds what it knows.
+    pub(crate) fn report(&self, stats: &mut Stats) {
+        let loose = self.lanes.iter().map(|lane| match &lane.queue {
+            Queue::Reliable(_) => 0,
+            Queue::Loose(queue) => queue.bytes,
+        });
+        stats.queued_bytes = self.queued + loose.sum::<usize>();
+        stats.retransmitted = self.counts.retransmitted;
+        stats.superseded = self.counts.superseded;
+        stats.expired = self.counts.expired;
+        stats.repeated = self.counts.repeated;
+        stats.repeated_bytes = self.counts.repeated_bytes;
+    }
+
+    /// Gives the buffers of messages that are done with back.
+    pub(crate) fn reclaim(&mut self, pool: &mut Pool) {
+        if self.garbage.is_empty() {
+            return;
+        }
+        self.garbage.drain(..).for_each(|buffer| pool.give(buffer));
+        if self.garbage.capacity() > 128 {
+            self.garbage = Vec::new();
         }
     }
 
-    fn fill_reliable(
+    // ---- out ----
+
+    /// Whether a message waits to be sent or sent again.
+    pub(crate) fn has_pending(&mut self) -> bool {
+        self.lanes.iter_mut().any(Lane::has_pending)
+    }
+
+    /// The moment before a datagram is written, or cannot be: gives up what is too old, and fills the budget of
+    /// repeats.
+    pub(crate) fn begin(&mut self, now: Micros, path: PathState) {
+        self.path = path;
+        if let Some(repeating) = &mut self.repeating {
+            repeating.refill(now, &path);
+        }
+        self.expire(now);
+    }
+
+    /// No further datagram leaves now: what still waits on a sequenced channel makes way for what comes next.
+    pub(crate) fn end_round(&mut self) {
+        for lane in &mut self.lanes {
+            if let Queue::Loose(queue) = &mut lane.queue {
+                queue.end_round();
+            }
+        }
+    }
+
+    /// Whether repeats should leave in a datagram of their own now; if they cannot, they lose that right.
+    pub(crate) fn wants_repeat(&mut self, now: Micros, may_send: bool) -> bool {
+        let Some(repeating) = &mut self.repeating else { return false };
+        if repeating.deadline().is_none_or(|at| at > now) {
+            return false;
+        }
+        let (lanes, index) = (&self.lanes, &self.index);
+        let is_alive = |&(channel, id): &(Channel, u64)| match lanes.get(usize::from(index[channel.index()]))
+        {
+            Some(Lane { queue: Queue::Reliable(queue), .. }) => queue.repeatable(id, u64::MAX).is_some(),
+            _ => false,
+        };
+        let allowed = may_send && !self.path.limited && repeating.affords(REPEAT_BYTES_MAX + FRAME_COST);
+        let wanted = (repeating.is_tail_due(now) && repeating.tail.iter().any(is_alive))
+            || repeating.echoes.iter().any(|echo| echo.is_overdue(now) && is_alive(&(echo.channel, echo.id)));
+        if !(allowed && wanted) {
+            repeating.forgo(now);
+        }
+        allowed && wanted
+    }
+
+    /// Writes what fits into packet `number`, and notes each piece in `refs`.
+    ///
+    /// Channels with a lower `priority` go first; those with the same take turns in front, so that none starves another
+    /// when the path is slower than the application. Repeats take what room is left when nothing else waits.
+    pub(crate) fn fill(
         &mut self,
-        channel: Channel,
+        now: Micros,
         number: u64,
         writer: &mut Writer<'_>,
         refs: &mut VecDeque<PieceRef>,
     ) {
-        let queue = &mut self.reliable[usize::from(channel.number())];
-        while let Some((id, piece)) = queue.peek() {
-            let Some((bytes, count)) = queue.piece(id, piece) else { break };
-            let fits = match count {
-                1 => writer.message(channel, id, bytes),
-                _ => writer.fragment(channel, id, piece, count, bytes),
-            };
-            if !fits {
-                break;
+        let Sending { lanes, garbage, repeating, counts, path, .. } = self;
+        let (retransmitted, expired) = (&mut counts.retransmitted, &mut counts.expired);
+        let path = *path;
+        let mut packing =
+            Packing { now, number, writer, refs, path, repeating, garbage, retransmitted, expired };
+        if let Some(repeating) = packing.repeating
+            && lanes.iter_mut().any(Lane::has_pending)
+        {
+            repeating.end_tail();
+        }
+        let mut rest = &mut lanes[..];
+        while let Some(first) = rest.first() {
+            let priority = first.config.priority;
+            let count = rest.iter().take_while(|lane| lane.config.priority == priority).count();
+            let (equals, after) = mem::take(&mut rest).split_at_mut(count);
+            let turn = (number % count as u64) as usize;
+            let (later, sooner) = equals.split_at_mut(turn);
+            for Lane { channel, config, queue } in sooner.iter_mut().chain(later) {
+                match queue {
+                    Queue::Reliable(queue) => queue.fill(*channel, config, &mut packing),
+                    Queue::Loose(queue) => queue.fill(*channel, &mut packing),
+                }
             }
-            self.retransmitted += u64::from(queue.take(number));
-            refs.push_back(PieceRef { channel, piece, id });
+            rest = after;
+        }
+        if self.repeating.is_some() && !self.path.limited && !self.has_pending() {
+            self.fill_repeats(now, number, writer, refs);
         }
     }
 
-    pub(crate) fn on_acked(&mut self, piece: PieceRef) {
-        let channel = &mut self.reliable[usize::from(piece.channel.number())];
-        self.queued -= channel.on_acked(piece.id, piece.piece, &mut self.garbage);
+    fn fill_repeats(
+        &mut self,
+        now: Micros,
+        number: u64,
+        writer: &mut Writer<'_>,
+        refs: &mut VecDeque<PieceRef>,
+    ) {
+        let Some(mut repeating) = self.repeating.take() else { return };
+        if repeating.is_tail_due(now) {
+            let tail = mem::take(&mut repeating.tail);
+            for &(channel, id) in &tail {
+                self.repeat(&mut repeating, (now, number), (channel, id), writer, refs);
+            }
+            repeating.tail = tail;
+            repeating.end_tail();
+        }
+        if !repeating.echoes.is_empty() {
+            let mut echoes = mem::take(&mut repeating.echoes);
+            echoes.retain_mut(|echo| {
+                if !echo.is_due(now, number) {
+                    return true;
+                }
+                match self.repeat(&mut repeating, (now, number), (echo.channel, echo.id), writer, refs) {
+                    Repeat::Written | Repeat::Carried => echo.repeated(now, number),
+                    Repeat::Settled => false,
+                    Repeat::NoRoom => true,
+                }
+            });
+            repeating.echoes = echoes;
+            repeating.find_first();
+        }
+        self.repeating = Some(repeating);
     }
 
-    /// Lets the oldest unacknowledged pieces go again, about `bytes` of them: for a probe.
-    pub(crate) fn repeat_oldest(&mut self, mut bytes: usize) {
-        for channel in &mut self.reliable {
-            channel.repeat_oldest(&mut bytes);
+    /// Writes one repeat, if its message is still under way, the packet has room, and the budget allows it.
+    fn repeat(
+        &mut self,
+        repeating: &mut Repeating,
+        (now, number): (Micros, u64),
+        (channel, id): (Channel, u64),
+        writer: &mut Writer<'_>,
+        refs: &mut VecDeque<PieceRef>,
+    ) -> Repeat {
+        let path = self.path;
+        let Sending { lanes, index, garbage, counts, .. } = self;
+        let Some(Lane { queue: Queue::Reliable(queue), .. }) =
+            lanes.get_mut(usize::from(index[channel.index()]))
+        else {
+            return Repeat::Settled;
+        };
+        let cost = match queue.repeatable(id, number) {
+            None => return Repeat::Settled,
+            Some((_, true)) => return Repeat::Carried,
+            Some((bytes, false)) => bytes.len() + FRAME_COST,
+        };
+        let mut packing = Packing {
+            now,
+            number,
+            writer,
+            refs,
+            path,
+            repeating: &mut None,
+            garbage,
+            retransmitted: &mut counts.retransmitted,
+            expired: &mut counts.expired,
+        };
+        if !repeating.affords(cost) || !queue.repeat(channel, id, &mut packing) {
+            return Repeat::NoRoom;
+        }
+        repeating.spend(cost);
+        self.counts.repeated += 1;
+        self.counts.repeated_bytes += cost as u64;
+        Repeat::Written
+    }
+
+    // ---- what became of it ----
+
+    pub(crate) fn on_acked(&mut self, piece: PieceRef) {
+        let at = usize::from(self.index[piece.channel.index()]);
+        if let Some(Lane { queue: Queue::Reliable(queue), .. }) = self.lanes.get_mut(at) {
+            self.queued -= queue.on_acked(piece.id, piece.piece, &mut self.garbage);
         }
     }
 
     /// Packet `number`, which held `piece`, is lost.
     pub(crate) fn on_lost(&mut self, piece: PieceRef, number: u64) {
-        self.reliable[usize::from(piece.channel.number())].on_lost(piece.id, piece.piece, number);
-    }
-}
-
-/// One reliable channel.
-#[derive(Default)]
-struct Reliable {
-    /// Id of the first message in `queue`; all before it are acknowledged.
-    base: u64,
-    queue: VecDeque<Outgoing>,
-    /// The first (id, piece) that was never sent.
-    fresh: (u64, u32),
-    /// What is to be sent again, the longest lost first. May name pieces acknowledged meanwhile.
-    again: VecDeque<(u64, u32)>,
-}
-
-struct Outgoing {
-    bytes: Vec<u8>,
-    /// One for a message that fits into a datagram: no allocation for these.
-    first: Piece,
-    rest: Box<[Piece]>,
-    unacked: u32,
-}
-
-#[derive(Clone, Copy)]
-struct Piece {
-    state: PieceState,
-    /// The last packet that carried it: only that one's loss counts.
-    number: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PieceState {
-    Unsent,
-    UnderWay,
-    Lost,
-    Acked,
-}
-
-impl Piece {
-    const UNSENT: Piece = Piece { state: PieceState::Unsent, number: 0 };
-}
-
-impl Outgoing {
-    fn pieces(&self) -> u32 {
-        self.rest.len() as u32 + 1
-    }
-
-    fn piece(&mut self, index: u32) -> Option<&mut Piece> {
-        match index {
-            0 => Some(&mut self.first),
-            _ => self.rest.get_mut(index as usize - 1),
+        if let Some(queue) = self.reliable(piece.channel) {
+            queue.on_lost(piece.id, piece.piece, number);
         }
     }
-}
 
-impl Reliable {
-    fn push(&mut self, bytes: Vec<u8>) {
-        let pieces = bytes.len().div_ceil(UNRELIABLE_BYTES_MAX).max(1);
-        let rest = vec![Piece::UNSENT; pieces - 1].into_boxed_slice();
-        self.queue.push_back(Outgoing { bytes, first: Piece::UNSENT, rest, unacked: pieces as u32 });
-    }
-
-    fn message(&mut self, id: u64) -> Option<&mut Outgoing> {
-        let index = id.checked_sub(self.base)?;
-        self.queue.get_mut(usize::try_from(index).ok()?)
-    }
-
-    /// The piece to send next: lost ones before fresh ones.
-    fn peek(&mut self) -> Option<(u64, u32)> {
-        while let Some(&(id, piece)) = self.again.front() {
-            let state = self.message(id).and_then(|message| message.piece(piece)).map(|piece| piece.state);
-            if state == Some(PieceState::Lost) {
-                return Some((id, piece));
-            }
-            self.again.pop_front();
-        }
-        let is_there = self.fresh.0 < self.base + self.queue.len() as u64;
-        (is_there && self.fresh.0 < self.base + IDS_AHEAD_MAX).then_some(self.fresh)
-    }
-
-    /// The bytes of a piece, and how many pieces its message has.
-    fn piece(&self, id: u64, piece: u32) -> Option<(&[u8], u32)> {
-        let message = self.queue.get(usize::try_from(id.checked_sub(self.base)?).ok()?)?;
-        let start = piece as usize * UNRELIABLE_BYTES_MAX;
-        let end = (start + UNRELIABLE_BYTES_MAX).min(message.bytes.len());
-        Some((message.bytes.get(start..end)?, message.pieces()))
-    }
-
-    /// The piece that `peek` named is in packet `number` now. True when it was sent before.
-    fn take(&mut self, number: u64) -> bool {
-        let Some((id, index)) = self.peek() else { return false };
-        let again = self.again.front() == Some(&(id, index));
-        if again {
-            self.again.pop_front();
-        }
-        let Some(message) = self.message(id) else { return again };
-        let pieces = message.pieces();
-        if let Some(piece) = message.piece(index) {
-            *piece = Piece { state: PieceState::UnderWay, number };
-        }
-        if !again {
-            self.fresh = if index + 1 < pieces { (id, index + 1) } else { (id + 1, 0) };
-        }
-        again
-    }
-
-    /// Returns the cost that was freed: all of the message with its last piece.
-    fn on_acked(&mut self, id: u64, index: u32, garbage: &mut Vec<Vec<u8>>) -> usize {
-        let Some(message) = self.message(id) else { return 0 };
-        match message.piece(index) {
-            Some(piece) if piece.state != PieceState::Acked => piece.state = PieceState::Acked,
-            _ => return 0,
-        }
-        message.unacked -= 1;
-        if message.unacked > 0 {
-            return 0;
-        }
-        let freed = message.bytes.len() + MESSAGE_COST;
-        // The entry may have to stay behind an older one; its bytes need not.
-        garbage.push(std::mem::take(&mut message.bytes));
-        while self.queue.front().is_some_and(|front| front.unacked == 0) {
-            self.queue.pop_front();
-            self.base += 1;
-        }
-        if self.queue.is_empty() {
-            self.again.clear();
-            shrink(&mut self.queue);
-            shrink(&mut self.again);
-        }
-        freed
-    }
-
-    fn repeat_oldest(&mut self, bytes: &mut usize) {
-        for (id, message) in (self.base..).zip(&mut self.queue) {
-            let pieces = [&mut message.first].into_iter().chain(&mut message.rest);
-            for (index, piece) in (0..).zip(pieces) {
-                if *bytes == 0 || piece.state == PieceState::Unsent {
-                    return;
-                }
-                if piece.state == PieceState::UnderWay {
-                    piece.state = PieceState::Lost;
-                    self.again.push_back((id, index));
-                    *bytes = bytes.saturating_sub(message.bytes.len().min(UNRELIABLE_BYTES_MAX) + 8);
-                }
+    /// Lets the oldest unacknowledged pieces go again, about `bytes` of them: for a probe.
+    pub(crate) fn repeat_oldest(&mut self, mut bytes: usize) {
+        for lane in &mut self.lanes {
+            if let Queue::Reliable(queue) = &mut lane.queue {
+                queue.repeat_oldest(&mut bytes);
             }
         }
     }
 
-    fn on_lost(&mut self, id: u64, index: u32, number: u64) {
-        let Some(piece) = self.message(id).and_then(|message| message.piece(index)) else { return };
-        if piece.state == PieceState::UnderWay && piece.number == number {
-            piece.state = PieceState::Lost;
-            self.again.push_back((id, index));
+    // ---- time ----
+
+    /// When `on_timeout` is to be called next.
+    pub(crate) fn deadline(&self) -> Option<Micros> {
+        let expiry = self.expiring.peek().map(|Reverse((at, ..))| *at);
+        let repeat = self.repeating.as_ref().and_then(|repeating| repeating.deadline());
+        match (expiry, repeat) {
+            (Some(expiry), Some(repeat)) => Some(expiry.min(repeat)),
+            (expiry, repeat) => expiry.or(repeat),
         }
+    }
+
+    /// Gives up what is too old.
+    pub(crate) fn expire(&mut self, now: Micros) {
+        while let Some(&Reverse((at, channel, id))) = self.expiring.peek()
+            && at <= now
+        {
+            self.expiring.pop();
+            let lane = self.lanes.get_mut(usize::from(self.index[channel.index()]));
+            if let Some(Lane { queue: Queue::Reliable(queue), .. }) = lane
+                && let Some(freed) = queue.give_up(id, &mut self.garbage)
+            {
+                self.queued -= freed;
+                self.counts.expired += 1;
+            }
+        }
+        for lane in &mut self.lanes {
+            if let Queue::Loose(queue) = &mut lane.queue {
+                self.counts.expired += queue.expire(now, &mut self.garbage);
+            }
+        }
+    }
+
+    /// Forgets the times of settled messages once they are most of them, so that a long lifetime costs no memory.
+    fn tidy_expiring(&mut self) {
+        let messages_max = self.queued / MESSAGE_COST;
+        if self.expiring.len() <= 64 + 2 * messages_max {
+            return;
+        }
+        let (lanes, index) = (&self.lanes, &self.index);
+        self.expiring.retain(|&Reverse((_, channel, id))| {
+            match lanes.get(usize::from(index[channel.index()])) {
+                Some(Lane { queue: Queue::Reliable(queue), .. }) => queue.is_alive(id),
+                _ => false,
+            }
+        });
     }
 }
 
@@ -321,140 +514,5 @@ impl Reliable {
 pub(crate) fn shrink<T>(queue: &mut VecDeque<T>) {
     if queue.is_empty() && queue.capacity() > 128 {
         *queue = VecDeque::new();
-    }
-}
-
-/// The unreliable channel: a short queue that forgets its oldest.
-#[derive(Default)]
-struct Unreliable {
-    queue: VecDeque<Vec<u8>>,
-    bytes: usize,
-    /// Given when a message is sent, not when it is queued: what was dropped unsent leaves no gap.
-    next: u64,
-}
-
-impl Unreliable {
-    /// Returns how many older messages were dropped for it.
-    fn push(&mut self, config: &Config, pool: &mut Pool, parts: &[&[u8]], length: usize) -> u64 {
-        self.bytes += length;
-        self.queue.push_back(pool.join(parts, length));
-        let mut dropped = 0;
-        while self.queue.len() > 1
-            && (self.queue.len() > config.unreliable_messages_max || self.bytes > config.unreliable_bytes_max)
-        {
-            let Some(oldest) = self.queue.pop_front() else { break };
-            self.bytes -= oldest.len();
-            pool.give(oldest);
-            dropped += 1;
-        }
-        dropped
-    }
-
-    fn fill(&mut self, writer: &mut Writer<'_>, garbage: &mut Vec<Vec<u8>>) {
-        while let Some(message) = self.queue.front() {
-            if !writer.message(Channel::UNRELIABLE, self.next, message) {
-                return;
-            }
-            self.bytes -= message.len();
-            self.next += 1;
-            garbage.extend(self.queue.pop_front());
-        }
-        shrink(&mut self.queue);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn packet(sending: &mut Sending, number: u64) -> (Vec<u8>, Vec<PieceRef>) {
-        let (mut out, mut refs) = (Vec::new(), VecDeque::new());
-        let mut writer = Writer::new(&mut out, None, number, None, None);
-        sending.fill(number, &mut writer, &mut refs);
-        writer.finish();
-        (out, refs.into())
-    }
-
-    #[test]
-    fn messages_coalesce_and_go_again_only_for_their_last_packet() {
-        let config = Config::default();
-        let mut sending = Sending::new();
-        for text in ["a", "b", "c"] {
-            sending.push(&config, &mut Pool::new(0), Channel::DATA, &[text.as_bytes(), b"!"]).unwrap();
-        }
-        let (_, refs) = packet(&mut sending, 0);
-        assert_eq!(refs.len(), 3);
-        assert!(!sending.has_pending());
-        // A probe repeats the first; then packet 0 is found lost, too.
-        sending.repeat_oldest(1);
-        assert_eq!(packet(&mut sending, 1).1, [refs[0]]);
-        refs.iter().for_each(|&piece| sending.on_lost(piece, 0));
-        assert_eq!(packet(&mut sending, 2).1, refs[1..]);
-        assert_eq!(sending.retransmitted, 3);
-        refs.iter().for_each(|&piece| sending.on_acked(piece));
-        refs.iter().for_each(|&piece| sending.on_acked(piece));
-        assert!(sending.is_flushed());
-        assert_eq!(sending.queued_bytes(), 0);
-    }
-
-    #[test]
-    fn what_was_acknowledged_is_not_sent_again() {
-        let config = Config::default();
-        let mut sending = Sending::new();
-        sending.push(&config, &mut Pool::new(0), Channel::CONTROL, &[&[1; 3000]]).unwrap();
-        let refs: Vec<_> = (0..3).flat_map(|number| packet(&mut sending, number).1).collect();
-        assert_eq!(refs.len(), 3);
-        for (number, &piece) in (0..).zip(&refs) {
-            sending.on_lost(piece, number);
-        }
-        sending.on_acked(refs[1]);
-        assert_eq!(packet(&mut sending, 3).1, [refs[0]]);
-        assert_eq!(packet(&mut sending, 4).1, [refs[2]]);
-        assert!(!sending.has_pending() && !sending.is_flushed());
-    }
-
-    #[test]
-    fn a_full_queue_blocks_and_half_a_queue_is_writable() {
-        let config = Config { queue_bytes_max: 1000, ..Config::default() };
-        let mut sending = Sending::new();
-        let too_large = SendError::TooLarge { bytes: 937, max: 936 };
-        assert_eq!(sending.push(&config, &mut Pool::new(0), Channel::DATA, &[&[0; 937]]), Err(too_large));
-        let mut refs = Vec::new();
-        for number in 0..5 {
-            sending.push(&config, &mut Pool::new(0), Channel::DATA, &[&[0; 136]]).unwrap();
-            refs.extend(packet(&mut sending, number).1);
-        }
-        assert!(!sending.take_writable(&config));
-        assert_eq!(
-            sending.push(&config, &mut Pool::new(0), Channel::CONTROL, &[]),
-            Err(SendError::WouldBlock)
-        );
-        refs[..2].iter().for_each(|&piece| sending.on_acked(piece));
-        assert!(!sending.take_writable(&config));
-        sending.on_acked(refs[4]);
-        assert!(sending.take_writable(&config));
-        assert!(!sending.take_writable(&config), "once");
-    }
-
-    #[test]
-    fn the_unreliable_queue_forgets_its_oldest() {
-        let config = Config { unreliable_messages_max: 4, unreliable_bytes_max: 2500, ..Config::default() };
-        let mut sending = Sending::new();
-        for byte in 0..6 {
-            sending.push(&config, &mut Pool::new(0), Channel::UNRELIABLE, &[&[byte]]).unwrap();
-        }
-        assert_eq!(sending.superseded, 2);
-        sending.push(&config, &mut Pool::new(0), Channel::UNRELIABLE, &[&[7; 1120]]).unwrap();
-        sending.push(&config, &mut Pool::new(0), Channel::UNRELIABLE, &[&[8; 1120]]).unwrap();
-        assert_eq!(sending.superseded, 4);
-        sending.push(&config, &mut Pool::new(0), Channel::UNRELIABLE, &[&[9; 1120]]).unwrap();
-        assert_eq!(sending.unreliable.queue.len(), 2);
-        let (out, refs) = packet(&mut sending, 0);
-        assert!(refs.is_empty() && out[3..] == [&[0x62, 0, 0][..], &[8; 1120]].concat());
-        let too_large = SendError::TooLarge { bytes: 1121, max: 1120 };
-        assert_eq!(
-            sending.push(&config, &mut Pool::new(0), Channel::UNRELIABLE, &[&[9; 1121]]),
-            Err(too_large)
-        );
     }
 }

@@ -29,9 +29,17 @@ pub struct Stats {
     pub retransmitted: u64,
     /// Received datagrams dropped as doubled, too old, or with a wrong tag.
     pub rejected: u64,
+    /// Small reliable messages sent again before anything was known of them (`Repeats`, `tail_repeat`).
+    pub repeated: u64,
+    /// Bytes of these, frame headers included.
+    pub repeated_bytes: u64,
     /// Unreliable messages dropped unsent because newer ones needed their place.
     pub superseded: u64,
-    /// Unreliable messages that arrived after a newer one and were dropped.
+    /// Messages given up at the end of their lifetime: unreliable ones unsent, reliable ones unacknowledged. Of the
+    /// latter some may have arrived.
+    pub expired: u64,
+    /// Unreliable messages that arrived after a newer one on a sequenced channel, or not all of their fragments in time,
+    /// and were dropped.
     pub stale: u64,
     /// Bytes queued to be sent or acknowledged, by the measure of `Config::queue_bytes_max`.
     pub queued_bytes: usize,

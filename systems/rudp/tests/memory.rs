@@ -65,8 +65,8 @@ fn hello(rng: &mut Rng) -> Vec<u8> {
     datagram.extend_from_slice(b"KAOS\x01\x01\x06");
     datagram.resize(40, 0);
     rng.fill(&mut datagram[8..40]);
-    // The digest of the channels, as it stands in a real Hello.
-    datagram.extend_from_slice(&[1, 1, 2, 0, 0, 0, 0, 0]);
+    // The digest of the default channels, as it stands in a real Hello.
+    datagram.extend_from_slice(&[0xbf, 0xaa, 0x54, 0x01, 0xaa, 0x8e, 0xb6, 0xb5]);
     datagram.resize(1200, 0);
     datagram
 }

@@ -92,7 +92,7 @@ fn check(world: &mut World, here: &mut Side, there: &mut Side) -> Option<CloseRe
 fn bounds(world: &mut World, config: &Config, side: &Side) {
     let Some(stats) = world.endpoint(side.node).stats(side.peer) else { return };
     assert!(stats.queued_bytes <= config.queue_bytes_max + config.unreliable_bytes_max, "{stats:?}");
-    let heads = 2 * (config.message_bytes_max + 64 * 60);
+    let heads = 2 * (config.message_bytes_max + (64 + 32) * 60);
     assert!(stats.reassembly_bytes <= config.reassembly_bytes_max + heads, "{stats:?}");
     assert!(stats.in_flight_bytes <= config.window_bytes_max + 3 * 1228, "{stats:?}");
 }

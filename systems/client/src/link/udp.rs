@@ -130,7 +130,7 @@ impl UdpLink {
             };
             match self.endpoint.send(self.peer, channel, &[message]) {
                 // What can never be sent must not stand in the way; the core has refused it before.
-                Ok(()) | Err(SendError::TooLarge { .. }) => core.advance(),
+                Ok(()) | Err(SendError::TooLarge { .. } | SendError::NoSuchChannel(_)) => core.advance(),
                 Err(SendError::WouldBlock | SendError::Closed | SendError::NotConnected) => break,
             }
         }

@@ -1,0 +1,97 @@
+//! A message that comes in fragments.
+
+use super::{Budget, Fragment, PIECE_COST, SLOT_COST, Taken};
+use crate::{
+    config::Config,
+    error::Violation,
+    packet::{FRAGMENT_BYTES_MIN, UNRELIABLE_FRAGMENTS_MAX},
+    pool::Pool,
+};
+
+/// What has come of it so far.
+pub(super) struct Parts {
+    have: u32,
+    bytes: usize,
+    /// By index; empty where nothing has come, since fragments never are.
+    pieces: Vec<Vec<u8>>,
+}
+
+/// Whether a correct sender makes such a fragment. Bounds `count`, so that a place can be made for each.
+pub(super) fn check(fragment: &Fragment<'_>, is_reliable: bool, config: &Config) -> Result<(), Violation> {
+    let message_max = config.message_bytes_max;
+    // Every fragment but the last has at least so many bytes.
+    let count_max = message_max / FRAGMENT_BYTES_MIN + 1;
+    if fragment.count as usize > count_max || (!is_reliable && fragment.count > UNRELIABLE_FRAGMENTS_MAX) {
+        return Err(Violation::TooLarge(message_max));
+    }
+    let is_last = fragment.index + 1 == fragment.count;
+    if !is_last && fragment.bytes.len() < FRAGMENT_BYTES_MIN {
+        return Err(Violation::BadFragment);
+    }
+    Ok(())
+}
+
+impl Parts {
+    /// What making place for `count` fragments costs.
+    pub(super) fn cost_of(count: u32) -> usize {
+        count as usize * SLOT_COST
+    }
+
+    pub(super) fn new(count: u32, pool: &mut Pool) -> Parts {
+        Parts { have: 0, bytes: 0, pieces: pool.take_table(count as usize) }
+    }
+
+    /// All that was booked for it.
+    pub(super) fn cost(&self) -> usize {
+        self.bytes + self.have as usize * PIECE_COST + Parts::cost_of(self.pieces.len() as u32)
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.have as usize == self.pieces.len()
+    }
+
+    /// Adds a fragment, if the budget allows it.
+    pub(super) fn add(
+        &mut self,
+        fragment: Fragment<'_>,
+        is_next: bool,
+        budget: &mut Budget<'_>,
+    ) -> Result<Taken, Violation> {
+        let Fragment { index, count, bytes } = fragment;
+        if count as usize != self.pieces.len() {
+            return Err(Violation::BadFragment);
+        }
+        let Some(place) = self.pieces.get_mut(index as usize) else { return Err(Violation::BadFragment) };
+        if !place.is_empty() {
+            return Ok(Taken::Yes);
+        }
+        let message_max = budget.config.message_bytes_max;
+        if self.bytes + bytes.len() > message_max {
+            return Err(Violation::TooLarge(message_max));
+        }
+        if !budget.take(bytes.len() + PIECE_COST, is_next) {
+            return Ok(Taken::No);
+        }
+        *place = budget.pool.copy(bytes);
+        self.bytes += bytes.len();
+        self.have += 1;
+        Ok(Taken::Yes)
+    }
+
+    /// The message, in one buffer.
+    pub(super) fn join(mut self, budget: &mut Budget<'_>) -> Vec<u8> {
+        budget.give_back(self.cost());
+        let mut whole = budget.pool.take(self.bytes);
+        for piece in &mut self.pieces {
+            whole.extend_from_slice(piece);
+        }
+        budget.pool.give_table(self.pieces);
+        whole
+    }
+
+    /// It will not be completed.
+    pub(super) fn give_up(self, budget: &mut Budget<'_>) {
+        budget.give_back(self.cost());
+        budget.pool.give_table(self.pieces);
+    }
+}

@@ -1,0 +1,134 @@
+//! The receiving half of a reliable channel without order.
+
+use std::collections::VecDeque;
+
+use super::{Budget, Fragment, IDS_AHEAD_MAX, Place, Taken, parts::Parts, place};
+use crate::{error::Violation, send::shrink};
+
+/// Incomplete messages at once. A sender that has more of them under way has some repeated.
+const PARTIAL_MAX: usize = 256;
+const WORDS: usize = IDS_AHEAD_MAX / 64;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Unordered {
+    /// All ids before it are done with.
+    next: u64,
+    /// A bit for each id from `next` on that is done with, at its id modulo the size. Made with the first gap: 1 KiB.
+    done: Option<Box<[u64; WORDS]>>,
+    partial: VecDeque<(u64, Parts)>,
+}
+
+fn bit(id: u64) -> (usize, u64) {
+    let at = id as usize % IDS_AHEAD_MAX;
+    (at / 64, 1 << (at % 64))
+}
+
+impl Unordered {
+    fn is_done(&self, id: u64) -> bool {
+        let (word, bit) = bit(id);
+        self.done.as_ref().is_some_and(|done| done[word] & bit != 0)
+    }
+
+    /// Notes that a message was delivered, or will not come.
+    fn finish(&mut self, id: u64) {
+        if id != self.next {
+            let (word, bit) = bit(id);
+            self.done.get_or_insert_with(|| Box::new([0; WORDS]))[word] |= bit;
+            return;
+        }
+        self.next += 1;
+        let Some(done) = &mut self.done else { return };
+        loop {
+            let (word, bit) = bit(self.next);
+            if done[word] & bit == 0 {
+                return;
+            }
+            done[word] &= !bit;
+            self.next += 1;
+        }
+    }
+
+    /// The whole id, if it is news.
+    fn news(&self, id: u16) -> Result<u64, Taken> {
+        match place(id, self.next) {
+            Place::Known => Err(Taken::Yes),
+            Place::TooFar => Err(Taken::No),
+            Place::Ahead(at) => {
+                let id = self.next + at as u64;
+                if self.is_done(id) { Err(Taken::Yes) } else { Ok(id) }
+            }
+        }
+    }
+
+    fn find(&self, id: u64) -> Option<usize> {
+        self.partial.iter().rposition(|(partial, _)| *partial == id)
+    }
+
+    pub(super) fn message(
+        &mut self,
+        id: u16,
+        bytes: &[u8],
+        budget: &mut Budget<'_>,
+        mut deliver: impl FnMut(Vec<u8>),
+    ) -> Result<Taken, Violation> {
+        let id = match self.news(id) {
+            Ok(id) => id,
+            Err(taken) => return Ok(taken),
+        };
+        if self.find(id).is_some() {
+            return Err(Violation::BadFragment);
+        }
+        deliver(budget.pool.copy(bytes));
+        self.finish(id);
+        Ok(Taken::Yes)
+    }
+
+    pub(super) fn fragment(
+        &mut self,
+        id: u16,
+        fragment: Fragment<'_>,
+        budget: &mut Budget<'_>,
+        mut deliver: impl FnMut(Vec<u8>),
+    ) -> Result<Taken, Violation> {
+        let id = match self.news(id) {
+            Ok(id) => id,
+            Err(taken) => return Ok(taken),
+        };
+        let is_next = id == self.next;
+        let at = match self.find(id) {
+            Some(at) => at,
+            None => {
+                let has_place = self.partial.len() < PARTIAL_MAX || is_next;
+                if !has_place || !budget.take(Parts::cost_of(fragment.count), is_next) {
+                    return Ok(Taken::No);
+                }
+                self.partial.push_back((id, Parts::new(fragment.count, budget.pool)));
+                self.partial.len() - 1
+            }
+        };
+        let Some((_, parts)) = self.partial.get_mut(at) else { return Ok(Taken::No) };
+        let taken = parts.add(fragment, is_next, budget)?;
+        if parts.is_complete()
+            && let Some((_, parts)) = self.partial.remove(at)
+        {
+            deliver(parts.join(budget));
+            self.finish(id);
+            shrink(&mut self.partial);
+        }
+        Ok(taken)
+    }
+
+    /// The sender gave a message up.
+    pub(super) fn skip(&mut self, id: u16, budget: &mut Budget<'_>) -> Taken {
+        let id = match self.news(id) {
+            Ok(id) => id,
+            Err(taken) => return taken,
+        };
+        if let Some((_, parts)) = self.find(id).and_then(|at| self.partial.remove(at)) {
+            parts.give_up(budget);
+        }
+        self.finish(id);
+        Taken::Yes
+    }
+}

@@ -1,0 +1,116 @@
+//! The sending half of one unreliable channel: a short queue that forgets its oldest.
+
+use std::collections::VecDeque;
+
+use super::{Packing, shrink};
+use crate::{
+    channel::{Channel, ChannelKind},
+    config::Config,
+    packet::FRAGMENT_BYTES,
+    timer::Micros,
+};
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Loose {
+    queue: VecDeque<Waiting>,
+    pub(super) bytes: usize,
+    /// Id of the message in front. Given when a message is sent, not when it is queued: what was dropped unsent leaves
+    /// no gap.
+    next: u64,
+    /// Fragments of the message in front that have left.
+    left: u32,
+    /// The first so many waited already when the last datagram was written.
+    old: usize,
+}
+
+struct Waiting {
+    bytes: Vec<u8>,
+    expires: Micros,
+}
+
+impl Loose {
+    /// Returns how many older messages were dropped for it.
+    pub(super) fn push(
+        &mut self,
+        kind: ChannelKind,
+        config: &Config,
+        bytes: Vec<u8>,
+        expires: Micros,
+        garbage: &mut Vec<Vec<u8>>,
+    ) -> u64 {
+        let mut dropped = 0;
+        if kind == ChannelKind::Sequenced {
+            for _ in 0..self.old {
+                self.drop_front(garbage);
+                dropped += 1;
+            }
+        }
+        self.bytes += bytes.len();
+        self.queue.push_back(Waiting { bytes, expires });
+        while self.queue.len() > 1
+            && (self.queue.len() > config.unreliable_messages_max || self.bytes > config.unreliable_bytes_max)
+        {
+            self.drop_front(garbage);
+            dropped += 1;
+        }
+        dropped
+    }
+
+    fn drop_front(&mut self, garbage: &mut Vec<Vec<u8>>) {
+        let Some(front) = self.queue.pop_front() else { return };
+        self.bytes -= front.bytes.len();
+        garbage.push(front.bytes);
+        // A message of which something has left keeps its id for itself.
+        self.next += u64::from(self.left > 0);
+        self.left = 0;
+        self.old = self.old.saturating_sub(1);
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Whatever waits now is older than whatever comes.
+    pub(super) fn end_round(&mut self) {
+        self.old = self.queue.len();
+    }
+
+    /// Drops what nobody wants any more. Returns how many.
+    pub(super) fn expire(&mut self, now: Micros, garbage: &mut Vec<Vec<u8>>) -> u64 {
+        let mut dropped = 0;
+        while self.queue.front().is_some_and(|front| front.expires <= now) {
+            self.drop_front(garbage);
+            dropped += 1;
+        }
+        dropped
+    }
+
+    /// Writes what fits.
+    pub(super) fn fill(&mut self, channel: Channel, packing: &mut Packing<'_, '_>) {
+        while let Some(front) = self.queue.front() {
+            if front.expires <= packing.now {
+                *packing.expired += 1;
+                self.drop_front(packing.garbage);
+                continue;
+            }
+            let count = front.bytes.len().div_ceil(FRAGMENT_BYTES).max(1) as u32;
+            let fits = if count == 1 {
+                packing.writer.message(channel, self.next, &front.bytes, false)
+            } else {
+                let start = self.left as usize * FRAGMENT_BYTES;
+                let end = (start + FRAGMENT_BYTES).min(front.bytes.len());
+                let piece = &front.bytes[start..end];
+                packing.writer.fragment(channel, self.next, self.left, count, piece, false)
+            };
+            if !fits {
+                return;
+            }
+            self.left += 1;
+            if self.left == count {
+                self.drop_front(packing.garbage);
+            }
+        }
+        shrink(&mut self.queue);
+    }
+}

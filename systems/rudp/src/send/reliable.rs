@@ -1,0 +1,261 @@
+//! The sending half of one reliable channel: messages in pieces, each until it is acknowledged.
+
+use std::{collections::VecDeque, mem};
+
+use super::{MESSAGE_COST, Packing, PieceRef, repeats::REPEAT_BYTES_MAX, shrink};
+use crate::{
+    channel::{Channel, ChannelConfig},
+    packet::FRAGMENT_BYTES,
+};
+
+/// Ids that may be under way at once on a channel: far within what 16 bits on the wire can tell apart.
+const IDS_AHEAD_MAX: usize = 4096;
+/// Stands for the order to skip a message, where the index of a piece stands else.
+const SKIP: u32 = u32::MAX;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Reliable {
+    /// Id of the first message in `queue`; all before it are acknowledged.
+    base: u64,
+    queue: VecDeque<Outgoing>,
+    /// The pieces of all messages in `queue`, one after the other, counted from the first piece ever.
+    pieces: VecDeque<Piece>,
+    pieces_base: u64,
+    /// The first (id, piece) that was never sent.
+    fresh: (u64, u32),
+    /// What is to be sent again, the longest lost first. May name pieces acknowledged meanwhile.
+    again: VecDeque<(u64, u32)>,
+    /// Bytes of the pieces from `fresh` on.
+    pub(super) unsent: usize,
+}
+
+struct Outgoing {
+    bytes: Vec<u8>,
+    pieces_at: u64,
+    count: u32,
+    unacked: u32,
+    /// Its time is over. Its bytes are gone; its first piece stands for the order to skip it, the others for nothing.
+    skipped: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Piece {
+    state: PieceState,
+    /// The last packet that carried it. Packets are found lost in their order: when this one is, all earlier ones were.
+    number: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PieceState {
+    Unsent,
+    UnderWay,
+    Lost,
+    Acked,
+}
+
+impl Reliable {
+    /// Returns the id of the message.
+    pub(super) fn push(&mut self, bytes: Vec<u8>) -> u64 {
+        self.unsent += bytes.len();
+        let count = bytes.len().div_ceil(FRAGMENT_BYTES).max(1) as u32;
+        let pieces_at = self.pieces_base + self.pieces.len() as u64;
+        let unsent = Piece { state: PieceState::Unsent, number: 0 };
+        self.pieces.extend((0..count).map(|_| unsent));
+        self.queue.push_back(Outgoing { bytes, pieces_at, count, unacked: count, skipped: false });
+        self.base + self.queue.len() as u64 - 1
+    }
+
+    fn message(&self, id: u64) -> Option<&Outgoing> {
+        self.queue.get(usize::try_from(id.checked_sub(self.base)?).ok()?)
+    }
+
+    fn message_mut(&mut self, id: u64) -> Option<&mut Outgoing> {
+        self.queue.get_mut(usize::try_from(id.checked_sub(self.base)?).ok()?)
+    }
+
+    /// Where the piece lies that `index` of a message means now. None of what a skipped message once was.
+    fn place(&self, id: u64, index: u32) -> Option<usize> {
+        let message = self.message(id)?;
+        let index = match (message.skipped, index) {
+            (true, SKIP) => 0,
+            (false, index) if index < message.count => index,
+            _ => return None,
+        };
+        Some((message.pieces_at - self.pieces_base) as usize + index as usize)
+    }
+
+    /// The first piece that is to be sent again.
+    fn lost(&mut self) -> Option<(u64, u32)> {
+        while let Some(&(id, index)) = self.again.front() {
+            let piece = self.place(id, index).and_then(|at| self.pieces.get(at));
+            if piece.is_some_and(|piece| piece.state == PieceState::Lost) {
+                return Some((id, index));
+            }
+            self.again.pop_front();
+        }
+        None
+    }
+
+    /// Whether a piece waits to be sent or sent again.
+    pub(super) fn has_pending(&mut self) -> bool {
+        let fresh = (self.fresh.0 - self.base) as usize;
+        (fresh < self.queue.len() && fresh < IDS_AHEAD_MAX) || self.lost().is_some()
+    }
+
+    /// Whether a message is not acknowledged and not given up.
+    pub(super) fn is_alive(&self, id: u64) -> bool {
+        self.message(id).is_some_and(|message| message.unacked > 0 && !message.skipped)
+    }
+
+    /// Writes what fits, lost pieces before fresh ones.
+    pub(super) fn fill(&mut self, channel: Channel, config: &ChannelConfig, packing: &mut Packing<'_, '_>) {
+        while let Some((id, index)) = self.lost() {
+            if !self.write(channel, id, index, packing) {
+                return;
+            }
+            self.again.pop_front();
+            *packing.retransmitted += 1;
+        }
+        loop {
+            let (id, index) = self.fresh;
+            let at = (id - self.base) as usize;
+            if at >= IDS_AHEAD_MAX {
+                return;
+            }
+            let Some(message) = self.queue.get(at) else { return };
+            let (count, skipped) = (message.count, message.skipped);
+            let left = message.bytes.len().saturating_sub(index as usize * FRAGMENT_BYTES);
+            let is_small = count == 1 && !skipped && message.bytes.len() <= REPEAT_BYTES_MAX;
+            if !self.write(channel, id, if skipped { SKIP } else { index }, packing) {
+                return;
+            }
+            if is_small {
+                packing.note_fresh(channel, config, id);
+            }
+            self.unsent -= left.min(FRAGMENT_BYTES);
+            self.fresh = if skipped || index + 1 == count { (id + 1, 0) } else { (id, index + 1) };
+        }
+    }
+
+    /// Writes one piece if it fits.
+    fn write(&mut self, channel: Channel, id: u64, index: u32, packing: &mut Packing<'_, '_>) -> bool {
+        let Some(at) = self.place(id, index) else { return false };
+        let Some(message) = self.message(id) else { return false };
+        let fits = if index == SKIP {
+            packing.writer.skip(channel, id)
+        } else if message.count == 1 {
+            packing.writer.message(channel, id, &message.bytes, true)
+        } else {
+            let start = index as usize * FRAGMENT_BYTES;
+            let end = (start + FRAGMENT_BYTES).min(message.bytes.len());
+            packing.writer.fragment(channel, id, index, message.count, &message.bytes[start..end], true)
+        };
+        if fits {
+            self.pieces[at] = Piece { state: PieceState::UnderWay, number: packing.number };
+            packing.refs.push_back(PieceRef { channel, piece: index, id });
+        }
+        fits
+    }
+
+    /// What a repeat of a message in one piece would carry, if it is still under way; and whether the packet that is
+    /// being written has it already.
+    pub(super) fn repeatable(&self, id: u64, number: u64) -> Option<(&[u8], bool)> {
+        let message = self.message(id)?;
+        if message.skipped || message.count != 1 {
+            return None;
+        }
+        let piece = self.pieces[(message.pieces_at - self.pieces_base) as usize];
+        (piece.state == PieceState::UnderWay).then_some((&message.bytes[..], piece.number == number))
+    }
+
+    /// Repeats a message in one piece that is under way, if it fits.
+    pub(super) fn repeat(&mut self, channel: Channel, id: u64, packing: &mut Packing<'_, '_>) -> bool {
+        self.write(channel, id, 0, packing)
+    }
+
+    /// Returns the cost that was freed: all of the message with its last piece.
+    pub(super) fn on_acked(&mut self, id: u64, index: u32, garbage: &mut Vec<Vec<u8>>) -> usize {
+        let Some(at) = self.place(id, index) else { return 0 };
+        match &mut self.pieces[at].state {
+            PieceState::Acked => return 0,
+            state => *state = PieceState::Acked,
+        }
+        let Some(message) = self.message_mut(id) else { return 0 };
+        message.unacked -= 1;
+        if message.unacked > 0 {
+            return 0;
+        }
+        let freed = message.bytes.len() + MESSAGE_COST;
+        // The entry may have to stay behind an older one; its bytes need not.
+        garbage.push(mem::take(&mut message.bytes));
+        while let Some(front) = self.queue.front().filter(|front| front.unacked == 0) {
+            self.pieces.drain(..front.count as usize);
+            self.pieces_base += u64::from(front.count);
+            self.queue.pop_front();
+            self.base += 1;
+        }
+        if self.queue.is_empty() {
+            self.again.clear();
+            shrink(&mut self.queue);
+            shrink(&mut self.pieces);
+            shrink(&mut self.again);
+        }
+        freed
+    }
+
+    /// Packet `number`, which held the piece, is lost.
+    pub(super) fn on_lost(&mut self, id: u64, index: u32, number: u64) {
+        let Some(at) = self.place(id, index) else { return };
+        let piece = &mut self.pieces[at];
+        if piece.state == PieceState::UnderWay && piece.number == number {
+            piece.state = PieceState::Lost;
+            self.again.push_back((id, index));
+        }
+    }
+
+    /// Lets the oldest pieces that are under way go again, about `bytes` of them.
+    pub(super) fn repeat_oldest(&mut self, bytes: &mut usize) {
+        for (id, message) in (self.base..).zip(&self.queue) {
+            let first = (message.pieces_at - self.pieces_base) as usize;
+            let live = if message.skipped { 1 } else { message.count };
+            for (index, piece) in (0..live).zip(self.pieces.range_mut(first..)) {
+                if *bytes == 0 || piece.state == PieceState::Unsent {
+                    return;
+                }
+                if piece.state == PieceState::UnderWay {
+                    piece.state = PieceState::Lost;
+                    self.again.push_back((id, if message.skipped { SKIP } else { index }));
+                    *bytes = bytes.saturating_sub(message.bytes.len().min(FRAGMENT_BYTES) + 8);
+                }
+            }
+        }
+    }
+
+    /// Gives a message up: from now on only the order to skip it is sent. Returns the bytes that were freed, `None` if
+    /// the message is acknowledged, or given up, already.
+    pub(super) fn give_up(&mut self, id: u64, garbage: &mut Vec<Vec<u8>>) -> Option<usize> {
+        if !self.is_alive(id) {
+            return None;
+        }
+        let was_sent = self.fresh > (id, 0);
+        let sent_pieces = match self.fresh {
+            (fresh, _) if fresh > id => u32::MAX,
+            (fresh, index) if fresh == id => index,
+            _ => 0,
+        };
+        let (base, pieces_base) = (self.base, self.pieces_base);
+        let message = self.queue.get_mut((id - base) as usize)?;
+        (message.skipped, message.unacked) = (true, 1);
+        let first = (message.pieces_at - pieces_base) as usize;
+        let freed = message.bytes.len();
+        self.unsent -= freed.saturating_sub((sent_pieces as usize).saturating_mul(FRAGMENT_BYTES));
+        garbage.push(mem::take(&mut message.bytes));
+        if was_sent {
+            self.pieces[first].state = PieceState::Lost;
+            self.again.push_back((id, SKIP));
+            self.fresh = self.fresh.max((id + 1, 0));
+        }
+        Some(freed)
+    }
+}
