@@ -26,7 +26,7 @@ pub const MESSAGES_MAX: usize = 4096;
 /// inbox does not hold a whole WebSocket frame.
 const COPY_BELOW: usize = 512;
 
-// What is encoded passes every transport.
+// What is encoded passes every transport, and unreliable data in one datagram.
 const _: () = assert!(HEADER + ROOM_DATA_HEADER + UNRELIABLE_DATA_MAX <= kaos_rudp::FRAGMENT_BYTES);
 
 /// The codec of protocol version 1.
