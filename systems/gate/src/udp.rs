@@ -232,6 +232,8 @@ impl UdpDoor {
                     }
                 }
             }
+            // The session goes on; its address is told once, when it begins.
+            Event::Moved { .. } => {}
             Event::Writable { peer: rudp } => {
                 if let Some(known) = self.known(rudp) {
                     taking.push(Input::Writable { peer: known.peer });

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use crate::{channel::Channels, identity::SecretKey, keys::Suite, packet::VERSION};
+use crate::{
+    channel::Channels,
+    identity::SecretKey,
+    keys::Suite,
+    packet::{DATAGRAM_BYTES_MAX, VERSION},
+};
 
 /// Settings of an [`Endpoint`](crate::Endpoint). All peers share them.
 #[derive(Clone, Debug)]
@@ -84,6 +89,14 @@ pub struct Config {
     pub handshake_burst: u32,
     /// The time after which it may begin one more. Default 50 ms. Zero: no limit.
     pub handshake_interval: Duration,
+    /// Whether an accepted connection follows its peer to another address. Default `true`. Without it, packets from
+    /// another address than the handshake's are dropped. A peer may be followed four times at once, then once in five
+    /// seconds; until then its packets are taken and answered at the old address.
+    pub migration: bool,
+    /// Bytes of the longest datagram that is ever sent, UDP payload. Default 1,472, which is also the most; 1,200, the
+    /// least, switches the search for longer ones off. Over IPv6 the search ends 20 bytes earlier. Sockets must forbid
+    /// fragmentation (DF), or routers cut what they should drop.
+    pub mtu_max: usize,
     /// Oldest protocol version spoken. Default 1. Other ranges serve tests of the refusal.
     pub version_min: u8,
     /// Newest protocol version spoken. Default 1.
@@ -117,6 +130,8 @@ impl Default for Config {
             key_packets: 1 << 23,
             handshake_burst: 128,
             handshake_interval: Duration::from_millis(50),
+            migration: true,
+            mtu_max: DATAGRAM_BYTES_MAX,
             version_min: VERSION,
             version_max: VERSION,
         }

@@ -1,10 +1,14 @@
 //! One connection: its stage, its packets in and out, its deadlines.
 
 mod dial;
+mod roam;
 
 use std::{mem, net::SocketAddr, time::Duration};
 
-use self::dial::Dial;
+use self::{
+    dial::Dial,
+    roam::{HUSH_PING_BYTES, Hush, Kept},
+};
 use crate::{
     ack::{Ack, Arrival, Received},
     channel::{Channel, SendOptions},
@@ -17,7 +21,9 @@ use crate::{
     identity::{PublicKey, SecretKey},
     keys::{Keys, NUMBER_END, Side},
     linger::Linger,
-    packet::{Frame, Header, Reader, Writer, cut},
+    mtu::Mtu,
+    packet::{DATAGRAM_BYTES_BASE, Frame, Header, Reader, Writer, cut},
+    path::Path,
     peers::PeerId,
     pool::Pool,
     receive::{Budget, Fragment, Receiving, Taken},
@@ -76,7 +82,11 @@ struct Flush {
 /// See the module.
 pub(crate) struct Connection {
     id: PeerId,
-    pub(crate) addr: SocketAddr,
+    pub(crate) path: Path,
+    mtu: Mtu,
+    /// Only while an address with another IP is on trial.
+    kept: Option<Box<Kept>>,
+    hush: Hush,
     pub(crate) side: Side,
     /// The id on the wire, given by the acceptor.
     pub(crate) wire_id: u32,
@@ -107,6 +117,8 @@ pub(crate) struct Connection {
 /// A genuine packet: its number is fresh and it opened.
 pub(crate) struct Genuine<'a> {
     number: u64,
+    /// Higher than all before.
+    is_newest: bool,
     has_ack: bool,
     frames: &'a [u8],
     bytes: usize,
@@ -123,7 +135,10 @@ impl Connection {
     ) -> Connection {
         Connection {
             id,
-            addr,
+            path: Path::new(now, addr),
+            mtu: Mtu::new(addr.ip(), config.mtu_max),
+            kept: None,
+            hush: Hush::default(),
             side,
             wire_id: 0,
             stage,
@@ -245,7 +260,8 @@ impl Connection {
         datagram: &'a mut [u8],
     ) -> Option<Genuine<'a>> {
         let keys = self.keys.as_mut()?;
-        let number = header.number(self.received.expected());
+        let expected = self.received.expected();
+        let number = header.number(expected);
         let bytes = datagram.len();
         let is_fresh = number < NUMBER_END && self.received.arrival(number) == Arrival::Fresh;
         // Three probe time-outs: after these a packet that was overtaken has long been sent again.
@@ -255,7 +271,8 @@ impl Connection {
             None
         };
         self.stats.rejected += u64::from(opened.is_none());
-        Some(Genuine { number, has_ack: header.has_ack, frames: opened?, bytes })
+        let is_newest = number >= expected;
+        Some(Genuine { number, is_newest, has_ack: header.has_ack, frames: opened?, bytes })
     }
 
     /// The end, if the keys must not be used any longer.
@@ -277,17 +294,19 @@ impl Connection {
         (self.accept, self.accept_due) = (None, false);
     }
 
-    /// Takes in a genuine packet.
+    /// Takes in a genuine packet from `from`.
     pub(crate) fn take_in(
         &mut self,
         now: Micros,
+        from: SocketAddr,
         packet: &Genuine<'_>,
         cx: &mut Context<'_>,
     ) -> Option<Ending> {
+        self.hush.on_packet(now - self.last_in);
         self.last_in = now;
         self.stats.packets_in += 1;
         self.stats.bytes_in += packet.bytes as u64;
-        match self.take_frames(now, packet, cx) {
+        match self.take_frames(now, from, packet, cx) {
             Ok(None) => {}
             Ok(ending) => return ending,
             Err(violation) => return Some(Ending::violation(violation)),
@@ -304,12 +323,14 @@ impl Connection {
     fn take_frames(
         &mut self,
         now: Micros,
+        from: SocketAddr,
         packet: &Genuine<'_>,
         cx: &mut Context<'_>,
     ) -> Result<Option<Ending>, Violation> {
         let mut reader = Reader::new(packet.frames);
         if packet.has_ack {
             let ack = Ack::decode(&mut reader)?;
+            self.on_ack_of_probe(&ack);
             if let Some(known) = self.recovery.on_ack(now, &ack, &mut self.sending)? {
                 self.received.ack_was_seen(known);
             }
@@ -317,7 +338,7 @@ impl Connection {
         let (mut eliciting, mut reliable, mut taken) = (false, false, Taken::Yes);
         let peer = self.id;
         while let Some(frame) = Frame::next(&mut reader)? {
-            eliciting = true;
+            eliciting |= !matches!(frame, Frame::Challenge(_) | Frame::Answer(_));
             let mut budget = Budget {
                 config: cx.config,
                 peer: &mut self.reassembly,
@@ -328,6 +349,14 @@ impl Connection {
 
             let result = match frame {
                 Frame::Ping => Taken::Yes,
+                Frame::Challenge(challenge) => {
+                    self.path.on_challenge(from, challenge);
+                    Taken::Yes
+                }
+                Frame::Answer(answer) => {
+                    self.on_answer(from, &answer, cx.config);
+                    Taken::Yes
+                }
                 Frame::Close { code, reason } => {
                     let reason = handshake::reason_text(reason);
                     return Ok(Some(Ending::Quiet(CloseReason::Remote { code, reason })));
@@ -417,6 +446,7 @@ impl Connection {
             lost_spurious: self.recovery.lost_spurious,
             reassembly_bytes: self.reassembly,
             is_limited: self.recovery.is_limited(),
+            mtu: self.mtu.current(),
             window_bytes: self.recovery.window_bytes(),
             in_flight_bytes: self.recovery.in_flight_bytes(),
             suite: self.keys.as_ref().map(Keys::suite),
@@ -429,20 +459,31 @@ impl Connection {
 
     // ---- out ----
 
-    /// Fills `out` with one datagram, if there is one to send now.
-    pub(crate) fn transmit(&mut self, now: Micros, out: &mut Vec<u8>) -> bool {
+    /// Fills `out` with one datagram, if there is one to send now. Returns where to.
+    pub(crate) fn transmit(&mut self, now: Micros, out: &mut Vec<u8>) -> Option<SocketAddr> {
+        let mut to = self.path.proven();
         let sent = match &mut self.stage {
             Stage::Dialing(dial) => dial.transmit(now, out),
             _ if self.accept_due => self.transmit_accept(now, out),
             Stage::HalfOpen(_) => false,
-            Stage::Open => self.transmit_packet(now, out),
+            Stage::Open => {
+                if let Some(challenged) = self.transmit_challenge(out) {
+                    to = challenged;
+                    true
+                } else {
+                    to = self.path.target();
+                    self.transmit_packet(now, out) || self.transmit_mtu_probe(now, out)
+                }
+            }
         };
-        if sent {
-            self.last_out = now;
-            self.stats.packets_out += 1;
-            self.stats.bytes_out += out.len() as u64;
+        if !sent {
+            return None;
         }
-        sent
+        self.path.on_sent(to, out.len());
+        self.last_out = now;
+        self.stats.packets_out += 1;
+        self.stats.bytes_out += out.len() as u64;
+        Some(to)
     }
 
     fn transmit_accept(&mut self, now: Micros, out: &mut Vec<u8>) -> bool {
@@ -458,6 +499,8 @@ impl Connection {
         if self.recovery.is_unjudged() {
             self.recovery.judge(now, &mut self.sending);
         }
+        self.check_black_hole(now);
+        let bytes = self.packet_bytes();
         let path = PathState {
             loss_ppm: self.recovery.loss_ppm(),
             limited: self.recovery.is_limited(),
@@ -466,12 +509,13 @@ impl Connection {
         };
         self.sending.begin(now, path);
         let is_probe = self.probes > 0;
-        let may_send = is_probe || self.recovery.may_send();
+        let may_send = bytes > 0 && (is_probe || self.recovery.may_send());
         let has_pending = self.sending.has_pending();
         self.recovery.set_limited(!may_send && has_pending);
         let wants_repeat = self.sending.wants_repeat(now, may_send);
-        let wants_send = is_probe || self.ping_due || wants_repeat || (may_send && has_pending);
-        if !wants_send && !self.received.is_due(now) {
+        let wants_send =
+            is_probe || self.ping_due || self.path.has_answers() || wants_repeat || (may_send && has_pending);
+        if bytes == 0 || (!wants_send && !self.received.is_due(now)) {
             self.sending.end_round();
             return false;
         }
@@ -482,14 +526,33 @@ impl Connection {
         let ack = if self.received.is_waiting() { self.received.take_ack(now) } else { None };
         let refs_at = self.recovery.refs_end();
         let connection = (self.side == Side::Connector).then_some(self.wire_id);
-        let mut writer = Writer::new(out, connection, number, self.recovery.largest_acked(), ack.as_ref());
+        // What is sent to find out why nothing comes back must not be lost to its size.
+        let bytes = if is_probe { bytes.min(DATAGRAM_BYTES_BASE) } else { bytes };
+        let mut writer =
+            Writer::new(out, connection, number, self.recovery.largest_acked(), ack.as_ref()).within(bytes);
+        let mut has_answer = false;
+        while let Some(answer) = self.path.pop_answer() {
+            has_answer |= writer.answer(&answer);
+        }
         if may_send {
             self.sending.fill(now, number, &mut writer, self.recovery.refs());
         }
         if (is_probe || self.ping_due) && !writer.eliciting {
             writer.ping();
+            if mem::take(&mut self.hush.is_ping) {
+                writer.pad(HUSH_PING_BYTES);
+            }
+        }
+        if writer.cramped && !is_probe {
+            self.mtu.want();
         }
         let eliciting = writer.eliciting;
+        if !eliciting && !has_answer && ack.is_none() {
+            // An address on trial may not be sent so much.
+            self.sending.wants_repeat(now, false);
+            self.sending.end_round();
+            return false;
+        }
         keys.seal(number, writer.finish());
         if eliciting {
             self.probes = self.probes.saturating_sub(1);
@@ -512,11 +575,18 @@ impl Connection {
                 let flush = self.flush.as_ref().map(|flush| flush.ends_at);
                 let keys = self.keys.as_ref().and_then(Keys::deadline);
                 let lanes = [self.sending.deadline(), self.receiving.deadline()];
-                [keepalive, flush, keys, self.received.deadline(), self.recovery.deadline()]
-                    .into_iter()
-                    .chain(lanes)
-                    .flatten()
-                    .fold(self.last_in + config.idle_timeout, Micros::min)
+                [
+                    keepalive,
+                    flush,
+                    keys,
+                    self.roam_deadline(),
+                    self.received.deadline(),
+                    self.recovery.deadline(),
+                ]
+                .into_iter()
+                .chain(lanes)
+                .flatten()
+                .fold(self.last_in + config.idle_timeout, Micros::min)
             }
         }
     }
@@ -548,6 +618,7 @@ impl Connection {
         self.stats.stale += stale;
         self.reassembly -= freed;
         self.reassembly_freed += freed;
+        self.roam_on_timeout(now);
         let probes = self.recovery.on_timeout(now, &mut self.sending);
         self.probes = self.probes.max(probes);
         self.ping_due |= self.side == Side::Connector && self.last_out + config.keepalive <= now;
@@ -560,7 +631,8 @@ impl Connection {
             return None;
         }
         Some(Linger {
-            addr: self.addr,
+            addr: self.path.target(),
+            allowance: self.path.allowance(),
             connection: self.wire_id,
             sends_id: self.side == Side::Connector,
             keys: self.keys.take()?,

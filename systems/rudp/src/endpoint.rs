@@ -47,6 +47,13 @@ pub enum Event {
         /// `None`: the transport does not know who its clients are.
         server_key: Option<PublicKey>,
     },
+    /// The peer has moved to another address, and has proved that it receives there.
+    Moved {
+        /// Who.
+        peer: PeerId,
+        /// Its new address.
+        addr: SocketAddr,
+    },
     /// A whole message.
     Message {
         /// From whom.
@@ -296,18 +303,18 @@ impl Endpoint {
                 self.ready.pop_front();
                 continue;
             };
-            let (sent, to, deadline) = match &mut entry.state {
+            let (to, deadline) = match &mut entry.state {
                 State::Live(connection) => {
-                    let sent = connection.transmit(now, buf);
+                    let to = connection.transmit(now, buf);
                     connection.reclaim(&mut self.pool, &mut self.reassembly_total);
-                    (sent, connection.addr, connection.deadline(&self.config))
+                    (to, connection.deadline(&self.config))
                 }
-                State::Lingering(linger) => (linger.transmit(buf), linger.addr, linger.deadline()),
+                State::Lingering(linger) => (linger.transmit(buf).then_some(linger.addr), linger.deadline()),
             };
             self.deadlines.want(peer.slot(), &mut entry.registered, Some(deadline));
-            if sent {
+            if to.is_some() {
                 self.totals.datagrams_out += 1;
-                return Some(to);
+                return to;
             }
             entry.ready = false;
             self.ready.pop_front();
@@ -410,7 +417,7 @@ impl Endpoint {
         let connection = match &mut entry.state {
             State::Live(connection) => connection,
             State::Lingering(linger) => {
-                linger.on_packet(now, &header, datagram);
+                linger.on_packet(now, from, &header, datagram);
                 return self.make_ready(slot);
             }
         };
@@ -422,7 +429,8 @@ impl Endpoint {
         };
         if connection.is_half_open() {
             connection.confirm(now);
-            self.confirm(now, peer, from);
+            let addr = connection.path.proven();
+            self.confirm(now, peer, addr);
         }
         let Some(connection) = self.peers.live(peer) else { return };
         let mut cx = Context {
@@ -431,12 +439,17 @@ impl Endpoint {
             reassembly_total: &mut self.reassembly_total,
             pool: &mut self.pool,
         };
-        let ending = connection.take_in(now, &packet, &mut cx).or_else(|| connection.worn());
+        connection.locate(now, from, &packet, cx.config, || self.random.bytes());
+        let before = connection.path.proven();
+        let ending = connection.take_in(now, from, &packet, &mut cx).or_else(|| connection.worn());
+        let after = connection.path.proven();
+        if before != after {
+            self.moved(peer, before, after);
+        }
         self.settle(now, slot, ending);
     }
 
-    /// The slot that a packet is for: by its connection id, which must agree with its address, or at a connector by
-    /// the address alone.
+    /// The slot that a packet is for: by its connection id alone, or at a connector by its address alone.
     fn find(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<(Header, u32)> {
         let header = Header::parse(datagram)?;
         let slot = match header.connection {
@@ -445,10 +458,12 @@ impl Endpoint {
                 let slot = wire_slot(connection);
                 let is_it = match &self.peers.at(slot)?.state {
                     State::Live(live) => {
-                        live.side == Side::Acceptor && live.wire_id == connection && live.addr == from
+                        let may_be = self.config.migration || live.path.proven() == from;
+                        live.side == Side::Acceptor && live.wire_id == connection && may_be
                     }
                     State::Lingering(linger) => {
-                        !linger.sends_id && linger.connection == connection && linger.addr == from
+                        let may_be = self.config.migration || linger.addr == from;
+                        !linger.sends_id && linger.connection == connection && may_be
                     }
                 };
                 is_it.then_some(slot)?
@@ -470,6 +485,15 @@ impl Endpoint {
             self.settle(now, old.slot(), Some(Ending::Quiet(reason)));
         }
         self.events.push(Event::Connected { peer, addr, server_key: None });
+    }
+
+    /// A peer is at another address now. A connection that was there before keeps going by its id: its peer has moved as
+    /// well, or is gone.
+    fn moved(&mut self, peer: PeerId, from: SocketAddr, to: SocketAddr) {
+        forget_address(&mut self.accepted, from, peer);
+        self.accepted.entry(to).or_default().open = Some(peer);
+        self.totals.moves += 1;
+        self.events.push(Event::Moved { peer, addr: to });
     }
 
     // ---- inside: the common end of everything ----
@@ -515,7 +539,7 @@ impl Endpoint {
                 } else {
                     self.known -= 1;
                 }
-                let (addr, side) = (connection.addr, connection.side);
+                let (addr, side) = (connection.path.proven(), connection.side);
                 let (reason, linger) = match ending {
                     Ending::Quiet(reason) => (Some(reason), None),
                     Ending::Tell { code, text, reason } => (Some(reason), connection.linger(now, code, text)),

@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     cookie::{COOKIE_BYTES, OFFER_BYTES},
     keys::Suite,
-    packet::{DATAGRAM_BYTES_MAX, Reader, cut},
+    packet::{DATAGRAM_BYTES_BASE, Reader, cut},
     random::digest,
 };
 
@@ -172,7 +172,7 @@ impl<'a> Handshake<'a> {
         }
         match kind {
             // A short Hello would make us the amplifier of whoever forged its address.
-            HELLO if datagram.len() == DATAGRAM_BYTES_MAX => {
+            HELLO if datagram.len() == DATAGRAM_BYTES_BASE => {
                 let [version_min, version_max, suites] = reader.array()?;
                 let (key, channels) = (reader.array()?, reader.array()?);
                 let offer = Offer { version_min, version_max, suites, key, channels };
@@ -210,7 +210,7 @@ pub(crate) fn put_hello(out: &mut Vec<u8>, offer: &Offer, cookie: Option<&[u8; C
     out.extend_from_slice(&offer.bytes());
     out.push(u8::from(cookie.is_some()));
     out.extend_from_slice(cookie.unwrap_or(&[0; COOKIE_BYTES]));
-    out.resize(DATAGRAM_BYTES_MAX, 0);
+    out.resize(DATAGRAM_BYTES_BASE, 0);
 }
 
 /// Writes an Accept into `out` as far as its Noise message.

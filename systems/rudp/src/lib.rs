@@ -56,6 +56,7 @@ mod stats;
 
 mod endpoint;
 mod events;
+mod path;
 mod peers;
 
 mod connection;
@@ -76,6 +77,7 @@ mod receive;
 mod send;
 
 mod ack;
+mod mtu;
 mod recovery;
 mod rtt;
 mod window;
@@ -102,7 +104,7 @@ pub use error::{CloseReason, ConnectError, SendError, Violation, code};
 pub use identity::{KeyTextError, PublicKey, SecretKey};
 pub use job::{HandshakeDone, HandshakeJob};
 pub use keys::Suite;
-pub use packet::{DATAGRAM_BYTES_MAX, FRAGMENT_BYTES, UNRELIABLE_BYTES_MAX, VERSION};
+pub use packet::{DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, FRAGMENT_BYTES, UNRELIABLE_BYTES_MAX, VERSION};
 pub use peers::PeerId;
 pub use stats::{Stats, Totals};
 pub use timer::Micros;

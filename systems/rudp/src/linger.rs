@@ -8,6 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 use crate::{
     keys::Keys,
     packet::{Header, Writer},
+    path::ALLOWANCE_FACTOR,
     timer::Micros,
 };
 
@@ -17,6 +18,8 @@ const ANSWERS_MAX: u32 = 8;
 
 pub(crate) struct Linger {
     pub(crate) addr: SocketAddr,
+    /// Bytes that `addr` may still be sent, if it has not proved that it receives.
+    pub(crate) allowance: usize,
     /// As on the wire; set at the connector, which must send it, and at the acceptor, which is found by it.
     pub(crate) connection: u32,
     pub(crate) sends_id: bool,
@@ -46,17 +49,32 @@ impl Linger {
         writer.close(self.code, &self.reason);
         self.keys.seal(self.next_number, writer.finish());
         self.next_number += 1;
+        if self.allowance < out.len() {
+            return false;
+        }
+        self.allowance -= out.len();
         true
     }
 
-    /// A packet from the other side: genuine ones are answered, or a forged source would be sent more than it sent.
-    pub(crate) fn on_packet(&mut self, now: Micros, header: &Header, datagram: &mut [u8]) {
+    /// A packet from the other side: genuine ones are answered, or a forged source would be sent more than it sent. The
+    /// newest ones are followed to where they come from, with at most three times their bytes.
+    pub(crate) fn on_packet(&mut self, now: Micros, from: SocketAddr, header: &Header, datagram: &mut [u8]) {
         let number = header.number(self.expected);
         let overtaken = Duration::from_micros(self.pto_us.saturating_mul(3));
-        if self.answers < ANSWERS_MAX && self.keys.open(now, overtaken, header, number, datagram).is_ok() {
-            self.answers += 1;
-            self.is_due = true;
+        let allowance = datagram.len() * ALLOWANCE_FACTOR;
+        if self.answers == ANSWERS_MAX || self.keys.open(now, overtaken, header, number, datagram).is_err() {
+            return;
         }
+        if from == self.addr {
+            self.allowance = self.allowance.saturating_add(allowance);
+        } else if number >= self.expected {
+            (self.addr, self.allowance) = (from, allowance);
+        } else {
+            return;
+        }
+        self.expected = self.expected.max(number.saturating_add(1));
+        self.answers += 1;
+        self.is_due = true;
     }
 
     pub(crate) fn deadline(&self) -> Micros {

@@ -1,16 +1,26 @@
 //! The byte format of packets in a connection: header and frames. README.md has the same in tables.
 
-use crate::{ack::Ack, channel::Channel, error::Violation, keys::TAG_BYTES};
+use crate::{
+    ack::Ack,
+    channel::Channel,
+    error::Violation,
+    keys::TAG_BYTES,
+    path::{CHALLENGE_BYTES, Challenge},
+};
 
 /// The protocol version of this crate.
 pub const VERSION: u8 = 1;
 
-/// Bytes of the largest datagram, UDP payload. Every IPv6 path carries 1,280 bytes with IP and UDP headers; the Hello,
-/// padded to this size, shows that this path does.
-pub const DATAGRAM_BYTES_MAX: usize = 1200;
+/// Bytes of the largest datagram on a path that is not known yet, UDP payload. Every IPv6 path carries 1,280 bytes with
+/// IP and UDP headers; the Hello, padded to this size, shows that this path does.
+pub const DATAGRAM_BYTES_BASE: usize = 1200;
+
+/// Bytes of the largest datagram on any path, UDP payload: what Ethernet carries over IPv4. Whoever reads a socket needs
+/// a buffer of this size.
+pub const DATAGRAM_BYTES_MAX: usize = 1472;
 
 /// Bytes of the longest message that travels whole, and of a fragment of a longer one: what fits into a datagram beside
-/// the longest header with tag, acknowledgement and frame header (25 + 35 + 11 of 1,200), rounded down. Larger datagrams
+/// the longest header with tag, acknowledgement and frame header (25 + 35 + 11 of `DATAGRAM_BYTES_BASE`), rounded down. Larger datagrams
 /// than the smallest carry more messages, not larger fragments: a path may shrink while a message is under way.
 pub const FRAGMENT_BYTES: usize = 1120;
 
@@ -39,6 +49,8 @@ const FRAME_PADDING: u8 = 0x00;
 const FRAME_PING: u8 = 0x01;
 const FRAME_CLOSE: u8 = 0x02;
 const FRAME_SKIP: u8 = 0x07;
+const FRAME_CHALLENGE: u8 = 0x03;
+const FRAME_ANSWER: u8 = 0x04;
 /// 0x40 to 0x5f message on channel 0 to 31, 0x80 to 0x9f fragment.
 const FRAME_MESSAGE: u8 = 0x40;
 const FRAME_FRAGMENT: u8 = 0x80;
@@ -112,6 +124,8 @@ pub(crate) enum Frame<'a> {
         code: u16,
         reason: &'a [u8],
     },
+    Challenge(Challenge),
+    Answer(Challenge),
     Message {
         channel: Channel,
         id: u16,
@@ -145,6 +159,8 @@ impl<'a> Frame<'a> {
             FRAME_PING => Some(Frame::Ping),
             FRAME_CLOSE => Frame::close(reader),
             FRAME_SKIP => Frame::skip(reader),
+            FRAME_CHALLENGE => reader.array().map(Frame::Challenge),
+            FRAME_ANSWER => reader.array().map(Frame::Answer),
             0x40..=0xbf => {
                 let (channel, to_end) = (Channel::from_low_bits(kind), kind & FRAME_TO_END != 0);
                 if kind < FRAME_FRAGMENT {
@@ -263,12 +279,16 @@ fn varint_bytes(value: u64) -> usize {
 /// A packet being written into the caller's buffer.
 pub(crate) struct Writer<'a> {
     out: &'a mut Vec<u8>,
+    /// Bytes that the datagram may have, without its tag.
+    limit: usize,
     /// Type byte and length field of the last frame, if that was a message or fragment.
     last: Option<(usize, usize, usize)>,
     /// Frames that ask for an acknowledgement were written.
     pub(crate) eliciting: bool,
     /// Frames that will be sent again if lost were written.
     pub(crate) reliable: bool,
+    /// A message or fragment did not fit, and would have into the largest datagram there is.
+    pub(crate) cramped: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -300,11 +320,53 @@ impl<'a> Writer<'a> {
         if let Some(ack) = ack {
             ack.encode(out);
         }
-        Writer { out, last: None, eliciting: false, reliable: false }
+        let limit = DATAGRAM_BYTES_BASE - TAG_BYTES;
+        Writer { out, limit, last: None, eliciting: false, reliable: false, cramped: false }
+    }
+
+    /// The datagram may have so many bytes, its tag counted, instead of `DATAGRAM_BYTES_BASE`.
+    pub(crate) fn within(mut self, bytes: usize) -> Writer<'a> {
+        self.limit = bytes.saturating_sub(TAG_BYTES);
+        self
     }
 
     pub(crate) fn room(&self) -> usize {
-        (DATAGRAM_BYTES_MAX - TAG_BYTES).saturating_sub(self.out.len())
+        self.limit.saturating_sub(self.out.len())
+    }
+
+    fn fits(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.room();
+        self.cramped |= !fits && self.out.len() + bytes + TAG_BYTES <= DATAGRAM_BYTES_MAX;
+        fits
+    }
+
+    /// Fills the datagram with zeros, up to `bytes` with its tag.
+    pub(crate) fn pad(&mut self, bytes: usize) {
+        let end = bytes.saturating_sub(TAG_BYTES).min(self.limit);
+        if self.out.len() < end {
+            self.out.resize(end, FRAME_PADDING);
+            self.last = None;
+        }
+    }
+
+    /// Challenges and answers ask for no acknowledgement. They are written if they fit.
+    pub(crate) fn challenge(&mut self, challenge: &Challenge) -> bool {
+        self.proof(FRAME_CHALLENGE, challenge)
+    }
+
+    /// See `challenge`.
+    pub(crate) fn answer(&mut self, answer: &Challenge) -> bool {
+        self.proof(FRAME_ANSWER, answer)
+    }
+
+    fn proof(&mut self, kind: u8, bytes: &Challenge) -> bool {
+        if self.room() < 1 + CHALLENGE_BYTES {
+            return false;
+        }
+        self.out.push(kind);
+        self.out.extend_from_slice(bytes);
+        self.last = None;
+        true
     }
 
     pub(crate) fn ping(&mut self) {
@@ -339,7 +401,7 @@ impl<'a> Writer<'a> {
     /// Writes a message if it fits.
     pub(crate) fn message(&mut self, channel: Channel, id: u64, bytes: &[u8], reliable: bool) -> bool {
         let length_bytes = varint_bytes(bytes.len() as u64);
-        if self.room() < 3 + length_bytes + bytes.len() {
+        if !self.fits(3 + length_bytes + bytes.len()) {
             return false;
         }
         let at = self.out.len();
@@ -362,7 +424,7 @@ impl<'a> Writer<'a> {
     ) -> bool {
         let length_bytes = varint_bytes(bytes.len() as u64);
         let header = 3 + varint_bytes(index.into()) + varint_bytes(count.into()) + length_bytes;
-        if self.room() < header + bytes.len() {
+        if !self.fits(header + bytes.len()) {
             return false;
         }
         let at = self.out.len();
@@ -443,7 +505,7 @@ mod tests {
         let mut writer = Writer::new(&mut out, Some(1), u64::from(u32::MAX), None, Some(&ack));
         assert!(writer.fragment(Channel::DATA, 1, 60_000, 60_001, &[1; FRAGMENT_BYTES], true));
         writer.finish();
-        assert!(out.len() + TAG_BYTES <= DATAGRAM_BYTES_MAX);
+        assert!(out.len() + TAG_BYTES <= DATAGRAM_BYTES_BASE);
     }
 
     #[test]
@@ -476,7 +538,7 @@ mod tests {
         assert_eq!(frames(&[0x81, 1, 0, 2, 2, 1, 1]), Err(Violation::Malformed), "index not under count");
         assert_eq!(frames(&[0x81, 1, 0, 0, 2, 0]), Err(Violation::Malformed), "empty fragment");
         assert_eq!(frames(&[0xc0]), Err(Violation::UnknownFrame(0xc0)));
-        assert_eq!(frames(&[0x03]), Err(Violation::UnknownFrame(3)));
+        assert_eq!(frames(&[0x05]), Err(Violation::UnknownFrame(5)));
         assert_eq!(frames(&[2, 1, 0, 9, 1]), Err(Violation::Malformed));
         assert_eq!(
             frames(&[0x40, 1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),

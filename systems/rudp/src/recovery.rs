@@ -4,13 +4,13 @@
 //! three numbers behind or older than the reordering window; a probe repeats the oldest messages when nothing comes
 //! back at all (RFC 9002, section 6).
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, mem, time::Duration};
 
 use crate::{
     ack::{ACK_DELAY_UNRELIABLE, Ack},
     config::Config,
     error::Violation,
-    packet::FRAGMENT_BYTES,
+    packet::{DATAGRAM_BYTES_BASE, FRAGMENT_BYTES},
     rtt::Rtt,
     send::{PieceRef, Sending, shrink},
     timer::Micros,
@@ -34,6 +34,10 @@ const OVERHEAD: usize = 28;
 const LOSS_SHIFT: u32 = 8;
 /// All lost, in the measured loss.
 const LOSS_ALL: u32 = 1 << 24;
+
+/// Losses in a row of packets longer than the base, and shorter ones that came through after the first of them.
+const BLACK_HOLE_LOST: u32 = 8;
+const BLACK_HOLE_ACKED: u32 = 3;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -80,8 +84,25 @@ pub(crate) struct Recovery {
     loss: u32,
     /// Messages wait for the controller.
     limited: bool,
+    /// Packets before this one took another path: they say nothing about this one.
+    path_from: u64,
+    /// Packets longer than the base: how many were lost since one was acknowledged, which that was, and how many
+    /// shorter ones were acknowledged meanwhile.
+    large_lost: u32,
+    large_acked: u64,
+    small_acked: u32,
     pub(crate) lost: u64,
     pub(crate) lost_spurious: u64,
+}
+
+fn is_large(packet: &Sent) -> bool {
+    usize::from(packet.bytes) > DATAGRAM_BYTES_BASE + OVERHEAD
+}
+
+/// What was learnt of one path.
+pub(crate) struct Learnt {
+    rtt: Rtt,
+    window: Window,
 }
 
 impl Recovery {
@@ -106,9 +127,36 @@ impl Recovery {
             reorder_packets: REORDER_PACKETS,
             loss: 0,
             limited: false,
+            path_from: 0,
+            large_lost: 0,
+            large_acked: 0,
+            small_acked: 0,
             lost: 0,
             lost_spurious: 0,
         }
+    }
+
+    /// Begins to learn a path that nothing is known of, and returns what is known of the last one.
+    pub(crate) fn begin_path(&mut self, config: &Config) -> Learnt {
+        let window = Window::new(config.window_bytes_max);
+        self.resume_path(Learnt { rtt: Rtt::default(), window })
+    }
+
+    /// Packets take a known path again. Returns what was learnt of the other one.
+    pub(crate) fn resume_path(&mut self, learnt: Learnt) -> Learnt {
+        self.path_from = self.next;
+        (self.large_lost, self.small_acked) = (0, 0);
+        let Learnt { rtt, window } = learnt;
+        Learnt { rtt: mem::replace(&mut self.rtt, rtt), window: mem::replace(&mut self.window, window) }
+    }
+
+    /// Whether packets longer than the base get lost, and only these. Told once.
+    pub(crate) fn take_black_hole(&mut self) -> bool {
+        let is_one = self.large_lost >= BLACK_HOLE_LOST && self.small_acked >= BLACK_HOLE_ACKED;
+        if is_one {
+            (self.large_lost, self.small_acked) = (0, 0);
+        }
+        is_one
     }
 
     /// The number of the next packet.
@@ -215,7 +263,13 @@ impl Recovery {
             entry.fate = Fate::Acked;
             news = true;
             known = known.max(entry.ack_largest);
-            if entry.number == ack.largest {
+            let is_here = entry.number >= self.path_from;
+            if is_large(entry) {
+                (self.large_lost, self.large_acked, self.small_acked) = (0, entry.number, 0);
+            } else if self.large_lost > 0 {
+                self.small_acked += 1;
+            }
+            if entry.number == ack.largest && is_here {
                 self.rtt.update(now - entry.at, Duration::from_micros(ack.delay_us));
             }
             let first = (entry.refs_at - self.refs_base) as usize;
@@ -230,7 +284,9 @@ impl Recovery {
                 self.in_flight_bytes -= bytes;
                 self.in_flight_packets -= 1;
                 self.in_flight_reliable -= usize::from(count > 0);
-                self.window.on_acked(bytes, was_full);
+                if is_here {
+                    self.window.on_acked(bytes, was_full);
+                }
                 self.loss -= self.loss >> LOSS_SHIFT;
             }
         }
@@ -278,7 +334,10 @@ impl Recovery {
             self.in_flight_bytes -= usize::from(entry.bytes);
             self.in_flight_packets -= 1;
             self.in_flight_reliable -= usize::from(entry.refs_count > 0);
-            self.window.on_lost();
+            if entry.number >= self.path_from {
+                self.window.on_lost();
+                self.large_lost += u32::from(is_large(entry) && entry.number > self.large_acked);
+            }
             self.loss += (LOSS_ALL - self.loss) >> LOSS_SHIFT;
             let (number, count) = (entry.number, usize::from(entry.refs_count));
             let first = (entry.refs_at - self.refs_base) as usize;

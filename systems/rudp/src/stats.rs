@@ -47,6 +47,12 @@ pub struct Stats {
     pub reassembly_bytes: usize,
     /// Messages wait because the path cannot take more now.
     pub is_limited: bool,
+    /// Times that the peer moved to another address and proved it.
+    pub moves: u64,
+    /// Packets from another address that was not tried, because of too many trials before (`Config::migration`).
+    pub moves_refused: u64,
+    /// Bytes of the longest datagram that the path is known to carry, UDP payload.
+    pub mtu: usize,
     /// Congestion window in bytes.
     pub window_bytes: usize,
     /// Bytes sent and neither acknowledged nor lost.
@@ -80,4 +86,6 @@ pub struct Totals {
     pub overrun: u64,
     /// Connections that became open.
     pub connected: u64,
+    /// Peers that moved to another address, each time they did.
+    pub moves: u64,
 }

@@ -4,10 +4,10 @@
 //! packets was lost halves it: less is the noise of radio links, more is a queue that overflows. Probes that stay
 //! unanswered bring it to its floor.
 
-use crate::packet::DATAGRAM_BYTES_MAX;
+use crate::packet::DATAGRAM_BYTES_BASE;
 
-const INITIAL: usize = 10 * DATAGRAM_BYTES_MAX;
-const FLOOR: usize = 4 * DATAGRAM_BYTES_MAX;
+const INITIAL: usize = 10 * DATAGRAM_BYTES_BASE;
+const FLOOR: usize = 4 * DATAGRAM_BYTES_BASE;
 /// Fewer packets in a round say nothing about the path.
 const ROUND_PACKETS_MIN: u32 = 20;
 const LOSS_PERCENT_MAX: u32 = 10;
@@ -39,7 +39,8 @@ impl Window {
     pub(crate) fn on_acked(&mut self, bytes: usize, was_full: bool) {
         self.acked += 1;
         if was_full {
-            let step = if self.slow_start { bytes } else { (bytes * DATAGRAM_BYTES_MAX / self.bytes).max(1) };
+            let step =
+                if self.slow_start { bytes } else { (bytes * DATAGRAM_BYTES_BASE / self.bytes).max(1) };
             self.bytes = (self.bytes + step).min(self.bytes_max);
         }
     }

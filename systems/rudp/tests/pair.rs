@@ -83,7 +83,7 @@ fn check(world: &mut World, here: &mut Side, there: &mut Side) -> Option<CloseRe
                 here.is_blocked = false;
             }
             Event::Closed { reason, .. } => return Some(reason),
-            Event::Connected { .. } => panic!("connected twice"),
+            Event::Connected { .. } | Event::Moved { .. } => panic!("{event:?}"),
         }
     }
     None

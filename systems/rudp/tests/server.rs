@@ -132,9 +132,10 @@ fn a_server_that_was_started_again_knows_nobody_and_takes_everybody() {
 }
 
 #[test]
-fn packets_from_another_address_are_not_the_peers() {
+fn without_migration_packets_from_another_address_are_not_the_peers() {
     let mut world = World::new(6, Link::default());
-    let (client, server) = world.pair();
+    let client = world.add(Config::default());
+    let server = world.add(Config { migration: false, ..Config::server() });
     let (here, there) = world.connected(client, server);
     world.rebind(client, "10.0.0.99:1234".parse().unwrap());
     world.endpoint(client).send(here, Channel::DATA, &[b"moved"]).unwrap();

@@ -83,7 +83,7 @@ impl UdpLink {
                 Event::Message { channel, bytes, .. } => {
                     core.receive(now, Some(wire(channel)), &Bytes::from(bytes));
                 }
-                Event::Writable { .. } => {}
+                Event::Writable { .. } | Event::Moved { .. } => {}
                 Event::Closed { reason, .. } => {
                     match reason {
                         CloseReason::Refused { code: code::CLIENT_TOO_OLD, .. } => core.refused(End::new(

@@ -1,0 +1,213 @@
+//! What follows for a connection when its path changes: trials, challenges, datagram sizes, and the ping of a connector
+//! that suddenly hears nothing.
+
+use std::{mem, net::SocketAddr, time::Duration};
+
+use super::{Connection, Genuine};
+use crate::{
+    ack::{ACK_DELAY_UNRELIABLE, Ack},
+    config::Config,
+    keys::{Side, TAG_BYTES},
+    mtu::Mtu,
+    packet::Writer,
+    path::{Challenge, Change},
+    recovery::Learnt,
+    rtt::Rtt,
+    timer::Micros,
+};
+
+/// Room for the longest header, acknowledgement and tag: with less nothing is written to an address on trial.
+pub(super) const PACKET_BYTES_MIN: usize = 96;
+/// Bytes of a datagram with a challenge alone: header to a connector, frame, tag.
+const CHALLENGE_PACKET_BYTES: usize = 1 + 4 + 1 + 8 + TAG_BYTES;
+/// Of the oldest messages under way, so many bytes are sent again when packets begin to go elsewhere: where they went
+/// before nobody may have been.
+const REPEAT_BYTES: usize = 4096;
+/// A ping after sudden silence has so many bytes: should it come from a new address, three times that may go back.
+pub(super) const HUSH_PING_BYTES: usize = 400;
+/// Packets of a stream, before its end is noticed.
+const STREAM_PACKETS: u8 = 8;
+/// Silence is so many times the longest gap of late.
+const SILENCE_GAPS: u32 = 3;
+const SILENCE_MIN: Duration = Duration::from_millis(50);
+/// Packets with longer gaps are no stream: the keepalive serves these.
+const GAP_MAX: Duration = Duration::from_millis(250);
+/// Packets closer than this left together.
+const GAP_MIN: Duration = Duration::from_millis(1);
+
+/// What was known of the proven path, while an address with another IP is on trial.
+pub(super) struct Kept {
+    learnt: Learnt,
+    mtu: Mtu,
+}
+
+/// Notices that a stream of packets broke off. A router that forgot a client's mapping silences the server, which
+/// cannot mend that: only a packet from the client makes a new mapping and tells of it.
+#[derive(Default)]
+pub(super) struct Hush {
+    /// The longest gap of late; each packet forgets an eighth of it.
+    gap_us: u32,
+    /// Packets since the last silence, up to `STREAM_PACKETS`.
+    heard: u8,
+    /// The next ping is padded.
+    pub(super) is_ping: bool,
+}
+
+impl Hush {
+    pub(super) fn on_packet(&mut self, gap: Duration) {
+        if gap >= GAP_MIN {
+            self.heard = (self.heard + 1).min(STREAM_PACKETS);
+            let gap = gap.min(GAP_MAX * 2).as_micros() as u32;
+            self.gap_us = gap.max(self.gap_us - self.gap_us / 8);
+        }
+    }
+
+    fn deadline(&self, last_in: Micros) -> Option<Micros> {
+        let gap = Duration::from_micros(self.gap_us.into());
+        let is_stream = self.heard == STREAM_PACKETS && gap <= GAP_MAX;
+        is_stream.then(|| last_in + (gap * SILENCE_GAPS).max(SILENCE_MIN))
+    }
+}
+
+impl Connection {
+    // ---- in ----
+
+    /// A genuine packet came from `from`: at the acceptor, its peer may have moved.
+    pub(crate) fn locate(
+        &mut self,
+        now: Micros,
+        from: SocketAddr,
+        packet: &Genuine<'_>,
+        config: &Config,
+        random: impl FnOnce() -> [u8; 32],
+    ) {
+        if self.side == Side::Connector || (from == self.path.proven() && !self.path.is_on_trial()) {
+            return;
+        }
+        let mut pto = self.recovery.pto();
+        if from.ip() != self.path.proven().ip() {
+            // Nothing is known of that way.
+            pto = pto.max(Rtt::default().pto(config.ack_delay_max));
+        }
+        match self.path.on_packet(now, from, packet.bytes, packet.is_newest, pto, random) {
+            Change::Tried => {
+                self.come_back();
+                self.sending.repeat_oldest(REPEAT_BYTES);
+                if self.path.target().ip() != self.path.proven().ip() {
+                    self.leave(config);
+                }
+            }
+            Change::Returned => {
+                self.come_back();
+                self.sending.repeat_oldest(REPEAT_BYTES);
+            }
+            Change::Refused => self.stats.moves_refused += 1,
+            Change::Nothing | Change::Moved(_) => {}
+        }
+    }
+
+    pub(super) fn on_answer(&mut self, from: SocketAddr, answer: &Challenge, config: &Config) {
+        match self.path.on_answer(from, answer) {
+            Change::Moved(old) => {
+                self.stats.moves += 1;
+                if old.ip() != from.ip() && self.kept.is_none() {
+                    self.leave(config);
+                }
+                self.kept = None;
+            }
+            Change::Returned => {
+                self.come_back();
+                self.sending.repeat_oldest(REPEAT_BYTES);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_ack_of_probe(&mut self, ack: &Ack) {
+        if self.mtu.probe_number().is_some_and(|number| ack.contains(number)) {
+            self.mtu.on_probe_acked();
+        }
+    }
+
+    /// Forgets round trip, window and datagram size: the path has another end.
+    fn leave(&mut self, config: &Config) {
+        let mtu = Mtu::new(self.path.target().ip(), config.mtu_max);
+        let mtu = mem::replace(&mut self.mtu, mtu);
+        self.kept = Some(Box::new(Kept { learnt: self.recovery.begin_path(config), mtu }));
+    }
+
+    fn come_back(&mut self) {
+        if let Some(kept) = self.kept.take() {
+            self.recovery.resume_path(kept.learnt);
+            self.mtu = kept.mtu;
+        }
+    }
+
+    // ---- time ----
+
+    pub(super) fn roam_deadline(&self) -> Option<Micros> {
+        let is_waiting =
+            self.side == Side::Connector && self.recovery.in_flight_bytes() == 0 && !self.ping_due;
+        let hush = if is_waiting { self.hush.deadline(self.last_in) } else { None };
+        [hush, self.path.deadline(), self.mtu.deadline()].into_iter().flatten().min()
+    }
+
+    pub(super) fn roam_on_timeout(&mut self, now: Micros) {
+        self.mtu.on_timeout(now);
+        if self.path.on_timeout(now) == Change::Returned {
+            self.come_back();
+        }
+        let is_waiting = self.side == Side::Connector && self.recovery.in_flight_bytes() == 0;
+        if is_waiting && self.hush.deadline(self.last_in).is_some_and(|at| at <= now) {
+            self.hush = Hush { is_ping: true, ..Hush::default() };
+            self.ping_due = true;
+        }
+    }
+
+    /// After losses were judged.
+    pub(super) fn check_black_hole(&mut self, now: Micros) {
+        if self.recovery.take_black_hole() {
+            self.mtu.on_black_hole(now);
+        }
+    }
+
+    // ---- out ----
+
+    /// Bytes that the next packet may have; 0 when none may leave.
+    pub(super) fn packet_bytes(&self) -> usize {
+        let bytes = self.mtu.current().min(self.path.allowance());
+        if bytes < PACKET_BYTES_MIN { 0 } else { bytes }
+    }
+
+    /// Challenges leave alone and are not counted as under way: one of the addresses may well be dead.
+    pub(super) fn transmit_challenge(&mut self, out: &mut Vec<u8>) -> Option<SocketAddr> {
+        let (to, challenge) = self.path.pop_challenge(CHALLENGE_PACKET_BYTES)?;
+        let keys = self.keys.as_ref()?;
+        let number = self.recovery.next_number();
+        let connection = (self.side == Side::Connector).then_some(self.wire_id);
+        let mut writer = Writer::new(out, connection, number, self.recovery.largest_acked(), None);
+        writer.challenge(&challenge);
+        keys.seal(number, writer.finish());
+        self.recovery.on_sent_unrecorded();
+        Some(to)
+    }
+
+    /// A padded ping. Its loss says nothing about congestion, so it is not counted as under way either.
+    pub(super) fn transmit_mtu_probe(&mut self, now: Micros, out: &mut Vec<u8>) -> bool {
+        if self.path.is_on_trial() {
+            return false;
+        }
+        let Some(size) = self.mtu.probe_size(now) else { return false };
+        let Some(keys) = &self.keys else { return false };
+        let number = self.recovery.next_number();
+        let connection = (self.side == Side::Connector).then_some(self.wire_id);
+        let mut writer =
+            Writer::new(out, connection, number, self.recovery.largest_acked(), None).within(size);
+        writer.ping();
+        writer.pad(size);
+        keys.seal(number, writer.finish());
+        self.mtu.on_probe_sent(number, now + self.recovery.rtt.pto(ACK_DELAY_UNRELIABLE) * 2);
+        self.recovery.on_sent_unrecorded();
+        true
+    }
+}
