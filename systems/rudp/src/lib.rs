@@ -29,6 +29,8 @@
 //!   ([`SendOptions`]). Messages on unreliable channels may be lost; on sequenced ones none arrives after a newer one.
 //! * A full queue answers [`SendError::WouldBlock`]; reliable messages are never dropped silently and fullness never
 //!   ends a connection. Every queue and table has a bound, named in [`Config`].
+//! * A peer whose address changes keeps its connection: [`Event::Moved`], after it has proved that it receives there.
+//!   Nobody else can take it over or stall it by copying packets. [`Config::migration`] switches this off.
 //! * No datagram, however forged, makes it panic, loop by a value from the wire, or reply with more bytes than came.
 //!   Before an address has proved itself with a cookie it costs no memory at all.
 //!

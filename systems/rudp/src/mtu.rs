@@ -3,8 +3,8 @@
 //! The Hello has proved the base of 1,200 bytes. Whether longer datagrams pass is looked for when they would be of use,
 //! that is when a packet was too small for what waited. The longest size is tried once; if that fails, the sizes are
 //! tried from the smallest on, three times each, and the first that fails ends the search. Lost probes say nothing
-//! about congestion. When eight packets in a row that are longer than the base get lost while three others arrive, the path has
-//! changed: back to the base, and the next search begins ten minutes later.
+//! about congestion. When eight packets in a row that are longer than the base get lost while three others arrive, the
+//! path has changed: back to the base, and the next search begins ten minutes later.
 
 use std::{net::IpAddr, time::Duration};
 

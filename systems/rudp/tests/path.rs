@@ -250,6 +250,24 @@ fn an_old_packet_does_not_switch_back_and_is_taken() {
     scene.finish();
 }
 
+/// The router forgets the mapping while the Accept is under way, or right after it came.
+#[test]
+fn a_client_may_move_during_the_handshake() {
+    for ms in (0..200).step_by(5) {
+        let mut world = World::new(5, Link::default());
+        let (client, server) = world.pair();
+        let here = world.connect(client, server);
+        world.endpoint(client).send(here, Channel::DATA, &[b"hello"]).unwrap();
+        world.run_for(MS * ms);
+        world.rebind(client, other_ip());
+        world.run_for(SECOND * 4);
+        let events = world.take_events(server);
+        let said = |event: &&Event| matches!(event, Event::Message { bytes, .. } if bytes == b"hello");
+        assert_eq!(events.iter().filter(said).count(), 1, "{ms} ms: {events:?}");
+        assert_eq!(world.endpoint(server).peer_count(), 1, "{ms} ms");
+    }
+}
+
 #[test]
 fn two_clients_may_change_places() {
     let mut world = World::new(3, Link::default());

@@ -211,3 +211,16 @@ impl Connection {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::Path;
+
+    #[test]
+    fn a_peer_that_stays_where_it_is_costs_little() {
+        let bytes = [size_of::<Path>(), size_of::<Mtu>(), size_of::<Option<Box<Kept>>>(), size_of::<Hush>()];
+        println!("path, sizes, kept, hush: {bytes:?} of {} bytes", size_of::<Connection>());
+        assert!(bytes.iter().sum::<usize>() <= 168, "{bytes:?}");
+    }
+}
