@@ -91,6 +91,10 @@ mod timer;
 #[cfg(any(test, feature = "lab"))]
 pub mod lab;
 
+#[cfg(any(test, feature = "lab"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(test)]
 mod attacks;
 
