@@ -91,6 +91,7 @@ pub(crate) fn run(bytes: &[u8]) {
             from @ 3..=4 => pair.transmit(usize::from(from) - 3),
             5 => pair.deliver(argument),
             6 => drop(pair.flight(argument)),
+            _ if argument == 31 => pair.rebind(),
             _ if argument.is_multiple_of(2) => pair.double(argument),
             _ => pair.corrupt(argument, bytes.next().map_or(0, |&at| usize::from(at))),
         }
@@ -189,6 +190,12 @@ impl Pair {
         }
     }
 
+    /// The client's router gives it another port; what is under way from the old one arrives from the new one.
+    fn rebind(&mut self) {
+        let port = self.ends[0].addr.port();
+        self.ends[0].addr.set_port(port.checked_add(1).unwrap_or(1024));
+    }
+
     fn corrupt(&mut self, index: usize, at: usize) {
         let count = self.flights.len();
         if count > 0 {
@@ -229,6 +236,7 @@ impl Pair {
                         assert!(self.ends[here].blocked, "something was blocked");
                         self.ends[here].blocked = false;
                     }
+                    Event::Moved { .. } => assert_eq!(here, 1, "only the server follows"),
                     Event::Closed { reason, .. } => {
                         assert!(self.ends[here].closed.is_none(), "closed once");
                         self.ends[here].closed = Some(reason);

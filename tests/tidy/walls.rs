@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kaos-gate", &["kaos-kernel", "kaos-wire", "kaos-rudp"]),
     ("kaos-client", &["kaos-rudp", "kaos-wire"]),
     ("rudp-lab", &["kaos-rudp"]),
+    ("kaos-fuzz", &["kaos-kernel", "kaos-rudp", "kaos-wire"]),
     (
         "kaosnet",
         &[
