@@ -33,6 +33,8 @@ pub(crate) trait Host {
 pub(crate) enum Lane {
     /// All, once, in order.
     Ordered,
+    /// All, once, in any order.
+    Unordered,
     /// As the network has it.
     Unreliable,
 }

@@ -128,7 +128,7 @@ impl Host for EnetHost {
         self.clock.set(Duration::from_micros(now.0));
         let packet = match self.lane {
             Lane::Unreliable => Packet::unreliable(bytes),
-            Lane::Ordered => Packet::reliable(bytes),
+            Lane::Ordered | Lane::Unordered => Packet::reliable(bytes),
         };
         self.enet.peer_mut(self.peers[peer]).send(0, &packet).is_ok()
     }

@@ -1,10 +1,16 @@
 //! kaos-rudp itself.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
-use kaos_rudp::{Channel, Config, Endpoint, Event, Micros, PeerId};
+use kaos_rudp::{Channel, ChannelConfig, ChannelKind, Config, Endpoint, Event, Micros, PeerId, Repeats};
 
 use crate::stack::{Host, Lane, Stack};
+
+/// Beside the default table.
+const UNORDERED: Channel = match Channel::new(3) {
+    Some(channel) => channel,
+    None => Channel::DATA,
+};
 
 /// kaos-rudp with a channel and changed settings.
 pub(crate) struct Ours {
@@ -22,13 +28,33 @@ pub(crate) const PLAIN: &str = "plain";
 /// Each message once more in the next datagram.
 pub(crate) const ONE_REPEAT: &str = "one repeat";
 /// Two repeats, 30 ms apart, and one after 10 ms without a successor.
-pub(crate) const SPACED: &str = "two spaced repeats";
-/// A repeat after 10 ms without a successor.
-pub(crate) const TAIL: &str = "tail repeat";
+pub(crate) const SPACED: &str = "two repeats 30 ms apart, tail 10 ms";
+/// A repeat after 10 ms without a successor, no other.
+pub(crate) const TAIL: &str = "tail repeat 10 ms";
 
 /// The settings that the tables of loss compare.
 pub(crate) fn variants() -> Vec<Ours> {
-    vec![Ours::plain(Lane::Ordered)]
+    let ours = |label, settings| Ours { label, lane: Lane::Ordered, settings };
+    vec![
+        Ours::plain(Lane::Ordered),
+        Ours { label: "plain, unordered", lane: Lane::Unordered, settings: |config| repeat(config, 0, 0, 0) },
+        ours("as it comes (adaptive repeat)", |_| {}),
+        ours(ONE_REPEAT, |config| repeat(config, 1, 0, 0)),
+        ours("two repeats", |config| repeat(config, 2, 0, 0)),
+        ours(SPACED, |config| repeat(config, 2, 30, 10)),
+        ours(TAIL, |config| repeat(config, 0, 0, 10)),
+    ]
+}
+
+/// Sets the repeats of the reliable channels: how many, how far apart, and after what silence.
+fn repeat(config: &mut Config, count: u8, spacing_ms: u64, tail_ms: u64) {
+    for channel in (0..32).filter_map(Channel::new) {
+        if let Some(channel) = config.channels.get_mut(channel).filter(|channel| channel.kind.is_reliable()) {
+            channel.repeats = Repeats::Fixed(count);
+            channel.repeat_spacing = Duration::from_millis(spacing_ms);
+            channel.tail_repeat = (tail_ms > 0).then_some(Duration::from_millis(tail_ms));
+        }
+    }
 }
 
 /// As much as goes: a wide window and much room.
@@ -45,18 +71,20 @@ pub(crate) fn fast() -> Ours {
 }
 
 impl Ours {
-    /// As it comes.
+    /// As it comes, without repeats.
     pub(crate) fn plain(lane: Lane) -> Ours {
-        Ours { label: PLAIN, lane, settings: |_| {} }
+        Ours { label: PLAIN, lane, settings: |config| repeat(config, 0, 0, 0) }
     }
 
     fn host(&self, mut config: Config, index: usize, seed: u64) -> OursHost {
+        config.channels.set(UNORDERED, ChannelConfig::new(ChannelKind::Unordered));
         (self.settings)(&mut config);
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         bytes[8..16].copy_from_slice(&(index as u64).to_le_bytes());
         let channel = match self.lane {
             Lane::Ordered => Channel::DATA,
+            Lane::Unordered => UNORDERED,
             Lane::Unreliable => Channel::UNRELIABLE,
         };
         OursHost {

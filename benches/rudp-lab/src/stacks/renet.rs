@@ -36,6 +36,7 @@ impl RenetStack {
             max_memory_usage_bytes: 5 * 1024 * 1024,
             send_type: match self.lane {
                 Lane::Ordered => SendType::ReliableOrdered { resend_time },
+                Lane::Unordered => SendType::ReliableUnordered { resend_time },
                 Lane::Unreliable => SendType::Unreliable,
             },
         }];
@@ -55,6 +56,7 @@ impl Stack for RenetStack {
     fn name(&self) -> String {
         match self.lane {
             Lane::Ordered => format!("renet ordered, {} ms", self.resend_ms),
+            Lane::Unordered => format!("renet unordered, {} ms", self.resend_ms),
             Lane::Unreliable => "renet unreliable".into(),
         }
     }
@@ -94,7 +96,7 @@ impl Stack for RenetStack {
             renet: RenetClient::new(self.config()),
             netcode,
             updated: now,
-            message_room: self.lane == Lane::Ordered,
+            message_room: self.lane != Lane::Unreliable,
             control: Vec::new(),
         })
     }
