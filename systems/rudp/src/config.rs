@@ -90,8 +90,8 @@ pub struct Config {
     /// The time after which it may begin one more. Default 50 ms. Zero: no limit.
     pub handshake_interval: Duration,
     /// Whether an accepted connection follows its peer to another address. Default `true`. Without it, packets from
-    /// another address than the handshake's are dropped. A peer may be followed four times at once, then once in five
-    /// seconds; until then its packets are taken and answered at the old address.
+    /// another address than the handshake's are dropped. Four attempts without a proof may follow each other, then
+    /// one in five seconds; until then packets are taken from anywhere and answered at the proven address.
     pub migration: bool,
     /// Bytes of the longest datagram that is ever sent, UDP payload. Default 1,472, which is also the most; 1,200, the
     /// least, switches the search for longer ones off. Over IPv6 the search ends 20 bytes earlier. Sockets must forbid

@@ -20,7 +20,7 @@ pub(crate) const CHALLENGE_BYTES: usize = 8;
 pub(crate) const ALLOWANCE_FACTOR: usize = 3;
 /// A trial lasts that many probe time-outs.
 const TRIAL_PTOS: u32 = 3;
-/// Trials that may begin one right after the other.
+/// Trials without a proof that may begin one right after the other.
 const TRIALS_MAX: u8 = 4;
 /// Time that gives one of them back. A walker changes networks less often; a copier costs the peer a round trip of
 /// silence that often at worst.
@@ -39,7 +39,7 @@ pub(crate) struct Path {
     /// The other side's challenges.
     answers: [Challenge; ANSWERS_MAX],
     answers_count: u8,
-    /// Trials begun that still count against `TRIALS_MAX`, and since when one of them is being forgotten.
+    /// Trials begun, and not proved, that still count against `TRIALS_MAX`, and since when one of them is being forgotten.
     trials: u8,
     trials_since: Micros,
 }
@@ -155,6 +155,7 @@ impl Path {
         if *answer == trial.challenges[0] && from == trial.addr {
             let old = mem::replace(&mut self.proven, from);
             self.trial = None;
+            self.trials = self.trials.saturating_sub(1);
             return Change::Moved(old);
         }
         if *answer == trial.challenges[1] && !mem::replace(&mut trial.proven_answered, true) {
