@@ -12,9 +12,12 @@ use crate::{
 const WINDOW: u64 = 256;
 
 /// Delay of an acknowledgement when only unreliable messages and pings wait for it: nobody waits to repeat them.
-pub(crate) const ACK_DELAY_UNRELIABLE: Duration = Duration::from_millis(25);
-/// No acknowledgement waits shorter, else it would leave alone where it could have ridden along.
-const ACK_DELAY_MIN: Duration = Duration::from_millis(5);
+pub(crate) const ACK_DELAY_UNRELIABLE: Duration = Duration::from_millis(50);
+/// Reliable packets after a gap that are acknowledged one by one: a path that lost something will lose more, and each
+/// acknowledgement lets the other side repeat sooner.
+const TROUBLE: u8 = 255;
+/// But not in a stream of packets that come closer than this: every second says as much.
+const TROUBLE_PAUSE: Duration = Duration::from_millis(4);
 /// Packets that ask for an acknowledgement until one leaves at once.
 const RELIABLE_EVERY: u8 = 2;
 const UNRELIABLE_EVERY: u8 = 8;
@@ -45,6 +48,10 @@ pub(crate) struct Received {
     unreliable_unacked: u8,
     ack_now: bool,
     ack_at: Option<Micros>,
+    /// When the last reliable packet came.
+    reliable_at: Option<Micros>,
+    /// Packets left of `TROUBLE`.
+    trouble: u8,
 }
 
 impl Received {
@@ -70,7 +77,7 @@ impl Received {
         number: u64,
         eliciting: bool,
         reliable: bool,
-        delay: Duration,
+        delay_max: Duration,
     ) {
         let in_order = number == self.expected();
         match self.largest {
@@ -88,22 +95,24 @@ impl Received {
         if !eliciting {
             return;
         }
-        let (count, every, delay) = if reliable {
-            (&mut self.reliable_unacked, RELIABLE_EVERY, delay)
-        } else {
-            (&mut self.unreliable_unacked, UNRELIABLE_EVERY, ACK_DELAY_UNRELIABLE)
-        };
-        *count = count.saturating_add(1);
-        if *count >= every || !in_order {
+        if !in_order {
+            self.trouble = TROUBLE;
             self.ack_now = true;
         }
-        let at = now + delay;
+        let at = if reliable {
+            let pause = self.reliable_at.replace(now).map_or(Duration::MAX, |before| now - before);
+            self.reliable_unacked = self.reliable_unacked.saturating_add(1);
+            // Where the next packet will not come within the delay, waiting for it only costs time.
+            let alone = pause > delay_max || (self.trouble > 0 && pause > TROUBLE_PAUSE);
+            self.trouble = self.trouble.saturating_sub(1);
+            self.ack_now |= alone || self.reliable_unacked >= RELIABLE_EVERY;
+            now + delay_max
+        } else {
+            self.unreliable_unacked = self.unreliable_unacked.saturating_add(1);
+            self.ack_now |= self.unreliable_unacked >= UNRELIABLE_EVERY;
+            now + ACK_DELAY_UNRELIABLE
+        };
         self.ack_at = Some(self.ack_at.map_or(at, |earlier| earlier.min(at)));
-    }
-
-    /// The delay to hold acknowledgements of reliable messages for, on a path with this round trip.
-    pub(crate) fn delay(rtt: Duration, delay_max: Duration) -> Duration {
-        (rtt / 4).clamp(ACK_DELAY_MIN, delay_max.max(ACK_DELAY_MIN))
     }
 
     /// Whether something waits to be acknowledged, due or not.
@@ -218,6 +227,19 @@ impl Ack {
         }
     }
 
+    /// The smallest number that it may report.
+    pub(crate) fn lowest(&self) -> u64 {
+        self.largest.saturating_sub(self.farthest())
+    }
+
+    fn farthest(&self) -> u64 {
+        match (self.ranges_count, self.field) {
+            (0, 0) => self.run,
+            (0, field) => self.run + 2 + u64::from(63 - field.leading_zeros()),
+            (count, _) => self.ranges[count - 1].1,
+        }
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.largest);
         // Over a second the exact delay serves nobody.
@@ -259,12 +281,7 @@ impl Ack {
             at = far.checked_add(1)?;
         }
         // No number under zero was ever sent.
-        let farthest = match (ack.ranges_count, ack.field) {
-            (0, 0) => ack.run,
-            (0, field) => ack.run + 2 + u64::from(63 - field.leading_zeros()),
-            (count, _) => ack.ranges[count - 1].1,
-        };
-        (farthest <= ack.largest).then_some(ack)
+        (ack.farthest() <= ack.largest).then_some(ack)
     }
 
     #[cfg(test)]
@@ -351,20 +368,40 @@ mod tests {
     }
 
     #[test]
-    fn the_delay_policy() {
+    fn a_steady_stream_gets_an_acknowledgement_for_two() {
         let mut received = receive([0]);
-        assert!(!received.is_due(Micros(9_999)) && received.is_due(Micros(10_000)));
-        received.insert(Micros(1), 1, true, true, DELAY);
-        assert!(received.is_due(Micros(1)), "every second");
-        received.take_ack(Micros(1));
+        assert!(received.is_due(Micros(0)), "the first stands alone");
+        received.take_ack(Micros(0));
+        received.insert(Micros(5_000), 1, true, true, DELAY);
+        assert!(!received.is_due(Micros(14_999)) && received.is_due(Micros(15_000)));
+        received.insert(Micros(10_000), 2, true, true, DELAY);
+        assert!(received.is_due(Micros(10_000)), "every second");
+        received.take_ack(Micros(10_000));
         assert!(!received.is_waiting());
-        received.insert(Micros(2), 3, true, true, DELAY);
-        assert!(received.is_due(Micros(2)), "a gap");
-        received.take_ack(Micros(2));
-        received.insert(Micros(3), 4, false, false, DELAY);
+        received.insert(Micros(20_001), 3, true, true, DELAY);
+        assert!(received.is_due(Micros(20_001)), "no other will come while it is held back");
+        received.take_ack(Micros(20_001));
+        received.insert(Micros(20_003), 4, false, false, DELAY);
         assert!(!received.is_waiting(), "acks are not acked");
-        received.insert(Micros(4), 5, true, false, DELAY);
-        assert_eq!(received.deadline(), Some(Micros(25_004)));
+        received.insert(Micros(20_004), 5, true, false, DELAY);
+        assert_eq!(received.deadline(), Some(Micros(70_004)));
+    }
+
+    #[test]
+    fn after_a_gap_each_packet_is_acknowledged_for_a_while() {
+        let mut received = receive([0]);
+        received.insert(Micros(1_000), 2, true, true, DELAY);
+        let mut at_once = 0;
+        for number in 3..1_000 {
+            received.take_ack(Micros(number * 5_000));
+            received.insert(Micros(number * 5_000), number, true, true, DELAY);
+            at_once += u64::from(received.is_due(Micros(number * 5_000)));
+        }
+        assert_eq!(at_once, 254);
+        received.insert(Micros(5_001_000), 1_001, true, true, DELAY);
+        received.take_ack(Micros(5_001_000));
+        received.insert(Micros(5_002_000), 1_002, true, true, DELAY);
+        assert!(!received.is_due(Micros(5_002_000)), "in a fast stream every second is enough");
     }
 
     #[test]

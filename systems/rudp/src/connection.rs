@@ -13,6 +13,7 @@ use crate::{
     ack::{Ack, Arrival, Received},
     channel::{Channel, SendOptions},
     config::Config,
+    congestion::{INITIAL, PACKET},
     cookie::COOKIE_BYTES,
     endpoint::Event,
     error::{CloseReason, SendError, Violation, code},
@@ -22,7 +23,7 @@ use crate::{
     keys::{Keys, NUMBER_END, Side},
     linger::Linger,
     mtu::Mtu,
-    packet::{DATAGRAM_BYTES_BASE, Frame, Header, Reader, Writer, cut},
+    packet::{DATAGRAM_BYTES_BASE, Frame, Header, Reader, UNRELIABLE_BYTES_MAX, Writer, cut},
     path::Path,
     peers::PeerId,
     pool::Pool,
@@ -35,6 +36,9 @@ use crate::{
 
 /// How long `close_after_flush` waits.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
+
+/// Silence after which the table of sent packets gives its memory back.
+const RECOVERY_KEPT: Duration = Duration::from_secs(2);
 
 /// What a connection needs of its endpoint.
 pub(crate) struct Context<'a> {
@@ -230,7 +234,7 @@ impl Connection {
             return None;
         };
         if let Some(sent_at) = dial.sampled_at {
-            self.recovery.rtt.update(now - sent_at, Duration::ZERO);
+            self.recovery.rtt.update(now, now - sent_at, Duration::ZERO);
         }
         self.keys = Some(accepted.keys);
         self.wire_id = accepted.connection;
@@ -289,7 +293,7 @@ impl Connection {
     pub(crate) fn confirm(&mut self, now: Micros) {
         self.stage = Stage::Open;
         if let (at, 1) = self.accept_sent {
-            self.recovery.rtt.update(now - at, Duration::ZERO);
+            self.recovery.rtt.update(now, now - at, Duration::ZERO);
         }
         (self.accept, self.accept_due) = (None, false);
     }
@@ -385,8 +389,7 @@ impl Connection {
             }
         }
         if taken == Taken::Yes {
-            let delay = Received::delay(self.recovery.rtt.smoothed, cx.config.ack_delay_max);
-            self.received.insert(now, packet.number, eliciting, reliable, delay);
+            self.received.insert(now, packet.number, eliciting, reliable, cx.config.ack_delay_max);
         }
         Ok(None)
     }
@@ -448,6 +451,7 @@ impl Connection {
             is_limited: self.recovery.is_limited(),
             mtu: self.mtu.current(),
             window_bytes: self.recovery.window_bytes(),
+            pacing_rate: self.recovery.pacing_rate(),
             in_flight_bytes: self.recovery.in_flight_bytes(),
             suite: self.keys.as_ref().map(Keys::suite),
             key_changes: self.keys.as_ref().map_or(0, Keys::changes),
@@ -455,6 +459,14 @@ impl Connection {
         };
         self.sending.report(&mut stats);
         stats
+    }
+
+    /// Bytes of messages that may be queued now and leave without waiting.
+    pub(crate) fn send_budget(&self, now: Micros) -> usize {
+        let wire = if matches!(self.stage, Stage::Open) { self.recovery.budget(now) } else { INITIAL };
+        // What a full datagram carries, of what it costs.
+        let bytes = wire / PACKET * UNRELIABLE_BYTES_MAX + (wire % PACKET).min(UNRELIABLE_BYTES_MAX);
+        bytes.saturating_sub(self.sending.unsent_bytes())
     }
 
     // ---- out ----
@@ -509,9 +521,8 @@ impl Connection {
         };
         self.sending.begin(now, path);
         let is_probe = self.probes > 0;
-        let may_send = bytes > 0 && (is_probe || self.recovery.may_send());
         let has_pending = self.sending.has_pending();
-        self.recovery.set_limited(!may_send && has_pending);
+        let may_send = bytes > 0 && (self.recovery.may_send(now, has_pending) || is_probe);
         let wants_repeat = self.sending.wants_repeat(now, may_send);
         let wants_send =
             is_probe || self.ping_due || self.path.has_answers() || wants_repeat || (may_send && has_pending);
@@ -619,6 +630,9 @@ impl Connection {
         self.reassembly -= freed;
         self.reassembly_freed += freed;
         self.roam_on_timeout(now);
+        if self.last_out + RECOVERY_KEPT <= now {
+            self.recovery.on_idle();
+        }
         let probes = self.recovery.on_timeout(now, &mut self.sending);
         self.probes = self.probes.max(probes);
         self.ping_due |= self.side == Side::Connector && self.last_out + config.keepalive <= now;

@@ -384,6 +384,17 @@ impl Endpoint {
         }
     }
 
+    /// Bytes of messages that may be queued for a peer now and leave without waiting for the path: what fits into the
+    /// congestion window and leaves, spread by the pacer, within 10 ms; what is queued already is taken off. Many small
+    /// messages cost up to a twentieth more for their frames. Zero for unknown and closed peers. Sending more is
+    /// safe, it merely waits: this is for whoever builds messages as large as the path carries.
+    pub fn send_budget(&self, now: Micros, peer: PeerId) -> usize {
+        match self.peers.get(peer).map(|entry| &entry.state) {
+            Some(State::Live(connection)) => connection.send_budget(now),
+            _ => 0,
+        }
+    }
+
     /// Counters of the endpoint.
     pub fn totals(&self) -> Totals {
         self.totals

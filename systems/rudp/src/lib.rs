@@ -79,10 +79,11 @@ mod receive;
 mod send;
 
 mod ack;
+mod congestion;
 mod mtu;
+mod pacer;
 mod recovery;
 mod rtt;
-mod window;
 
 mod cookie;
 mod random;
@@ -105,6 +106,7 @@ struct Readme;
 
 pub use channel::{Channel, ChannelConfig, ChannelKind, Channels, Repeats, SendOptions};
 pub use config::Config;
+pub use congestion::Congestion;
 pub use endpoint::{Endpoint, Event};
 pub use error::{CloseReason, ConnectError, SendError, Violation, code};
 pub use identity::{KeyTextError, PublicKey, SecretKey};

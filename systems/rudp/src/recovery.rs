@@ -1,39 +1,43 @@
 //! What was sent and not yet settled: acknowledgements in, losses and probes out.
 //!
 //! Packets are never sent again, their messages are. A packet is lost when a later one was acknowledged and it is
-//! three numbers behind or older than the reordering window; a probe repeats the oldest messages when nothing comes
-//! back at all (RFC 9002, section 6).
+//! three numbers behind or older than the reordering window (RFC 9002, section 6.1). When nothing tells of a packet
+//! for a probe time-out, its messages go again. Unlike in RFC 9002, section 6.2, that time runs from the *oldest*
+//! packet with reliable messages that is under way, not from the newest: a game sends every few milliseconds, so a
+//! timer that starts anew with each packet would never end before an acknowledgement tells the same. The price is a
+//! needless repeat where an acknowledgement was lost; a message is small, and an acknowledgement that is merely
+//! late is covered by the variation in the time-out.
 
 use std::{collections::VecDeque, mem, time::Duration};
 
 use crate::{
     ack::{ACK_DELAY_UNRELIABLE, Ack},
     config::Config,
+    congestion::{Acked, Control, Controller, Lost, OVERHEAD, PACKET},
     error::Violation,
+    pacer::Pacer,
     packet::{DATAGRAM_BYTES_BASE, FRAGMENT_BYTES},
     rtt::Rtt,
-    send::{PieceRef, Sending, shrink},
+    send::{PieceRef, Sending},
     timer::Micros,
-    window::Window,
 };
 
-/// Packets under way at once, however small they are: the receiver remembers 256 numbers, and twice that still gives
-/// every one of them a chance.
-const PACKETS_MAX: usize = 512;
-/// Entries of the table, lost ones that wait for a late acknowledgement included.
-const TABLE_MAX: usize = 1024;
 /// Later packets that must be acknowledged before one counts as lost; grows with spurious losses.
 const REORDER_PACKETS: u64 = 3;
 const REORDER_PACKETS_MAX: u64 = 16;
 /// Longest wait between two probes: ten seconds of silence must hold a fair number of them.
 const PROBE_MAX: Duration = Duration::from_secs(1);
-/// IP and UDP headers; the path carries them, too.
-const OVERHEAD: usize = 28;
 /// A packet's share in the measured loss, as a shift: 1/256. One loss alone stays under half a per cent, and a path
 /// that loses five per cent shows over two of them after some 130 packets.
 const LOSS_SHIFT: u32 = 8;
 /// All lost, in the measured loss.
 const LOSS_ALL: u32 = 1 << 24;
+/// What is left of one loss after 255 packets: 1/256 · e⁻¹.
+const TROUBLE_LOSS: u32 = LOSS_ALL / 696;
+/// How far ahead `send_budget` looks: a tick's worth may wait so long for the pacer.
+const BUDGET_AHEAD: Duration = Duration::from_millis(10);
+/// Entries whose place in the tables is kept for good.
+const KEPT: usize = 64;
 
 /// Losses in a row of packets longer than the base, and shorter ones that came through after the first of them.
 const BLACK_HOLE_LOST: u32 = 8;
@@ -42,8 +46,16 @@ const BLACK_HOLE_ACKED: u32 = 3;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     UnderWay,
+    /// Under way, and its messages were handed back for a probe.
+    Probed,
     Acked,
     Lost,
+}
+
+impl Fate {
+    fn is_settled(self) -> bool {
+        matches!(self, Fate::Acked | Fate::Lost)
+    }
 }
 
 struct Sent {
@@ -51,32 +63,43 @@ struct Sent {
     at: Micros,
     /// Where its pieces begin in `refs`, counted from the first piece ever.
     refs_at: u64,
+    /// The largest number that the acknowledgement in it reported, plus one; 0 if there was none.
+    ack_end: u64,
     refs_count: u16,
     bytes: u16,
     fate: Fate,
-    /// The largest number that the acknowledgement in it reported.
-    ack_largest: Option<u64>,
 }
 
 /// The sent-packet table with everything that is computed from it.
 pub(crate) struct Recovery {
     pub(crate) rtt: Rtt,
-    window: Window,
+    control: Control,
+    pacer: Pacer,
     next: u64,
     sent: VecDeque<Sent>,
+    /// Entries at the front of `sent` that are settled.
+    settled: usize,
     refs: VecDeque<PieceRef>,
     refs_base: u64,
+    /// Most entries in `sent` and `refs` of late, for giving memory back.
+    peak: (usize, usize),
     largest_acked: Option<u64>,
     in_flight_bytes: usize,
     in_flight_packets: usize,
     /// Of these, packets with reliable pieces.
     in_flight_reliable: usize,
+    packets_max: usize,
     ack_delay_max: Duration,
+    /// How much longer than the round trip the acknowledgement of a reliable packet takes, a moving average.
+    ack_delay: Duration,
     /// An acknowledgement came in since losses were looked for.
     unjudged: bool,
     loss_at: Option<Micros>,
-    /// When the probe timer was started last.
-    probe_base: Micros,
+    /// When the oldest reliable packet that is under way and not probed for was sent.
+    oldest: Option<Micros>,
+    /// When a packet that asks for an acknowledgement left last, and when a probe did.
+    sent_last: Micros,
+    probed_last: Micros,
     probes_unanswered: u32,
     widened: u32,
     reorder_packets: u64,
@@ -91,6 +114,8 @@ pub(crate) struct Recovery {
     large_lost: u32,
     large_acked: u64,
     small_acked: u32,
+    /// Packets under this number were under way when messages had to wait.
+    limited_end: u64,
     pub(crate) lost: u64,
     pub(crate) lost_spurious: u64,
 }
@@ -102,26 +127,33 @@ fn is_large(packet: &Sent) -> bool {
 /// What was learnt of one path.
 pub(crate) struct Learnt {
     rtt: Rtt,
-    window: Window,
+    control: Control,
 }
 
 impl Recovery {
     pub(crate) fn new(config: &Config) -> Recovery {
         Recovery {
             rtt: Rtt::default(),
-            window: Window::new(config.window_bytes_max),
+            control: Control::new(config),
+            pacer: Pacer::default(),
             next: 0,
             sent: VecDeque::new(),
+            settled: 0,
             refs: VecDeque::new(),
             refs_base: 0,
+            peak: (0, 0),
             largest_acked: None,
             in_flight_bytes: 0,
             in_flight_packets: 0,
             in_flight_reliable: 0,
+            packets_max: config.packets_in_flight_max.max(16),
             ack_delay_max: config.ack_delay_max,
+            ack_delay: config.ack_delay_max,
             unjudged: false,
             loss_at: None,
-            probe_base: Micros::ZERO,
+            oldest: None,
+            sent_last: Micros::ZERO,
+            probed_last: Micros::ZERO,
             probes_unanswered: 0,
             widened: 0,
             reorder_packets: REORDER_PACKETS,
@@ -131,6 +163,7 @@ impl Recovery {
             large_lost: 0,
             large_acked: 0,
             small_acked: 0,
+            limited_end: 0,
             lost: 0,
             lost_spurious: 0,
         }
@@ -138,16 +171,17 @@ impl Recovery {
 
     /// Begins to learn a path that nothing is known of, and returns what is known of the last one.
     pub(crate) fn begin_path(&mut self, config: &Config) -> Learnt {
-        let window = Window::new(config.window_bytes_max);
-        self.resume_path(Learnt { rtt: Rtt::default(), window })
+        self.resume_path(Learnt { rtt: Rtt::default(), control: Control::new(config) })
     }
 
     /// Packets take a known path again. Returns what was learnt of the other one.
     pub(crate) fn resume_path(&mut self, learnt: Learnt) -> Learnt {
         self.path_from = self.next;
         (self.large_lost, self.small_acked) = (0, 0);
-        let Learnt { rtt, window } = learnt;
-        Learnt { rtt: mem::replace(&mut self.rtt, rtt), window: mem::replace(&mut self.window, window) }
+        Learnt {
+            rtt: mem::replace(&mut self.rtt, learnt.rtt),
+            control: mem::replace(&mut self.control, learnt.control),
+        }
     }
 
     /// Whether packets longer than the base get lost, and only these. Told once.
@@ -169,7 +203,12 @@ impl Recovery {
     }
 
     pub(crate) fn window_bytes(&self) -> usize {
-        self.window.bytes
+        self.control.window()
+    }
+
+    /// Bytes a second at which packets leave.
+    pub(crate) fn pacing_rate(&self) -> u64 {
+        self.control.pacing_rate()
     }
 
     pub(crate) fn in_flight_bytes(&self) -> usize {
@@ -188,16 +227,32 @@ impl Recovery {
         self.limited
     }
 
-    /// After each try to send: whether messages are left that only the controller holds back.
-    pub(crate) fn set_limited(&mut self, limited: bool) {
-        self.limited = limited;
+    /// Bytes on the wire that may leave from `now` on, without waiting for an acknowledgement and at most 10 ms for
+    /// the pacer.
+    pub(crate) fn budget(&self, now: Micros) -> usize {
+        let room =
+            if self.has_room() { self.control.window().saturating_sub(self.in_flight_bytes) } else { 0 };
+        room.min(self.pacer.budget(now, self.control.pacing_rate(), self.rtt.smoothed, BUDGET_AHEAD))
     }
 
-    /// Whether the window lets another packet out.
-    pub(crate) fn may_send(&self) -> bool {
-        self.in_flight_bytes < self.window.bytes
-            && self.in_flight_packets < PACKETS_MAX
-            && self.sent.len() < TABLE_MAX
+    fn has_room(&self) -> bool {
+        self.in_flight_bytes < self.control.window()
+            && self.in_flight_packets < self.packets_max
+            && self.sent.len() < self.packets_max * 2
+    }
+
+    /// Whether window and pacer let another packet out, if there is one: `has_pending`.
+    pub(crate) fn may_send(&mut self, now: Micros, has_pending: bool) -> bool {
+        let may = self.has_room()
+            && (!has_pending || self.pacer.may_send(now, self.control.pacing_rate(), self.rtt.smoothed));
+        self.limited = has_pending && !may;
+        if self.limited {
+            self.limited_end = self.next;
+        }
+        if !has_pending || !self.has_room() {
+            self.pacer.on_idle();
+        }
+        may
     }
 
     /// Where `Sending::fill` notes the pieces of the packet that is being written.
@@ -218,21 +273,28 @@ impl Recovery {
     /// The packet `next_number` left, with the pieces noted from `refs_at` on.
     pub(crate) fn on_sent(&mut self, now: Micros, bytes: usize, refs_at: u64, ack_largest: Option<u64>) {
         let bytes = bytes + OVERHEAD;
+        self.control.on_sent(now, self.in_flight_bytes);
+        self.pacer.on_sent(bytes);
         let refs_count = (self.refs_end() - refs_at) as u16;
         self.in_flight_bytes += bytes;
         self.in_flight_packets += 1;
-        self.in_flight_reliable += usize::from(refs_count > 0);
-        self.probe_base = now;
+        if refs_count > 0 {
+            self.in_flight_reliable += 1;
+            self.oldest = self.oldest.or(Some(now));
+        }
+        self.sent_last = now;
         let (number, bytes) = (self.next, bytes as u16);
+        let ack_end = ack_largest.map_or(0, |largest| largest + 1);
         self.sent.push_back(Sent {
             number,
             at: now,
             refs_at,
+            ack_end,
             refs_count,
             bytes,
             fate: Fate::UnderWay,
-            ack_largest,
         });
+        self.peak = (self.peak.0.max(self.sent.len()), self.peak.1.max(self.refs.len()));
         self.next += 1;
     }
 
@@ -249,9 +311,11 @@ impl Recovery {
         if ack.largest >= self.next {
             return Err(Violation::AckOfUnsent { number: ack.largest, next: self.next });
         }
-        let was_full = self.in_flight_bytes * 2 >= self.window.bytes;
-        let (mut news, mut known) = (false, None);
-        for index in 0..self.sent.len() {
+        let lowest = ack.lowest();
+        let from = self.sent.partition_point(|entry| entry.number < lowest);
+        let (mut known, mut newest, mut oldest, mut rtt) = (0, None, None, None);
+        let (mut packets, mut bytes) = (0, 0);
+        for index in from..self.sent.len() {
             let entry = &mut self.sent[index];
             if entry.number > ack.largest {
                 break;
@@ -259,10 +323,14 @@ impl Recovery {
             if entry.fate == Fate::Acked || !ack.contains(entry.number) {
                 continue;
             }
+            known = known.max(entry.ack_end);
+            newest = Some((entry.number, entry.at));
+            let count = usize::from(entry.refs_count);
+            if count > 0 && entry.fate == Fate::UnderWay {
+                oldest = oldest.or(Some(entry.at));
+            }
             let late = entry.fate == Fate::Lost;
             entry.fate = Fate::Acked;
-            news = true;
-            known = known.max(entry.ack_largest);
             let is_here = entry.number >= self.path_from;
             if is_large(entry) {
                 (self.large_lost, self.large_acked, self.small_acked) = (0, entry.number, 0);
@@ -270,32 +338,48 @@ impl Recovery {
                 self.small_acked += 1;
             }
             if entry.number == ack.largest && is_here {
-                self.rtt.update(now - entry.at, Duration::from_micros(ack.delay_us));
+                let delay = Duration::from_micros(ack.delay_us);
+                rtt = Some(self.rtt.update(now, now - entry.at, delay));
             }
             let first = (entry.refs_at - self.refs_base) as usize;
-            let count = usize::from(entry.refs_count);
             for &piece in self.refs.range(first..first + count) {
                 sending.on_acked(piece);
             }
             if late {
                 self.on_spurious_loss();
             } else {
-                let bytes = usize::from(entry.bytes);
-                self.in_flight_bytes -= bytes;
                 self.in_flight_packets -= 1;
+                self.in_flight_bytes -= usize::from(entry.bytes);
+                packets += u32::from(is_here);
+                bytes += if is_here { usize::from(entry.bytes) } else { 0 };
                 self.in_flight_reliable -= usize::from(count > 0);
-                if is_here {
-                    self.window.on_acked(bytes, was_full);
-                }
                 self.loss -= self.loss >> LOSS_SHIFT;
             }
         }
-        if news {
-            self.largest_acked = self.largest_acked.max(Some(ack.largest));
-            self.probes_unanswered = 0;
-            self.unjudged = true;
+        let Some((number, sent_at)) = newest else { return Ok(None) };
+        if let (Some(oldest), Some(_)) = (oldest, rtt) {
+            // What stands in the acknowledgement is the wait of its newest packet, but the timer runs for the oldest.
+            let held = (now - oldest).saturating_sub(self.rtt.smoothed).min(self.ack_delay_max);
+            self.ack_delay = (self.ack_delay * 3 + held) / 4;
         }
-        Ok(known)
+        if packets > 0 {
+            self.control.on_acked(&Acked {
+                now,
+                packets,
+                bytes,
+                number,
+                sent_at,
+                next: self.next,
+                rtt,
+                rtt_min: self.rtt.min(),
+                rtt_smoothed: self.rtt.smoothed,
+                limited: number < self.limited_end,
+            });
+        }
+        self.largest_acked = self.largest_acked.max(Some(ack.largest));
+        self.probes_unanswered = 0;
+        self.unjudged = true;
+        Ok(known.checked_sub(1))
     }
 
     fn on_spurious_loss(&mut self) {
@@ -316,12 +400,13 @@ impl Recovery {
         self.loss_at = None;
         let Some(largest) = self.largest_acked else { return };
         let delay = self.rtt.loss_delay(self.widened);
-        for index in 0..self.sent.len() {
+        let (mut packets, mut number) = (0, 0);
+        for index in self.settled..self.sent.len() {
             let entry = &mut self.sent[index];
             if entry.number >= largest {
                 break;
             }
-            if entry.fate != Fate::UnderWay {
+            if entry.fate.is_settled() {
                 continue;
             }
             let due = entry.at + delay;
@@ -331,22 +416,25 @@ impl Recovery {
             }
             entry.fate = Fate::Lost;
             self.lost += 1;
+            self.loss += (LOSS_ALL - self.loss) >> LOSS_SHIFT;
             self.in_flight_bytes -= usize::from(entry.bytes);
             self.in_flight_packets -= 1;
-            self.in_flight_reliable -= usize::from(entry.refs_count > 0);
+            let count = usize::from(entry.refs_count);
+            self.in_flight_reliable -= usize::from(count > 0);
             if entry.number >= self.path_from {
-                self.window.on_lost();
+                (packets, number) = (packets + 1, entry.number);
                 self.large_lost += u32::from(is_large(entry) && entry.number > self.large_acked);
             }
-            self.loss += (LOSS_ALL - self.loss) >> LOSS_SHIFT;
-            let (number, count) = (entry.number, usize::from(entry.refs_count));
             let first = (entry.refs_at - self.refs_base) as usize;
             for &piece in self.refs.range(first..first + count) {
-                sending.on_lost(piece, number);
+                sending.on_lost(piece, entry.number);
             }
         }
-        self.window.on_round(largest, self.next);
+        if packets > 0 {
+            self.control.on_lost(&Lost { packets, number, next: self.next });
+        }
         self.forget(now);
+        self.find_oldest();
     }
 
     /// Drops settled entries from the front of the table; lost ones stay a while for a late acknowledgement.
@@ -354,9 +442,9 @@ impl Recovery {
         let keep = self.rtt.pto(ACK_DELAY_UNRELIABLE) * 3;
         while let Some(front) = self.sent.front() {
             let settled = match front.fate {
-                Fate::UnderWay => false,
+                Fate::UnderWay | Fate::Probed => false,
                 Fate::Acked => true,
-                Fate::Lost => front.at + keep <= now || self.sent.len() > TABLE_MAX / 2,
+                Fate::Lost => front.at + keep <= now || self.sent.len() > self.packets_max,
             };
             if !settled {
                 break;
@@ -365,45 +453,117 @@ impl Recovery {
             self.refs.drain(..(refs_end - self.refs_base) as usize);
             self.refs_base = refs_end;
             self.sent.pop_front();
+            self.settled = self.settled.saturating_sub(1);
+        }
+        while self.sent.get(self.settled).is_some_and(|entry| entry.fate.is_settled()) {
+            self.settled += 1;
         }
         if self.sent.is_empty() {
-            shrink(&mut self.sent);
-            shrink(&mut self.refs);
+            self.shrink();
+        }
+    }
+
+    /// Gives memory back when the tables have not been half full for the last two times that they were used. A flow
+    /// whose tables empty again and again keeps its place, so that its packets allocate nothing.
+    fn shrink(&mut self) {
+        let (sent, refs) = self.peak;
+        if self.sent.capacity() > KEPT.max(sent * 4) {
+            self.sent.shrink_to(KEPT.max(sent * 2));
+        }
+        if self.refs.capacity() > KEPT.max(refs * 4) {
+            self.refs.shrink_to(KEPT.max(refs * 2));
+        }
+        self.peak = (sent / 2, refs / 2);
+    }
+
+    /// Nothing was sent for long: gives back all memory.
+    pub(crate) fn on_idle(&mut self) {
+        if self.sent.is_empty() {
+            (self.sent, self.refs, self.peak) = (VecDeque::new(), VecDeque::new(), (0, 0));
+        }
+    }
+
+    fn find_oldest(&mut self) {
+        let reliable = |entry: &&Sent| entry.refs_count > 0 && entry.fate == Fate::UnderWay;
+        self.oldest = match self.in_flight_reliable {
+            0 => None,
+            _ => self.sent.range(self.settled..).find(reliable).map(|entry| entry.at),
+        };
+    }
+
+    /// How long the other side may hold back the acknowledgement that is waited for. It acknowledges at once for a
+    /// while after a loss; that while is as long as the loss stays over `TROUBLE_LOSS` here. Without it, it does as
+    /// agreed, and a shorter wait would repeat what is not lost.
+    fn held(&self) -> Duration {
+        match self.in_flight_reliable {
+            0 => ACK_DELAY_UNRELIABLE,
+            _ if self.loss > TROUBLE_LOSS => self.ack_delay,
+            _ => self.ack_delay_max,
         }
     }
 
     fn probe_delay(&self) -> Duration {
-        let held = if self.in_flight_reliable > 0 { self.ack_delay_max } else { ACK_DELAY_UNRELIABLE };
-        (self.rtt.pto(held) * (1 << self.probes_unanswered.min(6))).min(PROBE_MAX)
+        (self.rtt.pto(self.held()) * (1 << self.probes_unanswered.min(6))).min(PROBE_MAX)
     }
 
-    /// When to look for losses or to probe.
-    pub(crate) fn deadline(&self) -> Option<Micros> {
-        let probe_at = (self.in_flight_packets > 0).then(|| self.probe_base + self.probe_delay());
-        match (self.loss_at, probe_at) {
-            (Some(loss), Some(probe)) => Some(loss.min(probe)),
-            (loss, probe) => loss.or(probe),
+    /// When a probe is due.
+    fn probe_at(&self) -> Option<Micros> {
+        if self.in_flight_packets == 0 {
+            return None;
         }
+        // What went again with a probe has a packet of its own; only when nothing else is left it is waited for.
+        let base = match self.oldest {
+            Some(oldest) if self.probes_unanswered == 0 => oldest,
+            Some(oldest) => oldest.max(self.probed_last),
+            None => self.sent_last.max(self.probed_last),
+        };
+        Some(base + self.probe_delay())
     }
 
-    /// Returns how many probes to send now. The oldest reliable messages are back in `sending` for them.
+    /// When to look for losses, to probe, or to send what the pacer held back.
+    pub(crate) fn deadline(&self) -> Option<Micros> {
+        [self.loss_at, self.probe_at(), self.pacer.deadline()].into_iter().flatten().min()
+    }
+
+    /// Returns how many probes to send now. The messages of the oldest packets are back in `sending` for them.
     pub(crate) fn on_timeout(&mut self, now: Micros, sending: &mut Sending) -> u8 {
         if self.loss_at.is_some_and(|at| at <= now) {
             self.judge(now, sending);
             return 0;
         }
-        if self.in_flight_packets == 0 || self.probe_base + self.probe_delay() > now {
+        if self.probe_at().is_none_or(|at| at > now) {
             return 0;
         }
-        self.probe_base = now;
+        self.probed_last = now;
         self.probes_unanswered += 1;
         if self.probes_unanswered == 3 {
-            self.window.on_persistent_loss();
+            self.control.on_persistent_loss();
         }
-        // After a first miss two probes at once: the second costs little, another wait is twice as long.
-        let probes = if self.probes_unanswered > 1 { 2 } else { 1 };
-        sending.repeat_oldest(usize::from(probes) * FRAGMENT_BYTES);
-        probes
+        if self.probes_unanswered > 1 {
+            // After a first miss two probes at once: the second costs little, another wait is twice as long.
+            sending.repeat_oldest(2 * FRAGMENT_BYTES);
+            self.find_oldest();
+            return 2;
+        }
+        // The first time only what is overdue goes again, one datagram of it.
+        let due = now - self.rtt.pto(self.held());
+        let mut bytes = 0;
+        for entry in self.sent.range_mut(self.settled..) {
+            if entry.at > due || bytes + usize::from(entry.bytes) > PACKET.max(usize::from(entry.bytes)) {
+                break;
+            }
+            if entry.fate != Fate::UnderWay || entry.refs_count == 0 {
+                continue;
+            }
+            entry.fate = Fate::Probed;
+            bytes += usize::from(entry.bytes);
+            let first = (entry.refs_at - self.refs_base) as usize;
+            for &piece in self.refs.range(first..first + usize::from(entry.refs_count)) {
+                sending.on_lost(piece, entry.number);
+            }
+        }
+        self.find_oldest();
+        1
     }
 
     /// The probe time-out as it stands, without back-off.

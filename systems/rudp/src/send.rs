@@ -232,7 +232,6 @@ impl Sending {
     }
 
     /// Bytes of messages, and of parts of them, that were never sent.
-    #[allow(dead_code, reason = "the controller asks soon")]
     pub(crate) fn unsent_bytes(&self) -> usize {
         let unsent = self.lanes.iter().map(|lane| match &lane.queue {
             Queue::Reliable(queue) => queue.unsent,

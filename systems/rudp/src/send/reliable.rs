@@ -24,7 +24,7 @@ pub(super) struct Reliable {
     pieces_base: u64,
     /// The first (id, piece) that was never sent.
     fresh: (u64, u32),
-    /// What is to be sent again, the longest lost first. May name pieces acknowledged meanwhile.
+    /// What is to be sent again, the oldest message first: a receiver whose memory is full takes nothing else. May name pieces acknowledged meanwhile.
     again: VecDeque<(u64, u32)>,
     /// Bytes of the pieces from `fresh` on.
     pub(super) unsent: usize,
@@ -210,7 +210,7 @@ impl Reliable {
         let piece = &mut self.pieces[at];
         if piece.state == PieceState::UnderWay && piece.number == number {
             piece.state = PieceState::Lost;
-            self.again.push_back((id, index));
+            insert(&mut self.again, (id, index));
         }
     }
 
@@ -225,7 +225,7 @@ impl Reliable {
                 }
                 if piece.state == PieceState::UnderWay {
                     piece.state = PieceState::Lost;
-                    self.again.push_back((id, if message.skipped { SKIP } else { index }));
+                    insert(&mut self.again, (id, if message.skipped { SKIP } else { index }));
                     *bytes = bytes.saturating_sub(message.bytes.len().min(FRAGMENT_BYTES) + 8);
                 }
             }
@@ -253,9 +253,21 @@ impl Reliable {
         garbage.push(mem::take(&mut message.bytes));
         if was_sent {
             self.pieces[first].state = PieceState::Lost;
-            self.again.push_back((id, SKIP));
+            insert(&mut self.again, (id, SKIP));
             self.fresh = self.fresh.max((id + 1, 0));
         }
         Some(freed)
+    }
+}
+
+/// Puts a piece in its place. What is lost is mostly newer than what was lost before.
+fn insert(again: &mut VecDeque<(u64, u32)>, piece: (u64, u32)) {
+    if again.back().is_none_or(|&last| last < piece) {
+        again.push_back(piece);
+        return;
+    }
+    let at = again.partition_point(|&other| other < piece);
+    if again.get(at) != Some(&piece) {
+        again.insert(at, piece);
     }
 }

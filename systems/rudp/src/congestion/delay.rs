@@ -1,0 +1,252 @@
+//! The default algorithm: a few packets in the queue of the bottleneck, no matter what is lost at random.
+//!
+//! The pieces are published, the sum is ours:
+//! * The window follows FAST TCP (Wei, Jin, Low, Hegde, IEEE/ACM ToN 14(6), 2006): once each round trip it goes half of
+//!   the way to `window × rtt_min / rtt + QUEUED`. Its fixed point is `QUEUED` bytes of this flow in the queue, for
+//!   each flow alike whatever its round trip, so flows that share a bottleneck get equal rates.
+//! * `rtt` is the smallest of a round, as in Copa (Arun, Balakrishnan, NSDI 2018), so that jitter counts as little as
+//!   possible; a velocity doubles the growth each round while no queue shows, and one round in `CYCLE` sends without
+//!   this flow's share of the queue: when flows do so together the queue is empty, and late-comers learn the true
+//!   `rtt_min`. Copa gets there by swinging all the time; a standing window wastes less.
+//! * The start is that of packet trains (Keshav 1991; Dovrolis, Ramanathan, Moore, INFOCOM 2001): the first ten
+//!   packets leave back to back, the bottleneck spreads them, and the spacing of their acknowledgements is its rate.
+//!   One round trip then does what doubling takes three or more for. The delivery rate also leads the way down when
+//!   a path becomes slower (as BBR, Cardwell et al., ACM Queue 2016, uses it).
+//! * Loss under ten per cent of a round says nothing: radio links lose that much without a queue. From ten on it is a
+//!   queue too short to show as delay, or a policer, and the window goes down to seven tenths (that factor is CUBIC's).
+//!
+//! What it does not do: hold its own against a download that keeps the same queue full. It then lives on what the
+//! floor gives; [`Congestion::Cubic`](super::Congestion::Cubic) is for such paths.
+
+use std::time::Duration;
+
+use super::{Acked, Controller, INITIAL, Lost, PACKET, RATE_MAX, RATE_MIN, rate};
+use crate::timer::Micros;
+
+/// Bytes of one flow that stand in the queue. Fewer let the link run dry between acknowledgements, more are latency:
+/// 4 ms at 10 Mbit/s, 20 ms at 2.
+const QUEUED: u64 = 4 * PACKET as u64;
+/// Round trips that differ by less measure the loops of the two programs. It is also what lets a window grow on fast
+/// networks, where four packets are a few microseconds.
+const DEAD_US: u64 = 1_000;
+const FLOOR: usize = 4 * PACKET;
+/// Rounds from one that sends without a queue to the next.
+const CYCLE: u8 = 8;
+/// Fewer packets in a round say nothing about loss.
+const LOSS_PACKETS_MIN: u32 = 20;
+const LOSS_PERCENT_MAX: u32 = 10;
+/// Packets and acknowledgements after the first that a train must have.
+const TRAIN_BYTES_MIN: usize = 6 * PACKET;
+const TRAIN_ACKS_MIN: u32 = 3;
+/// A shorter train measures timers.
+const TRAIN_MIN: Duration = Duration::from_millis(1);
+/// The window may grow by this factor on the word of one train.
+const TRAIN_GROWTH_MAX: usize = 8;
+/// After such a silence the window is a memory.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is known; doubles each round trip until a train or a queue tells the rate.
+    Start,
+    Steady,
+}
+
+/// Acknowledgements of one round so far, after the first.
+#[derive(Clone, Copy)]
+struct Train {
+    began: Micros,
+    sent: Micros,
+    bytes: usize,
+    acks: u32,
+}
+
+/// See the module.
+pub(crate) struct Delay {
+    window: usize,
+    window_max: usize,
+    /// While a round sends without its queue.
+    drained: Option<usize>,
+    phase: Phase,
+    /// Doubles with each round without a queue.
+    velocity: u32,
+    pacing: u64,
+    round_ends: u64,
+    round_began: Micros,
+    round_rtt: Duration,
+    round_bytes: u64,
+    round_limited: bool,
+    round: u8,
+    train: Option<Train>,
+    acked: u32,
+    lost: u32,
+    sent_last: Micros,
+}
+
+impl Delay {
+    pub(crate) fn new(window_max: usize) -> Delay {
+        let window_max = window_max.max(FLOOR);
+        Delay {
+            window: INITIAL.min(window_max),
+            window_max,
+            drained: None,
+            phase: Phase::Start,
+            velocity: 1,
+            pacing: RATE_MAX,
+            round_ends: 0,
+            round_began: Micros::ZERO,
+            round_rtt: Duration::MAX,
+            round_bytes: 0,
+            round_limited: false,
+            round: 0,
+            train: None,
+            acked: 0,
+            lost: 0,
+            sent_last: Micros::ZERO,
+        }
+    }
+
+    fn set_window(&mut self, bytes: u64) {
+        self.window = usize::try_from(bytes).unwrap_or(usize::MAX).clamp(FLOOR, self.window_max);
+    }
+
+    fn cut(&mut self) {
+        self.set_window(self.window as u64 * 7 / 10);
+        self.phase = Phase::Steady;
+        self.velocity = 1;
+    }
+
+    /// Grows by what was acknowledged, until the acknowledgements are spread wider than their packets were sent.
+    fn start(&mut self, acked: &Acked) {
+        if !acked.limited {
+            self.train = None;
+            return;
+        }
+        self.set_window((self.window + acked.bytes) as u64);
+        let Some(train) = &mut self.train else {
+            self.train = Some(Train { began: acked.now, sent: acked.sent_at, bytes: 0, acks: 0 });
+            return;
+        };
+        train.bytes += acked.bytes;
+        train.acks += 1;
+        let (span, sent_span) = (acked.now - train.began, acked.sent_at - train.sent);
+        let is_long = train.bytes >= TRAIN_BYTES_MIN && train.acks >= TRAIN_ACKS_MIN && span >= TRAIN_MIN;
+        if !is_long || span * 4 < sent_span * 5 {
+            return;
+        }
+        let path = micros(acked.rtt_min) * train.bytes as u64 / micros(span);
+        let most = (self.window * TRAIN_GROWTH_MAX) as u64;
+        self.set_window((path + QUEUED).clamp(INITIAL as u64, most));
+        self.phase = Phase::Steady;
+    }
+
+    fn end_round(&mut self, acked: &Acked) {
+        self.judge_loss();
+        let rtt = micros(self.round_rtt);
+        let base = micros(acked.rtt_min);
+        let queue = rtt.saturating_sub(base + DEAD_US);
+        let window = self.window as u64;
+        let queued = window * queue / (base + queue).max(1);
+        if self.phase == Phase::Start && queue > (base / 8).max(3_000) {
+            self.phase = Phase::Steady;
+        }
+        // The round in which the queue was left out, and the next one, say nothing about the window.
+        if self.phase == Phase::Steady && self.round < CYCLE - 2 && self.round_rtt < Duration::MAX {
+            if queued * 2 >= QUEUED {
+                self.velocity = 1;
+                let elapsed = micros(acked.now - self.round_began);
+                let delivered = base * self.round_bytes / elapsed.max(1) + QUEUED;
+                let halfway = (window + window - queued + QUEUED) / 2;
+                let is_far = queued > 4 * QUEUED && delivered < halfway;
+                let next = if is_far { delivered.max(window / 2) } else { halfway };
+                if next < window || self.round_limited {
+                    self.set_window(next);
+                }
+            } else if self.round_limited {
+                self.set_window(window + (QUEUED / 2 * u64::from(self.velocity)).min(window));
+                self.velocity = (self.velocity * 2).min(1 << 16);
+            }
+        }
+        self.round = (self.round + 1) % CYCLE;
+        let drains = self.round == CYCLE - 2 && self.phase == Phase::Steady && self.round_limited;
+        let without = (self.window as u64 - self.window as u64 * queue / (base + queue).max(1)) as usize;
+        self.drained = drains.then(|| without.saturating_sub(PACKET).max(FLOOR));
+        self.round_ends = acked.next;
+        self.round_began = acked.now;
+        self.round_rtt = Duration::MAX;
+        self.round_bytes = 0;
+        self.round_limited = false;
+        self.train = None;
+    }
+
+    fn judge_loss(&mut self) {
+        let total = self.acked + self.lost;
+        if total < LOSS_PACKETS_MIN {
+            // A round of few packets goes on into the next.
+            return;
+        }
+        if self.lost * 100 >= total * LOSS_PERCENT_MAX {
+            self.cut();
+        }
+        (self.acked, self.lost) = (0, 0);
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(1 << 40)
+}
+
+impl Controller for Delay {
+    fn on_sent(&mut self, now: Micros, in_flight: usize) {
+        if in_flight == 0 && self.sent_last + IDLE_MAX < now && self.sent_last > Micros::ZERO {
+            self.window = self.window.min(INITIAL);
+            self.phase = Phase::Start;
+            self.pacing = RATE_MAX;
+        }
+        self.sent_last = now;
+    }
+
+    fn on_acked(&mut self, acked: &Acked) {
+        self.acked += acked.packets;
+        self.round_bytes += acked.bytes as u64;
+        self.round_limited |= acked.limited;
+        self.round_rtt = self.round_rtt.min(acked.rtt.unwrap_or(Duration::MAX));
+        if self.phase == Phase::Start {
+            self.start(acked);
+        }
+        if acked.number >= self.round_ends {
+            self.end_round(acked);
+        }
+        let gain = if self.phase == Phase::Start { 200 } else { 125 };
+        // The first train must leave back to back.
+        if self.phase == Phase::Steady || acked.limited {
+            self.pacing = rate(self.window, acked.rtt_smoothed, gain);
+        }
+    }
+
+    fn on_lost(&mut self, lost: &Lost) {
+        self.lost += lost.packets;
+    }
+
+    fn on_ecn(&mut self, _now: Micros, _number: u64, _next: u64) {
+        // Counts as a tenth of a round lost: at once, and once a round.
+        self.lost += LOSS_PACKETS_MIN;
+    }
+
+    fn on_persistent_loss(&mut self) {
+        self.window = FLOOR;
+        self.drained = None;
+        self.phase = Phase::Start;
+        self.velocity = 1;
+        self.pacing = self.pacing.min(RATE_MIN * 8);
+        (self.acked, self.lost) = (0, 0);
+    }
+
+    fn window(&self) -> usize {
+        self.drained.unwrap_or(self.window).min(self.window)
+    }
+
+    fn pacing_rate(&self) -> u64 {
+        self.pacing
+    }
+}
