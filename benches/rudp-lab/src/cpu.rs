@@ -1,17 +1,12 @@
 //! `rudp-lab cpu`: what a server's core costs without sockets, in CPU time, allocations and memory.
 
-use std::{
-    net::SocketAddr,
-    sync::mpsc::{self, Receiver, Sender},
-    thread::Scope,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use kaos_rudp::{Micros, lab::Rng};
 
 use crate::{
     Scale,
-    gauge::{Used, measure, median},
+    gauge::{Rounds, Used, measure, median},
     stack::{Host, Lane, Stack},
     stacks::{
         enet::EnetStack,
@@ -57,61 +52,18 @@ impl Heap {
     }
 }
 
-/// Clients and, in a thread of its own, their server, without a network between them: datagrams change hands in heaps.
-/// One of the two threads works at a time, and only the server's is measured; its caches are its own.
+/// A server and its clients, without a network between them. Only the server's part is measured.
 struct Crowd {
     now: Micros,
+    server: Box<dyn Host>,
     server_addr: SocketAddr,
     clients: Vec<(Box<dyn Host>, SocketAddr)>,
-    orders: Sender<Order>,
-    states: Receiver<(State, Heap, Heap)>,
-    /// From the clients, empty between frames, and to them.
     up: Heap,
     down: Heap,
-    state: State,
-}
-
-/// A frame of the server: what has arrived, room for what leaves, and whether it sends to everyone.
-struct Order {
-    now: Micros,
-    talk: bool,
-    up: Heap,
-    down: Heap,
-}
-
-/// What the server has used and done since the beginning.
-#[derive(Clone, Copy, Default)]
-struct State {
-    connected: usize,
-    received: usize,
+    /// Of the server since the beginning.
     rx: Used,
     tx: Used,
-}
-
-/// The server's thread, until nobody orders any more.
-fn serve(server: &mut dyn Host, orders: &Receiver<Order>, states: &Sender<(State, Heap, Heap)>) {
-    let mut state = State::default();
-    while let Ok(Order { now, talk, mut up, mut down }) = orders.recv() {
-        let ((), rx) = measure(|| {
-            up.drain(|from, bytes| server.handle(now, from, bytes));
-            server.tick(now);
-            server.receive(&mut |_| state.received += 1);
-        });
-        state.connected = server.connected();
-        let ((), tx) = measure(|| {
-            if talk {
-                for peer in 0..state.connected {
-                    server.send(now, peer, &MESSAGE);
-                }
-            }
-            server.transmit(now, &mut |to, bytes| down.push(to, bytes));
-        });
-        state.rx += rx;
-        state.tx += tx;
-        if states.send((state, up, down)).is_err() {
-            return;
-        }
-    }
+    received: usize,
 }
 
 fn client_addr(index: usize) -> SocketAddr {
@@ -130,30 +82,21 @@ fn index_of(addr: SocketAddr) -> usize {
 
 impl Crowd {
     /// So many connected clients; fewer if the stack does not let more in.
-    fn connected<'scope, 'env>(
-        scope: &'scope Scope<'scope, 'env>,
-        stack: &'env (dyn Stack + Sync),
-        count: usize,
-    ) -> Crowd {
+    fn connected(stack: &dyn Stack, count: usize) -> Crowd {
         let now = Micros::from_millis(1_000);
         let server_addr = SocketAddr::from(([10, 0, 0, 1], 7352));
-        let (orders, received) = mpsc::channel();
-        let (told, states) = mpsc::channel();
-        scope.spawn(move || {
-            let mut server = stack.server(now, server_addr, count, 1);
-            serve(server.as_mut(), &received, &told);
-        });
         let mut crowd = Crowd {
             now,
+            server: stack.server(now, server_addr, count, 1),
             server_addr,
             clients: (0..count)
                 .map(|index| (stack.client(now, server_addr, index, 2), client_addr(index)))
                 .collect(),
-            orders,
-            states,
             up: Heap::default(),
             down: Heap::with_room(count),
-            state: State::default(),
+            rx: Used::default(),
+            tx: Used::default(),
+            received: 0,
         };
         for _ in 0..200 {
             crowd.frame(false);
@@ -167,21 +110,8 @@ impl Crowd {
     }
 
     fn is_connected(&self) -> bool {
-        let clients_have = self.clients.iter().all(|(client, _)| client.connected() == 1);
-        self.state.connected == self.clients.len() && clients_have
-    }
-
-    /// The server's part of a frame; gives what it has used for it.
-    fn order(&mut self, talk: bool) -> Used {
-        let before = self.state;
-        let up = std::mem::take(&mut self.up);
-        let down = std::mem::take(&mut self.down);
-        if self.orders.send(Order { now: self.now, talk, up, down }).is_ok()
-            && let Ok(told) = self.states.recv()
-        {
-            (self.state, self.up, self.down) = told;
-        }
-        Used { cpu: self.state.rx.cpu + self.state.tx.cpu - before.rx.cpu - before.tx.cpu, ..Used::default() }
+        let count = self.clients.len();
+        self.server.connected() == count && self.clients.iter().all(|(client, _)| client.connected() == 1)
     }
 
     /// A frame of 60 Hz: clients, then the server. With `talk` everyone sends a message to the other side.
@@ -203,14 +133,36 @@ impl Crowd {
             }
             client.transmit(now, &mut |_, bytes| up.push(*addr, bytes));
         }
-        self.order(talk);
+        let server = &mut self.server;
+        let received = &mut self.received;
+        let ((), rx) = measure(|| {
+            up.drain(|from, bytes| server.handle(now, from, bytes));
+            server.tick(now);
+            server.receive(&mut |_| *received += 1);
+        });
+        let peers = server.connected();
+        let ((), tx) = measure(|| {
+            if talk {
+                for peer in 0..peers {
+                    server.send(now, peer, &MESSAGE);
+                }
+            }
+            server.transmit(now, &mut |to, bytes| down.push(to, bytes));
+        });
+        self.rx += rx;
+        self.tx += tx;
+    }
+
+    /// Forgets what was measured.
+    fn reset(&mut self) {
+        (self.rx, self.tx, self.received) = (Used::default(), Used::default(), 0);
     }
 }
 
 /// Figures of one stack with a number of peers.
 struct Figures {
-    rx_ns: f64,
-    tx_ns: f64,
+    rx_ns: Rounds,
+    tx_ns: Rounds,
     rx_allocations: f64,
     tx_allocations: f64,
     idle_bytes: f64,
@@ -218,43 +170,44 @@ struct Figures {
     handshake_us: f64,
 }
 
-fn figures(stack: &(dyn Stack + Sync), count: usize, quick: bool) -> Option<Figures> {
-    std::thread::scope(|scope| figures_of(&mut Crowd::connected(scope, stack, count), count, quick))
-}
-
-fn figures_of(crowd: &mut Crowd, count: usize, quick: bool) -> Option<Figures> {
+fn figures(stack: &dyn Stack, count: usize, quick: bool) -> Option<Figures> {
+    let mut crowd = Crowd::connected(stack, count);
     if !crowd.is_connected() {
         return None;
     }
     let per_peer = |figure: f64| figure / count as f64;
-    let begun = crowd.state;
-    let handshake_us = per_peer((begun.rx.cpu + begun.tx.cpu).as_secs_f64() * 1e6);
-    let idle_bytes = per_peer((begun.rx.bytes + begun.tx.bytes) as f64);
+    let handshake_us = per_peer((crowd.rx.cpu + crowd.tx.cpu).as_secs_f64() * 1e6);
+    let idle_bytes = per_peer((crowd.rx.bytes + crowd.tx.bytes) as f64);
     // All are silent. The clients too: nothing arrives.
     let polls = if quick { 5 } else { 30 };
     let mut idle = Vec::new();
     for _ in 0..polls {
         crowd.now += FRAME;
-        idle.push(crowd.order(false).ns(count));
+        let (now, server) = (crowd.now, &mut crowd.server);
+        let mut sink = 0;
+        let ((), used) = measure(|| {
+            server.tick(now);
+            server.receive(&mut |_| {});
+            server.transmit(now, &mut |_, bytes| sink += bytes.len());
+        });
+        idle.push(used.ns(count));
     }
     let frames = if quick { 5 } else { 60_000 / count.max(60) };
     (0..frames).for_each(|_| crowd.frame(true));
     let (mut rx, mut tx) = (Vec::new(), Vec::new());
     let (mut rx_allocations, mut tx_allocations) = (0.0, 0.0);
-    for _ in 0..7 {
-        let before = crowd.state;
+    for _ in 0..9 {
+        crowd.reset();
         (0..frames).for_each(|_| crowd.frame(true));
-        let after = crowd.state;
-        let messages = after.received - before.received;
-        let per = |figure: f64| figure / messages.max(1) as f64;
-        rx.push(per((after.rx.cpu - before.rx.cpu).as_nanos() as f64));
-        tx.push(per((after.tx.cpu - before.tx.cpu).as_nanos() as f64));
-        rx_allocations = per((after.rx.allocations - before.rx.allocations) as f64);
-        tx_allocations = per((after.tx.allocations - before.tx.allocations) as f64);
+        let messages = crowd.received;
+        rx.push(crowd.rx.ns(messages));
+        tx.push(crowd.tx.ns(messages));
+        rx_allocations = crowd.rx.allocations as f64 / messages.max(1) as f64;
+        tx_allocations = crowd.tx.allocations as f64 / messages.max(1) as f64;
     }
     Some(Figures {
-        rx_ns: median(rx),
-        tx_ns: median(tx),
+        rx_ns: Rounds(rx),
+        tx_ns: Rounds(tx),
         rx_allocations,
         tx_allocations,
         idle_bytes,
@@ -321,7 +274,7 @@ fn flood(stack: &dyn Stack, count: usize) -> Flood {
 
 /// Measures the cores, prints two tables, gives the targets.
 pub(crate) fn cpu(scale: &Scale) -> Vec<Target> {
-    let stacks: [(Box<dyn Stack + Sync>, &str); 6] = [
+    let stacks: [(Box<dyn Stack>, &str); 6] = [
         (Box::new(KcpStack::TURBO), "none"),
         (Box::new(EnetStack { lane: Lane::Unreliable }), "none"),
         (Box::new(EnetStack { lane: Lane::Ordered }), "none"),
@@ -355,8 +308,8 @@ pub(crate) fn cpu(scale: &Scale) -> Vec<Target> {
             table.row([
                 name.clone(),
                 (*cipher).into(),
-                short(figures.rx_ns),
-                short(figures.tx_ns),
+                figures.rx_ns.text(),
+                figures.tx_ns.text(),
                 short(figures.rx_allocations),
                 short(figures.tx_allocations),
                 short(figures.idle_bytes),
@@ -373,18 +326,18 @@ pub(crate) fn cpu(scale: &Scale) -> Vec<Target> {
             if count == 1000 || scale.quick {
                 let allocations = figures.rx_allocations + figures.tx_allocations;
                 targets.extend([
-                    Target::most(
+                    Target::rounds(
                         format!("core rx, K={count}"),
                         350.0,
                         "ns",
-                        figures.rx_ns,
+                        &figures.rx_ns,
                         best.text(0, "ns"),
                     ),
-                    Target::most(
+                    Target::rounds(
                         format!("core tx, K={count}"),
                         350.0,
                         "ns",
-                        figures.tx_ns,
+                        &figures.tx_ns,
                         best.text(1, "ns"),
                     ),
                     Target::most(
@@ -403,7 +356,7 @@ pub(crate) fn cpu(scale: &Scale) -> Vec<Target> {
         table.print(
             &format!("Server cores in memory, {count} peers, a 64-byte message each way at 60 Hz"),
             &[
-                "Thread CPU time of the server alone, the median of seven runs; allocations by a counting allocator; memory is \
+                "Thread CPU time of the server alone, the median of nine rounds and the least, since other load only adds; allocations by a counting allocator; memory is \
                what the server holds more than it gave back, for each connected peer; an idle poll is `tick`, `receive` and \
                `transmit` with nothing to do, for each peer.",
             ],
@@ -422,8 +375,8 @@ struct Best {
 impl Best {
     fn look(&mut self, name: &str, figures: &Figures) {
         let these = [
-            figures.rx_ns,
-            figures.tx_ns,
+            figures.rx_ns.median(),
+            figures.tx_ns.median(),
             figures.rx_allocations + figures.tx_allocations,
             figures.idle_bytes,
             figures.idle_ns,

@@ -61,9 +61,10 @@ enum Command {
     Bulk,
     /// CPU time, allocations and memory of a server's core, without sockets; a flood of first datagrams
     ///
-    /// A server in a thread of its own and its clients in another hand each other their datagrams in memory, one thread
-    /// at a time. Every client sends a 64-byte message and gets one, 60 times a virtual second. Only the server's calls
-    /// are measured, in CPU time of the thread, so that other load on the machine counts little.
+    /// A server and its clients in one thread hand each other their datagrams in memory. Every client sends a 64-byte
+    /// message and gets one, 60 times a virtual second. Only the server's calls are measured, in CPU time of the thread.
+    /// Between them the clients have had the caches, so a server of many peers finds them cold, as after a frame's
+    /// other work.
     Cpu,
     /// UDP payload that a 64-byte unreliable message costs, with its share of acknowledgements
     ///

@@ -5,6 +5,8 @@ use std::{
     io::{self, Write as _},
 };
 
+use crate::gauge::Rounds;
+
 /// Rows under a head; columns are as wide as they must be.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
@@ -82,6 +84,18 @@ impl Target {
             best,
             hit: ours <= bound,
         }
+    }
+
+    /// The same for a figure of several rounds: the median counts, the least is shown.
+    pub(crate) fn rounds(
+        what: impl Into<String>,
+        bound: f64,
+        unit: &str,
+        ours: &Rounds,
+        best: String,
+    ) -> Target {
+        let target = Target::most(what, bound, unit, ours.median(), best);
+        Target { ours: format!("{} {unit}", ours.text()), ..target }
     }
 
     /// A figure that should be at least `bound`.
