@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use kaos_rudp::{Channel, ChannelConfig, ChannelKind, Config, Endpoint, Event, Micros, PeerId, Repeats};
+use kaos_rudp::{
+    Channel, ChannelConfig, ChannelKind, Config, Congestion, Endpoint, Event, Micros, PeerId, Repeats,
+};
 
 use crate::stack::{Host, Lane, Stack};
 
@@ -57,17 +59,21 @@ fn repeat(config: &mut Config, count: u8, spacing_ms: u64, tail_ms: u64) {
     }
 }
 
-/// As much as goes: a wide window and much room.
+/// As much as goes: more room in its queue, the window as it comes.
 pub(crate) fn fast() -> Ours {
     Ours {
-        label: "1 MiB window, 1 MiB queue",
+        label: "1 MiB queue",
         lane: Lane::Ordered,
         settings: |config| {
-            config.window_bytes_max = 1 << 20;
             config.queue_bytes_max = 1 << 20;
             config.reassembly_bytes_max = 4 << 20;
         },
     }
+}
+
+/// The second controller.
+pub(crate) fn cubic() -> Ours {
+    Ours { label: "CUBIC", lane: Lane::Ordered, settings: |config| config.congestion = Congestion::Cubic }
 }
 
 impl Ours {
