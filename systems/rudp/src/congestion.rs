@@ -5,6 +5,8 @@
 
 mod cubic;
 mod delay;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -48,8 +50,8 @@ pub(crate) struct Acked {
     pub(crate) rtt_min: Duration,
     /// Smoothed round trip.
     pub(crate) rtt_smoothed: Duration,
-    /// Messages waited for the window or the pacer when these packets were under way. Without that, an
-    /// acknowledgement says nothing about what more the path would carry.
+    /// Messages waited for the window or the pacer when these packets were under way, or half of the window was in
+    /// use. Without that, an acknowledgement says nothing about what more the path would carry.
     pub(crate) limited: bool,
 }
 

@@ -23,7 +23,7 @@ use crate::{
     keys::{Keys, NUMBER_END, Side},
     linger::Linger,
     mtu::Mtu,
-    packet::{DATAGRAM_BYTES_BASE, Frame, Header, Reader, UNRELIABLE_BYTES_MAX, Writer, cut},
+    packet::{DATAGRAM_BYTES_BASE, FRAGMENT_BYTES, Frame, Header, Reader, Writer, cut},
     path::Path,
     peers::PeerId,
     pool::Pool,
@@ -465,7 +465,7 @@ impl Connection {
     pub(crate) fn send_budget(&self, now: Micros) -> usize {
         let wire = if matches!(self.stage, Stage::Open) { self.recovery.budget(now) } else { INITIAL };
         // What a full datagram carries, of what it costs.
-        let bytes = wire / PACKET * UNRELIABLE_BYTES_MAX + (wire % PACKET).min(UNRELIABLE_BYTES_MAX);
+        let bytes = wire / PACKET * FRAGMENT_BYTES + (wire % PACKET).min(FRAGMENT_BYTES);
         bytes.saturating_sub(self.sending.unsent_bytes())
     }
 

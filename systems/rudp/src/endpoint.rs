@@ -385,7 +385,7 @@ impl Endpoint {
     }
 
     /// Bytes of messages that may be queued for a peer now and leave without waiting for the path: what fits into the
-    /// congestion window and leaves, spread by the pacer, within 10 ms; what is queued already is taken off. Many small
+    /// congestion window and leaves, spread by the pacer, within 16 ms; what is queued already is taken off. Many small
     /// messages cost up to a twentieth more for their frames. Zero for unknown and closed peers. Sending more is
     /// safe, it merely waits: this is for whoever builds messages as large as the path carries.
     pub fn send_budget(&self, now: Micros, peer: PeerId) -> usize {

@@ -34,8 +34,8 @@ const LOSS_SHIFT: u32 = 8;
 const LOSS_ALL: u32 = 1 << 24;
 /// What is left of one loss after 255 packets: 1/256 · e⁻¹.
 const TROUBLE_LOSS: u32 = LOSS_ALL / 696;
-/// How far ahead `send_budget` looks: a tick's worth may wait so long for the pacer.
-const BUDGET_AHEAD: Duration = Duration::from_millis(10);
+/// How far ahead `send_budget` looks: what is queued in a tick at 60 Hz has left when the next one comes.
+const BUDGET_AHEAD: Duration = Duration::from_millis(16);
 /// Entries whose place in the tables is kept for good.
 const KEPT: usize = 64;
 
@@ -114,7 +114,7 @@ pub(crate) struct Recovery {
     large_lost: u32,
     large_acked: u64,
     small_acked: u32,
-    /// Packets under this number were under way when messages had to wait.
+    /// Packets under this number were under way when messages had to wait, or when half of the window was in use.
     limited_end: u64,
     pub(crate) lost: u64,
     pub(crate) lost_spurious: u64,
@@ -227,7 +227,7 @@ impl Recovery {
         self.limited
     }
 
-    /// Bytes on the wire that may leave from `now` on, without waiting for an acknowledgement and at most 10 ms for
+    /// Bytes on the wire that may leave from `now` on, without waiting for an acknowledgement and at most 16 ms for
     /// the pacer.
     pub(crate) fn budget(&self, now: Micros) -> usize {
         let room =
@@ -283,6 +283,10 @@ impl Recovery {
             self.oldest = self.oldest.or(Some(now));
         }
         self.sent_last = now;
+        // Who heeds the budget never waits; half a window in use shows as well what the path carries (RFC 7661, 4.2).
+        if self.in_flight_bytes * 2 >= self.control.window() {
+            self.limited_end = self.next + 1;
+        }
         let (number, bytes) = (self.next, bytes as u16);
         let ack_end = ack_largest.map_or(0, |largest| largest + 1);
         self.sent.push_back(Sent {

@@ -211,3 +211,45 @@ fn a_rate_that_changes_is_followed() {
         assert!(fallen >= 200_000.0 && wait <= MS * 60, "{fallen} {wait:?}");
     }
 }
+
+#[test]
+fn who_heeds_the_budget_waits_for_nothing_and_still_gets_the_rate() {
+    let mut world = World::new(3, Link::default());
+    let (client, server) = world.pair();
+    let (here, there) = world.connected(client, server);
+    world.link = ten_mbit();
+    let now = world.now();
+    let first = world.endpoint(client).send_budget(now, here);
+    assert!((10_000..14_000).contains(&first), "ten packets, not {first} bytes");
+    let begin = world.now();
+    let (mut arrived, mut slowest) = (0, Duration::ZERO);
+    while world.now() < begin + MS * 5_000 {
+        let now = world.now();
+        let budget = world.endpoint(client).send_budget(now, here);
+        let bytes = now.0.to_le_bytes();
+        for _ in 0..budget / 500 {
+            world.endpoint(client).send(here, Channel::DATA, &[&bytes, &[0; 492]]).unwrap();
+        }
+        // What was queued has left when the next tick comes, or nearly so.
+        world.run_for(MS * 16);
+        for event in world.take_events(server) {
+            if let Event::Message { bytes, .. } = event {
+                let sent = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+                let age = Duration::from_micros(world.now().0 - sent);
+                if world.now() > begin + MS * 500 {
+                    slowest = slowest.max(age);
+                    arrived += bytes.len();
+                }
+            }
+        }
+    }
+    let rate = arrived as f64 / 4.5;
+    println!("by budget: {rate:.0} B/s, oldest message {slowest:?}");
+    // 25 ms away, up to two ticks until it is looked for, a tick in the pacer, a few packets in the queue.
+    assert!(slowest <= MS * (25 + 32 + 16 + 17), "{slowest:?}");
+    assert!(rate >= 1_000_000.0, "{rate}");
+    let now = world.now();
+    world.endpoint(client).close(now, here, 1, "over");
+    assert_eq!(world.endpoint(client).send_budget(now, here), 0);
+    assert!(world.endpoint(server).send_budget(now, there) > 0);
+}

@@ -35,6 +35,15 @@ const CYCLE: u8 = 8;
 /// Fewer packets in a round say nothing about loss.
 const LOSS_PACKETS_MIN: u32 = 20;
 const LOSS_PERCENT_MAX: u32 = 10;
+/// The window grows by a quarter in a round at most: that much it may overshoot.
+const GROWTH_DIVISOR: u64 = 4;
+/// Rounds after a loss in which the window grows by `QUEUED / 2` only: where the queue is too short to be seen, doubling
+/// would run into it again and again.
+const WARY: u8 = 32;
+/// A queue this long is a path that has become slower: the delivery rate tells where to go.
+const QUEUED_FAR: u64 = 4 * QUEUED;
+/// Packets that tell of it before the round is over. With such a queue a round is long.
+const FAR_BYTES_MIN: u64 = 8 * PACKET as u64;
 /// Packets and acknowledgements after the first that a train must have.
 const TRAIN_BYTES_MIN: usize = 6 * PACKET;
 const TRAIN_ACKS_MIN: u32 = 3;
@@ -77,6 +86,7 @@ pub(crate) struct Delay {
     round_bytes: u64,
     round_limited: bool,
     round: u8,
+    wary: u8,
     train: Option<Train>,
     acked: u32,
     lost: u32,
@@ -99,6 +109,7 @@ impl Delay {
             round_bytes: 0,
             round_limited: false,
             round: 0,
+            wary: 0,
             train: None,
             acked: 0,
             lost: 0,
@@ -114,6 +125,22 @@ impl Delay {
         self.set_window(self.window as u64 * 7 / 10);
         self.phase = Phase::Steady;
         self.velocity = 1;
+        self.wary = WARY;
+    }
+
+    /// Bytes of this flow in the queue, by the smallest round trip of this round so far.
+    fn queued(&self, rtt_min: Duration) -> u64 {
+        let queue = micros(self.round_rtt).saturating_sub(micros(rtt_min) + DEAD_US);
+        self.window as u64 * queue / (micros(rtt_min) + queue).max(1)
+    }
+
+    /// The whole round so far waited in a queue that should not be there.
+    fn is_far(&self, acked: &Acked) -> bool {
+        self.phase == Phase::Steady
+            && self.round_bytes >= FAR_BYTES_MIN
+            && self.round_rtt < Duration::MAX
+            && acked.now - self.round_began >= acked.rtt_min * 2
+            && self.queued(acked.rtt_min) > QUEUED_FAR
     }
 
     /// Grows by what was acknowledged, until the acknowledgements are spread wider than their packets were sent.
@@ -142,35 +169,36 @@ impl Delay {
 
     fn end_round(&mut self, acked: &Acked) {
         self.judge_loss();
-        let rtt = micros(self.round_rtt);
         let base = micros(acked.rtt_min);
-        let queue = rtt.saturating_sub(base + DEAD_US);
         let window = self.window as u64;
-        let queued = window * queue / (base + queue).max(1);
-        if self.phase == Phase::Start && queue > (base / 8).max(3_000) {
+        let is_known = self.round_rtt < Duration::MAX;
+        let queue = micros(self.round_rtt).saturating_sub(base + DEAD_US);
+        let queued = self.queued(acked.rtt_min);
+        self.wary = self.wary.saturating_sub(1);
+        if self.phase == Phase::Start && is_known && queue > (base / 8).max(3_000) {
             self.phase = Phase::Steady;
         }
+        let elapsed = micros(acked.now - self.round_began);
+        let delivered = base * self.round_bytes / elapsed.max(1) + QUEUED;
+        let halfway = (window + window - queued + QUEUED) / 2;
         // The round in which the queue was left out, and the next one, say nothing about the window.
-        if self.phase == Phase::Steady && self.round < CYCLE - 2 && self.round_rtt < Duration::MAX {
-            if queued * 2 >= QUEUED {
-                self.velocity = 1;
-                let elapsed = micros(acked.now - self.round_began);
-                let delivered = base * self.round_bytes / elapsed.max(1) + QUEUED;
-                let halfway = (window + window - queued + QUEUED) / 2;
-                let is_far = queued > 4 * QUEUED && delivered < halfway;
-                let next = if is_far { delivered.max(window / 2) } else { halfway };
-                if next < window || self.round_limited {
-                    self.set_window(next);
-                }
-            } else if self.round_limited {
-                self.set_window(window + (QUEUED / 2 * u64::from(self.velocity)).min(window));
-                self.velocity = (self.velocity * 2).min(1 << 16);
+        let is_told = self.phase == Phase::Steady && is_known && self.round < CYCLE - 2;
+        if self.phase == Phase::Steady && is_known && queued > QUEUED_FAR && delivered < halfway {
+            self.velocity = 1;
+            self.set_window(delivered.max(window / 2));
+        } else if is_told && queued * 2 >= QUEUED {
+            self.velocity = 1;
+            if halfway < window || self.round_limited {
+                self.set_window(halfway);
             }
+        } else if is_told && self.round_limited {
+            self.set_window(window + (QUEUED / 2 * u64::from(self.velocity)).min(window / GROWTH_DIVISOR));
+            self.velocity = if self.wary > 0 { 1 } else { (self.velocity * 2).min(1 << 16) };
         }
         self.round = (self.round + 1) % CYCLE;
         let drains = self.round == CYCLE - 2 && self.phase == Phase::Steady && self.round_limited;
-        let without = (self.window as u64 - self.window as u64 * queue / (base + queue).max(1)) as usize;
-        self.drained = drains.then(|| without.saturating_sub(PACKET).max(FLOOR));
+        let without = self.window as u64 - self.window as u64 * queue / (base + queue).max(1);
+        self.drained = drains.then(|| (without as usize).saturating_sub(PACKET).max(FLOOR));
         self.round_ends = acked.next;
         self.round_began = acked.now;
         self.round_rtt = Duration::MAX;
@@ -214,7 +242,7 @@ impl Controller for Delay {
         if self.phase == Phase::Start {
             self.start(acked);
         }
-        if acked.number >= self.round_ends {
+        if acked.number >= self.round_ends || self.is_far(acked) {
             self.end_round(acked);
         }
         let gain = if self.phase == Phase::Start { 200 } else { 125 };
