@@ -120,7 +120,7 @@ pub(crate) fn bulk(scale: &Scale) -> Vec<Target> {
         let chunks = if scale.quick { 64 } else { 1024 };
         let mut table = Table::new(&["", "s", "wire/payload", "of both ways", "queue p95 ms"]);
         let mut best = (f64::INFINITY, String::from("–"));
-        for (number, stack) in stacks.iter().enumerate() {
+        for (number, stack) in stacks.iter().enumerate().filter(|(_, stack)| scale.wants(stack.as_ref())) {
             let runs: Vec<Transfer> =
                 scale.seeds().map(|seed| transfer(stack.as_ref(), &bottleneck.link, chunks, seed)).collect();
             let middle = |figure: fn(&Transfer) -> f64| median(runs.iter().map(figure).collect());

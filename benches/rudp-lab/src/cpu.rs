@@ -296,7 +296,7 @@ pub(crate) fn cpu(scale: &Scale) -> Vec<Target> {
             "handshake µs",
         ]);
         let mut best = Best::default();
-        for (stack, cipher) in &stacks {
+        for (stack, cipher) in stacks.iter().filter(|(stack, _)| scale.wants(stack.as_ref())) {
             let name = stack.name();
             if name.contains("renet") && count > CLIENTS_MAX {
                 continue;
@@ -408,7 +408,7 @@ fn floods(scale: &Scale) -> Vec<Target> {
     let mut table = Table::new(&["", "state B", "reply/request", "CPU ns"]);
     let mut targets = Vec::new();
     let mut best: Option<(f64, String)> = None;
-    for stack in &stacks {
+    for stack in stacks.iter().filter(|stack| scale.wants(stack.as_ref())) {
         let name = stack.name();
         let floods: Vec<Flood> = (0..if scale.quick { 1 } else { 5 })
             .map(|_| flood(stack.as_ref(), if scale.quick { 200 } else { 2_000 }))

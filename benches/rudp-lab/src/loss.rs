@@ -98,15 +98,12 @@ pub(crate) struct Args {
     /// Scenarios, by letter
     #[arg(default_value = "ABCDEF")]
     scenarios: String,
-    /// Only stacks whose name contains this
-    #[arg(long, default_value = "")]
-    only: String,
 }
 
 impl Args {
     /// All of them.
     pub(crate) fn all() -> Args {
-        Args { scenarios: "ABCDEF".into(), only: String::new() }
+        Args { scenarios: "ABCDEF".into() }
     }
 }
 
@@ -219,7 +216,7 @@ pub(crate) fn loss(scale: &Scale, args: &Args) -> Vec<Target> {
             table.row([name, p50, p95, p99, p999, short(figures.wire_bytes)]);
         };
         let mut best: Option<(f64, String)> = None;
-        for stack in references().iter().filter(|stack| stack.name().contains(&args.only)) {
+        for stack in references().iter().filter(|stack| scale.wants(stack.as_ref())) {
             let figures = run(stack.as_ref(), scenario, scale);
             // For the scenario without loss the bytes are the matter.
             let figure = if scenario.letter == 'E' { figures.wire_bytes } else { figures.at(99.0) };
@@ -229,7 +226,7 @@ pub(crate) fn loss(scale: &Scale, args: &Args) -> Vec<Target> {
             add(stack.name(), &figures);
         }
         let best = best.map_or("–".into(), |(figure, name)| format!("{} ({name})", short(figure)));
-        for ours in ours::variants().iter().filter(|stack| stack.name().contains(&args.only)) {
+        for ours in ours::variants().iter().filter(|stack| scale.wants(*stack)) {
             let figures = run(ours, scenario, scale);
             add(ours.name(), &figures);
             targets.extend(target(scenario.letter, ours, &figures, &best));

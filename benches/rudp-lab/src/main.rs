@@ -39,6 +39,9 @@ struct Typed {
     /// The first of them
     #[arg(long, global = true, default_value_t = 0)]
     seed: u64,
+    /// Only stacks whose name contains this; the best reference is the best of those
+    #[arg(long, global = true, default_value = "")]
+    only: String,
     /// One seed and short runs: does it work at all?
     #[arg(long, global = true)]
     quick: bool,
@@ -95,10 +98,16 @@ enum Command {
 struct Scale {
     seed: u64,
     seeds: u64,
+    only: String,
     quick: bool,
 }
 
 impl Scale {
+    /// Whether a stack is to be measured.
+    fn wants(&self, stack: &dyn stack::Stack) -> bool {
+        stack.name().contains(&self.only)
+    }
+
     /// The seeds of the network.
     fn seeds(&self) -> std::ops::Range<u64> {
         self.seed..self.seed + if self.quick { 1 } else { self.seeds.max(1) }
@@ -119,7 +128,7 @@ fn all(scale: &Scale) -> Vec<table::Target> {
 
 fn main() -> ExitCode {
     let typed = Typed::parse();
-    let scale = Scale { seed: typed.seed, seeds: typed.seeds, quick: typed.quick };
+    let scale = Scale { seed: typed.seed, seeds: typed.seeds, only: typed.only, quick: typed.quick };
     let targets = match typed.command {
         Command::Loss(args) => loss::loss(&scale, &args),
         Command::Bulk => bulk::bulk(&scale),

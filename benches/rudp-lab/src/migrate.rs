@@ -107,7 +107,7 @@ pub(crate) fn migrate(scale: &Scale) -> Vec<Target> {
         ("address", SocketAddr::from(([10, 0, 0, 3], 50_001)), 100.0 + 17.0),
     ] {
         let mut best = String::from("–");
-        for stack in &stacks {
+        for stack in stacks.iter().filter(|stack| scale.wants(stack.as_ref())) {
             let name = stack.name();
             let changes: Vec<Change> =
                 scale.seeds().filter_map(|seed| change(stack.as_ref(), new, seed)).collect();

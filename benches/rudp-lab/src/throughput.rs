@@ -221,7 +221,8 @@ pub(crate) fn throughput(scale: &Scale) -> Vec<Target> {
     let mut targets = Vec::new();
     let mut best = (0.0, String::from("–"));
     let all = references.iter().map(|(stack, count)| (stack.as_ref(), *count));
-    for (stack, count) in all.chain([(&ours as &dyn Stack, 2_000_000)]) {
+    let all = all.chain([(&ours as &dyn Stack, 2_000_000)]);
+    for (stack, count) in all.filter(|(stack, _)| scale.wants(*stack)) {
         let count = if scale.quick { 5_000 } else { count };
         let runs: Vec<InMemory> =
             (0..if scale.quick { 1 } else { 5 }).map(|_| in_memory(stack, count)).collect();
@@ -267,7 +268,7 @@ fn socket_runs(ours: &Ours, scale: &Scale) -> Vec<Target> {
     let stacks: [(&(dyn Stack + Sync), usize); 2] =
         [(&QuinnStack::plain(Ride::Stream), runs.min(5)), (ours, runs)];
     let mut best = String::from("–");
-    for (stack, runs) in stacks {
+    for (stack, runs) in stacks.into_iter().filter(|(stack, _)| scale.wants(*stack)) {
         let mut rates = Vec::new();
         let mut whole = 0;
         for _ in 0..runs {

@@ -26,7 +26,7 @@ pub(crate) fn wire(scale: &Scale) -> Vec<Target> {
     let mut table = Table::new(&["", "up B", "down B", "datagrams up", "down", "encrypted"]);
     let mut best = (f64::INFINITY, String::new());
     let mut targets = Vec::new();
-    for stack in &stacks {
+    for stack in stacks.iter().filter(|stack| scale.wants(stack.as_ref())) {
         let messages = if scale.quick { 60 } else { 1_200 };
         let name = stack.name();
         let Some((up, down)) = measure(stack.as_ref(), messages, scale.seed) else {
