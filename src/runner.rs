@@ -205,7 +205,7 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
     let http = web::bind(config.http.address).map_err(|source| http_error(config.http.address, source))?;
     let http_address = http.local_addr()?;
     let udp = config.udp.address.map(udp::bind).transpose().map_err(udp_error)?;
-    let udp_address = udp.as_ref().map(std::net::UdpSocket::local_addr).transpose()?;
+    let udp_address = udp.as_ref().map(kaos_gate::udp::Socket::local_addr).transpose()?;
     let key = session_key(&config.data, config.session.key.as_deref(), config.dev)?;
     let recorder = match &config.journal.record {
         Some(path) => {

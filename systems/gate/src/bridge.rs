@@ -210,11 +210,11 @@ impl Bridge {
         lock(&self.queues).is_empty()
     }
 
-    /// Sleeps until there is something to take, `socket` can be read, or the time is over. Returns whether
-    /// something came.
+    /// Sleeps until there is something to take, `socket` can be read (or written, if it says so), or the time is
+    /// over. Returns whether something came.
     pub(crate) fn wait(
         &self,
-        socket: Option<BorrowedFd<'_>>,
+        socket: Option<(BorrowedFd<'_>, bool)>,
         time_out: Option<std::time::Duration>,
         stopping: bool,
     ) -> bool {

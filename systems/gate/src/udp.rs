@@ -1,7 +1,7 @@
 //! The UDP door: one socket and one rudp endpoint, pumped by the frame thread.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,6 +11,8 @@ use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::PeerId;
 use kaos_kernel::input::{Door, Gone, Input};
 use kaos_kernel::output::Lane;
+pub use kaos_rudp::io::Socket;
+use kaos_rudp::io::{Flow, Options};
 use kaos_rudp::{Channel, CloseReason, Config, Endpoint, Event, Micros, SendError};
 use rustix::fd::{AsFd, BorrowedFd};
 
@@ -26,9 +28,6 @@ const DATAGRAMS_MAX: usize = 2048;
 /// What the operating system should buffer, in bytes; it may give less. A hundred players at 60 Hz fill it
 /// in a third of a second.
 const BUFFER_BYTES: usize = 4 << 20;
-
-/// No datagram that rudp sends or takes is longer.
-const DATAGRAM_BYTES: usize = 2048;
 
 /// Why the UDP door does not open.
 #[derive(Debug, thiserror::Error)]
@@ -53,27 +52,22 @@ pub enum UdpError {
 ///
 /// # Errors
 /// See [`UdpError`].
-pub fn bind(address: SocketAddr) -> Result<UdpSocket, UdpError> {
+pub fn bind(address: SocketAddr) -> Result<Socket, UdpError> {
     if !address.ip().is_loopback() {
         return Err(UdpError::NotLoopback(address));
     }
-    let open = || -> io::Result<UdpSocket> {
-        let domain = socket2::Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
-        // Refusals only mean a smaller buffer.
-        let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
-        let _ = socket.set_send_buffer_size(BUFFER_BYTES);
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        Ok(socket.into())
+    let options = Options {
+        receive_buffer_bytes: Some(BUFFER_BYTES),
+        send_buffer_bytes: Some(BUFFER_BYTES),
+        ..Options::default()
     };
-    open().map_err(|source| UdpError::Bind { address, source })
+    Socket::bind(address, &options).map_err(|source| UdpError::Bind { address, source })
 }
 
 /// A UDP door to be.
 pub struct UdpSetup {
     /// From [`bind`].
-    pub socket: UdpSocket,
+    pub socket: Socket,
     /// Thirty-two bytes of the operating system's randomness, from [`random`](crate::random).
     pub seed: [u8; 32],
     /// Connections at a time; further ones are refused.
@@ -98,12 +92,10 @@ pub(crate) enum NotTaken {
 
 /// The door.
 pub(crate) struct UdpDoor {
-    socket: UdpSocket,
+    socket: Socket,
     endpoint: Endpoint,
     /// By the slot of the rudp peer.
     peers: Vec<Option<UdpPeer>>,
-    datagram: Box<[u8; DATAGRAM_BYTES]>,
-    out: Vec<u8>,
     stats: Arc<Stats>,
 }
 
@@ -114,20 +106,15 @@ impl UdpDoor {
             peers_max: peers_max as usize,
             // The session's own time-out decides; the transport's only follows it.
             idle_timeout: idle.max(Duration::from_secs(1)),
+            mtu_max: socket.features().mtu_max(),
             ..Config::server()
         };
-        UdpDoor {
-            socket,
-            endpoint: Endpoint::new(config, seed),
-            peers: Vec::new(),
-            datagram: Box::new([0; DATAGRAM_BYTES]),
-            out: Vec::new(),
-            stats,
-        }
+        UdpDoor { socket, endpoint: Endpoint::new(config, seed), peers: Vec::new(), stats }
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    /// What to wait for: the socket, and whether also for room in it.
+    pub(crate) fn fd(&self) -> (BorrowedFd<'_>, bool) {
+        (self.socket.as_fd(), self.socket.is_blocked())
     }
 
     pub(crate) fn time_out(&self) -> Option<Micros> {
@@ -140,22 +127,14 @@ impl UdpDoor {
 
     /// Reads the socket and does what is due. Returns whether there may be more to read.
     pub(crate) fn receive(&mut self, now: Micros) -> bool {
-        let mut more = true;
-        for _ in 0..DATAGRAMS_MAX {
-            match self.socket.recv_from(&mut self.datagram[..]) {
-                Ok((len, from)) => {
-                    if let Some(datagram) = self.datagram.get_mut(..len) {
-                        self.endpoint.handle(now, from, datagram);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    more = false;
-                    break;
-                }
-                // Some systems report here what happened to datagrams that were sent: nothing to do with us.
-                Err(_) => {}
-            }
-        }
+        let UdpDoor { socket, endpoint, .. } = self;
+        let take = |from, datagram: &mut [u8]| endpoint.handle(now, from, datagram);
+        let more = match socket.receive(DATAGRAMS_MAX, take) {
+            Ok(intake) => intake.more,
+            // Some systems report here what happened to datagrams that were sent: nothing to do with us, and more
+            // may lie behind it.
+            Err(_) => true,
+        };
         self.endpoint.run_jobs(now);
         self.endpoint.handle_timeout(now);
         more
@@ -288,17 +267,16 @@ impl UdpDoor {
         self.endpoint.close_after_flush(now, rudp, code, reason);
     }
 
-    /// Sends what there is to send. What a full socket leaves is sent with the next frame or timer.
+    /// Sends what there is to send. A full socket is waited for by `fd`; what it refuses counts as lost on the way,
+    /// and the transport repeats what has to arrive.
     pub(crate) fn transmit(&mut self, now: Micros) {
-        while let Some(to) = self.endpoint.poll_transmit(now, &mut self.out) {
-            if let Err(error) = self.socket.send_to(&self.out, to) {
-                // It counts as lost on the way; the transport repeats what has to arrive.
-                self.stats.datagrams_unsent.fetch_add(1, Ordering::Relaxed);
-                if error.kind() == io::ErrorKind::WouldBlock {
-                    break;
-                }
-            }
+        if self.socket.transmit(&mut self.endpoint, now) == Flow::Drained
+            && let Some(notice) = self.socket.take_notice()
+        {
+            tracing::warn!("the UDP door works, but slower than it could: {notice}");
         }
+        let counters = self.socket.counters();
+        self.stats.datagrams_unsent.store(counters.too_long + counters.refused, Ordering::Relaxed);
     }
 
     fn enter(&mut self, peer: UdpPeer) {

@@ -34,12 +34,12 @@ impl Waker {
         }
     }
 
-    /// Sleeps until `wake`, until `socket` can be read, or for `time_out` (`None`: without end). `ready` is
-    /// asked once more before sleeping, so that nothing which came in between is slept over. Returns whether
-    /// it was anything but the time.
+    /// Sleeps until `wake`, until `socket` can be read (or written, if it says so), or for `time_out` (`None`:
+    /// without end). `ready` is asked once more before sleeping, so that nothing which came in between is slept
+    /// over. Returns whether it was anything but the time.
     pub fn wait(
         &self,
-        socket: Option<BorrowedFd<'_>>,
+        socket: Option<(BorrowedFd<'_>, bool)>,
         time_out: Option<Duration>,
         ready: impl FnOnce() -> bool,
     ) -> bool {
@@ -52,8 +52,9 @@ impl Waker {
         let own = PollFd::from_borrowed_fd(self.signal.fd(), PollFlags::IN);
         // An error here is a signal that came, or no memory for a moment: the caller looks at the time anyway.
         let came = match socket {
-            Some(socket) => {
-                let mut fds = [own, PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+            Some((socket, and_write)) => {
+                let wanted = if and_write { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+                let mut fds = [own, PollFd::from_borrowed_fd(socket, wanted)];
                 poll(&mut fds, time_out.as_ref())
             }
             None => poll(&mut [own], time_out.as_ref()),

@@ -89,6 +89,9 @@ mod cookie;
 mod random;
 mod timer;
 
+#[cfg(feature = "io")]
+pub mod io;
+
 #[cfg(any(test, feature = "lab"))]
 pub mod lab;
 
