@@ -40,6 +40,8 @@ struct Wall {
     inside: &'static [&'static str],
     /// Who may depend on it in tests besides.
     tests: &'static [&'static str],
+    /// Who may offer it behind a feature that is off by default.
+    optional: &'static [&'static str],
     /// What to do instead.
     instead: &'static str,
 }
@@ -49,48 +51,56 @@ const WALLS: &[Wall] = &[
         outside: &["bevy", "bevy_*"],
         inside: &["kaos-kernel"],
         tests: &[],
+        optional: &[],
         instead: "take what you need from `kaos_kernel::prelude`",
     },
     Wall {
         outside: &["tokio", "tokio-*", "futures*", "async-std", "smol"],
         inside: &["kaos-gate", "kaos-client"],
         tests: &["kaosnet"],
+        optional: &["kaos-rudp"],
         instead: "nothing in a frame waits: send a job out of the frame, or let a door do it",
     },
     Wall {
         outside: &["axum*", "hyper*", "http-body*", "tonic*", "tower*", "fastwebsockets", "tungstenite"],
         inside: &["kaos-gate", "kaos-client"],
         tests: &["kaosnet"],
+        optional: &[],
         instead: "give the operation a route with `Op::rest`, and the gate will serve it",
     },
     Wall {
         outside: &["socket2", "mio", "polling", "quinn*"],
         inside: &["kaos-gate", "kaos-client", "rudp-lab"],
         tests: &[],
-        instead: "sockets are doors: they belong to kaos-gate or kaos-client",
+        optional: &["kaos-rudp"],
+        instead: "sockets are doors: they belong to kaos-gate or kaos-client, or to `kaos_rudp::io`, which is a feature",
     },
     Wall {
         outside: &["mlua*", "rquickjs*", "oxc*", "wasmtime*"],
         inside: &["kaos-script", "kaos-lua"],
         tests: &[],
+        optional: &[],
         instead: "talk to scripts through `kaos_kernel::script`",
     },
     Wall {
         outside: &["lua-src", "cc"],
         inside: &["kaos-lua"],
         tests: &[],
+        optional: &[],
         instead: "C code and its build live in kaos-lua alone",
     },
     Wall {
         outside: &["rusqlite", "libsqlite3-sys", "sqlx*", "diesel*", "tokio-postgres", "deadpool*", "redis"],
         inside: &[],
         tests: &[],
+        optional: &[],
         instead: "nothing is stored yet: a driver comes with the crate that is the wall around it",
     },
     Wall {
         outside: &["rand", "fastrand", "chrono", "time", "dashmap", "parking_lot", "rayon", "crossbeam*"],
         inside: &[],
         tests: &[],
+        optional: &[],
         instead: "randomness is `Dice`, time is `Clock`, and a frame has one thread",
     },
 ];
@@ -105,6 +115,8 @@ struct Dependency {
     name: String,
     /// Only for the package's own tests.
     test: bool,
+    /// Off unless a feature asks for it.
+    optional: bool,
 }
 
 /// Reads the answer of `cargo metadata --no-deps`.
@@ -118,7 +130,11 @@ fn packages(metadata: &str) -> Vec<Package> {
             name: text(&package["name"]),
             depends: list(&package["dependencies"])
                 .iter()
-                .map(|on| Dependency { name: text(&on["name"]), test: on["kind"] == "dev" })
+                .map(|on| Dependency {
+                    name: text(&on["name"]),
+                    test: on["kind"] == "dev",
+                    optional: on["optional"] == true,
+                })
                 .collect(),
         })
         .collect()
@@ -149,7 +165,10 @@ fn broken(packages: &[Package]) -> Vec<String> {
             }
             for wall in WALLS.iter().filter(|wall| wall.outside.iter().any(|pattern| fits(pattern, &on.name)))
             {
-                let passes = wall.inside.contains(&name) || on.test && wall.tests.contains(&name);
+                // The tests of what is optional need it, too.
+                let optional = (on.optional || on.test) && wall.optional.contains(&name);
+                let passes =
+                    wall.inside.contains(&name) || on.test && wall.tests.contains(&name) || optional;
                 if !passes {
                     found.push(format!(
                         "{name} depends on {}, which only {} may: {}",
@@ -239,6 +258,8 @@ mod the_check_itself {
         assert_eq!(findings("kaos-gate", "tokio", "null"), [""; 0]);
         assert_eq!(findings("kaosnet", "tokio", "\"dev\""), [""; 0]);
         assert_eq!(findings("kaosnet", "tokio", "null").len(), 1);
+        assert_eq!(findings("kaos-rudp", "tokio", "null").len(), 1, "not behind a feature");
+        assert_eq!(findings("kaos-rudp", "tokio", "null, \"optional\": true"), [""; 0]);
         assert_eq!(findings("kaos-kernel", "rand_chacha", "null"), [""; 0]);
     }
 

@@ -1,3 +1,5 @@
+//! Keys: what opens and what does not, changes of keys, forged packets.
+
 use super::*;
 use crate::packet::Writer;
 

@@ -1,3 +1,5 @@
+//! The receiving channels, each kind: any order, any number of times, bounds.
+
 use super::*;
 use crate::{
     channel::ChannelConfig,

@@ -1,3 +1,5 @@
+//! The sending channels: packing, repeats, deadlines, bounds.
+
 use std::time::Duration;
 
 use super::*;
