@@ -131,15 +131,17 @@ impl Default for Http {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Udp {
-    /// Where UDP listens; `None` (written `off`): it does not. Default `127.0.0.1:7352`. Only loopback until
-    /// the transport is encrypted.
+    /// Where UDP listens; `None` (written `off`): it does not. Default `127.0.0.1:7352`.
     #[serde(with = "address_or_off")]
     pub address: Option<SocketAddr>,
+    /// The secret half of the key that clients know the server by, 64 hexadecimal digits; `None`: one is made at the
+    /// first start and kept in `data/keys`.
+    pub key: Option<String>,
 }
 
 impl Default for Udp {
     fn default() -> Self {
-        Udp { address: Some(SocketAddr::from(([127, 0, 0, 1], 7352))) }
+        Udp { address: Some(SocketAddr::from(([127, 0, 0, 1], 7352))), key: None }
     }
 }
 
@@ -260,13 +262,6 @@ impl Config {
                 self.quantum_us
             ));
         }
-        if let Some(address) = self.udp.address.filter(|address| !address.ip().is_loopback()) {
-            wrong.push(format!(
-                "`udp.address` is {address}: UDP is not encrypted yet and stays on loopback. Use 127.0.0.1:{}, \
-                 or `off`; WebSockets reach the network",
-                address.port()
-            ));
-        }
         if self.limit.connections_max == 0 || self.limit.connections_max > 1 << 20 {
             wrong.push(format!(
                 "`limit.connections_max` is {}: it goes from 1 to 1048576",
@@ -382,9 +377,8 @@ mod tests {
     #[test]
     fn what_is_out_of_range_is_named() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 9] = [
+        let cases: [(&str, Change); 8] = [
             ("`quantum_us` is 300", |c| c.quantum_us = 300),
-            ("`udp.address` is 0.0.0.0:7352", |c| c.udp.address = "0.0.0.0:7352".parse().ok()),
             ("`session.key` is a key that everyone knows", |c| c.session.key = Some("DefaultKey".into())),
             ("`session.key` has 5 bytes", |c| c.session.key = Some("short".into())),
             ("`room.max_players` is 0", |c| c.room.max_players = 0),

@@ -25,7 +25,7 @@ use kaos_gate::codec::KaosCodec;
 use kaos_gate::credentials::Credentials;
 use kaos_gate::doors::Doors;
 use kaos_gate::jobs::{Asks, JobPool, RpcFactory, RpcJob, RpcWorker};
-use kaos_gate::keys::{KeyError, session_key};
+use kaos_gate::keys::{KeyError, PublicKey, session_key, transport_key};
 use kaos_gate::stats::Stats;
 use kaos_gate::udp::{self, UdpError, UdpSetup};
 use kaos_gate::web::{self, Web, WebSetup};
@@ -120,6 +120,8 @@ pub struct Running {
     pub http: SocketAddr,
     /// Where UDP is, if it is.
     pub udp: Option<SocketAddr>,
+    /// The key that clients know it by, if UDP is open: `kaos://address#key` is where they connect.
+    pub udp_key: Option<PublicKey>,
     /// What is counted; the same figures as `/metrics`.
     pub stats: Arc<Stats>,
     /// What the scripts brought.
@@ -219,15 +221,21 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
     let stats = Arc::new(Stats::default());
     let credentials = Arc::new(Credentials::new(&key, config.anonymous()));
     let seed = kaos_gate::random()?;
-    let udp = udp.map(|socket| UdpSetup {
+    let udp = match udp {
+        Some(socket) => Some((socket, transport_key(&config.data, config.udp.key.as_deref(), config.dev)?)),
+        None => None,
+    };
+    let udp_key = udp.as_ref().map(|(_, key)| key.public());
+    let udp = udp.map(|(socket, key)| UdpSetup {
         socket,
         seed,
+        key,
         // Every session may have a peer, and newcomers one before they have a session.
         peers_max: settings.limit.sessions_max.saturating_add(1024),
         idle: Duration::from_millis(settings.session.idle_ms),
     });
     let peers_max = udp.as_ref().map_or(0, |udp| udp.peers_max).saturating_add(config.limit.connections_max);
-    let doors = Doors::new(bridge.clone(), credentials.clone(), stats.clone(), udp, peers_max);
+    let doors = Doors::new(bridge.clone(), credentials.clone(), stats.clone(), udp, peers_max)?;
 
     let (built, wait_for_built) = channel();
     let (stopped, wait_for_started) = channel::<()>();
@@ -273,7 +281,7 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
             metrics_open: config.metrics.open,
             playground_open: config.playground.open,
         },
-        udp: udp_address,
+        udp: udp_address.zip(udp_key),
         node: config.node.clone(),
         connections_max: config.limit.connections_max,
         call_ms: settings.call.wait_ms.saturating_add(5_000),
@@ -289,6 +297,7 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
     Ok(Running {
         http: http_address,
         udp: udp_address,
+        udp_key,
         stats,
         scripts,
         ops,

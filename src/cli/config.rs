@@ -58,5 +58,9 @@ pub(super) fn run(out: &Out, args: &Args, loaded: &Loaded) -> ExitCode {
 
 /// Keys are secrets: this output gets into tickets and logs.
 fn shown(path: &str, value: Value) -> Value {
-    if path == "session.key" && !value.is_null() { Value::from("(set)") } else { value }
+    if (path == "session.key" || path == "udp.key") && !value.is_null() {
+        Value::from("(set)")
+    } else {
+        value
+    }
 }

@@ -82,7 +82,7 @@ fn banner(out: &Out, config: &Config, running: &Running, key_was_there: bool) {
         }
     }
     match running.udp {
-        Some(udp) => row("udp", &udp.to_string(), "kaos-rudp, not encrypted: it stays on loopback"),
+        Some(udp) => row("udp", &udp.to_string(), "kaos-rudp, encrypted"),
         None => row("udp", "off", ""),
     }
     row("scripts", &scripts(config, &running.scripts), "");

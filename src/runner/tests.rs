@@ -108,6 +108,7 @@ fn http_answers_everything_that_it_promises() {
     let connect: serde_json::Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(status, 200);
     assert_eq!(connect["udp"]["address"], server.udp.expect("open").to_string());
+    assert_eq!(connect["udp"]["key"], server.udp_key.expect("a key").to_string());
     assert_eq!(
         (connect["websocket"].as_str(), connect["protocol"]["max"].as_u64()),
         (Some("/kaos"), Some(1))

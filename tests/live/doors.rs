@@ -42,10 +42,30 @@ async fn a_token_opens_every_door_and_a_forged_one_none() {
     }
 }
 
-#[test]
-fn udp_does_not_leave_loopback_until_it_is_encrypted() {
+#[tokio::test]
+async fn udp_may_leave_loopback_and_has_the_same_key_after_a_restart() {
     let mut config = config("open");
     config.udp.address = Some("0.0.0.0:0".parse().expect("an address"));
-    let error = kaosnet::runner::start(&config, |_| {}).err().expect("refused").to_string();
-    assert!(error.contains("loopback") && error.contains("encrypt"), "{error}");
+    config.session.anonymous = Some(true);
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let running = serve(&config, |_| {});
+        let (udp, key) = (running.udp.expect("open"), running.udp_key.expect("a key"));
+        keys.push(key);
+        let client =
+            connect(&format!("kaos://127.0.0.1:{}#{key}", udp.port()), Credentials::anonymous("ada")).await;
+        assert!(client.is_ok());
+        running.stop();
+    }
+    assert_eq!(keys[0], keys[1]);
+}
+
+#[tokio::test]
+async fn another_server_than_the_expected_one_is_told_nothing() {
+    let running = serve(&config("impostor"), |_| {});
+    let other = kaos_rudp::SecretKey::from_bytes([9; 32]).public();
+    let url = format!("kaos://{}#{other}", running.udp.expect("open"));
+    let error = connect(&url, Credentials::anonymous("ada")).await.err().expect("refused");
+    assert!(error.to_string().contains("key"), "{error}");
+    assert_eq!(running.stats.sessions.load(std::sync::atomic::Ordering::Relaxed), 0);
 }

@@ -4,7 +4,8 @@ use kaosnet::runner::Running;
 
 /// Its address for clients that prefer UDP.
 pub(crate) fn udp_url(running: &Running) -> String {
-    format!("kaos://{}", running.udp.expect("UDP is open"))
+    let key = running.udp_key.expect("UDP has a key");
+    format!("kaos://{}#{key}", running.udp.expect("UDP is open"))
 }
 
 /// Its address for clients that want a WebSocket.

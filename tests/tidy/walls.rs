@@ -167,8 +167,7 @@ fn broken(packages: &[Package]) -> Vec<String> {
             {
                 // The tests of what is optional need it, too.
                 let optional = (on.optional || on.test) && wall.optional.contains(&name);
-                let passes =
-                    wall.inside.contains(&name) || on.test && wall.tests.contains(&name) || optional;
+                let passes = wall.inside.contains(&name) || on.test && wall.tests.contains(&name) || optional;
                 if !passes {
                     found.push(format!(
                         "{name} depends on {}, which only {} may: {}",

@@ -53,8 +53,8 @@ impl Target {
         crate::cli::serve::log(&config);
         let running = runner::start(&config, move |app| plugins(app))
             .map_err(|error| format!("no server of their own: {error}"))?;
-        let url = match (args.door, running.udp) {
-            (Door::Udp, Some(udp)) => format!("kaos://{udp}"),
+        let url = match (args.door, running.udp.zip(running.udp_key)) {
+            (Door::Udp, Some((udp, key))) => format!("kaos://{udp}#{key}"),
             (Door::Udp, None) => return Err("the server of their own has no UDP door".to_owned()),
             (Door::Ws, _) => format!("ws://{}", running.http),
         };
@@ -97,9 +97,11 @@ fn own_config(args: &Args, given: &Config) -> Result<Config, String> {
     config.http.address = free;
     config.udp.address = Some(free);
     config.session.anonymous = Some(true);
-    // Nothing is written to the data folder: the key lives as long as this process.
+    // Nothing is written to the data folder: the keys live as long as this process.
     let key: [u8; 32] = kaos_gate::random().map_err(|error| format!("no randomness for a key: {error}"))?;
     config.session.key = Some(key.iter().map(|byte| format!("{byte:02x}")).collect());
+    let key: [u8; 32] = kaos_gate::random().map_err(|error| format!("no randomness for a key: {error}"))?;
+    config.udp.key = Some(key.iter().map(|byte| format!("{byte:02x}")).collect());
     let clients = args.clients.saturating_mul(2).max(1000);
     let limit = &mut config.limit;
     limit.connections_max = limit.connections_max.max(clients);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
+use kaos_rudp::{KeyTextError, PublicKey};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
@@ -21,8 +22,13 @@ const ASK: Duration = Duration::from_secs(5);
 /// One way into a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Door {
-    /// kaos-rudp at this address.
-    Udp(SocketAddr),
+    /// kaos-rudp.
+    Udp {
+        /// Where.
+        addr: SocketAddr,
+        /// The server's key: nobody else is talked to. `None`: **whoever answers is believed**.
+        key: Option<PublicKey>,
+    },
     /// A WebSocket.
     WebSocket {
         /// The address that the host had when it was looked up.
@@ -37,7 +43,8 @@ pub enum Door {
 impl std::fmt::Display for Door {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Door::Udp(addr) => write!(f, "kaos://{addr}"),
+            Door::Udp { addr, key: None } => write!(f, "kaos://{addr}"),
+            Door::Udp { addr, key: Some(key) } => write!(f, "kaos://{addr}#{key}"),
             Door::WebSocket { host, path, .. } => write!(f, "ws://{host}{path}"),
         }
     }
@@ -67,18 +74,27 @@ struct Udp {
 
 impl Door {
     /// Finds the door of a url: `kaos://host:7352` is UDP, `ws://host:7350` a WebSocket, and `http://host:7350` is
-    /// asked: UDP where it is offered, else a WebSocket. Ports may be left out.
+    /// asked: UDP where it is offered, else a WebSocket. Ports may be left out. `kaos://host:7352#key` expects the server
+    /// with this public key; one that is asked tells its key itself.
     ///
     /// # Errors
     /// [`Error::Url`] when the url cannot be read or its scheme is not spoken, [`Error::Unreachable`] when the host has no
     /// address or the server does not answer.
     pub async fn find(url: &str) -> Result<Door, Error> {
-        let (scheme, host, path) = split(url)?;
+        let (whole, key) = match url.split_once('#') {
+            Some((whole, key)) if whole.starts_with("kaos://") => {
+                let wrong = |why: KeyTextError| Error::Url { url: url.to_owned(), why: why.to_string() };
+                (whole, Some(key.parse().map_err(wrong)?))
+            }
+            _ => (url, None),
+        };
+        let (scheme, host, path) = split(whole)?;
         let addrs = lookup(url, &host).await?;
         match scheme {
             Scheme::Kaos => {
                 let addr = addrs.first().copied();
-                addr.map(Door::Udp).ok_or_else(|| unreachable(url, "the host has no address"))
+                addr.map(|addr| Door::Udp { addr, key })
+                    .ok_or_else(|| unreachable(url, "the host has no address"))
             }
             Scheme::Ws => {
                 let path = if path.is_empty() || path == "/" { "/kaos".to_owned() } else { path };
@@ -122,10 +138,9 @@ impl Offer {
     fn door(self, url: &str, addr: SocketAddr, host: String) -> Result<Door, Error> {
         let unreachable = |why: &str| unreachable(url, why);
         match (self.udp, self.websocket) {
-            (Some(Udp { key: Some(_), .. }), _) => Err(unreachable(
-                "its UDP is encrypted, which this client does not speak: update it, or use ws://",
-            )),
             (Some(udp), _) => {
+                let key = udp.key.ok_or_else(|| unreachable("it names no key: update the server"))?;
+                let key = key.parse().map_err(|_| unreachable("it names a key that cannot be read"))?;
                 let mut to: SocketAddr = udp
                     .address
                     .parse()
@@ -134,7 +149,7 @@ impl Offer {
                 if to.ip().is_unspecified() {
                     to.set_ip(addr.ip());
                 }
-                Ok(Door::Udp(to))
+                Ok(Door::Udp { addr: to, key: Some(key) })
             }
             (None, Some(path)) if path.starts_with('/') => Ok(Door::WebSocket { addr, host, path }),
             (None, _) => Err(unreachable("it offers neither UDP nor a WebSocket")),
@@ -225,8 +240,9 @@ mod tests {
         let door = |json: &str| {
             serde_json::from_str::<Offer>(json).expect(json).door("http://a", addr, "a:7350".into())
         };
-        let udp = r#"{"udp":{"address":"0.0.0.0:9","key":null},"websocket":"/kaos"}"#;
-        assert_eq!(door(udp), Ok(Door::Udp("10.0.0.1:9".parse().unwrap())));
+        let key = "DYS6X6Tn6Jy5p0U2GbQYYDoCUbQCVhYcd8pC8GxQ3HE";
+        let udp = format!(r#"{{"udp":{{"address":"0.0.0.0:9","key":"{key}"}},"websocket":"/kaos"}}"#);
+        assert_eq!(door(&udp).expect("UDP").to_string(), format!("kaos://10.0.0.1:9#{key}"));
         let ws = door(r#"{"udp":null,"websocket":"/kaos"}"#).expect("a WebSocket");
         assert_eq!(ws.to_string(), "ws://a:7350/kaos");
         for json in [

@@ -20,7 +20,7 @@ impl Link {
     /// Begins to connect.
     pub(crate) fn dial(door: &Door, now: Micros, timeout: std::time::Duration) -> Result<Link, String> {
         match door {
-            Door::Udp(addr) => Ok(Link::Udp(Box::new(UdpLink::dial(*addr, now, timeout)?))),
+            Door::Udp { addr, key } => Ok(Link::Udp(Box::new(UdpLink::dial(*addr, *key, now, timeout)?))),
             Door::WebSocket { addr, host, path } => Ok(Link::Ws(WsLink::dial(*addr, host, path))),
         }
     }

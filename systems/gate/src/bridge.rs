@@ -119,6 +119,8 @@ pub struct Bridge {
     next_ticket: AtomicU64,
     pub(crate) credit: Semaphore,
     waker: Waker,
+    /// Something that lies in no queue wants the frame thread to look.
+    nudged: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -135,6 +137,7 @@ impl Bridge {
             next_ticket: AtomicU64::new(2),
             credit: Semaphore::new(STREAM_BYTES_MAX),
             waker: Waker::new()?,
+            nudged: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         })
     }
@@ -192,6 +195,12 @@ impl Bridge {
         Ok(waiting)
     }
 
+    /// Wakes the frame thread, or keeps it from its next sleep: something lies ready in a door.
+    pub(crate) fn nudge(&self) {
+        self.nudged.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
     /// Asks the runner to stop.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
@@ -218,7 +227,9 @@ impl Bridge {
         time_out: Option<std::time::Duration>,
         stopping: bool,
     ) -> bool {
-        self.waker.wait(socket, time_out, || !self.is_empty() || (!stopping && self.stopping()))
+        self.waker.wait(socket, time_out, || {
+            self.nudged.swap(false, Ordering::SeqCst) || !self.is_empty() || (!stopping && self.stopping())
+        })
     }
 
     /// Takes what one frame should take: all facts, and calls and pieces up to a bound. `now_us` is the

@@ -1,5 +1,6 @@
 //! The doors as the frame thread sees them: inputs in, outputs out, and one table of peers for all.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -138,15 +139,18 @@ pub struct Doors {
 
 impl Doors {
     /// The doors around a bridge, and a UDP socket when there is one. `peers_max` bounds the peers of all.
+    ///
+    /// # Errors
+    /// The operating system gives no thread for handshakes.
     pub fn new(
         bridge: Arc<Bridge>,
         credentials: Arc<Credentials>,
         stats: Arc<Stats>,
         udp: Option<UdpSetup>,
         peers_max: u32,
-    ) -> Self {
-        let udp = udp.map(|setup| UdpDoor::new(setup, stats.clone()));
-        Doors {
+    ) -> io::Result<Self> {
+        let udp = udp.map(|setup| UdpDoor::new(setup, &bridge, stats.clone())).transpose()?;
+        Ok(Doors {
             slots: Slots::new(peers_max, stats.clone()),
             udp,
             bridge,
@@ -159,7 +163,7 @@ impl Doors {
             touched: Vec::new(),
             most: 0,
             lately: Lately::default(),
-        }
+        })
     }
 
     /// Sleeps until something comes in, or for `time` (`None`: without end). Returns whether something came.
@@ -423,7 +427,7 @@ mod tests {
         let bridge = Arc::new(Bridge::new().expect("a descriptor"));
         let credentials = Arc::new(Credentials::new(b"", true));
         let stats = Arc::new(Stats::default());
-        let mut doors = Doors::new(bridge.clone(), credentials, stats, None, 8);
+        let mut doors = Doors::new(bridge.clone(), credentials, stats, None, 8).expect("doors");
         let link = Arc::new(Link::new(IpAddr::from([127, 0, 0, 1])));
         bridge.piece(Piece::Open(link.clone()));
         let mut inputs = Vec::new();

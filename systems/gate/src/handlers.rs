@@ -34,10 +34,10 @@ pub(crate) async fn connect(State(shared): State<Arc<Shared>>, request: Request)
     guarded(&shared, &request, |shared| {
         let local = remote(&request).is_some_and(|ip| ip.is_loopback());
         // An address on loopback is of no use to anybody else.
-        let udp = shared.udp.filter(|udp| local || !udp.ip().is_loopback());
+        let udp = shared.udp.filter(|(udp, _)| local || !udp.ip().is_loopback());
         let body = json!({
             "protocol": {"min": PROTOCOL_MIN, "max": PROTOCOL_MAX},
-            "udp": udp.map(|address| json!({"address": address.to_string(), "key": null})),
+            "udp": udp.map(|(address, key)| json!({"address": address.to_string(), "key": key.to_string()})),
             "websocket": "/kaos",
             "node": shared.node,
             "version": env!("CARGO_PKG_VERSION"),

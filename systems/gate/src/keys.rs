@@ -1,11 +1,16 @@
-//! The key that signs session tokens: given by the configuration, or made at the first start and kept.
+//! The server's keys, one that signs session tokens and one that it is known by over UDP: given by the configuration,
+//! or made at the first start and kept.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Where a made key is kept, under the data directory.
+pub use kaos_rudp::PublicKey;
+use kaos_rudp::SecretKey;
+
+/// Where made keys are kept, under the data directory.
 const FILE: &str = "keys/session.key";
+const TRANSPORT_FILE: &str = "keys/transport.key";
 
 /// Bytes that a given key has at least: 128 bits of text nobody guesses.
 const BYTES_MIN: usize = 16;
@@ -26,8 +31,14 @@ pub enum KeyError {
         "`session.key` is {0} bytes long: it needs at least {BYTES_MIN}, or leave it out and one is made"
     )]
     Short(usize),
+    /// It cannot be read.
+    #[error("`udp.key` is no key: it has 64 hexadecimal digits; or leave it out and one is made")]
+    NotHex,
+    /// Anybody could be the server.
+    #[error("`udp.key` is the same byte again and again: choose another, or leave it out and one is made")]
+    Guessed,
     /// The file cannot be read or written.
-    #[error("the session key in {path} cannot be used: {source}")]
+    #[error("the key in {path} cannot be used: {source}")]
     File {
         /// Which file.
         path: PathBuf,
@@ -53,6 +64,41 @@ pub fn session_key(data: &Path, given: Option<&str>, dev: bool) -> Result<Vec<u8
     }
     let path = data.join(FILE);
     kept_or_made(&path).map_err(|source| KeyError::File { path, source })
+}
+
+/// The secret half of the key that the server is known by over UDP: `given` by the configuration, or from
+/// `data/keys/transport.key`, which is made with mode 0600 when it is not there. 64 hexadecimal digits either way. With
+/// `dev` any of these will do.
+///
+/// # Errors
+/// See [`KeyError`].
+pub fn transport_key(data: &Path, given: Option<&str>, dev: bool) -> Result<SecretKey, KeyError> {
+    if let Some(given) = given {
+        let key = unhex(given.as_bytes()).ok_or(KeyError::NotHex)?;
+        if key.iter().all(|byte| *byte == key[0]) && !dev {
+            return Err(KeyError::Guessed);
+        }
+        return Ok(SecretKey::from_bytes(key));
+    }
+    let path = data.join(TRANSPORT_FILE);
+    let key = kept_or_made(&path).and_then(|text| {
+        let sentence = "it has not 64 hexadecimal digits; remove the file and a new one is made, which clients do not know";
+        unhex(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, sentence))
+    });
+    key.map(SecretKey::from_bytes).map_err(|source| KeyError::File { path, source })
+}
+
+fn unhex(text: &[u8]) -> Option<[u8; 32]> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut key = [0; 32];
+    let (pairs, rest) = text.as_chunks::<2>();
+    if pairs.len() != key.len() || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in key.iter_mut().zip(pairs) {
+        *byte = u8::try_from(digit(*high)? << 4 | digit(*low)?).ok()?;
+    }
+    Some(key)
 }
 
 fn kept_or_made(path: &Path) -> io::Result<Vec<u8>> {
@@ -124,6 +170,23 @@ mod tests {
             let mode = fs::metadata(folder.0.join(FILE)).expect("there").permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
+    }
+
+    #[test]
+    fn the_transport_key_is_kept_or_given_and_never_a_guess() {
+        let folder = Folder::new("transport");
+        let made = transport_key(&folder.0, None, false).expect("made");
+        assert_eq!(transport_key(&folder.0, None, false).expect("kept").public(), made.public());
+        let text: String = made.as_bytes().iter().map(|byte| format!("{byte:02X}")).collect();
+        assert_eq!(transport_key(&folder.0, Some(&text), false).expect("given").public(), made.public());
+        let zeros = "0".repeat(64);
+        assert!(matches!(transport_key(&folder.0, Some(&zeros), false), Err(KeyError::Guessed)));
+        assert!(transport_key(&folder.0, Some(&zeros), true).is_ok());
+        for wrong in ["", "12", &zeros[1..], &zeros.replace('0', "g"), &format!("{zeros}00")] {
+            assert!(matches!(transport_key(&folder.0, Some(wrong), true), Err(KeyError::NotHex)), "{wrong}");
+        }
+        fs::write(folder.0.join(TRANSPORT_FILE), "x".repeat(64)).expect("written");
+        assert!(matches!(transport_key(&folder.0, None, false), Err(KeyError::File { .. })));
     }
 
     #[test]

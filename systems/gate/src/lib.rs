@@ -24,6 +24,7 @@ pub mod waker;
 mod access;
 mod files;
 mod handlers;
+mod handshakes;
 mod proxies;
 mod reply;
 mod routes;

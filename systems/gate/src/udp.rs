@@ -13,12 +13,13 @@ use kaos_kernel::input::{Door, Gone, Input};
 use kaos_kernel::output::Lane;
 pub use kaos_rudp::io::Socket;
 use kaos_rudp::io::{Flow, Options};
-use kaos_rudp::{Channel, CloseReason, Config, Endpoint, Event, Micros, SendError};
+use kaos_rudp::{Channel, CloseReason, Config, Endpoint, Event, Micros, SecretKey, SendError};
 use rustix::fd::{AsFd, BorrowedFd};
 
-use crate::bridge::weight;
+use crate::bridge::{Bridge, weight};
 use crate::credentials::Credentials;
 use crate::doors::{Route, Slots, Taking};
+use crate::handshakes::Handshakes;
 use crate::start::{Opening, farewell};
 use crate::stats::Stats;
 
@@ -32,12 +33,6 @@ const BUFFER_BYTES: usize = 4 << 20;
 /// Why the UDP door does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum UdpError {
-    /// Anybody on the way could read and forge everything.
-    #[error(
-        "udp.address {0} is open to the network, and the UDP transport is not encrypted yet: keep it on loopback \
-         (127.0.0.1 or ::1), or close it with `udp.address: none` and let clients use WebSockets"
-    )]
-    NotLoopback(SocketAddr),
     /// The operating system refused.
     #[error("port {} (udp) cannot be opened on {}: {source}", address.port(), address.ip())]
     Bind {
@@ -53,9 +48,6 @@ pub enum UdpError {
 /// # Errors
 /// See [`UdpError`].
 pub fn bind(address: SocketAddr) -> Result<Socket, UdpError> {
-    if !address.ip().is_loopback() {
-        return Err(UdpError::NotLoopback(address));
-    }
     let options = Options {
         receive_buffer_bytes: Some(BUFFER_BYTES),
         send_buffer_bytes: Some(BUFFER_BYTES),
@@ -70,6 +62,8 @@ pub struct UdpSetup {
     pub socket: Socket,
     /// Thirty-two bytes of the operating system's randomness, from [`random`](crate::random).
     pub seed: [u8; 32],
+    /// Who the server is: clients that know the public half talk to nobody else.
+    pub key: SecretKey,
     /// Connections at a time; further ones are refused.
     pub peers_max: u32,
     /// Silence after which a connection is gone, at least a second.
@@ -94,22 +88,26 @@ pub(crate) enum NotTaken {
 pub(crate) struct UdpDoor {
     socket: Socket,
     endpoint: Endpoint,
+    handshakes: Handshakes,
     /// By the slot of the rudp peer.
     peers: Vec<Option<UdpPeer>>,
     stats: Arc<Stats>,
 }
 
 impl UdpDoor {
-    pub(crate) fn new(setup: UdpSetup, stats: Arc<Stats>) -> Self {
-        let UdpSetup { socket, seed, peers_max, idle } = setup;
+    pub(crate) fn new(setup: UdpSetup, bridge: &Arc<Bridge>, stats: Arc<Stats>) -> io::Result<Self> {
+        let UdpSetup { socket, seed, key, peers_max, idle } = setup;
         let config = Config {
             peers_max: peers_max as usize,
+            secret_key: Some(key),
             // The session's own time-out decides; the transport's only follows it.
             idle_timeout: idle.max(Duration::from_secs(1)),
             mtu_max: socket.features().mtu_max(),
             ..Config::server()
         };
-        UdpDoor { socket, endpoint: Endpoint::new(config, seed), peers: Vec::new(), stats }
+        let endpoint = Endpoint::new(config, seed);
+        let handshakes = Handshakes::start(bridge.clone())?;
+        Ok(UdpDoor { socket, endpoint, handshakes, peers: Vec::new(), stats })
     }
 
     /// What to wait for: the socket, and whether also for room in it.
@@ -135,7 +133,7 @@ impl UdpDoor {
             // may lie behind it.
             Err(_) => true,
         };
-        self.endpoint.run_jobs(now);
+        self.handshakes.pump(now, &mut self.endpoint);
         self.endpoint.handle_timeout(now);
         more
     }

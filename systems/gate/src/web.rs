@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use kaos_kernel::op::OpTable;
+use kaos_rudp::PublicKey;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -51,8 +52,8 @@ pub struct WebSetup {
     pub ops: Arc<OpTable>,
     /// Which pages and neighbours.
     pub access: Access,
-    /// Where the UDP door listens, for `/v1/connect`.
-    pub udp: Option<SocketAddr>,
+    /// Where the UDP door listens and who it is, for `/v1/connect`.
+    pub udp: Option<(SocketAddr, PublicKey)>,
     /// The node's name.
     pub node: String,
     /// TCP connections at a time; further ones are closed at once.
@@ -130,7 +131,7 @@ pub(crate) struct Shared {
     pub(crate) ops: Arc<OpTable>,
     pub(crate) access: Access,
     pub(crate) files: Files,
-    pub(crate) udp: Option<SocketAddr>,
+    pub(crate) udp: Option<(SocketAddr, PublicKey)>,
     pub(crate) node: String,
     pub(crate) call_time: Duration,
     pub(crate) stopped: watch::Receiver<bool>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kaos_rudp::io::Options;
 use kaos_rudp::io::tokio::{DialError, Driver};
-use kaos_rudp::{Channel, CloseReason, Config, Event, Micros, PeerId, SendError, code};
+use kaos_rudp::{Channel, CloseReason, Config, Event, Micros, PeerId, PublicKey, SendError, code};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::clock;
@@ -21,11 +21,16 @@ pub(crate) struct UdpLink {
 }
 
 impl UdpLink {
-    pub(super) fn dial(server: SocketAddr, now: Micros, timeout: Duration) -> Result<UdpLink, String> {
+    pub(super) fn dial(
+        server: SocketAddr,
+        key: Option<PublicKey>,
+        now: Micros,
+        timeout: Duration,
+    ) -> Result<UdpLink, String> {
         let mut seed = [0; 32];
         SystemRandom::new().fill(&mut seed).map_err(|_| "the system has no randomness".to_owned())?;
         let config = Config { peers_max: 1, handshake_timeout: timeout, ..Config::default() };
-        let dialled = Driver::dial(now, server, None, config, seed, &Options::client());
+        let dialled = Driver::dial(now, server, key, config, seed, &Options::client());
         let (driver, peer) = dialled.map_err(|error| match error {
             DialError::Io(error) => words(&error),
             DialError::Connect(error) => error.to_string(),
