@@ -1,5 +1,5 @@
 //! What strangers cost (nothing), what connections leave behind (nothing), and what a packet allocates.
-#![allow(clippy::unwrap_used)] // Helpers of tests are tests, too.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests, too.
 #![allow(unsafe_code)] // A counting allocator is a `GlobalAlloc`, which is an unsafe trait.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 };
 
 use kaos_rudp::{
-    Channel, Config, Endpoint, Event, Micros, PeerId,
+    Channel, ChannelConfig, ChannelKind, Config, Endpoint, Event, Micros, PeerId, Repeats,
     lab::{Link, Rng, World},
 };
 
@@ -213,6 +213,7 @@ fn an_idle_peer_is_small() {
     assert_eq!(peers.len(), 64);
     // Both halves live in this process: what came on top of the dialing half is the server's, and the world's.
     let per_peer = (live() - before - clients_cost) / 63;
+    println!("{per_peer} bytes an idle peer");
     assert!(per_peer < 4096, "{per_peer} bytes");
 }
 
@@ -292,53 +293,98 @@ fn a_hundred_thousand_bad_datagrams_leave_nothing_behind() {
     assert_eq!(world.take_events(server).len(), 8);
 }
 
-/// In steady state neither packets nor messages allocate, whatever the channel, if the application recycles.
+/// In steady state neither packets nor messages allocate, whatever the channel, if the application recycles. Where a
+/// datagram in twenty is lost it is one allocation for thirty messages at most: what losses need is given
+/// back between them.
 #[test]
 fn packets_and_messages_allocate_nothing() {
-    for (channel, length) in [(Channel::UNRELIABLE, 64), (Channel::DATA, 64), (Channel::CONTROL, 1100)] {
-        let addr = |last| SocketAddr::from(([10, 0, 0, last], 7352));
-        let mut server = Endpoint::new(Config::server(), [1; 32]);
-        let mut client = Endpoint::new(Config::default(), [2; 32]);
-        let mut now = Micros::from_millis(1);
-        let here = client.connect(now, addr(1), None).unwrap();
-        let mut there = None;
-        let mut buf = Vec::with_capacity(1500);
-        let (mut begin, mut delivered) = (0, 0);
-        for round in 0..2_000 {
-            if round == 1_000 {
-                (begin, delivered) = (calls(), 0);
+    let loose = Channel::new(3).unwrap();
+    let unordered = Channel::new(4).unwrap();
+    let urgent = Channel::new(5).unwrap();
+    let mut config = Config::default();
+    config.channels.set(loose, ChannelConfig::new(ChannelKind::Unreliable));
+    config.channels.set(unordered, ChannelConfig::new(ChannelKind::Unordered));
+    config.channels.set(
+        urgent,
+        ChannelConfig {
+            repeats: Repeats::Fixed(2),
+            tail_repeat: Some(Duration::from_millis(5)),
+            lifetime: Some(Duration::from_millis(200)),
+            ..ChannelConfig::new(ChannelKind::Ordered)
+        },
+    );
+    for lossy in [false, true] {
+        for (channel, length) in [
+            (Channel::UNRELIABLE, 64),
+            (Channel::DATA, 64),
+            (Channel::CONTROL, 1100),
+            (Channel::DATA, 5000),
+            (loose, 64),
+            (loose, 5000),
+            (unordered, 64),
+            (unordered, 5000),
+            (urgent, 64),
+        ] {
+            let (allocated, delivered) = steady_state(&config, channel, length, lossy);
+            let about = format!("{channel:?}, {length} bytes, lossy {lossy}: {delivered} delivered");
+            assert!(if lossy { delivered > 2_000 } else { delivered == 4_000 }, "{about}");
+            // What rare events need grows to their worst, and is given back between them.
+            let allowed = if lossy { delivered / 30 } else { 0 };
+            assert!(allocated <= allowed, "{allocated} allocations: {about}");
+        }
+    }
+}
+
+/// Two messages each way sixty times a second. Allocations and deliveries in the later 1,000 of 2,000 rounds.
+fn steady_state(config: &Config, channel: Channel, length: usize, lossy: bool) -> (u64, u64) {
+    let addr = |last| SocketAddr::from(([10, 0, 0, last], 7352));
+    let mut server = Endpoint::new(Config { accept: true, ..config.clone() }, [1; 32]);
+    let mut client = Endpoint::new(config.clone(), [2; 32]);
+    let mut now = Micros::from_millis(1);
+    let here = client.connect(now, addr(1), None).unwrap();
+    let mut there = None;
+    let mut buf = Vec::with_capacity(1500);
+    let (mut begin, mut delivered) = (0, 0);
+    let message = vec![1; length];
+    let mut rng = Rng::new(6);
+    for round in 0..2_000 {
+        if round == 1_000 {
+            (begin, delivered) = (calls(), 0);
+        }
+        now += Duration::from_millis(16);
+        if let Some(there) = there {
+            for _ in 0..2 {
+                // Full queues are a part of it.
+                let _ = client.send(here, channel, &[&message]);
+                let _ = server.send(there, channel, &[&message]);
             }
-            now += Duration::from_millis(16);
-            if let Some(there) = there {
-                for _ in 0..5 {
-                    client.send(here, channel, &[&[1; 1200][..length]]).unwrap();
-                    server.send(there, channel, &[&[2; 1200][..length]]).unwrap();
-                }
-            }
-            for _ in 0..3 {
-                while client.poll_transmit(now, &mut buf).is_some() {
+        }
+        for _ in 0..3 {
+            while client.poll_transmit(now, &mut buf).is_some() {
+                if !(lossy && rng.chance(0.05)) {
                     server.handle(now, addr(2), &mut buf);
                 }
-                server.run_jobs(now);
-                while server.poll_transmit(now, &mut buf).is_some() {
+            }
+            server.run_jobs(now);
+            while server.poll_transmit(now, &mut buf).is_some() {
+                if !(lossy && rng.chance(0.05)) {
                     client.handle(now, addr(1), &mut buf);
                 }
             }
-            for endpoint in [&mut client, &mut server] {
-                endpoint.handle_timeout(now);
-                while let Some(event) = endpoint.poll_event() {
-                    match event {
-                        Event::Connected { peer, addr: from, .. } if from == addr(2) => there = Some(peer),
-                        Event::Message { bytes, .. } => {
-                            delivered += 1;
-                            endpoint.recycle(bytes);
-                        }
-                        _ => {}
+        }
+        for endpoint in [&mut client, &mut server] {
+            endpoint.handle_timeout(now);
+            while let Some(event) = endpoint.poll_event() {
+                match event {
+                    Event::Connected { peer, addr: from, .. } if from == addr(2) => there = Some(peer),
+                    Event::Message { bytes, .. } => {
+                        delivered += 1;
+                        endpoint.recycle(bytes);
                     }
+                    _ => {}
                 }
             }
         }
-        assert_eq!(delivered, 10_000);
-        assert_eq!(calls() - begin, 0, "allocations on {channel:?} for {delivered} messages");
     }
+    (calls() - begin, delivered)
 }

@@ -11,11 +11,19 @@ const PARTIAL_MAX: usize = 8;
 /// was lost.
 const PARTIAL_AGE_MAX: Duration = Duration::from_secs(1);
 
+/// On a channel that is not sequenced: messages that come later than so many newer ones are dropped.
+const LATE_MAX: u64 = 1024;
+const WORDS: usize = LATE_MAX as usize / 64;
+
 /// See the module.
 pub(crate) struct Loose {
     is_sequenced: bool,
-    /// The id after the newest that was seen; on a sequenced channel after the newest delivered.
+    /// The id after the newest delivered.
     next: u64,
+    /// Of a channel that is not sequenced: a bit for each of the last ids, at its id modulo the size, set where the
+    /// message was delivered. Made with the first gap; before, all were. Packets that came doubled are found by their
+    /// number, but not those that were refused for want of room.
+    seen: Option<Box<[u64; WORDS]>>,
     /// Ordered by id.
     partial: VecDeque<Partial>,
 }
@@ -26,16 +34,52 @@ struct Partial {
     parts: Parts,
 }
 
+fn bit(id: u64) -> (usize, u64) {
+    let at = (id % LATE_MAX) as usize;
+    (at / 64, 1 << (at % 64))
+}
+
 impl Loose {
     pub(super) fn new(is_sequenced: bool) -> Loose {
         // Ids begin at 0; the start leaves room for what comes before the first that arrives.
-        Loose { is_sequenced, next: 1 << 16, partial: VecDeque::new() }
+        Loose { is_sequenced, next: 1 << 16, seen: None, partial: VecDeque::new() }
     }
 
-    /// The whole id, and whether it is newer than all before.
-    fn unwrap(&self, id: u16) -> (u64, bool) {
-        let distance = i64::from(id.wrapping_sub(self.next as u16) as i16);
-        (self.next.saturating_add_signed(distance), distance >= 0)
+    /// The whole id.
+    fn unwrap(&self, id: u16) -> u64 {
+        self.next.saturating_add_signed(i64::from(id.wrapping_sub(self.next as u16) as i16))
+    }
+
+    fn is_wanted(&self, id: u64) -> bool {
+        if id >= self.next {
+            return true;
+        }
+        let (word, bit) = bit(id);
+        match &self.seen {
+            Some(seen) if !self.is_sequenced => self.next - id <= LATE_MAX && seen[word] & bit == 0,
+            _ => false,
+        }
+    }
+
+    fn delivered(&mut self, id: u64) {
+        if !self.is_sequenced {
+            if id > self.next {
+                self.seen.get_or_insert_with(|| Box::new([u64::MAX; WORDS]));
+            }
+            if let Some(seen) = &mut self.seen {
+                // Those between the newest and this one are missing; a word at a time, since they may be many.
+                let mut missed = self.next.max(id.saturating_sub(LATE_MAX));
+                while missed < id {
+                    let (word, bit) = bit(missed);
+                    let count = (64 - missed % 64).min(id - missed);
+                    seen[word] &= !((u64::MAX >> (64 - count)) * bit);
+                    missed += count;
+                }
+                let (word, bit) = bit(id);
+                seen[word] |= bit;
+            }
+        }
+        self.next = self.next.max(id + 1);
     }
 
     pub(super) fn message(
@@ -45,12 +89,10 @@ impl Loose {
         budget: &mut Budget<'_>,
         mut deliver: impl FnMut(Vec<u8>),
     ) -> Taken {
-        let (id, is_newer) = self.unwrap(id);
-        if is_newer {
-            self.next = id + 1;
-        }
-        if is_newer || !self.is_sequenced {
+        let id = self.unwrap(id);
+        if self.is_wanted(id) {
             deliver(budget.pool.copy(bytes));
+            self.delivered(id);
             self.supersede(budget);
         } else {
             *budget.stale += 1;
@@ -66,14 +108,11 @@ impl Loose {
         budget: &mut Budget<'_>,
         mut deliver: impl FnMut(Vec<u8>),
     ) -> Result<Taken, Violation> {
-        let (id, is_newer) = self.unwrap(id);
-        if !is_newer && self.is_sequenced {
+        let id = self.unwrap(id);
+        if !self.is_wanted(id) {
             // Counted once, not for each of its fragments.
             *budget.stale += u64::from(fragment.index == 0);
             return Ok(Taken::Yes);
-        }
-        if is_newer && !self.is_sequenced {
-            self.next = id + 1;
         }
         let at = match self.partial.binary_search_by_key(&id, |partial| partial.id) {
             Ok(at) => at,
@@ -101,10 +140,8 @@ impl Loose {
             && let Some(partial) = self.partial.remove(at)
         {
             deliver(partial.parts.join(budget));
-            if self.is_sequenced {
-                self.next = id + 1;
-                self.supersede(budget);
-            }
+            self.delivered(id);
+            self.supersede(budget);
         }
         Ok(Taken::Yes)
     }
