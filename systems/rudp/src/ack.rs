@@ -1,6 +1,6 @@
 //! Acknowledgements: what has been received, when to say so, and how that is written.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use crate::{
     error::Violation,
@@ -21,6 +21,11 @@ const TROUBLE_PAUSE: Duration = Duration::from_millis(4);
 /// Packets that ask for an acknowledgement until one leaves at once.
 const RELIABLE_EVERY: u8 = 2;
 const UNRELIABLE_EVERY: u8 = 8;
+/// Unreliable packets for which an acknowledgement rides in the next packet.
+const UNRELIABLE_RIDE: u8 = 2;
+/// In at least so many acknowledgements a gap and what lies below it are reported. The other side does not tell that it
+/// has seen one that left alone, and reporting for ever costs ten bytes each time.
+const REPORTS_MIN: u8 = 16;
 /// Unit of the delay on the wire.
 const DELAY_UNIT_US: u64 = 8;
 /// Ranges after the field.
@@ -44,6 +49,10 @@ pub(crate) struct Received {
     window: [u64; 4],
     /// Numbers under this were acknowledged, and the other side knows it.
     floor: u64,
+    /// Numbers under `told` were in `REPORTS_MIN` acknowledgements at least; those under `telling` will have been soon.
+    told: u64,
+    telling: u64,
+    reports: u8,
     reliable_unacked: u8,
     unreliable_unacked: u8,
     ack_now: bool,
@@ -92,6 +101,8 @@ impl Received {
         }
         // A late one under the floor was never reported.
         self.floor = self.floor.min(number);
+        self.told = self.told.min(number);
+        self.telling = self.telling.min(number);
         if !eliciting {
             return;
         }
@@ -120,6 +131,13 @@ impl Received {
         self.ack_at.is_some()
     }
 
+    /// Whether an acknowledgement should ride in a packet that leaves anyway. One for a single unreliable packet can wait
+    /// for the next: that makes two for the bytes of one.
+    pub(crate) fn should_ride(&self, now: Micros) -> bool {
+        self.is_waiting()
+            && (self.reliable_unacked > 0 || self.unreliable_unacked >= UNRELIABLE_RIDE || self.is_due(now))
+    }
+
     pub(crate) fn is_due(&self, now: Micros) -> bool {
         self.ack_now || self.ack_at.is_some_and(|at| at <= now)
     }
@@ -145,6 +163,12 @@ impl Received {
         let end = WINDOW.min(largest - self.floor.min(largest) + 1);
         let run_end = self.while_bit(1, end, true);
         ack.run = run_end - 1;
+        self.reports += 1;
+        if self.reports == REPORTS_MIN {
+            self.reports = 0;
+            self.told = mem::replace(&mut self.telling, largest);
+        }
+        let end = end.min(largest - self.told.min(largest) + 1).max(run_end);
         let field_at = run_end + 1;
         let field_end = (field_at + 64).min(end);
         for distance in field_at..field_end {

@@ -67,7 +67,7 @@ impl ChannelKind {
 /// How often a small reliable message (up to 200 bytes) is sent without being asked for. Repeats ride in datagrams that
 /// leave anyway, or see [`ChannelConfig::tail_repeat`].
 ///
-/// All repeats to a peer together take at most a quarter of its congestion window in a round trip. None is sent while
+/// All repeats to a peer together take at most half of its congestion window in a round trip. None is sent while
 /// messages wait for the path, and none of a message that is known to have arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Repeats {

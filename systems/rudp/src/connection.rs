@@ -534,7 +534,7 @@ impl Connection {
         let number = self.recovery.next_number();
         // The first packet of a new phase asks for an acknowledgement, or the next change would never come.
         self.ping_due |= keys.change(number, self.recovery.largest_acked());
-        let ack = if self.received.is_waiting() { self.received.take_ack(now) } else { None };
+        let ack = if self.received.should_ride(now) { self.received.take_ack(now) } else { None };
         let refs_at = self.recovery.refs_end();
         let connection = (self.side == Side::Connector).then_some(self.wire_id);
         // What is sent to find out why nothing comes back must not be lost to its size.

@@ -538,12 +538,12 @@ impl Recovery {
         if self.probe_at().is_none_or(|at| at > now) {
             return 0;
         }
-        self.probed_last = now;
-        self.probes_unanswered += 1;
-        if self.probes_unanswered == 3 {
-            self.control.on_persistent_loss();
-        }
-        if self.probes_unanswered > 1 {
+        if self.probes_unanswered > 0 {
+            self.probed_last = now;
+            self.probes_unanswered += 1;
+            if self.probes_unanswered == 3 {
+                self.control.on_persistent_loss();
+            }
             // After a first miss two probes at once: the second costs little, another wait is twice as long.
             sending.repeat_oldest(2 * FRAGMENT_BYTES);
             self.find_oldest();
@@ -551,7 +551,7 @@ impl Recovery {
         }
         // The first time only what is overdue goes again, one datagram of it.
         let due = now - self.rtt.pto(self.held());
-        let mut bytes = 0;
+        let (mut bytes, mut repeats) = (0, false);
         for entry in self.sent.range_mut(self.settled..) {
             if entry.at > due || bytes + usize::from(entry.bytes) > PACKET.max(usize::from(entry.bytes)) {
                 break;
@@ -563,10 +563,16 @@ impl Recovery {
             bytes += usize::from(entry.bytes);
             let first = (entry.refs_at - self.refs_base) as usize;
             for &piece in self.refs.range(first..first + usize::from(entry.refs_count)) {
-                sending.on_lost(piece, entry.number);
+                repeats |= sending.on_lost(piece, entry.number);
             }
         }
         self.find_oldest();
+        if bytes > 0 && !repeats {
+            // All of it went again in later packets, which have times of their own.
+            return 0;
+        }
+        self.probed_last = now;
+        self.probes_unanswered = 1;
         1
     }
 

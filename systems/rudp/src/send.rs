@@ -217,13 +217,6 @@ impl Sending {
         self.lanes.get_mut(usize::from(self.index[channel.index()]))
     }
 
-    fn reliable(&mut self, channel: Channel) -> Option<&mut Reliable> {
-        match &mut self.find(channel)?.queue {
-            Queue::Reliable(queue) => Some(queue),
-            Queue::Loose(_) => None,
-        }
-    }
-
     // ---- getters ----
 
     /// Whether every reliable message was acknowledged.
@@ -444,11 +437,15 @@ impl Sending {
         }
     }
 
-    /// Packet `number`, which held `piece`, is lost.
-    pub(crate) fn on_lost(&mut self, piece: PieceRef, number: u64) {
-        if let Some(queue) = self.reliable(piece.channel) {
-            queue.on_lost(piece.id, piece.piece, number);
-        }
+    /// Packet `number`, which held `piece`, is lost, or long silent. Returns whether that is reason enough for a probe: not
+    /// if the piece need not go again on a channel that repeats of itself, since then a later packet carries it, too, and
+    /// has a time of its own.
+    pub(crate) fn on_lost(&mut self, piece: PieceRef, number: u64) -> bool {
+        let path = self.path;
+        let Some(Lane { queue: Queue::Reliable(queue), config, .. }) = self.find(piece.channel) else {
+            return false;
+        };
+        queue.on_lost(piece.id, piece.piece, number) || !path.wants_note(config)
     }
 
     /// Lets the oldest unacknowledged pieces go again, about `bytes` of them: for a probe.

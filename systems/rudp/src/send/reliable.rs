@@ -204,14 +204,16 @@ impl Reliable {
         freed
     }
 
-    /// Packet `number`, which held the piece, is lost.
-    pub(super) fn on_lost(&mut self, id: u64, index: u32, number: u64) {
-        let Some(at) = self.place(id, index) else { return };
+    /// Packet `number`, which held the piece, is lost. Returns whether it was the last to carry the piece.
+    pub(super) fn on_lost(&mut self, id: u64, index: u32, number: u64) -> bool {
+        let Some(at) = self.place(id, index) else { return false };
         let piece = &mut self.pieces[at];
-        if piece.state == PieceState::UnderWay && piece.number == number {
+        let is_lost = piece.state == PieceState::UnderWay && piece.number == number;
+        if is_lost {
             piece.state = PieceState::Lost;
             insert(&mut self.again, (id, index));
         }
+        is_lost
     }
 
     /// Lets the oldest pieces that are under way go again, about `bytes` of them.

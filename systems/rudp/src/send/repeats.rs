@@ -111,9 +111,9 @@ impl Repeating {
         }
     }
 
-    /// Before each datagram: a quarter of the window may be repeated in a round trip.
+    /// Before each datagram: half of the window may be repeated in a round trip.
     pub(super) fn refill(&mut self, now: Micros, path: &PathState) {
-        let most = path.window_bytes / 4;
+        let most = path.window_bytes / 2;
         let elapsed = now.since(self.refilled_at).as_micros();
         let earned = most as u128 * elapsed / path.rtt.as_micros().max(1);
         if earned > 0 {

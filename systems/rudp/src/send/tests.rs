@@ -113,7 +113,9 @@ impl Bench {
     }
 
     fn lost(&mut self, packet: &Packet) {
-        packet.refs.iter().for_each(|&piece| self.sending.on_lost(piece, packet.number));
+        for &piece in &packet.refs {
+            self.sending.on_lost(piece, packet.number);
+        }
     }
 
     fn stats(&self) -> Stats {
@@ -421,10 +423,10 @@ fn adaptive_repeats_follow_the_loss_and_stop_when_the_path_is_full() {
 }
 
 #[test]
-fn repeats_keep_to_a_quarter_of_the_window() {
+fn repeats_keep_to_half_of_the_window() {
     let (mut bench, channel) =
         Bench::channel(ChannelKind::Ordered, |channel| channel.repeats = Repeats::Fixed(3));
-    bench.path.window_bytes = 12_000;
+    bench.path.window_bytes = 6_000;
     let begin = bench.now;
     let mut under_way = VecDeque::new();
     while bench.now < begin + MS * 5_000 {
