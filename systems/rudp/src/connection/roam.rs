@@ -159,7 +159,8 @@ impl Connection {
         }
         let is_waiting = self.side == Side::Connector && self.recovery.in_flight_bytes() == 0;
         if is_waiting && self.hush.deadline(self.last_in).is_some_and(|at| at <= now) {
-            self.hush = Hush { is_ping: true, ..Hush::default() };
+            // One ping for each silence; the next packet that comes ends it.
+            (self.hush.is_ping, self.hush.heard) = (true, STREAM_PACKETS - 1);
             self.ping_due = true;
         }
     }
