@@ -3,6 +3,7 @@
 mod bulk;
 mod cpu;
 mod gauge;
+mod line;
 mod loss;
 mod machine;
 mod migrate;

@@ -2,21 +2,21 @@
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
     sync::mpsc::{self, Receiver, Sender},
     thread::Scope,
     time::Duration,
 };
 
-use kaos_rudp::Micros;
+use kaos_rudp::{Micros, io::Options};
 
 use crate::{
     Scale,
     gauge::{Rounds, measure, median},
+    line::Line,
     stack::{Host, Lane, Stack},
     stacks::{
         enet::EnetStack,
-        ours::Ours,
+        ours::{Batched, Ours},
         quinn::{QuinnStack, Ride},
         raw::Raw,
         renet::RenetStack,
@@ -33,8 +33,7 @@ const BATCH: usize = 64;
 /// a round. One of the two threads works at a time: the server's caches are its own, and nothing overflows.
 struct Hall {
     now: Micros,
-    clients: Vec<(Box<dyn Host>, UdpSocket)>,
-    buf: Vec<u8>,
+    clients: Vec<(Box<dyn Host>, Line)>,
     orders: Sender<Order>,
     states: Receiver<State>,
     state: State,
@@ -60,33 +59,13 @@ struct State {
     tx: Duration,
 }
 
-fn bound() -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-fn drain(socket: &UdpSocket, buf: &mut [u8], host: &mut dyn Host, now: Micros) {
-    while let Ok((length, from)) = socket.recv_from(buf) {
-        host.handle(now, from, &mut buf[..length]);
-    }
-}
-
-fn flush(socket: &UdpSocket, host: &mut dyn Host, now: Micros) {
-    host.transmit(now, &mut |to, bytes| {
-        // A full buffer is a loss.
-        let _ = socket.send_to(bytes, to);
-    });
-}
-
 /// The server's thread, until nobody orders any more.
-fn serve(host: &mut dyn Host, socket: &UdpSocket, orders: &Receiver<Order>, states: &Sender<State>) {
-    let mut buf = vec![0; 2048];
+fn serve(host: &mut dyn Host, line: &mut Line, orders: &Receiver<Order>, states: &Sender<State>) {
     let mut state = State::default();
     while let Ok(order) = orders.recv() {
         match order {
             Order::Drain(now) => {
-                let ((), used) = measure(|| drain(socket, &mut buf, host, now));
+                let (_, used) = measure(|| line.drain(host, now, usize::MAX));
                 state.rx += used.cpu;
             }
             Order::Frame(now, talk) => {
@@ -102,7 +81,7 @@ fn serve(host: &mut dyn Host, socket: &UdpSocket, orders: &Receiver<Order>, stat
                             host.send(now, peer, &[8; 64]);
                         });
                     }
-                    flush(socket, host, now);
+                    line.flush(host, now);
                 });
                 state.tx += used.cpu;
             }
@@ -120,19 +99,19 @@ impl Hall {
         count: usize,
     ) -> io::Result<Option<Hall>> {
         let now = Micros::from_millis(1_000);
-        let socket = bound()?;
-        let addr: SocketAddr = socket.local_addr()?;
+        let mut line = Line::of(stack, &Options::default())?;
+        let addr = line.addr()?;
         let clients = (0..count)
-            .map(|index| Ok((stack.client(now, addr, index, 2), bound()?)))
+            .map(|index| Ok((stack.client(now, addr, index, 2), Line::of(&Raw, &Options::client())?)))
             .collect::<io::Result<_>>()?;
         let (orders, received) = mpsc::channel();
         let (told, states) = mpsc::channel();
         scope.spawn(move || {
             let mut host = stack.server(now, addr, count, 1);
-            serve(host.as_mut(), &socket, &received, &told);
+            serve(host.as_mut(), &mut line, &received, &told);
         });
         let state = State::default();
-        let mut hall = Hall { now, clients, buf: vec![0; 2048], orders, states, state };
+        let mut hall = Hall { now, clients, orders, states, state };
         for _ in 0..200 {
             hall.frame(false);
             let clients_have = hall.clients.iter().all(|(client, _)| client.connected() == 1);
@@ -157,14 +136,14 @@ impl Hall {
         let now = self.now;
         let mut clients = std::mem::take(&mut self.clients);
         for batch in clients.chunks_mut(BATCH) {
-            for (client, socket) in batch {
-                drain(socket, &mut self.buf, client.as_mut(), now);
+            for (client, line) in batch {
+                line.drain(client.as_mut(), now, usize::MAX);
                 client.tick(now);
                 client.receive(&mut |_| {});
                 if talk {
                     client.send(now, 0, &[7; 64]);
                 }
-                flush(socket, client.as_mut(), now);
+                line.flush(client.as_mut(), now);
             }
             self.order(Order::Drain(now));
         }
@@ -192,12 +171,13 @@ pub(crate) fn raise_files() {
 /// Measures, prints the tables, gives the targets.
 pub(crate) fn sockets(scale: &Scale) -> Vec<Target> {
     raise_files();
-    let stacks: [Box<dyn Stack + Sync>; 5] = [
+    let stacks: [Box<dyn Stack + Sync>; 6] = [
         Box::new(Raw),
         Box::new(EnetStack { lane: Lane::Unreliable }),
         Box::new(RenetStack { lane: Lane::Unreliable, resend_ms: 300 }),
         Box::new(QuinnStack::plain(Ride::Datagram)),
         Box::new(Ours::plain(Lane::Unreliable)),
+        Box::new(Batched(Ours::plain(Lane::Unreliable))),
     ];
     let counts = if scale.quick { vec![20] } else { vec![100, 1000] };
     counts
@@ -252,7 +232,7 @@ fn with_peers<'scope, 'env>(
             short(of_bare.median()),
             format!("{:.0}", 1e6 / 60.0 / whole),
         ]);
-        if name.contains("kaos") {
+        if name.contains("kaos") && !name.contains("GSO") {
             let text = best.as_ref().map_or("–", |(_, text)| text).to_owned();
             if count == 1000 || scale.quick {
                 targets.extend([
@@ -274,7 +254,7 @@ fn with_peers<'scope, 'env>(
     }
     table.print(
         &format!("Servers on loopback sockets, {count} peers, 64 bytes unreliable each way in each frame"),
-        &["One unconnected socket, `recv_from` and `send_to`; CPU time of the server's thread, median of the rounds and the least."],
+        &["One unconnected socket, `recv_from` and `send_to`; *GSO*: the batched sockets of `kaos_rudp::io`. CPU time of the server's thread, median of the rounds and the least."],
     );
     targets
 }

@@ -24,6 +24,11 @@ pub(crate) trait Host {
     /// Every datagram that may leave now.
     fn transmit(&mut self, now: Micros, datagram: &mut dyn FnMut(SocketAddr, &[u8]));
 
+    /// The next of them, one at a time, for stacks that are [batched](Stack::is_batched).
+    fn next_datagram(&mut self, _now: Micros, _buf: &mut Vec<u8>) -> Option<SocketAddr> {
+        None
+    }
+
     /// Peers that have connected.
     fn connected(&self) -> usize;
 }
@@ -47,6 +52,11 @@ pub(crate) trait Stack {
     /// How often it is polled. A millisecond, unless the stack is made for the frames of a game.
     fn poll(&self) -> Duration {
         Duration::from_millis(1)
+    }
+
+    /// Whether its real sockets are those of `kaos_rudp::io`.
+    fn is_batched(&self) -> bool {
+        false
     }
 
     /// The side that accepts, with room for so many peers.

@@ -1,21 +1,22 @@
 //! `rudp-lab throughput`: how many small reliable messages get through when there are always more.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use kaos_rudp::Micros;
+use kaos_rudp::{Micros, io::Options};
 
 use crate::{
     Scale,
     gauge::{Used, measure, median},
+    line::Line,
     stack::{Host, Lane, Stack},
     stacks::{
         enet::EnetStack,
         kcp::KcpStack,
-        ours::{self, Ours},
+        ours::{self, Batched, Ours},
         quinn::{QuinnStack, Ride},
     },
     table::{Table, Target, short},
@@ -126,27 +127,17 @@ fn instant() -> Instant {
 /// One end on its socket, until `is_over` or ten seconds are gone: `turn` receives and sends.
 fn pump(
     host: &mut dyn Host,
-    socket: &UdpSocket,
+    line: &mut Line,
     begun: Instant,
     mut turn: impl FnMut(&mut dyn Host, Micros) -> bool,
 ) {
-    let mut buf = [0; 2048];
     loop {
-        let mut moved = 0;
         // Not for ever: timers are due as well.
-        while moved < 256
-            && let Ok((length, from)) = socket.recv_from(&mut buf)
-        {
-            host.handle(clock(begun), from, &mut buf[..length]);
-            moved += 1;
-        }
+        let mut moved = line.drain(host, clock(begun), 256);
         let now = clock(begun);
         host.tick(now);
         let is_over = turn(host, now);
-        host.transmit(now, &mut |to, bytes| {
-            let _ = socket.send_to(bytes, to);
-            moved += 1;
-        });
+        moved += line.flush(host, now);
         if is_over || begun.elapsed() > Duration::from_secs(10) {
             return;
         }
@@ -158,13 +149,9 @@ fn pump(
 
 /// Two threads, two sockets: messages a second, and whether all came in order.
 fn over_sockets(stack: &(dyn Stack + Sync), count: u64) -> std::io::Result<(f64, bool)> {
-    let bound = || -> std::io::Result<UdpSocket> {
-        let socket = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
-        socket.set_nonblocking(true)?;
-        Ok(socket)
-    };
-    let (client_socket, server_socket) = (bound()?, bound()?);
-    let there = server_socket.local_addr()?;
+    let mut server_line = Line::of(stack, &Options::default())?;
+    let mut client_line = Line::of(stack, &Options::client())?;
+    let there = server_line.addr()?;
     let begun = instant();
     let is_done = AtomicBool::new(false);
     let (ledger, first, last) = std::thread::scope(|scope| {
@@ -172,7 +159,7 @@ fn over_sockets(stack: &(dyn Stack + Sync), count: u64) -> std::io::Result<(f64,
             let mut server = stack.server(clock(begun), there, 4, 2);
             let mut ledger = Ledger::default();
             let (mut first, mut last) = (None, Micros(0));
-            pump(server.as_mut(), &server_socket, begun, |host, now| {
+            pump(server.as_mut(), &mut server_line, begun, |host, now| {
                 let before = ledger.count;
                 host.receive(&mut |bytes| ledger.take(bytes));
                 if ledger.count > before {
@@ -186,7 +173,7 @@ fn over_sockets(stack: &(dyn Stack + Sync), count: u64) -> std::io::Result<(f64,
         });
         let mut client = stack.client(clock(begun), there, 0, 1);
         let mut sent = 0;
-        pump(client.as_mut(), &client_socket, begun, |host, now| {
+        pump(client.as_mut(), &mut client_line, begun, |host, now| {
             host.receive(&mut |_| {});
             let mut room = 4096;
             while room > 0 && host.connected() > 0 && sent < count && host.send(now, 0, &message(sent)) {
@@ -265,8 +252,9 @@ fn socket_runs(ours: &Ours, scale: &Scale) -> Vec<Target> {
     let (runs, count) = if scale.quick { (2, 5_000) } else { (20, 500_000) };
     let mut table = Table::new(&["", "M/s median", "least", "most", "whole"]);
     let mut targets = Vec::new();
-    let stacks: [(&(dyn Stack + Sync), usize); 2] =
-        [(&QuinnStack::plain(Ride::Stream), runs.min(5)), (ours, runs)];
+    let batched = Batched(ours::fast());
+    let stacks: [(&(dyn Stack + Sync), usize); 3] =
+        [(&QuinnStack::plain(Ride::Stream), runs.min(5)), (ours, runs), (&batched, runs)];
     let mut best = String::from("–");
     for (stack, runs) in stacks.into_iter().filter(|(stack, _)| scale.wants(*stack)) {
         let mut rates = Vec::new();
@@ -286,20 +274,27 @@ fn socket_runs(ours: &Ours, scale: &Scale) -> Vec<Target> {
             short(rates.iter().copied().fold(0.0, f64::max)),
             format!("{whole} of {runs}"),
         ]);
-        if name.contains("kaos") {
-            targets.extend([
-                Target::least("reliable 64 B over loopback sockets", 1.0, "M/s", rate, best.clone()),
-                Target::least("runs that are whole", runs as f64, "", whole as f64, "–".into()),
-            ]);
-        } else {
-            best = format!("{} M/s ({name})", short(rate));
+        match stack.is_batched() {
+            true => targets.extend([
+                Target::least("reliable 64 B over loopback sockets, GSO", 1.0, "M/s", rate, best.clone()),
+                Target::least("runs that are whole, GSO", runs as f64, "", whole as f64, "–".into()),
+            ]),
+            false if name.contains("kaos") => targets.push(Target::least(
+                "runs that are whole, no GSO",
+                runs as f64,
+                "",
+                whole as f64,
+                "–".into(),
+            )),
+            false => best = format!("{} M/s, no GSO ({name})", short(rate)),
         }
     }
     table.print(
         "Reliable ordered 64-byte messages over loopback sockets",
         &[
-            "Two threads, `recv_from` and `send_to` of one datagram each (no GSO), sockets with the system's buffers; wall \
-           time, so other load on the machine counts. Whole: all messages, once, in order.",
+            "Two threads, `recv_from` and `send_to` of one datagram each, or with *GSO* the batched sockets of \
+           `kaos_rudp::io`; the system's buffers, delay-based controller, a queue of 1 MiB and at most 4,096 packets \
+           under way. Wall time, so other load on the machine counts. Whole: all messages, once, in order.",
         ],
     );
     targets

@@ -122,6 +122,27 @@ impl Stack for Ours {
     }
 }
 
+/// The same on sockets of `kaos_rudp::io`, where there are real ones.
+pub(crate) struct Batched(pub(crate) Ours);
+
+impl Stack for Batched {
+    fn name(&self) -> String {
+        format!("{}, GSO", self.0.name())
+    }
+
+    fn is_batched(&self) -> bool {
+        true
+    }
+
+    fn server(&self, now: Micros, addr: SocketAddr, peers: usize, seed: u64) -> Box<dyn Host> {
+        self.0.server(now, addr, peers, seed)
+    }
+
+    fn client(&self, now: Micros, to: SocketAddr, index: usize, seed: u64) -> Box<dyn Host> {
+        self.0.client(now, to, index, seed)
+    }
+}
+
 struct OursHost {
     endpoint: Endpoint,
     channel: Channel,
@@ -166,6 +187,10 @@ impl Host for OursHost {
         while let Some(to) = self.endpoint.poll_transmit(now, &mut self.buf) {
             datagram(to, &self.buf);
         }
+    }
+
+    fn next_datagram(&mut self, now: Micros, buf: &mut Vec<u8>) -> Option<SocketAddr> {
+        self.endpoint.poll_transmit(now, buf)
     }
 
     fn connected(&self) -> usize {
