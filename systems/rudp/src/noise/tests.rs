@@ -249,3 +249,27 @@ fn keys_of_small_order_are_refused() {
         assert!(read_answer(Cipher::AesGcm, &[], &secret, &[], &mut message).is_err());
     }
 }
+
+/// Points of the curve, of the twist, not reduced, with the meaningless top bit: all as the ladder of RFC 7748 has them.
+#[test]
+fn x25519_is_the_ladder() {
+    let mut rng = crate::lab::Rng::new(7);
+    let (mut curve, mut twist) = (0, 0);
+    let special =
+        [[0xff; 32], [0; 32], array("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f")];
+    for round in 0..400 {
+        let (mut public, mut secret) = ([0; 32], [0; 32]);
+        rng.fill(&mut public);
+        rng.fill(&mut secret);
+        public = special.get(round).copied().unwrap_or(public);
+        let remote = Remote::new(&public);
+        match &remote {
+            Remote::Curve(_) => curve += 1,
+            Remote::Twist(_) => twist += 1,
+        }
+        let ladder = MontgomeryPoint(public).mul_clamped(secret).to_bytes();
+        let ours = remote.dh(&SecretKey::from_bytes(secret));
+        assert_eq!(ours.map_or([0; 32], |shared| *shared), ladder, "{public:?}");
+    }
+    assert!(curve > 150 && twist > 150, "{curve} {twist}");
+}
