@@ -39,14 +39,75 @@ pub(crate) enum Arrival {
     TooOld,
 }
 
+/// A set of numbers that remembers the last 256.
+#[derive(Default)]
+struct Window {
+    largest: Option<u64>,
+    /// Bit i: `largest` − i is in the set.
+    bits: [u64; 4],
+}
+
+impl Window {
+    /// The number after the largest.
+    fn expected(&self) -> u64 {
+        self.largest.map_or(0, |largest| largest.saturating_add(1))
+    }
+
+    fn insert(&mut self, number: u64) {
+        match self.largest {
+            Some(largest) if number <= largest => self.set_bit(largest - number),
+            _ => {
+                let by = self.largest.map_or(WINDOW, |largest| number - largest);
+                self.shift(by);
+                self.set_bit(0);
+                self.largest = Some(number);
+            }
+        }
+    }
+
+    /// First distance in `from..end` whose bit is not `set`.
+    fn while_bit(&self, mut from: u64, end: u64, set: bool) -> u64 {
+        while from < end && self.bit(from) == set {
+            from += 1;
+        }
+        from
+    }
+
+    fn bit(&self, distance: u64) -> bool {
+        self.bits[(distance / 64) as usize] >> (distance % 64) & 1 == 1
+    }
+
+    /// Distances out of the window are let go.
+    fn set_bit(&mut self, distance: u64) {
+        if distance < WINDOW {
+            self.bits[(distance / 64) as usize] |= 1 << (distance % 64);
+        }
+    }
+
+    fn shift(&mut self, by: u64) {
+        if by >= WINDOW {
+            self.bits = [0; 4];
+            return;
+        }
+        let (words, bits) = ((by / 64) as usize, by % 64);
+        for word in (0..4).rev() {
+            let high = if word >= words { self.bits[word - words] << bits } else { 0 };
+            let low = if bits > 0 && word > words { self.bits[word - words - 1] >> (64 - bits) } else { 0 };
+            self.bits[word] = high | low;
+        }
+    }
+}
+
 /// The packets received on a connection, as far as anyone may still ask.
 #[derive(Default)]
 pub(crate) struct Received {
-    /// Largest number received, and when.
-    largest: Option<u64>,
+    /// Those that opened: none of them is looked at twice.
+    seen: Window,
+    /// Those of them that were taken in whole. Only these are acknowledged; the messages of the others come again in
+    /// other packets.
+    taken: Window,
+    /// When the largest of `taken` came.
     largest_at: Micros,
-    /// Bit i: `largest` − i was received.
-    window: [u64; 4],
     /// Numbers under this were acknowledged, and the other side knows it.
     floor: u64,
     /// Numbers under `told` were in `REPORTS_MIN` acknowledgements at least; those under `telling` will have been soon.
@@ -66,17 +127,23 @@ pub(crate) struct Received {
 impl Received {
     /// The number after the largest received: what the next header is decoded against.
     pub(crate) fn expected(&self) -> u64 {
-        self.largest.map_or(0, |largest| largest.saturating_add(1))
+        self.seen.expected()
     }
 
     pub(crate) fn arrival(&self, number: u64) -> Arrival {
-        match self.largest {
+        match self.seen.largest {
             None => Arrival::Fresh,
             Some(largest) if number > largest => Arrival::Fresh,
             Some(largest) if largest - number >= WINDOW => Arrival::TooOld,
-            Some(largest) if self.bit(largest - number) => Arrival::Doubled,
+            Some(largest) if self.seen.bit(largest - number) => Arrival::Doubled,
             Some(_) => Arrival::Fresh,
         }
+    }
+
+    /// Notes a fresh packet of which something found no room: it is not acknowledged, and not looked at again, since
+    /// other parts of it may have been delivered.
+    pub(crate) fn refuse(&mut self, number: u64) {
+        self.seen.insert(number);
     }
 
     /// Notes a fresh packet, after its tag was found good and all of it was taken in.
@@ -88,16 +155,11 @@ impl Received {
         reliable: bool,
         delay_max: Duration,
     ) {
-        let in_order = number == self.expected();
-        match self.largest {
-            Some(largest) if number <= largest => self.set_bit(largest - number),
-            _ => {
-                let by = self.largest.map_or(WINDOW, |largest| number - largest);
-                self.shift(by);
-                self.set_bit(0);
-                self.largest = Some(number);
-                self.largest_at = now;
-            }
+        let in_order = number == self.taken.expected();
+        self.seen.insert(number);
+        self.taken.insert(number);
+        if self.taken.largest == Some(number) {
+            self.largest_at = now;
         }
         // A late one under the floor was never reported.
         self.floor = self.floor.min(number);
@@ -153,7 +215,8 @@ impl Received {
 
     /// The acknowledgement of all that is here; the caller sends it.
     pub(crate) fn take_ack(&mut self, now: Micros) -> Option<Ack> {
-        let largest = self.largest?;
+        let taken = &self.taken;
+        let largest = taken.largest?;
         self.ack_now = false;
         self.ack_at = None;
         (self.reliable_unacked, self.unreliable_unacked) = (0, 0);
@@ -161,7 +224,7 @@ impl Received {
             Ack { largest, delay_us: now.since(self.largest_at).as_micros() as u64, ..Ack::default() };
         // Distances from `largest` worth reporting.
         let end = WINDOW.min(largest - self.floor.min(largest) + 1);
-        let run_end = self.while_bit(1, end, true);
+        let run_end = taken.while_bit(1, end, true);
         ack.run = run_end - 1;
         self.reports += 1;
         if self.reports == REPORTS_MIN {
@@ -172,15 +235,15 @@ impl Received {
         let field_at = run_end + 1;
         let field_end = (field_at + 64).min(end);
         for distance in field_at..field_end {
-            ack.field |= u64::from(self.bit(distance)) << (distance - field_at);
+            ack.field |= u64::from(taken.bit(distance)) << (distance - field_at);
         }
         let mut at = field_at + 64;
         while ack.ranges_count < RANGES_MAX {
-            let start = self.while_bit(at, end, false);
+            let start = taken.while_bit(at, end, false);
             if start >= end {
                 break;
             }
-            let stop = self.while_bit(start, end, true);
+            let stop = taken.while_bit(start, end, true);
             ack.ranges[ack.ranges_count] = (start, stop - 1);
             ack.ranges_count += 1;
             at = stop;
@@ -191,35 +254,6 @@ impl Received {
     /// The other side has seen an acknowledgement that reported up to `largest`.
     pub(crate) fn ack_was_seen(&mut self, largest: u64) {
         self.floor = self.floor.max(largest);
-    }
-
-    /// First distance in `from..end` whose bit is not `set`.
-    fn while_bit(&self, mut from: u64, end: u64, set: bool) -> u64 {
-        while from < end && self.bit(from) == set {
-            from += 1;
-        }
-        from
-    }
-
-    fn bit(&self, distance: u64) -> bool {
-        self.window[(distance / 64) as usize] >> (distance % 64) & 1 == 1
-    }
-
-    fn set_bit(&mut self, distance: u64) {
-        self.window[(distance / 64) as usize] |= 1 << (distance % 64);
-    }
-
-    fn shift(&mut self, by: u64) {
-        if by >= WINDOW {
-            self.window = [0; 4];
-            return;
-        }
-        let (words, bits) = ((by / 64) as usize, by % 64);
-        for word in (0..4).rev() {
-            let high = if word >= words { self.window[word - words] << bits } else { 0 };
-            let low = if bits > 0 && word > words { self.window[word - words - 1] >> (64 - bits) } else { 0 };
-            self.window[word] = high | low;
-        }
     }
 }
 
@@ -372,6 +406,19 @@ mod tests {
         received.insert(Micros(0), 51, true, true, DELAY);
         let ack = received.take_ack(Micros(0)).unwrap();
         assert!(ack.contains(51), "late under the floor");
+    }
+
+    #[test]
+    fn a_refused_packet_is_neither_acknowledged_nor_looked_at_again() {
+        let mut received = receive([0, 1]);
+        received.refuse(2);
+        received.insert(Micros(0), 3, true, true, DELAY);
+        received.refuse(4);
+        assert_eq!((received.arrival(2), received.arrival(4)), (Arrival::Doubled, Arrival::Doubled));
+        assert_eq!(received.expected(), 5);
+        let ack = received.take_ack(Micros(0)).unwrap();
+        assert_eq!(ack.largest, 3);
+        assert!(ack.contains(1) && !ack.contains(2) && ack.contains(3) && !ack.contains(4));
     }
 
     #[test]

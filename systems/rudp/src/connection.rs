@@ -390,6 +390,8 @@ impl Connection {
         }
         if taken == Taken::Yes {
             self.received.insert(now, packet.number, eliciting, reliable, cx.config.ack_delay_max);
+        } else {
+            self.received.refuse(packet.number);
         }
         Ok(None)
     }

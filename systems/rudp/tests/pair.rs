@@ -1,137 +1,256 @@
-//! Two endpoints, a bad network, random use; and the oracle: each reliable message once and in order, bounds hold.
+//! Two endpoints, a bad network, random use; and the oracle: every kind of channel keeps its promise, bounds hold, both
+//! sides agree on the end.
 //!
-//! `RUDP_SEED=17 cargo test -p kaos-rudp --test pair` repeats one seed; `RUDP_SEEDS=5000` runs more of them.
+//! `RUDP_SEED=17 cargo test -p kaos-rudp --test pair` repeats one seed; `RUDP_SEEDS=5000` runs more of them, on
+//! `RUDP_THREADS` threads. `--release` makes it ten times faster.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, too.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use kaos_rudp::{
-    Channel, CloseReason, Config, Event, Micros, PeerId, SendError,
+    Channel, ChannelConfig, ChannelKind, CloseReason, Config, Congestion, Event, Micros, PeerId, Repeats,
+    SendError, SendOptions,
     lab::{Link, Node, Rng, World},
 };
 
-/// One side's view: what it sent and the other side has not got yet.
+/// Channels of a run, by number.
+const CHANNELS: usize = 7;
+
+/// What one side sent on a channel and the other has not got.
+enum Expected {
+    /// All of them, one after the other.
+    InOrder(VecDeque<Vec<u8>>),
+    /// By the number in the first eight bytes.
+    Numbered {
+        sent: u64,
+        /// The number after the largest that arrived; for channels on which none comes after a newer one.
+        newest: Option<u64>,
+        missing: BTreeMap<u64, Vec<u8>>,
+        is_reliable: bool,
+    },
+}
+
+impl Expected {
+    fn of(config: &ChannelConfig) -> Expected {
+        let in_order = matches!(config.kind, ChannelKind::Ordered | ChannelKind::Sequenced);
+        match config {
+            ChannelConfig { kind: ChannelKind::Ordered, lifetime: None, .. } => {
+                Expected::InOrder(VecDeque::new())
+            }
+            ChannelConfig { kind, lifetime, .. } => Expected::Numbered {
+                sent: 0,
+                newest: in_order.then_some(0),
+                missing: BTreeMap::new(),
+                is_reliable: kind.is_reliable() && lifetime.is_none(),
+            },
+        }
+    }
+
+    /// Before it is sent: gives the message its number.
+    fn number(&self, bytes: &mut Vec<u8>) {
+        if let Expected::Numbered { sent, .. } = self {
+            bytes.resize(bytes.len().max(8), 0);
+            bytes[..8].copy_from_slice(&sent.to_le_bytes());
+        }
+    }
+
+    fn was_sent(&mut self, bytes: Vec<u8>) {
+        match self {
+            Expected::InOrder(queue) => queue.push_back(bytes),
+            Expected::Numbered { sent, missing, .. } => {
+                missing.insert(*sent, bytes);
+                *sent += 1;
+            }
+        }
+    }
+
+    fn arrived(&mut self, channel: Channel, bytes: &[u8]) {
+        match self {
+            Expected::InOrder(queue) => {
+                let expected = queue.pop_front().expect("a message never sent");
+                assert!(bytes == expected, "{channel:?}: {} bytes, expected {}", bytes.len(), expected.len());
+            }
+            Expected::Numbered { sent, newest, missing, .. } => {
+                let number = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+                let expected = missing.remove(&number);
+                let expected = expected
+                    .unwrap_or_else(|| panic!("{channel:?}: {number} of {sent} never sent, or doubled"));
+                assert!(bytes == expected, "{channel:?}: message {number} was changed");
+                if let Some(newest) = newest {
+                    assert!(number >= *newest, "{channel:?}: {number} after {newest}");
+                    *newest = number + 1;
+                }
+            }
+        }
+    }
+
+    fn is_delivered(&self) -> bool {
+        match self {
+            Expected::InOrder(queue) => queue.is_empty(),
+            Expected::Numbered { missing, is_reliable, .. } => !is_reliable || missing.is_empty(),
+        }
+    }
+}
+
+/// One side's view.
 struct Side {
     node: Node,
     peer: PeerId,
-    expected: [VecDeque<Vec<u8>>; 2],
-    /// The last unreliable number sent, and the last that the other side got.
-    sent: u64,
-    got: Option<u64>,
+    expected: [Expected; CHANNELS],
     is_blocked: bool,
-    delivered: usize,
 }
 
 impl Side {
-    fn new(node: Node, peer: PeerId) -> Side {
-        let expected = [VecDeque::new(), VecDeque::new()];
-        Side { node, peer, expected, sent: 0, got: None, is_blocked: false, delivered: 0 }
+    fn new(node: Node, peer: PeerId, config: &Config) -> Side {
+        let expected = std::array::from_fn(|number| {
+            Expected::of(config.channels.get(Channel::new(number as u8).unwrap()).unwrap())
+        });
+        Side { node, peer, expected, is_blocked: false }
     }
 
     fn send_something(&mut self, world: &mut World, rng: &mut Rng) {
-        let endpoint = world.endpoint(self.node);
-        if rng.chance(0.4) {
-            self.sent += 1;
-            let padding = vec![0; rng.below(1100) as usize];
-            endpoint.send(self.peer, Channel::UNRELIABLE, &[&self.sent.to_le_bytes(), &padding]).unwrap();
-            return;
-        }
-        let channel = if rng.chance(0.3) { Channel::CONTROL } else { Channel::DATA };
+        let number = rng.below(CHANNELS as u64) as usize;
+        let is_reliable = !matches!(number, 2 | 4);
         let length = match rng.below(20) {
-            0 => rng.below(65_539),
+            0 if is_reliable => rng.below(65_539),
+            0 => rng.below(16_000),
             1..4 => rng.below(5_000),
             4..6 => [0, 1, 1119, 1120, 1121, 2240, 2241][rng.below(7) as usize],
             _ => rng.below(200),
         };
         let mut bytes = vec![0; length as usize];
         rng.fill(&mut bytes);
-        let (head, tail) = bytes.split_at(rng.below(length + 1) as usize);
-        match endpoint.send(self.peer, channel, &[head, tail]) {
-            Ok(()) => self.expected[usize::from(channel.number())].push_back(bytes),
-            Err(SendError::WouldBlock) => self.is_blocked = true,
+        self.expected[number].number(&mut bytes);
+        let (head, tail) = bytes.split_at(rng.below(bytes.len() as u64 + 1) as usize);
+        let channel = Channel::new(number as u8).unwrap();
+        // Now and then a message has a deadline of its own, where the oracle allows for it.
+        let lifetime =
+            (number > 3 && number < 6 && rng.chance(0.2)).then(|| Duration::from_millis(rng.below(80)));
+        let options = SendOptions { lifetime };
+        match world.endpoint(self.node).send_with(self.peer, channel, &[head, tail], options) {
+            Ok(()) => self.expected[number].was_sent(bytes),
+            Err(SendError::WouldBlock) if is_reliable => self.is_blocked = true,
             Err(error) => panic!("{error}"),
         }
     }
 
     fn is_delivered(&self) -> bool {
-        self.expected.iter().all(VecDeque::is_empty)
+        self.expected.iter().all(Expected::is_delivered)
     }
 }
 
 /// What `here` got, which `there` sent. Returns the reason if the connection ended.
 fn check(world: &mut World, here: &mut Side, there: &mut Side) -> Option<CloseReason> {
+    let mut ended = None;
     for event in world.take_events(here.node) {
+        assert!(ended.is_none(), "{event:?} after the end");
         match event {
-            Event::Message { peer, channel: Channel::UNRELIABLE, bytes } => {
+            Event::Message { peer, channel, bytes } => {
                 assert_eq!(peer, here.peer);
-                let number = u64::from_le_bytes(bytes[..8].try_into().unwrap());
-                assert!(
-                    number <= there.sent && there.got < Some(number),
-                    "unreliable: {:?}, {number}",
-                    there.got
-                );
-                there.got = Some(number);
-            }
-            Event::Message { channel, bytes, .. } => {
-                let expected =
-                    there.expected[usize::from(channel.number())].pop_front().expect("a message never sent");
-                assert!(bytes == expected, "{channel:?}: {} bytes, expected {}", bytes.len(), expected.len());
-                there.delivered += 1;
+                there.expected[usize::from(channel.number())].arrived(channel, &bytes);
+                world.endpoint(here.node).recycle(bytes);
             }
             Event::Writable { .. } => {
                 assert!(here.is_blocked, "nothing was blocked");
                 here.is_blocked = false;
             }
-            Event::Closed { reason, .. } => return Some(reason),
-            Event::Connected { .. } | Event::Moved { .. } => panic!("{event:?}"),
+            Event::Moved { addr, .. } => assert_eq!(addr, world.addr(there.node)),
+            Event::Closed { reason, .. } => ended = Some(reason),
+            Event::Connected { .. } => panic!("connected twice"),
         }
     }
-    None
+    ended
 }
 
 fn bounds(world: &mut World, config: &Config, side: &Side) {
     let Some(stats) = world.endpoint(side.node).stats(side.peer) else { return };
-    assert!(stats.queued_bytes <= config.queue_bytes_max + config.unreliable_bytes_max, "{stats:?}");
-    let heads = 2 * (config.message_bytes_max + (64 + 32) * 60);
+    assert!(stats.queued_bytes <= config.queue_bytes_max + 2 * config.unreliable_bytes_max, "{stats:?}");
+    // Of each ordered channel the message that it waits for gets in over the bound.
+    let heads = 3 * (config.message_bytes_max + (64 + 32) * 60);
     assert!(stats.reassembly_bytes <= config.reassembly_bytes_max + heads, "{stats:?}");
     assert!(stats.in_flight_bytes <= config.window_bytes_max + 3 * 1500, "{stats:?}");
 }
 
-fn run(seed: u64) {
-    let mut rng = Rng::new(seed.wrapping_mul(0x5851_f42d_4c95_7f2d));
+fn random_link(rng: &mut Rng) -> Link {
     let some = |rng: &mut Rng, p: f64, max: f64| {
         if rng.chance(p) { rng.below(1000) as f64 / 1000.0 * max } else { 0.0 }
     };
-    let link = Link {
+    Link {
         delay: Duration::from_millis(rng.below(100)),
         jitter: Duration::from_millis(if rng.chance(0.5) { rng.below(30) } else { 0 }),
-        loss: some(&mut rng, 0.8, 0.2),
-        burst: some(&mut rng, 0.3, 0.02),
+        loss: some(rng, 0.8, 0.2),
+        burst: some(rng, 0.3, 0.02),
         burst_datagrams: 1 + rng.below(6) as u32,
-        duplicate: some(&mut rng, 0.5, 0.1),
-        reorder: some(&mut rng, 0.5, 0.2),
-        corrupt: some(&mut rng, 0.5, 0.05),
-        truncate: some(&mut rng, 0.2, 0.02),
+        duplicate: some(rng, 0.5, 0.1),
+        reorder: some(rng, 0.5, 0.2),
+        corrupt: some(rng, 0.5, 0.05),
+        truncate: some(rng, 0.2, 0.02),
         bytes_per_second: if rng.chance(0.3) { 50_000 + rng.below(1_000_000) } else { 0 },
+        // Now and then the path carries no more than what every path carries, and tells nobody.
+        bytes_max: if rng.chance(0.2) { 1200 + rng.below(300) as usize } else { 65_507 },
         ..Link::default()
-    };
-    let clean = Link { delay: link.delay, bytes_per_second: link.bytes_per_second, ..Link::default() };
+    }
+}
+
+fn random_config(rng: &mut Rng) -> Config {
     let mut config =
         Config { queue_bytes_max: [66_000, 256 * 1024][rng.below(2) as usize], ..Config::default() };
-    config.key_packets = [1 << 23, 5, 100][seed as usize % 3];
-    config.aes_hardware = !seed.is_multiple_of(4);
+    config.key_packets = [1 << 23, 5, 100][rng.below(3) as usize];
+    config.aes_hardware = rng.chance(0.75);
+    config.congestion = if rng.chance(0.3) { Congestion::Cubic } else { Congestion::Delay };
     if rng.chance(0.3) {
         // Smaller than what the other side may have under way.
         config.reassembly_bytes_max = 30_000;
     }
+    let ms = |rng: &mut Rng, most| Duration::from_millis(rng.below(most));
+    let mut set = |number, kind, more: &dyn Fn(&mut ChannelConfig)| {
+        let mut channel = ChannelConfig::new(kind);
+        more(&mut channel);
+        config.channels.set(Channel::new(number).unwrap(), channel);
+    };
+    let (repeats, priority) = (Repeats::Fixed(rng.below(4) as u8), rng.below(3) as u8);
+    let (spacing, tail) = (ms(rng, 50), rng.chance(0.5).then(|| ms(rng, 40)));
+    set(1, ChannelKind::Ordered, &|channel| {
+        (channel.repeats, channel.priority) = (repeats, priority);
+        (channel.repeat_spacing, channel.tail_repeat) = (spacing, tail);
+    });
+    set(3, ChannelKind::Unordered, &|_| {});
+    set(4, ChannelKind::Unreliable, &|_| {});
+    let lifetime = ms(rng, 300);
+    set(5, ChannelKind::Ordered, &|channel| channel.lifetime = Some(lifetime));
+    set(6, ChannelKind::Unordered, &|channel| {
+        (channel.repeats, channel.priority) = (Repeats::Fixed(3), 0);
+        (channel.repeat_spacing, channel.tail_repeat) =
+            (Duration::from_millis(30), Some(Duration::from_millis(10)));
+    });
+    config
+}
+
+fn run(seed: u64) {
+    let mut rng = Rng::new(seed.wrapping_mul(0x5851_f42d_4c95_7f2d));
+    let link = random_link(&mut rng);
+    let clean = Link {
+        delay: link.delay,
+        bytes_per_second: link.bytes_per_second,
+        bytes_max: link.bytes_max,
+        ..Link::default()
+    };
+    let config = random_config(&mut rng);
     let mut world = World::new(seed, Link { loss: link.loss.min(0.1), ..clean.clone() });
     let client = world.add(config.clone());
     let server = world.add(Config { accept: true, ..config.clone() });
     let (here, there) = world.connected(client, server);
     world.link = link;
-    let mut sides = [Side::new(client, here), Side::new(server, there)];
+    let mut sides = [Side::new(client, here, &config), Side::new(server, there, &config)];
     let busy_until = world.now() + Duration::from_millis(500 + rng.below(4_000));
     let eagerness = 1 + rng.below(6);
+    // Up to three times the client's router gives it another port, or it gets another address.
+    let mut moves = if rng.chance(0.3) { 1 + rng.below(3) as u16 } else { 0 };
     while world.now() < busy_until {
         let pause = Duration::from_micros(rng.below(40_000));
         world.run_for(pause);
@@ -141,8 +260,16 @@ fn run(seed: u64) {
                 side.send_something(&mut world, &mut rng);
             }
         }
+        if moves > 0 && rng.chance(0.02) {
+            moves -= 1;
+            let host = if rng.chance(0.5) { world.addr(client).ip() } else { [10, 9, 0, moves as u8].into() };
+            world.rebind(client, SocketAddr::new(host, 20_000 + moves));
+        }
     }
-    world.link = Link { loss: world.link.loss.min(0.1), ..clean };
+    let loss = world.link.loss.min(0.1);
+    world.link = Link { loss, ..clean };
+    // Whatever moved is heard of: a client that stays silent behind a new address cannot be told of the end.
+    sides[0].send_something(&mut world, &mut rng);
     let patience = world.now() + Duration::from_secs(60);
     while !sides.iter().all(Side::is_delivered) {
         assert!(world.now() < patience, "not delivered: {:?}", stats(&mut world, &sides));
@@ -208,11 +335,24 @@ fn random_seeds() {
         Some(seed) => seed..seed + 1,
         None => 0..number("RUDP_SEEDS").unwrap_or(200),
     };
-    for seed in seeds {
-        if std::panic::catch_unwind(|| run(seed)).is_err() {
-            panic!("failed; to repeat: RUDP_SEED={seed} cargo test -p kaos-rudp --test pair");
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            if std::panic::catch_unwind(|| run(seed)).is_err() {
+                next.store(seeds.end, Ordering::Relaxed);
+                panic!("failed; to repeat: RUDP_SEED={seed} cargo test -p kaos-rudp --test pair");
+            }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..number("RUDP_THREADS").unwrap_or(1) {
+            scope.spawn(work);
+        }
+    });
 }
 
 /// The same seed gives the same datagrams, byte for byte.
