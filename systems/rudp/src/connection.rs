@@ -523,11 +523,15 @@ impl Connection {
         };
         self.sending.begin(now, path);
         let is_probe = self.probes > 0;
-        let has_pending = self.sending.has_pending();
+        // What an address on trial may not be sent waits for its proof and not for the pacer's time.
+        let has_pending = bytes > 0 && self.sending.has_pending();
         let may_send = bytes > 0 && (self.recovery.may_send(now, has_pending) || is_probe);
         let wants_repeat = self.sending.wants_repeat(now, may_send);
         let wants_send =
             is_probe || self.ping_due || self.path.has_answers() || wants_repeat || (may_send && has_pending);
+        if bytes == 0 {
+            self.recovery.on_nothing_to_send();
+        }
         if bytes == 0 || (!wants_send && !self.received.is_due(now)) {
             self.sending.end_round();
             return false;

@@ -35,6 +35,9 @@ use crate::{
 /// Index of an endpoint in its world.
 pub type Node = usize;
 
+/// Turns without time passing that are believed: what arrives in one moment is taken in one turn.
+const TURNS_MAX: u32 = 1000;
+
 struct Host {
     endpoint: Endpoint,
     addr: SocketAddr,
@@ -208,7 +211,11 @@ impl World {
     }
 
     /// Runs until a moment.
+    ///
+    /// # Panics
+    /// When an endpoint asks for the same moment again and again: a server would spin.
     pub fn run_until(&mut self, end: Micros) {
+        let (mut since, mut turns) = (self.now, 0);
         loop {
             self.transmit();
             let arrival = self.network.next_arrival();
@@ -222,6 +229,13 @@ impl World {
                 break;
             };
             self.now = self.now.max(next);
+            turns = if since == self.now { turns + 1 } else { 0 };
+            since = self.now;
+            assert!(
+                turns < TURNS_MAX,
+                "time stands still at {:?}: a timer that is due again and again",
+                self.now
+            );
             self.step();
         }
         self.now = self.now.max(end);

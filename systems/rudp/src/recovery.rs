@@ -255,6 +255,11 @@ impl Recovery {
         may
     }
 
+    /// Nothing may leave, whatever waits: the pacer has no time to ask for.
+    pub(crate) fn on_nothing_to_send(&mut self) {
+        self.pacer.on_idle();
+    }
+
     /// Where `Sending::fill` notes the pieces of the packet that is being written.
     pub(crate) fn refs(&mut self) -> &mut VecDeque<PieceRef> {
         &mut self.refs
@@ -550,7 +555,7 @@ impl Recovery {
             return 2;
         }
         // The first time only what is overdue goes again, one datagram of it.
-        let due = now - self.rtt.pto(self.held());
+        let due = now - self.probe_delay();
         let (mut bytes, mut repeats) = (0, false);
         for entry in self.sent.range_mut(self.settled..) {
             if entry.at > due || bytes + usize::from(entry.bytes) > PACKET.max(usize::from(entry.bytes)) {

@@ -159,7 +159,8 @@ fn check(world: &mut World, here: &mut Side, there: &mut Side) -> Option<CloseRe
                 assert!(here.is_blocked, "nothing was blocked");
                 here.is_blocked = false;
             }
-            Event::Moved { addr, .. } => assert_eq!(addr, world.addr(there.node)),
+            // Told when the address was proved; it may have moved on since.
+            Event::Moved { addr, .. } => assert!(addr.port() >= 20_000, "{addr}"),
             Event::Closed { reason, .. } => ended = Some(reason),
             Event::Connected { .. } => panic!("connected twice"),
         }
