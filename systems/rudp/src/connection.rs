@@ -36,6 +36,9 @@ use crate::{
 
 /// How long `close_after_flush` waits.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
+/// Longest probe time-out that the copies of a close are spread over, however slow the path was: so that what is closed
+/// is forgotten after three seconds.
+const LINGER_PTO_MAX: Duration = Duration::from_secs(1);
 
 /// Silence after which the table of sent packets gives its memory back.
 const RECOVERY_KEPT: Duration = Duration::from_secs(2);
@@ -662,7 +665,7 @@ impl Connection {
             code,
             reason,
             started: now,
-            pto_us: self.recovery.pto().as_micros() as u64,
+            pto_us: self.recovery.pto().min(LINGER_PTO_MAX).as_micros() as u64,
             copies_sent: 1,
             answers: 0,
             is_due: true,
