@@ -313,6 +313,11 @@ impl Test {
         Player::connect(&self.inner, name)
     }
 
+    /// Connects a client that starts no session: the server closes it after `session.start_ms`.
+    pub fn stranger(&mut self) -> Player {
+        Player::stranger(&self.inner)
+    }
+
     /// Connects an anonymous client and joins an open room of a module, which is made when there is none.
     ///
     /// # Panics

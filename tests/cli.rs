@@ -182,6 +182,11 @@ fn a_server_serves_records_and_ends_and_its_journal_replays() {
     let served = Served::start(&folder, &["--journal.record", "run.kj"]);
     let said = served.said.concat();
     assert!(said.starts_with("KaosNet ") && said.contains("loopback only; keys made in data/keys"), "{said}");
+    let udp = said.lines().find(|line| line.starts_with("  udp ")).expect("a row for UDP");
+    let [_, address, url] = udp.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{udp}") };
+    let key =
+        url.strip_prefix(&format!("kaos://{address}#")).expect("the address, to be copied with its key");
+    assert!(key.parse::<kaos_gate::keys::PublicKey>().is_ok(), "{udp}");
     for door in ["udp", "ws"] {
         let server = served.http();
         let args = ["bots", "--clients", "4", "--secs", "1", "--json", "--door", door, "--server", &server];

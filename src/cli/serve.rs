@@ -1,8 +1,10 @@
 //! `kaosnet serve`: the banner, the log, the server, and the last line.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use kaos_gate::keys::PublicKey;
 use kaos_kernel::script::Summary;
 use tracing_subscriber::EnvFilter;
 
@@ -81,14 +83,21 @@ fn banner(out: &Out, config: &Config, running: &Running, key_was_there: bool) {
             row("http", &url, "HTTP and WebSocket; the playground is for loopback (--playground.open true)")
         }
     }
-    match running.udp {
-        Some(udp) => row("udp", &udp.to_string(), "kaos-rudp, encrypted"),
+    match running.udp.zip(running.udp_key) {
+        Some((udp, key)) => row("udp", &udp.to_string(), &address_with_key(udp, key)),
         None => row("udp", "off", ""),
     }
     row("scripts", &scripts(config, &running.scripts), "");
     if arena {
         row("try", &format!("kaosnet bots --clients 100 --match arena --secs 10{}", elsewhere(running)), "");
     }
+}
+
+/// What a client is given so that it believes this server only: to be copied.
+fn address_with_key(udp: SocketAddr, key: PublicKey) -> String {
+    // Where all addresses are open, only people know which of them clients reach.
+    let server = if udp.ip().is_unspecified() { format!("HOST:{}", udp.port()) } else { udp.to_string() };
+    format!("kaos://{server}#{key}")
 }
 
 /// The server that `bots` would not find by itself.
@@ -128,6 +137,20 @@ fn farewell(stopped: &Stopped, recorded: bool) -> String {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn the_udp_address_can_be_copied() {
+        let key: PublicKey = "DYS6X6Tn6Jy5p0U2GbQYYDoCUbQCVhYcd8pC8GxQ3HE".parse().expect("a key");
+        for (udp, address) in [
+            ("127.0.0.1:7352", "kaos://127.0.0.1:7352#"),
+            ("[::1]:7352", "kaos://[::1]:7352#"),
+            ("0.0.0.0:9", "kaos://HOST:9#"),
+            ("[::]:9", "kaos://HOST:9#"),
+        ] {
+            let written = address_with_key(udp.parse().expect("an address"), key);
+            assert_eq!(written, format!("{address}{key}"));
+        }
+    }
 
     #[test]
     fn the_last_line_counts() {

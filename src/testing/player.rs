@@ -206,6 +206,20 @@ impl Player {
         player
     }
 
+    /// A connection without a session: it does not say who it is.
+    pub(crate) fn stranger(inner: &Rc<RefCell<Inner>>) -> Player {
+        let mut state = inner.borrow_mut();
+        let peer = state.slots.open(1 << 20);
+        if let Some(peer) = peer {
+            let address = std::net::Ipv4Addr::LOCALHOST.into();
+            state.inputs.push(Input::Open { peer, door: Door::Memory, address });
+        }
+        state.clients.push(Client { peer, ..Client::default() });
+        let at = state.clients.len() - 1;
+        drop(state);
+        Player { inner: inner.clone(), at }
+    }
+
     fn open(&self, claim: Claim) {
         let mut inner = self.inner.borrow_mut();
         let Some(peer) = inner.slots.open(1 << 20) else { return };

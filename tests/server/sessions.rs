@@ -123,7 +123,27 @@ fn a_keep_that_overflows_drops_room_data_and_says_so() {
 }
 
 #[test]
-fn a_silent_client_is_lost_and_a_silent_stranger_closed() {
+fn a_connection_that_starts_no_session_is_closed_after_five_seconds() {
+    let mut t = server_of([]).start();
+    let stranger = t.stranger();
+    t.run_ms(4_990);
+    assert_eq!(stranger.ended(), None);
+    t.run_ms(20);
+    assert_eq!(stranger.ended(), Some("timed_out".into()));
+    // The bound is a setting, and each connection has its own time.
+    let mut t = server_of([]).settings(|s| s.session.start_ms = 100).start();
+    let first = t.stranger();
+    t.run_ms(60);
+    let second = t.stranger();
+    t.run_ms(60);
+    assert_eq!((first.ended(), second.ended()), (Some("timed_out".into()), None));
+    t.run_ms(60);
+    assert_eq!(second.ended(), Some("timed_out".into()));
+    t.replays_equally();
+}
+
+#[test]
+fn a_silent_client_is_lost_and_keeps_its_seat_for_a_while() {
     let mut t = server_of([("matches/echo.lua", ECHO)]).start();
     let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
     bob.play_dead();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kaos_rudp::Micros;
+use kaos_rudp::{Micros, PublicKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,7 +27,7 @@ use crate::room::{Queue, Room};
 ///
 /// # Errors
 /// [`Error::Url`], [`Error::Unreachable`] when no connection comes about within 5 s, and [`Error::Ended`] with the
-/// server's reason when it refuses the session.
+/// server's reason when it refuses the session, or with `wrong_key` when the server has another key than the url says.
 pub async fn connect(url: &str, credentials: Credentials) -> Result<Client, Error> {
     connect_with(url, credentials, Options::default()).await
 }
@@ -184,6 +184,14 @@ impl Client {
             username: String::new(),
             node: String::new(),
         })
+    }
+
+    /// The key that the server proved to have over UDP; `None`: this session has not been on UDP. Every later UDP
+    /// connection of the session goes to the server with this key or to nobody, unless [`Client::resume_over`] is given
+    /// an address with another key. A game that keeps it and connects to `kaos://host:port#key` the next time, where
+    /// `key` is this one as text, refuses another server then, too.
+    pub fn server_key(&self) -> Option<PublicKey> {
+        self.shared.lock().core.server_key()
     }
 
     /// The last round trip to the server's frame and back, measured by heartbeats once a second.

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kaos_rudp::Micros;
+use kaos_rudp::{Micros, PublicKey};
 use kaos_wire::limits::{KEEP_MAX, RESUME_TOKEN};
 use kaos_wire::{Channel, Op, PROTOCOL_MAX, PROTOCOL_MIN, encode, v1};
 
@@ -90,6 +90,7 @@ pub struct Core {
     options: Options,
     phase: Phase,
     identity: Option<Identity>,
+    server_key: Option<PublicKey>,
     token: Vec<u8>,
     heartbeat: Duration,
     seat: Duration,
@@ -139,6 +140,7 @@ impl Core {
             options,
             phase: Phase::Opening { attempt: 0, until, open: false },
             identity: None,
+            server_key: None,
             token: Vec::new(),
             heartbeat: Duration::from_millis(1000),
             seat: Duration::ZERO,
@@ -170,6 +172,12 @@ impl Core {
     /// Who this is to the server; `None` before the session started.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    /// The key of the server that answered last over UDP; `None`: none has yet. The driver expects it of every later
+    /// UDP connection of this session that names no key of its own, because a resume carries what the seat is worth.
+    pub fn server_key(&self) -> Option<PublicKey> {
+        self.server_key
     }
 
     /// Whether a connection is up and the session on it.
@@ -258,6 +266,12 @@ impl Core {
 
     // ---- in: from the driver ----
 
+    /// The connection that is about to open is one to the server with this key. To be called before [`Core::opened`],
+    /// over UDP only: a WebSocket proves no key.
+    pub fn met(&mut self, server_key: PublicKey) {
+        self.server_key = Some(server_key);
+    }
+
     /// The connection that was dialled is open.
     pub fn opened(&mut self, now: Micros) {
         let Phase::Opening { open, .. } = &mut self.phase else { return };
@@ -286,7 +300,9 @@ impl Core {
         let mut message = Vec::new();
         match encode(Op::SessionStart, &start, &mut message) {
             Ok(()) => self.urgent.push_back(message.into()),
-            Err(_) => self.finish(End::new(3, "invalid", "name, token or vars are too long for one message")),
+            Err(_) => {
+                self.refused(End::new(3, "invalid", "name, token or vars are too long for one message"))
+            }
         }
     }
 
@@ -301,6 +317,7 @@ impl Core {
 
     /// The transport was refused with a reason that another attempt cannot change.
     pub fn refused(&mut self, end: End) {
+        self.actions.push_back(Action::Hangup);
         self.finish(end);
     }
 

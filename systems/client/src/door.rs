@@ -26,7 +26,8 @@ pub enum Door {
     Udp {
         /// Where.
         addr: SocketAddr,
-        /// The server's key: nobody else is talked to. `None`: **whoever answers is believed**.
+        /// The server's key: nobody else is talked to. `None`: **whoever answers first is believed**, and nobody else
+        /// for the rest of the session.
         key: Option<PublicKey>,
     },
     /// A WebSocket.
@@ -73,6 +74,13 @@ struct Udp {
 }
 
 impl Door {
+    /// Makes `key` the expected one of a UDP door that has none yet.
+    pub(crate) fn expect(&mut self, known: Option<PublicKey>) {
+        if let Door::Udp { key, .. } = self {
+            *key = key.or(known);
+        }
+    }
+
     /// Finds the door of a url: `kaos://host:7352` is UDP, `ws://host:7350` a WebSocket, and `http://host:7350` is
     /// asked: UDP where it is offered, else a WebSocket. Ports may be left out. `kaos://host:7352#key` expects the server
     /// with this public key; one that is asked tells its key itself.

@@ -110,6 +110,8 @@ fn turn<H: Handler>(now: Micros, shared: &Shared<H>, links: &mut Links) -> (bool
     {
         *link = None;
     }
+    // Who answered first is expected from now on: a resume must not tell its token to another.
+    state.door.expect(state.core.server_key());
     state.core.handle_timeout(now);
     let mut hangup = false;
     loop {

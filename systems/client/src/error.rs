@@ -1,5 +1,8 @@
 //! What can go wrong, each with one word for programs and a sentence for people.
 
+use std::net::SocketAddr;
+
+use kaos_rudp::PublicKey;
 use kaos_wire::{WireError, v1};
 use thiserror::Error;
 
@@ -120,7 +123,8 @@ impl From<v1::Error> for Refusal {
 ///
 /// Besides the server's reasons there are the client's own, with the code 0 unless a fault of the table says the same:
 /// `closed` (it was asked to), `unreachable` (no first connection), `lost` (the connection broke and resuming is off),
-/// `timed_out` (it broke and did not come back within the seat time), `protocol` (the server broke the protocol).
+/// `timed_out` (it broke and did not come back within the seat time), `protocol` (the server broke the protocol),
+/// `wrong_key` with the code 16 (another server answers than the one that was expected; it was told nothing).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Error)]
 #[error("{reason}: {message}")]
 pub struct End {
@@ -139,6 +143,17 @@ impl End {
 
     pub(crate) fn protocol(what: &str) -> End {
         End::new(23, "protocol", format!("the server broke the protocol: {what}"))
+    }
+
+    /// Another server answers. `before`: the expected key is the one that this session met.
+    pub(crate) fn wrong_key(server: SocketAddr, expected: PublicKey, found: PublicKey, before: bool) -> End {
+        let than = if before { "before" } else { "was expected" };
+        let message = format!(
+            "the server at {server} has another key than {than}: {found}, not {expected}. Nothing was told to it. Ask \
+             whoever runs it: when the key was changed on purpose, connect anew to kaos://{server}#{found}; when it \
+             was not, somebody else answers there"
+        );
+        End::new(16, "wrong_key", message)
     }
 }
 

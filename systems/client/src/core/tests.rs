@@ -178,6 +178,10 @@ fn a_refusal_ends_it_with_the_servers_word() {
     assert_eq!(fake.core.end().map(|end| end.reason.as_str()), Some("unauthenticated"));
     assert!(fake.actions().contains(&Action::Hangup));
     let mut fake = Fake::new();
+    fake.core.refused(End::new(16, "wrong_key", "another server"));
+    assert_eq!(fake.core.end().map(|end| end.reason.as_str()), Some("wrong_key"));
+    assert!(fake.actions().contains(&Action::Hangup), "a driver ends at a hangup");
+    let mut fake = Fake::new();
     fake.core.closed(fake.now, "nobody listens there");
     assert_eq!(fake.core.end().map(|end| end.reason.as_str()), Some("unreachable"));
     let mut fake = Fake::new();

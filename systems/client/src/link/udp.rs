@@ -16,6 +16,7 @@ use crate::error::End;
 
 pub(crate) struct UdpLink {
     driver: Driver,
+    server: SocketAddr,
     peer: PeerId,
     open: bool,
 }
@@ -35,7 +36,7 @@ impl UdpLink {
             DialError::Io(error) => words(&error),
             DialError::Connect(error) => error.to_string(),
         })?;
-        Ok(UdpLink { driver, peer, open: false })
+        Ok(UdpLink { driver, server, peer, open: false })
     }
 
     pub(super) async fn ready(&mut self) {
@@ -53,8 +54,11 @@ impl UdpLink {
         }
         while let Some(event) = self.driver.endpoint.poll_event() {
             match event {
-                Event::Connected { .. } => {
+                Event::Connected { server_key, .. } => {
                     self.open = true;
+                    if let Some(key) = server_key {
+                        core.met(key);
+                    }
                     core.opened(now);
                 }
                 Event::Message { channel, bytes, .. } => {
@@ -73,6 +77,10 @@ impl UdpLink {
                             "server_too_old",
                             "the server is too old for this client: update the server",
                         )),
+                        CloseReason::WrongKey { expected, found } => {
+                            let before = core.server_key() == Some(expected);
+                            core.refused(End::wrong_key(self.server, expected, found, before));
+                        }
                         other => core.closed(now, &other.to_string()),
                     }
                     return false;
