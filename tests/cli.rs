@@ -101,7 +101,7 @@ fn mistakes_are_one_sentence_and_exit_code_2() {
     let file = file.to_str().expect("text");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = listener.local_addr().expect("an address").to_string();
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["sevre"], "error: unrecognized subcommand 'sevre'"),
         (
             &["--room.max_player", "3"],
@@ -120,6 +120,8 @@ fn mistakes_are_one_sentence_and_exit_code_2() {
             "error: --session.key: `session.key` is a key that everyone knows",
         ),
         (&["--http", &taken, "--udp", "off"], "(tcp) is taken"),
+        (&["bots", "--door", "ws", "--rtt", "50"], "they go with --door udp"),
+        (&["bots", "--loss", "51"], "a percentage from 0 to 50"),
         (&["replay", "none.kj"], "error: none.kj cannot be read"),
     ];
     for (args, sentence) in cases {
@@ -187,14 +189,25 @@ fn a_server_serves_records_and_ends_and_its_journal_replays() {
     let key =
         url.strip_prefix(&format!("kaos://{address}#")).expect("the address, to be copied with its key");
     assert!(key.parse::<kaos_gate::keys::PublicKey>().is_ok(), "{udp}");
-    for door in ["udp", "ws"] {
+    let lossy = ["udp", "--loss", "5", "--rtt", "50", "--jitter", "10"];
+    for door in [&["udp"][..], &["ws"], &lossy] {
         let server = served.http();
-        let args = ["bots", "--clients", "4", "--secs", "1", "--json", "--door", door, "--server", &server];
+        let mut args = vec!["bots", "--clients", "4", "--secs", "1", "--json", "--server", &server, "--door"];
+        args.extend(door);
         let (code, stdout, stderr) = run(&folder, &args);
         assert_eq!(code, 0, "{stderr}");
         let object: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
         assert_eq!((&object["joined"], &object["lost_reliable"]), (&4.into(), &0.into()), "{object}");
-        assert_eq!(object["delivered"], object["expected"], "{object}");
+        assert_eq!((&object["delivered"], &object["doubled"]), (&object["expected"], &0.into()), "{object}");
+        let (sent, lost) = (object["link_datagrams"].as_u64(), object["link_lost"].as_u64());
+        if door == lossy {
+            let (sent, lost) = (sent.expect("a link"), lost.expect("a link"));
+            assert!(lost > 0 && lost * 5 < sent, "{object}");
+            // Through the room and back to another: twice half of the round trip.
+            assert!(object["p50_us"].as_u64() >= Some(50_000), "{object}");
+        } else {
+            assert_eq!((sent, lost), (None, None), "{object}");
+        }
     }
     let last = served.end();
     assert!(last.starts_with("stopping: "), "{last}");

@@ -5,6 +5,9 @@
 //! bot checks the sequence of each other bot in its room: what is missing at the end was lost, what comes twice was
 //! doubled. Latency counts from when a shout was due, so a bot that is held up does not hide it; the timers of the bots
 //! add up to a millisecond.
+//!
+//! A bad network can stand between each bot and its socket: it loses datagrams and holds them back, on top of what the
+//! real one does.
 
 mod player;
 mod report;
@@ -17,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kaos_client::swarm::{self, Seat};
-use kaos_client::{Credentials, Options};
+use kaos_client::{Credentials, Emulation, Options};
 
 use super::out::{Out, grouped, sleep_ms};
 use super::{FAILED, Plugins, USAGE, token, warnings};
@@ -65,6 +68,18 @@ pub(super) struct Args {
     /// Shouts a second of each bot, 1 to 100
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     hz: u32,
+    /// Loses this share of all datagrams, each way, before they reach the network: percent, 0 to 50. UDP only
+    #[arg(long, value_name = "PERCENT", value_parser = percent, help_heading = "A bad network")]
+    loss: Option<u16>,
+    /// Adds this to the way there and back, in milliseconds. UDP only
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=5_000), help_heading = "A bad network")]
+    rtt: Option<u64>,
+    /// Adds up to this to each way, at random, in milliseconds. UDP only
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=1_000), help_heading = "A bad network")]
+    jitter: Option<u64>,
+    /// What is random in the bad network follows from it
+    #[arg(long, default_value_t = 1, help_heading = "A bad network")]
+    seed: u64,
     /// Sign in with tokens, made with the key of this configuration, instead of names
     #[arg(long)]
     tokens: bool,
@@ -73,8 +88,37 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// A percentage as a thousandth, so that 0.5 can be asked for.
+fn percent(text: &str) -> Result<u16, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(percent) if (0.0..=50.0).contains(&percent) => Ok((percent * 10.0).round() as u16),
+        _ => Err("a percentage from 0 to 50, e.g. 5 or 0.5".to_owned()),
+    }
+}
+
+impl Args {
+    /// The bad network that was asked for.
+    fn emulation(&self) -> Result<Option<Arc<Emulation>>, String> {
+        if self.loss.is_none() && self.rtt.is_none() && self.jitter.is_none() {
+            return Ok(None);
+        }
+        if self.door == Door::Ws {
+            return Err("--loss, --rtt and --jitter act on datagrams: they go with --door udp".to_owned());
+        }
+        let ms = |value: Option<u64>| Duration::from_millis(value.unwrap_or(0));
+        Ok(Some(Emulation::new(self.loss.unwrap_or(0), ms(self.rtt), ms(self.jitter), self.seed)))
+    }
+}
+
 pub(super) fn run(out: &Out, args: &Args, loaded: &Loaded, plugins: Plugins) -> ExitCode {
     warnings(out, loaded);
+    let emulation = match args.emulation() {
+        Ok(emulation) => emulation,
+        Err(why) => {
+            out.error(&why);
+            return ExitCode::from(USAGE);
+        }
+    };
     let target = match Target::find(args, loaded, plugins, |text| out.remark(text)) {
         Ok(target) => target,
         Err(why) => {
@@ -82,7 +126,7 @@ pub(super) fn run(out: &Out, args: &Args, loaded: &Loaded, plugins: Plugins) -> 
             return ExitCode::from(USAGE);
         }
     };
-    match play(out, args, loaded, &target) {
+    match play(out, args, loaded, &target, emulation) {
         Ok(report) => {
             if args.json {
                 out.line(&report.json().to_string());
@@ -99,7 +143,13 @@ pub(super) fn run(out: &Out, args: &Args, loaded: &Loaded, plugins: Plugins) -> 
     }
 }
 
-fn play(out: &Out, args: &Args, loaded: &Loaded, target: &Target) -> Result<Report, String> {
+fn play(
+    out: &Out,
+    args: &Args,
+    loaded: &Loaded,
+    target: &Target,
+    emulation: Option<Arc<Emulation>>,
+) -> Result<Report, String> {
     // Below what one address may start a second, unless the server is ours or the burst is enough.
     let spacing = Duration::from_millis(if target.is_ours() || args.clients <= 250 { 2 } else { 25 });
     let join = JOIN + spacing * args.clients;
@@ -113,7 +163,7 @@ fn play(out: &Out, args: &Args, loaded: &Loaded, target: &Target) -> Result<Repo
         drain: DRAIN,
     };
     let shared = Arc::new(Shared::new(plan));
-    let seats = seats(args, loaded, target, spacing, &shared)?;
+    let seats = seats(args, loaded, target, spacing, &shared, emulation.as_ref())?;
     let limit = join + Duration::from_secs(args.secs) + DRAIN + Duration::from_secs(30);
     let url = target.url.clone();
     let work = move || swarm::run(&url, seats, limit);
@@ -127,7 +177,16 @@ fn play(out: &Out, args: &Args, loaded: &Loaded, target: &Target) -> Result<Repo
     out.progress("");
     let (cpu, lateness) = before.map_or((Cpu::default(), None), |before| before.finish(target, &shared));
     let tally = Tally::of(bots.into_iter().map(Bot::into_log));
-    Ok(Report { door: args.door, clients: args.clients, hz: args.hz, secs: args.secs, tally, cpu, lateness })
+    Ok(Report {
+        door: args.door,
+        clients: args.clients,
+        hz: args.hz,
+        secs: args.secs,
+        emulation,
+        tally,
+        cpu,
+        lateness,
+    })
 }
 
 fn seats(
@@ -136,6 +195,7 @@ fn seats(
     target: &Target,
     spacing: Duration,
     shared: &Arc<Shared>,
+    emulation: Option<&Arc<Emulation>>,
 ) -> Result<Vec<Seat<Bot>>, String> {
     let run = std::process::id() % 100_000;
     let seat = |number: u32| {
@@ -146,7 +206,11 @@ fn seats(
         } else {
             Credentials::anonymous(name)
         };
-        let options = Options { client: "kaosnet bots".to_owned(), ..Options::default() };
+        let options = Options {
+            client: "kaosnet bots".to_owned(),
+            emulation: emulation.cloned(),
+            ..Options::default()
+        };
         let start_after = spacing * number;
         Ok(Seat { credentials, options, start_after, bot: Bot::new(number, shared.clone()) })
     };

@@ -1,5 +1,8 @@
 //! What the bots found: a table for people, an object for programs.
 
+use std::sync::Arc;
+
+use kaos_client::Emulation;
 use serde_json::{Value, json};
 
 use super::super::out::{Out, grouped};
@@ -12,6 +15,8 @@ pub(super) struct Report {
     pub(super) clients: u32,
     pub(super) hz: u32,
     pub(super) secs: u64,
+    /// The bad network that they played over.
+    pub(super) emulation: Option<Arc<Emulation>>,
     pub(super) tally: Tally,
     pub(super) cpu: Cpu,
     /// The server's, if it says it.
@@ -45,6 +50,8 @@ impl Report {
             "rtt_p999_us": tally.round_trip.quantile(0.999),
             "tick_late_p50_us": late(|l| l.p50_us), "tick_late_p99_us": late(|l| l.p99_us),
             "tick_late_p999_us": late(|l| l.p999_us),
+            "link_datagrams": self.emulation.as_ref().map(|link| link.sent()),
+            "link_lost": self.emulation.as_ref().map(|link| link.lost()),
             "cpu_bots": cpu.bots, "cpu_server": cpu.server,
             "troubles": tally.troubles,
         })
@@ -61,6 +68,19 @@ impl Report {
             self.hz
         ));
         let row = |name: &str, what: &str| out.line(&format!("  {name:<10} {what}"));
+        if let Some(link) = &self.emulation {
+            row(
+                "link",
+                &format!(
+                    "{} % loss each way, {} ms there and back, {} ms jitter: {} of {} datagrams lost",
+                    f64::from(link.loss_permille) / 10.0,
+                    link.rtt.as_millis(),
+                    link.jitter.as_millis(),
+                    grouped(link.lost()),
+                    grouped(link.sent())
+                ),
+            );
+        }
         row("sent", &grouped(tally.sent));
         row("delivered", &format!("{} of {}", grouped(tally.delivered), grouped(tally.expected)));
         let lost = format!("{} lost, {} doubled", grouped(tally.lost_reliable), grouped(tally.doubled));

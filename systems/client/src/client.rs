@@ -18,6 +18,7 @@ use crate::door::Door;
 use crate::driver::{Handler, Shared, drive};
 use crate::error::{End, Error, Refusal};
 use crate::event::{Answer, Event, RoomEvent};
+use crate::link::Dialing;
 use crate::room::{Queue, Room};
 
 /// Starts a session. See [`Door::find`] for the urls.
@@ -42,9 +43,9 @@ pub async fn connect_with(url: &str, credentials: Credentials, options: Options)
     let (started, start) = oneshot::channel();
     let (status, watched) = watch::channel(Status::Connecting);
     let desk = Desk { started: Some(started), status, ..Desk::default() };
-    let open_timeout = options.open_timeout;
+    let dialing = Dialing::of(&options);
     let core = Core::new(crate::clock::now(), credentials, options, random());
-    let shared = Shared::new(core, desk, door, open_timeout);
+    let shared = Shared::new(core, desk, door, dialing);
     let task = tokio::spawn(drive(shared.clone()));
     let client = Client { shared, status: watched, task: Some(task) };
     match start.await {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use kaos_rudp::lab::Emulation;
 use kaos_wire::limits::SILENCE_MS;
 
 /// Who a client says it is.
@@ -38,7 +40,7 @@ impl fmt::Debug for Credentials {
 }
 
 /// The knobs of a session.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// What the client calls itself, for the server's logs; at most 64 bytes. Default `kaos-client`.
     pub client: String,
@@ -50,6 +52,8 @@ pub struct Options {
     pub silence: Duration,
     /// How long one connection may take to come about, SessionStarted included. Default 5 s.
     pub open_timeout: Duration,
+    /// A bad network to play over, for load tests; UDP only, ignored on WebSockets. Default none.
+    pub emulation: Option<Arc<Emulation>>,
 }
 
 impl Default for Options {
@@ -60,6 +64,7 @@ impl Default for Options {
             resume: true,
             silence: Duration::from_millis(SILENCE_MS),
             open_timeout: Duration::from_secs(5),
+            emulation: None,
         }
     }
 }

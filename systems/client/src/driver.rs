@@ -10,7 +10,7 @@ use crate::clock;
 use crate::core::{Action, Core};
 use crate::door::Door;
 use crate::event::Event;
-use crate::link::Link;
+use crate::link::{Dialing, Link};
 
 /// How long the loop sleeps when nothing is due: any moment will do, an event wakes it before.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -32,7 +32,7 @@ pub(crate) struct Shared<H> {
     state: Mutex<State<H>>,
     /// Tells the loop that the application did something.
     pub(crate) kick: Notify,
-    open_timeout: Duration,
+    dialing: Dialing,
 }
 
 pub(crate) struct State<H> {
@@ -46,9 +46,9 @@ pub(crate) struct State<H> {
 }
 
 impl<H: Handler> Shared<H> {
-    pub(crate) fn new(core: Core, handler: H, door: Door, open_timeout: Duration) -> Arc<Self> {
+    pub(crate) fn new(core: Core, handler: H, door: Door, dialing: Dialing) -> Arc<Self> {
         let state = State { core, handler, door, keep_old: false };
-        Arc::new(Shared { state: Mutex::new(state), kick: Notify::new(), open_timeout })
+        Arc::new(Shared { state: Mutex::new(state), kick: Notify::new(), dialing })
     }
 
     /// A panic under the lock can only come from a handler; the state is still whole.
@@ -130,7 +130,7 @@ fn turn<H: Handler>(now: Micros, shared: &Shared<H>, links: &mut Links) -> (bool
         match state.core.poll_action() {
             None => break,
             Some(Action::Hangup) => hangup = true,
-            Some(Action::Dial) => match Link::dial(&state.door, now, shared.open_timeout) {
+            Some(Action::Dial) => match Link::dial(&state.door, now, &shared.dialing) {
                 Ok(dialled) => *link = Some(dialled),
                 Err(why) => {
                     *link = None;

@@ -20,5 +20,6 @@ pub use credentials::{Credentials, Options};
 pub use door::Door;
 pub use error::{End, Error, Refusal};
 pub use event::{Answer, Event as CoreEvent, Presence, RoomEvent as Event, RoomInfo, Sender};
+pub use kaos_rudp::lab::Emulation;
 pub use kaos_rudp::{Micros, PublicKey};
 pub use room::{EVENT_BYTES_MAX, EVENTS_MAX, Room};

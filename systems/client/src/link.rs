@@ -3,12 +3,32 @@
 mod udp;
 mod ws;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use kaos_rudp::Micros;
+use kaos_rudp::lab::Emulation;
 
 use crate::core::Core;
+use crate::credentials::Options;
 use crate::door::Door;
 use udp::UdpLink;
 use ws::WsLink;
+
+/// How connections are begun.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialing {
+    /// See [`Options::open_timeout`].
+    open_timeout: Duration,
+    /// See [`Options::emulation`].
+    emulation: Option<Arc<Emulation>>,
+}
+
+impl Dialing {
+    pub(crate) fn of(options: &Options) -> Dialing {
+        Dialing { open_timeout: options.open_timeout, emulation: options.emulation.clone() }
+    }
+}
 
 /// A connection that was dialled; it tells the core itself when it is open and when it is gone.
 pub(crate) enum Link {
@@ -18,9 +38,9 @@ pub(crate) enum Link {
 
 impl Link {
     /// Begins to connect.
-    pub(crate) fn dial(door: &Door, now: Micros, timeout: std::time::Duration) -> Result<Link, String> {
+    pub(crate) fn dial(door: &Door, now: Micros, dialing: &Dialing) -> Result<Link, String> {
         match door {
-            Door::Udp { addr, key } => Ok(Link::Udp(Box::new(UdpLink::dial(*addr, *key, now, timeout)?))),
+            Door::Udp { addr, key } => Ok(Link::Udp(Box::new(UdpLink::dial(*addr, *key, now, dialing)?))),
             Door::WebSocket { addr, host, path } => Ok(Link::Ws(WsLink::dial(*addr, host, path))),
         }
     }

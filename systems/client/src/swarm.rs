@@ -44,6 +44,7 @@ use crate::door::Door;
 use crate::driver::{Handler, Shared, drive};
 use crate::error::Error;
 use crate::event::Event;
+use crate::link::Dialing;
 
 /// One player without a person. Its methods run on the swarm's thread, and must not block.
 pub trait Bot: Send + 'static {
@@ -89,10 +90,10 @@ pub fn run<B: Bot>(url: &str, seats: Vec<Seat<B>>, limit: Duration) -> Result<Ve
         let mut sessions = Vec::with_capacity(seats.len());
         let mut tasks = Vec::with_capacity(seats.len());
         for Seat { credentials, options, start_after, bot } in seats {
-            let open_timeout = options.open_timeout;
+            let dialing = Dialing::of(&options);
             let begin = start + start_after;
             let core = Core::new(begin, credentials, options, random());
-            let shared = Shared::new(core, Rider { bot: Some(bot) }, door.clone(), open_timeout);
+            let shared = Shared::new(core, Rider { bot: Some(bot) }, door.clone(), dialing);
             sessions.push(shared.clone());
             tasks.push(tokio::spawn(async move {
                 tokio::time::sleep_until(clock::instant(begin)).await;

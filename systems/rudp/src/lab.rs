@@ -16,11 +16,13 @@
 //! assert!(matches!(&said[1], Event::Message { bytes, .. } if bytes == b"hello"));
 //! ```
 
+mod emulator;
 mod network;
 mod rng;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
+pub use emulator::{Emulation, Emulator};
 pub use network::{Datagram, HEADER_BYTES, Link, Network, Traffic};
 pub use rng::Rng;
 

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use kaos_rudp::io::Options;
@@ -10,6 +9,7 @@ use kaos_rudp::io::tokio::{DialError, Driver};
 use kaos_rudp::{Channel, CloseReason, Config, Event, Micros, PeerId, PublicKey, SendError, code};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use super::Dialing;
 use crate::clock;
 use crate::core::Core;
 use crate::error::End;
@@ -26,16 +26,19 @@ impl UdpLink {
         server: SocketAddr,
         key: Option<PublicKey>,
         now: Micros,
-        timeout: Duration,
+        dialing: &Dialing,
     ) -> Result<UdpLink, String> {
         let mut seed = [0; 32];
         SystemRandom::new().fill(&mut seed).map_err(|_| "the system has no randomness".to_owned())?;
-        let config = Config { peers_max: 1, handshake_timeout: timeout, ..Config::default() };
+        let config = Config { peers_max: 1, handshake_timeout: dialing.open_timeout, ..Config::default() };
         let dialled = Driver::dial(now, server, key, config, seed, &Options::client());
-        let (driver, peer) = dialled.map_err(|error| match error {
+        let (mut driver, peer) = dialled.map_err(|error| match error {
             DialError::Io(error) => words(&error),
             DialError::Connect(error) => error.to_string(),
         })?;
+        if let Some(emulation) = &dialing.emulation {
+            driver.emulate(emulation.clone());
+        }
         Ok(UdpLink { driver, server, peer, open: false })
     }
 
@@ -44,7 +47,7 @@ impl UdpLink {
     }
 
     pub(super) fn timeout(&self) -> Option<Micros> {
-        self.driver.endpoint.poll_timeout()
+        self.driver.poll_timeout()
     }
 
     pub(super) fn pump(&mut self, now: Micros, core: &mut Core) -> bool {

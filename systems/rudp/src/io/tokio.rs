@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,6 +19,7 @@ use crate::{
     endpoint::{Endpoint, Event},
     error::ConnectError,
     identity::PublicKey,
+    lab::{Emulation, Emulator},
     peers::PeerId,
     timer::Micros,
 };
@@ -89,12 +91,14 @@ pub enum DialError {
 /// ```
 ///
 /// Or piece by piece inside of another loop: [`ready`](Driver::ready), [`receive`](Driver::receive), events,
-/// [`transmit`](Driver::transmit), and sleep until [`Endpoint::poll_timeout`].
+/// [`transmit`](Driver::transmit), and sleep until [`poll_timeout`](Driver::poll_timeout).
 pub struct Driver {
     /// The endpoint: to send, to ask, to close. What it wants to send leaves with the next `transmit` or `next`.
     pub endpoint: Endpoint,
     socket: UdpSocket,
     engine: Engine,
+    /// A bad network in between.
+    emulator: Option<Box<Emulator>>,
 }
 
 impl Driver {
@@ -107,7 +111,7 @@ impl Driver {
     /// Outside of a tokio runtime with I/O.
     pub fn new(socket: Socket, endpoint: Endpoint) -> io::Result<Driver> {
         let (socket, engine) = socket.into_parts();
-        Ok(Driver { endpoint, socket: UdpSocket::from_std(socket)?, engine })
+        Ok(Driver { endpoint, socket: UdpSocket::from_std(socket)?, engine, emulator: None })
     }
 
     /// Opens a socket that only knows `server`, and begins to connect to it; `expected` is as in [`Endpoint::connect`].
@@ -138,6 +142,12 @@ impl Driver {
         Ok((Driver::new(socket, endpoint)?, peer))
     }
 
+    /// Puts a bad network between the endpoint and its socket, from now on: to see how a game feels on it, and for load
+    /// tests. It is one of `emulation`'s connections.
+    pub fn emulate(&mut self, emulation: Arc<Emulation>) {
+        self.emulator = Some(Box::new(Emulator::new(emulation)));
+    }
+
     /// Waits until the socket can be read, or written when it was full. Cancel safe.
     pub async fn ready(&self) {
         // An error here comes again from `receive`.
@@ -152,9 +162,16 @@ impl Driver {
     /// # Errors
     /// The system's. From [`dial`](Driver::dial) on, `ConnectionRefused` says that nobody listens at the server's port.
     pub fn receive(&mut self, now: Micros) -> io::Result<()> {
-        let Driver { endpoint, socket, engine } = self;
-        let result =
-            engine.receive(socket, DATAGRAMS_MAX, |from, datagram| endpoint.handle(now, from, datagram));
+        let Driver { endpoint, socket, engine, emulator } = self;
+        let result = engine.receive(socket, DATAGRAMS_MAX, |from, datagram| match emulator {
+            Some(emulator) => emulator.put_in(now, from, datagram),
+            None => endpoint.handle(now, from, datagram),
+        });
+        if let Some(emulator) = emulator {
+            while let Some((from, mut datagram)) = emulator.take_in(now) {
+                endpoint.handle(now, from, &mut datagram);
+            }
+        }
         endpoint.run_jobs(now);
         endpoint.handle_timeout(now);
         result?;
@@ -167,8 +184,22 @@ impl Driver {
 
     /// Sends what the endpoint has to send, as far as the socket takes it; [`ready`](Driver::ready) waits for the rest.
     pub fn transmit(&mut self, now: Micros) -> Flow {
-        let Driver { endpoint, socket, engine } = self;
-        engine.transmit(socket, |datagram| endpoint.poll_transmit(now, datagram))
+        let Driver { endpoint, socket, engine, emulator } = self;
+        let Some(emulator) = emulator else {
+            return engine.transmit(socket, |datagram| endpoint.poll_transmit(now, datagram));
+        };
+        let mut datagram = Vec::new();
+        while let Some(to) = endpoint.poll_transmit(now, &mut datagram) {
+            emulator.put_out(now, to, &datagram);
+        }
+        engine.transmit(socket, |datagram| emulator.take_out(now, datagram))
+    }
+
+    /// When to call `receive` and `transmit` although the socket is silent: as [`Endpoint::poll_timeout`], and when a
+    /// datagram has crossed the emulated network.
+    pub fn poll_timeout(&self) -> Option<Micros> {
+        let crossed = self.emulator.as_ref().and_then(|emulator| emulator.timeout());
+        [self.endpoint.poll_timeout(), crossed].into_iter().flatten().min()
     }
 
     /// Drives the endpoint until something happens. `clock` tells the time, on the scale that the endpoint was given
@@ -213,7 +244,7 @@ impl Driver {
 
     /// Until the socket is ready or a timer is due, not longer than `until`.
     async fn wait(&self, now: Micros, until: Micros) {
-        let until = self.endpoint.poll_timeout().map_or(until, |due| due.min(until));
+        let until = self.poll_timeout().map_or(until, |due| due.min(until));
         tokio::select! {
             () = self.ready() => {}
             () = sleep(until.since(now)) => {}
