@@ -92,6 +92,30 @@ fn links_lead_somewhere() {
     none(&found);
 }
 
+/// The page on what must never happen would be worth nothing if a test that it names were gone.
+#[test]
+fn tests_that_a_page_names_are_there() {
+    let page = read("systems/rudp/README.md");
+    let code: String =
+        files("systems/rudp", |name| name.ends_with(".rs")).iter().map(|name| read(name)).collect();
+    let named: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .collect();
+    let tests: Vec<&str> = named
+        .into_iter()
+        .filter(|name| name.matches('_').count() >= 4 && !name.contains([' ', '(', ':']))
+        .collect();
+    assert!(tests.len() > 20, "the page names tests: {tests:?}");
+    let gone = tests.iter().filter(|name| !code.contains(&format!("fn {name}(")));
+    none(
+        &gone
+            .map(|name| format!("systems/rudp/README.md names the test {name}, which is not there"))
+            .collect::<Vec<_>>(),
+    );
+}
+
 #[test]
 fn words_are_plain() {
     let mut found = Vec::new();

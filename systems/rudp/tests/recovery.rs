@@ -1,10 +1,10 @@
 //! How fast losses are repaired, at what cost on the wire: the scenarios of a game, in virtual time from fixed seeds.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests, too.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use kaos_rudp::{
-    Channel, Config, Event, Micros, Repeats, Stats,
+    Channel, Config, Endpoint, Event, Micros, Repeats, Stats,
     lab::{Link, World},
 };
 
@@ -143,4 +143,50 @@ fn eight_messages_a_tick_share_datagrams() {
     let figures = stream(&link, Channel::DATA, Duration::from_micros(16_667), 8);
     report("F", &figures);
     assert!(figures.wire_bytes <= 95.0);
+}
+
+/// An application that comes back after three seconds and finds all acknowledgements waiting; `timers_first`: it does
+/// not take them in before it asks the timers and sends, as it is told to. Messages sent again.
+fn after_a_pause(timers_first: bool) -> u64 {
+    let (home, away) = (SocketAddr::from(([10, 0, 0, 1], 7352)), SocketAddr::from(([10, 0, 0, 2], 5000)));
+    let (mut client, mut server) =
+        (Endpoint::new(plain(), [2; 32]), Endpoint::new(Config::server(), [1; 32]));
+    let mut now = Micros::from_millis(1_000);
+    let peer = client.connect(now, home, None).unwrap();
+    let mut buf = Vec::new();
+    let mut acks = Vec::new();
+    for step in 0..14 {
+        now = now + MS * 20;
+        if (4..12).contains(&step) {
+            client.send(peer, Channel::DATA, &[&[step; 64]]).unwrap();
+        }
+        while client.poll_transmit(now, &mut buf).is_some() {
+            server.handle(now, away, &mut buf);
+        }
+        server.run_jobs(now);
+        server.handle_timeout(now);
+        while server.poll_transmit(now, &mut buf).is_some() {
+            match step {
+                0..4 => client.handle(now, home, &mut buf),
+                _ => acks.push(buf.clone()),
+            }
+        }
+    }
+    now = now + MS * 3_000;
+    if timers_first {
+        client.handle_timeout(now);
+        while client.poll_transmit(now, &mut buf).is_some() {}
+    }
+    for ack in &mut acks {
+        client.handle(now, home, ack);
+    }
+    client.handle_timeout(now);
+    while client.poll_transmit(now, &mut buf).is_some() {}
+    client.stats(peer).unwrap().retransmitted
+}
+
+#[test]
+fn what_was_acknowledged_in_a_pause_is_not_sent_again() {
+    assert_eq!(after_a_pause(false), 0);
+    assert!(after_a_pause(true) > 0, "the timers were due");
 }
