@@ -156,7 +156,7 @@ fn after_a_pause(timers_first: bool) -> u64 {
     let mut buf = Vec::new();
     let mut acks = Vec::new();
     for step in 0..14 {
-        now = now + MS * 20;
+        now += MS * 20;
         if (4..12).contains(&step) {
             client.send(peer, Channel::DATA, &[&[step; 64]]).unwrap();
         }
@@ -172,7 +172,7 @@ fn after_a_pause(timers_first: bool) -> u64 {
             }
         }
     }
-    now = now + MS * 3_000;
+    now += MS * 3_000;
     if timers_first {
         client.handle_timeout(now);
         while client.poll_transmit(now, &mut buf).is_some() {}
