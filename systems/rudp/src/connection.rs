@@ -273,7 +273,7 @@ impl Connection {
         let is_fresh = number < NUMBER_END && self.received.arrival(number) == Arrival::Fresh;
         // Three probe time-outs: after these a packet that was overtaken has long been sent again.
         let opened = if is_fresh {
-            keys.open(now, self.recovery.pto() * 3, header, number, datagram).ok()
+            keys.open_with(now, || self.recovery.pto() * 3, header, number, datagram).ok()
         } else {
             None
         };

@@ -24,6 +24,7 @@ use crate::{
     packet::{FLAG_HANDSHAKE, Header},
     peers::{Entry, PeerId, Peers, SLOTS_MAX, State, wire_slot},
     pool::Pool,
+    queue::Queue,
     random::{Random, derive},
     send::shrink,
     stats::{Stats, Totals},
@@ -99,7 +100,10 @@ pub struct Endpoint {
     known: usize,
     deadlines: Deadlines,
     due: Vec<u32>,
-    ready: VecDeque<PeerId>,
+    /// Who may have something to send. What stands in `deadlines` for them may be too late, until they leave the queue.
+    ready: Queue<PeerId>,
+    /// Somebody stood in `ready` when `handle_timeout` was called, and it was not emptied since.
+    is_late: bool,
     answers: VecDeque<(SocketAddr, Answer)>,
     events: Events,
     pool: Pool,
@@ -131,7 +135,8 @@ impl Endpoint {
             known: 0,
             deadlines: Deadlines::default(),
             due: Vec::new(),
-            ready: VecDeque::new(),
+            ready: Queue::default(),
+            is_late: false,
             answers: VecDeque::with_capacity(answers),
             events: Events::default(),
             pool: Pool::new(config.pool_bytes_max),
@@ -267,6 +272,15 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Micros) {
         self.now = self.now.max(now);
         self.limiter.prune(now);
+        if mem::replace(&mut self.is_late, !self.ready.is_empty()) {
+            // The socket takes nothing, or nobody asks: time goes on.
+            for &peer in self.ready.iter() {
+                if let Some(entry) = self.peers.get_mut(peer) {
+                    let deadline = entry.deadline(&self.config);
+                    self.deadlines.want(peer.slot(), &mut entry.registered, deadline);
+                }
+            }
+        }
         let mut due = mem::take(&mut self.due);
         while let Some(slot) = self.deadlines.pop_due(now) {
             due.push(slot);
@@ -274,6 +288,12 @@ impl Endpoint {
         for slot in due.drain(..) {
             let Some(entry) = self.peers.at(slot) else { continue };
             entry.registered = None;
+            let deadline = entry.deadline(&self.config);
+            if deadline > now {
+                // It was put off meanwhile.
+                self.deadlines.want(slot, &mut entry.registered, deadline);
+                continue;
+            }
             let ending = match &mut entry.state {
                 State::Live(connection) => connection.on_timeout(now, &self.config),
                 State::Lingering(linger) => linger.on_timeout(now).then_some(Ending::Forget),
@@ -284,7 +304,11 @@ impl Endpoint {
             due = Vec::new();
         }
         self.due = due;
-        self.pool.trim(now);
+        if self.pool.trim(now) {
+            self.events.trim();
+            self.ready.trim();
+            self.deadlines.trim();
+        }
     }
 
     // ---- out ----
@@ -300,32 +324,36 @@ impl Endpoint {
         }
         while let Some(&peer) = self.ready.front() {
             let Some(entry) = self.peers.get_mut(peer) else {
-                self.ready.pop_front();
+                self.ready.pop();
                 continue;
             };
-            let (to, deadline) = match &mut entry.state {
+            let to = match &mut entry.state {
                 State::Live(connection) => {
                     let to = connection.transmit(now, buf);
                     connection.reclaim(&mut self.pool, &mut self.reassembly_total);
-                    (to, connection.deadline(&self.config))
+                    to
                 }
-                State::Lingering(linger) => (linger.transmit(buf).then_some(linger.addr), linger.deadline()),
+                State::Lingering(linger) => linger.transmit(buf).then_some(linger.addr),
             };
-            self.deadlines.want(peer.slot(), &mut entry.registered, Some(deadline));
             if to.is_some() {
                 self.totals.datagrams_out += 1;
                 return to;
             }
+            // Once for all that was done to it since it stands in the queue.
+            let deadline = entry.deadline(&self.config);
+            self.deadlines.want(peer.slot(), &mut entry.registered, deadline);
             entry.ready = false;
-            self.ready.pop_front();
+            self.ready.pop();
         }
-        shrink(&mut self.ready);
+        self.is_late = false;
         None
     }
 
-    /// When to call `handle_timeout` next. May be earlier than anything is due, never later.
+    /// When to call `handle_timeout` next. May be earlier than anything is due, never later. Costs nothing once
+    /// `poll_transmit` has returned `None`; before, something for each peer that may have a datagram to send.
     pub fn poll_timeout(&self) -> Option<Micros> {
-        self.deadlines.first()
+        let ready = self.ready.iter().filter_map(|&peer| self.peers.get(peer));
+        ready.map(|entry| entry.deadline(&self.config)).chain(self.deadlines.first()).min()
     }
 
     /// The next event. Call until `None`.
@@ -509,7 +537,8 @@ impl Endpoint {
 
     // ---- inside: the common end of everything ----
 
-    /// After anything happened to a connection: ends it, or sets its deadline and its place in the queue.
+    /// After anything happened to a connection: ends it, or gives it its place in the queue. Its deadline is looked at when
+    /// it leaves the queue; until then the one that it has must do.
     fn settle(&mut self, now: Micros, slot: u32, ending: Option<Ending>) {
         if let Some(Entry { state: State::Live(connection), .. }) = self.peers.at(slot) {
             connection.reclaim(&mut self.pool, &mut self.reassembly_total);
@@ -518,11 +547,10 @@ impl Endpoint {
             return self.end(now, slot, ending);
         }
         let Some(entry) = self.peers.at(slot) else { return };
-        let deadline = match &entry.state {
-            State::Live(connection) => connection.deadline(&self.config),
-            State::Lingering(linger) => linger.deadline(),
-        };
-        self.deadlines.want(slot, &mut entry.registered, Some(deadline));
+        if entry.registered.is_none() {
+            let deadline = entry.deadline(&self.config);
+            self.deadlines.want(slot, &mut entry.registered, deadline);
+        }
         self.make_ready(slot);
     }
 
@@ -530,7 +558,7 @@ impl Endpoint {
         if let Some(entry) = self.peers.at(slot)
             && !mem::replace(&mut entry.ready, true)
         {
-            self.ready.push_back(entry.id);
+            self.ready.push(entry.id);
         }
     }
 

@@ -1,13 +1,11 @@
 //! Events that wait for the application, with their weight, so that their queue has a bound.
 
-use std::collections::VecDeque;
-
-use crate::{endpoint::Event, send::shrink};
+use crate::{endpoint::Event, queue::Queue};
 
 /// The queue behind `poll_event`.
 #[derive(Default)]
 pub(crate) struct Events {
-    queue: VecDeque<Event>,
+    queue: Queue<Event>,
     pub(crate) bytes: usize,
 }
 
@@ -17,16 +15,18 @@ const EVENT_COST: usize = 64;
 impl Events {
     pub(crate) fn push(&mut self, event: Event) {
         self.bytes += Events::weight(&event);
-        self.queue.push_back(event);
+        self.queue.push(event);
     }
 
     pub(crate) fn pop(&mut self) -> Option<Event> {
-        let event = self.queue.pop_front();
-        match &event {
-            Some(event) => self.bytes -= Events::weight(event),
-            None => shrink(&mut self.queue),
-        }
-        event
+        let event = self.queue.pop()?;
+        self.bytes -= Events::weight(&event);
+        Some(event)
+    }
+
+    /// Gives the memory of a burst back. Call once a second or so.
+    pub(crate) fn trim(&mut self) {
+        self.queue.trim();
     }
 
     fn weight(event: &Event) -> usize {

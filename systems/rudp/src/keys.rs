@@ -185,6 +185,18 @@ impl Keys {
         number: u64,
         datagram: &'a mut [u8],
     ) -> Result<&'a [u8], Unspecified> {
+        self.open_with(now, || overtaken, header, number, datagram)
+    }
+
+    /// The same with a time that is not worked out unless it is needed.
+    pub(crate) fn open_with<'a>(
+        &mut self,
+        now: Micros,
+        overtaken: impl FnOnce() -> Duration,
+        header: &Header,
+        number: u64,
+        datagram: &'a mut [u8],
+    ) -> Result<&'a [u8], Unspecified> {
         self.forget_old(now);
         let (suite, inward) = (self.suite, &mut self.inward);
         let opened = if header.phase == inward.phase {
@@ -201,7 +213,7 @@ impl Keys {
             let opened = open(suite, &key, header, number, datagram);
             if opened.is_ok() {
                 let key = inward.change(suite.cipher(), key, number);
-                self.old = Some(Box::new(Old { key, ends_at: now + overtaken }));
+                self.old = Some(Box::new(Old { key, ends_at: now + overtaken() }));
                 self.changes += 1;
             }
             opened

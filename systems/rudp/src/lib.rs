@@ -75,6 +75,7 @@ mod packet;
 
 mod channel;
 mod pool;
+mod queue;
 mod receive;
 mod send;
 

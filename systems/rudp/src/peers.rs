@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use crate::{connection::Connection, linger::Linger, timer::Micros};
+use crate::{config::Config, connection::Connection, linger::Linger, timer::Micros};
 
 /// Low bits of a peer id and of a connection id on the wire that name the slot.
 const SLOT_BITS: u32 = 20;
@@ -66,6 +66,16 @@ pub(crate) struct Entry {
 pub(crate) enum State {
     Live(Box<Connection>),
     Lingering(Box<Linger>),
+}
+
+impl Entry {
+    /// When its `on_timeout` is to be called next.
+    pub(crate) fn deadline(&self, config: &Config) -> Micros {
+        match &self.state {
+            State::Live(connection) => connection.deadline(config),
+            State::Lingering(linger) => linger.deadline(),
+        }
+    }
 }
 
 /// The slab.

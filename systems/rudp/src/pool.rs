@@ -101,10 +101,10 @@ impl Pool {
         }
     }
 
-    /// Frees what was not needed for a second. Call now and then.
-    pub(crate) fn trim(&mut self, now: Micros) {
+    /// Frees what was not needed for a second. Call now and then; true once a second.
+    pub(crate) fn trim(&mut self, now: Micros) -> bool {
         if now < self.trim_at {
-            return;
+            return false;
         }
         self.trim_at = now + TRIM_EVERY;
         for class in &mut self.classes {
@@ -116,6 +116,7 @@ impl Pool {
                 class.free.shrink_to(class.free.len() * 2);
             }
         }
+        true
     }
 }
 

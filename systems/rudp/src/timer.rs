@@ -1,7 +1,6 @@
 //! Virtual time, and the one ordered set of deadlines that makes an idle peer cost nothing.
 
 use std::{
-    collections::BTreeSet,
     fmt,
     ops::{Add, AddAssign, Sub},
     time::Duration,
@@ -32,13 +31,17 @@ impl fmt::Debug for Micros {
     }
 }
 
+/// `Duration::as_micros` without its 128 bits.
+fn micros(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1_000_000).saturating_add(time.subsec_micros().into())
+}
+
 impl Add<Duration> for Micros {
     type Output = Micros;
 
     /// Saturates: a configured "never" of [`Duration::MAX`] must not wrap into the past.
     fn add(self, by: Duration) -> Micros {
-        let by = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
-        Micros(self.0.saturating_add(by))
+        Micros(self.0.saturating_add(micros(by)))
     }
 }
 
@@ -52,8 +55,7 @@ impl Sub<Duration> for Micros {
     type Output = Micros;
 
     fn sub(self, by: Duration) -> Micros {
-        let by = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
-        Micros(self.0.saturating_sub(by))
+        Micros(self.0.saturating_sub(micros(by)))
     }
 }
 
@@ -65,45 +67,113 @@ impl Sub for Micros {
     }
 }
 
-/// One deadline per slot, ordered.
+/// No place, in the table of places.
+const NOWHERE: u32 = u32::MAX;
+/// Places that are kept for good.
+const KEPT: usize = 128;
+
+/// One deadline per slot, the earliest in front: a binary heap that knows where each slot stands, so that moving one
+/// neither allocates nor leaves anything behind.
 ///
 /// Deadlines are moved lazily: a later wish leaves the earlier entry in place, which then fires once for nothing and
-/// is set anew. So a busy connection, whose idle deadline moves with every packet, touches the set a few times a second.
+/// is set anew. So a busy connection, whose idle deadline moves with every packet, touches the heap a few times a second.
 #[derive(Default)]
 pub(crate) struct Deadlines {
-    set: BTreeSet<(Micros, u32)>,
+    heap: Vec<(Micros, u32)>,
+    /// Where each slot stands in `heap`.
+    places: Vec<u32>,
 }
 
 impl Deadlines {
     /// Makes sure that `slot` fires at `wanted` or before. `registered` is the entry that the slot has now.
-    pub(crate) fn want(&mut self, slot: u32, registered: &mut Option<Micros>, wanted: Option<Micros>) {
-        let Some(wanted) = wanted else { return };
-        if registered.is_some_and(|at| at <= wanted) {
-            return;
+    pub(crate) fn want(&mut self, slot: u32, registered: &mut Option<Micros>, wanted: Micros) {
+        match registered {
+            Some(at) if *at <= wanted => return,
+            Some(_) => self.lift(self.places[slot as usize] as usize, (wanted, slot)),
+            None => {
+                if self.places.len() <= slot as usize {
+                    self.places.resize(slot as usize + 1, NOWHERE);
+                }
+                self.heap.push((wanted, slot));
+                self.lift(self.heap.len() - 1, (wanted, slot));
+            }
         }
-        self.cancel(slot, registered);
-        self.set.insert((wanted, slot));
         *registered = Some(wanted);
     }
 
     pub(crate) fn cancel(&mut self, slot: u32, registered: &mut Option<Micros>) {
-        if let Some(at) = registered.take() {
-            self.set.remove(&(at, slot));
+        if registered.take().is_some() {
+            self.remove(self.places[slot as usize] as usize);
         }
     }
 
     pub(crate) fn first(&self) -> Option<Micros> {
-        self.set.first().map(|&(at, _)| at)
+        self.heap.first().map(|&(at, _)| at)
     }
 
     /// Takes the next slot whose entry is due; its owner must forget `registered`.
     pub(crate) fn pop_due(&mut self, now: Micros) -> Option<u32> {
-        let &(at, slot) = self.set.first()?;
+        let &(at, slot) = self.heap.first()?;
         if at > now {
             return None;
         }
-        self.set.pop_first();
+        self.remove(0);
         Some(slot)
+    }
+
+    /// Gives the memory of a crowd back that is gone. Call once a second or so.
+    pub(crate) fn trim(&mut self) {
+        while self.places.last() == Some(&NOWHERE) {
+            self.places.pop();
+        }
+        if self.places.len() < self.places.capacity() / 4 {
+            self.places.shrink_to(KEPT.max(self.places.len() * 2));
+        }
+        if self.heap.len() < self.heap.capacity() / 4 {
+            self.heap.shrink_to(KEPT.max(self.heap.len() * 2));
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        let (_, slot) = self.heap.swap_remove(at);
+        self.places[slot as usize] = NOWHERE;
+        if let Some(&moved) = self.heap.get(at) {
+            self.sink(at, moved);
+            self.lift(self.places[moved.1 as usize] as usize, moved);
+        }
+    }
+
+    fn put(&mut self, at: usize, entry: (Micros, u32)) {
+        self.heap[at] = entry;
+        self.places[entry.1 as usize] = at as u32;
+    }
+
+    /// Puts `entry` at `at` or nearer to the front.
+    fn lift(&mut self, mut at: usize, entry: (Micros, u32)) {
+        while at > 0 && entry < self.heap[(at - 1) / 2] {
+            let above = (at - 1) / 2;
+            self.put(at, self.heap[above]);
+            at = above;
+        }
+        self.put(at, entry);
+    }
+
+    /// Puts `entry` at `at` or nearer to the end.
+    fn sink(&mut self, mut at: usize, entry: (Micros, u32)) {
+        loop {
+            let below = 2 * at + 1;
+            let Some(&first) = self.heap.get(below) else { break };
+            let below = match self.heap.get(below + 1) {
+                Some(&second) if second < first => below + 1,
+                _ => below,
+            };
+            if self.heap[below] >= entry {
+                break;
+            }
+            self.put(at, self.heap[below]);
+            at = below;
+        }
+        self.put(at, entry);
     }
 }
 
@@ -115,14 +185,45 @@ mod tests {
     fn a_later_wish_keeps_the_entry_and_an_earlier_one_moves_it() {
         let mut deadlines = Deadlines::default();
         let mut registered = None;
-        deadlines.want(7, &mut registered, Some(Micros(50)));
-        deadlines.want(7, &mut registered, Some(Micros(90)));
+        deadlines.want(7, &mut registered, Micros(50));
+        deadlines.want(7, &mut registered, Micros(90));
         assert_eq!(deadlines.first(), Some(Micros(50)));
-        deadlines.want(7, &mut registered, Some(Micros(20)));
-        assert_eq!((deadlines.first(), deadlines.set.len()), (Some(Micros(20)), 1));
+        deadlines.want(7, &mut registered, Micros(20));
+        assert_eq!((deadlines.first(), deadlines.heap.len()), (Some(Micros(20)), 1));
         assert_eq!(deadlines.pop_due(Micros(19)), None);
         assert_eq!(deadlines.pop_due(Micros(20)), Some(7));
         assert_eq!(deadlines.first(), None);
+    }
+
+    #[test]
+    fn the_heap_is_what_an_ordered_set_would_be() {
+        let (mut deadlines, mut set) = (Deadlines::default(), std::collections::BTreeSet::new());
+        let mut registered = [None; 50];
+        let mut random = 1u64;
+        for round in 0..20_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let slot = (random >> 33) as u32 % 50;
+            let own = &mut registered[slot as usize];
+            let (old, wanted) = (*own, Micros(round / 4 + (random >> 50) % 300));
+            match random >> 60 {
+                0 => deadlines.cancel(slot, own),
+                1..4 => {
+                    while let Some(slot) = deadlines.pop_due(Micros(round / 4)) {
+                        let expected = set.pop_first();
+                        assert_eq!(expected, registered[slot as usize].take().map(|at| (at, slot)));
+                    }
+                    assert!(set.first().is_none_or(|&(at, _)| at > Micros(round / 4)));
+                    continue;
+                }
+                _ => deadlines.want(slot, own, wanted),
+            }
+            old.map(|at| set.remove(&(at, slot)));
+            own.map(|at| set.insert((at, slot)));
+            assert_eq!(deadlines.first(), set.first().map(|&(at, _)| at));
+            if round % 1000 == 0 {
+                deadlines.trim();
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,69 @@
+//! A queue that keeps the memory it needs again and again, and gives that of a burst back.
+
+use std::collections::VecDeque;
+
+/// Places that are always kept.
+const KEPT: usize = 128;
+
+/// See the module.
+pub(crate) struct Queue<T> {
+    items: VecDeque<T>,
+    /// Most items of late.
+    peak: usize,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Queue<T> {
+        Queue { items: VecDeque::new(), peak: 0 }
+    }
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn push(&mut self, item: T) {
+        self.items.push_back(item);
+        self.peak = self.peak.max(self.items.len());
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        self.items.pop_front()
+    }
+
+    pub(crate) fn front(&self) -> Option<&T> {
+        self.items.front()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items.iter()
+    }
+
+    /// Halves what is remembered of the peak, and gives back what is far over it. Call once a second or so.
+    pub(crate) fn trim(&mut self) {
+        if self.items.capacity() > KEPT.max(self.peak * 4) {
+            self.items.shrink_to(KEPT.max(self.peak * 2));
+        }
+        self.peak = self.items.len().max(self.peak / 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_each_second_stays_and_a_burst_goes() {
+        let mut queue = Queue::default();
+        let mut second = |count: usize| {
+            (0..count).for_each(|item| queue.push(item));
+            while queue.pop().is_some() {}
+            queue.trim();
+            queue.items.capacity()
+        };
+        let full = second(1000);
+        assert!((0..20).all(|_| second(1000) == full));
+        assert_eq!((0..20).map(|_| second(0)).last(), Some(KEPT));
+    }
+}
