@@ -5,7 +5,7 @@ use std::{mem, time::Duration};
 use crate::{
     error::Violation,
     packet::{Reader, put_varint},
-    timer::Micros,
+    timer::{Micros, NEVER},
 };
 
 /// How far behind the largest number a packet may come. Older ones are dropped as if lost.
@@ -40,29 +40,27 @@ pub(crate) enum Arrival {
 }
 
 /// A set of numbers that remembers the last 256.
-#[derive(Default)]
+#[derive(Clone, Default, PartialEq)]
 struct Window {
-    largest: Option<u64>,
-    /// Bit i: `largest` − i is in the set.
+    /// The number after the largest; 0 of an empty set.
+    end: u64,
+    /// Bit i: the largest − i is in the set.
     bits: [u64; 4],
 }
 
 impl Window {
-    /// The number after the largest.
-    fn expected(&self) -> u64 {
-        self.largest.map_or(0, |largest| largest.saturating_add(1))
+    fn largest(&self) -> Option<u64> {
+        self.end.checked_sub(1)
     }
 
     fn insert(&mut self, number: u64) {
-        match self.largest {
-            Some(largest) if number <= largest => self.set_bit(largest - number),
-            _ => {
-                let by = self.largest.map_or(WINDOW, |largest| number - largest);
-                self.shift(by);
-                self.set_bit(0);
-                self.largest = Some(number);
-            }
+        if number < self.end {
+            self.set_bit(self.end - 1 - number);
+            return;
         }
+        self.shift(number + 1 - self.end);
+        self.set_bit(0);
+        self.end = number + 1;
     }
 
     /// First distance in `from..end` whose bit is not `set`.
@@ -85,6 +83,11 @@ impl Window {
     }
 
     fn shift(&mut self, by: u64) {
+        if by == 1 {
+            let [a, b, c, d] = self.bits;
+            self.bits = [a << 1, b << 1 | a >> 63, c << 1 | b >> 63, d << 1 | c >> 63];
+            return;
+        }
         if by >= WINDOW {
             self.bits = [0; 4];
             return;
@@ -101,11 +104,11 @@ impl Window {
 /// The packets received on a connection, as far as anyone may still ask.
 #[derive(Default)]
 pub(crate) struct Received {
-    /// Those that opened: none of them is looked at twice.
-    seen: Window,
-    /// Those of them that were taken in whole. Only these are acknowledged; the messages of the others come again in
-    /// other packets.
+    /// Those that were taken in whole. Only these are acknowledged.
     taken: Window,
+    /// Those that opened: none of them is looked at twice. Most of the time these are the same, and it is not here. The
+    /// messages of what was not taken in whole come again in other packets.
+    seen: Option<Box<Window>>,
     /// When the largest of `taken` came.
     largest_at: Micros,
     /// Numbers under this were acknowledged, and the other side knows it.
@@ -127,15 +130,19 @@ pub(crate) struct Received {
 impl Received {
     /// The number after the largest received: what the next header is decoded against.
     pub(crate) fn expected(&self) -> u64 {
-        self.seen.expected()
+        self.seen().end
+    }
+
+    fn seen(&self) -> &Window {
+        self.seen.as_deref().unwrap_or(&self.taken)
     }
 
     pub(crate) fn arrival(&self, number: u64) -> Arrival {
-        match self.seen.largest {
+        let seen = self.seen();
+        match seen.end.checked_sub(number + 1) {
             None => Arrival::Fresh,
-            Some(largest) if number > largest => Arrival::Fresh,
-            Some(largest) if largest - number >= WINDOW => Arrival::TooOld,
-            Some(largest) if self.seen.bit(largest - number) => Arrival::Doubled,
+            Some(behind) if behind >= WINDOW => Arrival::TooOld,
+            Some(behind) if seen.bit(behind) => Arrival::Doubled,
             Some(_) => Arrival::Fresh,
         }
     }
@@ -143,7 +150,8 @@ impl Received {
     /// Notes a fresh packet of which something found no room: it is not acknowledged, and not looked at again, since
     /// other parts of it may have been delivered.
     pub(crate) fn refuse(&mut self, number: u64) {
-        self.seen.insert(number);
+        let Received { taken, seen, .. } = self;
+        seen.get_or_insert_with(|| Box::new(taken.clone())).insert(number);
     }
 
     /// Notes a fresh packet, after its tag was found good and all of it was taken in.
@@ -155,10 +163,16 @@ impl Received {
         reliable: bool,
         delay_max: Duration,
     ) {
-        let in_order = number == self.taken.expected();
-        self.seen.insert(number);
+        let in_order = number == self.taken.end;
         self.taken.insert(number);
-        if self.taken.largest == Some(number) {
+        if let Some(seen) = &mut self.seen {
+            seen.insert(number);
+            if **seen == self.taken {
+                // What was refused is forgotten.
+                self.seen = None;
+            }
+        }
+        if self.taken.end == number + 1 {
             self.largest_at = now;
         }
         // A late one under the floor was never reported.
@@ -204,8 +218,8 @@ impl Received {
         self.ack_now || self.ack_at.is_some_and(|at| at <= now)
     }
 
-    pub(crate) fn deadline(&self) -> Option<Micros> {
-        if self.ack_now { None } else { self.ack_at }
+    pub(crate) fn deadline(&self) -> Micros {
+        if self.ack_now { NEVER } else { self.ack_at.unwrap_or(NEVER) }
     }
 
     /// Lets a due acknowledgement leave with the next `poll_transmit`.
@@ -216,7 +230,7 @@ impl Received {
     /// The acknowledgement of all that is here; the caller sends it.
     pub(crate) fn take_ack(&mut self, now: Micros) -> Option<Ack> {
         let taken = &self.taken;
-        let largest = taken.largest?;
+        let largest = taken.largest()?;
         self.ack_now = false;
         self.ack_at = None;
         (self.reliable_unacked, self.unreliable_unacked) = (0, 0);
@@ -455,7 +469,7 @@ mod tests {
         received.insert(Micros(20_003), 4, false, false, DELAY);
         assert!(!received.is_waiting(), "acks are not acked");
         received.insert(Micros(20_004), 5, true, false, DELAY);
-        assert_eq!(received.deadline(), Some(Micros(70_004)));
+        assert_eq!(received.deadline(), Micros(70_004));
     }
 
     #[test]

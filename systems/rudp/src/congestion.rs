@@ -11,7 +11,11 @@ mod tests;
 use std::time::Duration;
 
 pub(crate) use self::{cubic::Cubic, delay::Delay};
-use crate::{config::Config, packet::DATAGRAM_BYTES_BASE, timer::Micros};
+use crate::{
+    config::Config,
+    packet::DATAGRAM_BYTES_BASE,
+    timer::{Micros, nanos},
+};
 
 /// IP and UDP headers; the path carries them, too.
 pub(crate) const OVERHEAD: usize = 28;
@@ -143,6 +147,6 @@ impl Controller for Control {
 
 /// `gain_percent` of a window each round trip, in bytes a second.
 pub(crate) fn rate(window: usize, round_trip: Duration, gain_percent: u64) -> u64 {
-    let micros = (round_trip.as_micros() as u64).max(1);
+    let micros = (nanos(round_trip) / 1000).max(1);
     (window as u64 * 10_000 * gain_percent / micros).max(RATE_MIN)
 }

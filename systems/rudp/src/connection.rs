@@ -31,7 +31,7 @@ use crate::{
     recovery::Recovery,
     send::{PathState, Sending},
     stats::Stats,
-    timer::Micros,
+    timer::{Micros, NEVER},
 };
 
 /// How long `close_after_flush` waits.
@@ -111,8 +111,6 @@ pub(crate) struct Connection {
     sending: Sending,
     receiving: Receiving,
     pub(crate) reassembly: usize,
-    /// What `reassembly` became less by without the endpoint's total knowing.
-    reassembly_freed: usize,
     last_in: Micros,
     last_out: Micros,
     probes: u8,
@@ -159,7 +157,6 @@ impl Connection {
             sending: Sending::new(),
             receiving: Receiving::new(),
             reassembly: 0,
-            reassembly_freed: 0,
             last_in: now,
             last_out: now,
             probes: 0,
@@ -338,7 +335,7 @@ impl Connection {
         if packet.has_ack {
             let ack = Ack::decode(&mut reader)?;
             self.on_ack_of_probe(&ack);
-            if let Some(known) = self.recovery.on_ack(now, &ack, &mut self.sending)? {
+            if let Some(known) = self.recovery.on_ack(now, &ack, &mut self.sending, cx.pool)? {
                 self.received.ack_was_seen(known);
             }
         }
@@ -371,19 +368,19 @@ impl Connection {
                 Frame::Message { channel, id, bytes } => {
                     let inbox = self.receiving.inbox(cx.config, channel)?;
                     reliable |= inbox.is_reliable();
-                    let deliver = |bytes| cx.events.push(Event::Message { peer, channel, bytes });
+                    let deliver = |bytes| cx.events.message(peer, channel, bytes);
                     inbox.message(id, bytes, &mut budget, deliver)?
                 }
                 Frame::Fragment { channel, id, index, count, bytes } => {
                     let inbox = self.receiving.inbox(cx.config, channel)?;
                     reliable |= inbox.is_reliable();
-                    let deliver = |bytes| cx.events.push(Event::Message { peer, channel, bytes });
+                    let deliver = |bytes| cx.events.message(peer, channel, bytes);
                     inbox.fragment(now, id, Fragment { index, count, bytes }, &mut budget, deliver)?
                 }
                 Frame::Skip { channel, id } => {
                     reliable = true;
                     let inbox = self.receiving.inbox(cx.config, channel)?;
-                    let deliver = |bytes| cx.events.push(Event::Message { peer, channel, bytes });
+                    let deliver = |bytes| cx.events.message(peer, channel, bytes);
                     inbox.skip(channel, id, &mut budget, deliver)?
                 }
             };
@@ -416,12 +413,6 @@ impl Connection {
         self.sending.push(now, config, pool, channel, parts, options)
     }
 
-    /// Gives back to the endpoint what is done with: buffers, and bytes in `reassembly_total`.
-    pub(crate) fn reclaim(&mut self, pool: &mut Pool, reassembly_total: &mut usize) {
-        self.sending.reclaim(pool);
-        *reassembly_total -= mem::take(&mut self.reassembly_freed);
-    }
-
     pub(crate) fn close_after_flush(&mut self, now: Micros, code: u16, reason: &str) -> Option<Ending> {
         if self.flush.is_none() {
             let reason = cut(reason).to_owned();
@@ -447,8 +438,8 @@ impl Connection {
 
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Stats {
-            rtt: self.recovery.rtt.smoothed,
-            rttvar: self.recovery.rtt.variation,
+            rtt: self.recovery.rtt.smoothed(),
+            rttvar: self.recovery.rtt.variation(),
             loss_ppm: self.recovery.loss_ppm(),
             lost: self.recovery.lost,
             lost_spurious: self.recovery.lost_spurious,
@@ -477,7 +468,7 @@ impl Connection {
     // ---- out ----
 
     /// Fills `out` with one datagram, if there is one to send now. Returns where to.
-    pub(crate) fn transmit(&mut self, now: Micros, out: &mut Vec<u8>) -> Option<SocketAddr> {
+    pub(crate) fn transmit(&mut self, now: Micros, out: &mut Vec<u8>, pool: &mut Pool) -> Option<SocketAddr> {
         let mut to = self.path.proven();
         let sent = match &mut self.stage {
             Stage::Dialing(dial) => dial.transmit(now, out),
@@ -489,7 +480,7 @@ impl Connection {
                     true
                 } else {
                     to = self.path.target();
-                    self.transmit_packet(now, out) || self.transmit_mtu_probe(now, out)
+                    self.transmit_packet(now, out, pool) || self.transmit_mtu_probe(now, out)
                 }
             }
         };
@@ -512,7 +503,7 @@ impl Connection {
         true
     }
 
-    fn transmit_packet(&mut self, now: Micros, out: &mut Vec<u8>) -> bool {
+    fn transmit_packet(&mut self, now: Micros, out: &mut Vec<u8>, pool: &mut Pool) -> bool {
         if self.recovery.is_unjudged() {
             self.recovery.judge(now, &mut self.sending);
         }
@@ -522,9 +513,9 @@ impl Connection {
             loss_ppm: self.recovery.loss_ppm(),
             limited: self.recovery.is_limited(),
             window_bytes: self.recovery.window_bytes(),
-            rtt: self.recovery.rtt.smoothed,
+            rtt: self.recovery.rtt.smoothed(),
         };
-        self.sending.begin(now, path);
+        self.sending.begin(now, path, pool);
         let is_probe = self.probes > 0;
         // What an address on trial may not be sent waits for its proof and not for the pacer's time.
         let has_pending = bytes > 0 && self.sending.has_pending();
@@ -555,7 +546,7 @@ impl Connection {
             has_answer |= writer.answer(&answer);
         }
         if may_send {
-            self.sending.fill(now, number, &mut writer, self.recovery.refs());
+            self.sending.fill(now, number, &mut writer, self.recovery.refs(), pool);
         }
         if (is_probe || self.ping_due) && !writer.eliciting {
             writer.ping();
@@ -584,43 +575,56 @@ impl Connection {
         true
     }
 
+    /// After a datagram left: whether another `transmit` would send nothing, which holds for most datagrams. Then it does
+    /// what that call would have done.
+    pub(crate) fn is_done(&mut self, now: Micros) -> bool {
+        let is_quiet = matches!(self.stage, Stage::Open)
+            && !self.accept_due
+            && self.probes == 0
+            && !self.ping_due
+            && !self.path.is_on_trial()
+            && !self.path.has_answers()
+            && !self.mtu.is_wanted()
+            && !self.received.is_due(now)
+            && !self.recovery.is_unjudged()
+            && !self.sending.may_repeat();
+        if !is_quiet || self.sending.has_pending() {
+            return false;
+        }
+        self.recovery.may_send(now, false);
+        self.sending.end_round();
+        true
+    }
+
     /// When `on_timeout` is to be called next.
     pub(crate) fn deadline(&self, config: &Config) -> Micros {
         match &self.stage {
             Stage::Dialing(dial) => dial.deadline(),
             Stage::HalfOpen(ends_at) => *ends_at,
             Stage::Open => {
-                let keepalive = (self.side == Side::Connector && !self.ping_due)
-                    .then(|| self.last_out + config.keepalive);
-                let flush = self.flush.as_ref().map(|flush| flush.ends_at);
-                let keys = self.keys.as_ref().and_then(Keys::deadline);
-                let lanes = [self.sending.deadline(), self.receiving.deadline()];
-                [
-                    keepalive,
-                    flush,
-                    keys,
-                    self.roam_deadline(),
-                    self.received.deadline(),
-                    self.recovery.deadline(),
-                ]
-                .into_iter()
-                .chain(lanes)
-                .flatten()
-                .fold(self.last_in + config.idle_timeout, Micros::min)
+                let pings = self.side == Side::Connector && !self.ping_due;
+                let keepalive = if pings { self.last_out + config.keepalive } else { NEVER };
+                let flush = self.flush.as_ref().map_or(NEVER, |flush| flush.ends_at);
+                let keys = self.keys.as_ref().and_then(Keys::deadline).unwrap_or(NEVER);
+                let idle = self.last_in + config.idle_timeout;
+                let channels = self.sending.deadline().min(self.receiving.deadline());
+                let packets = self.received.deadline().min(self.recovery.deadline());
+                idle.min(keepalive).min(flush).min(keys).min(self.roam_deadline()).min(channels).min(packets)
             }
         }
     }
 
     /// Does what is due. Whatever it decides to send goes out with `transmit`.
-    pub(crate) fn on_timeout(&mut self, now: Micros, config: &Config) -> Option<Ending> {
+    pub(crate) fn on_timeout(&mut self, now: Micros, cx: &mut Context<'_>) -> Option<Ending> {
         match &mut self.stage {
             Stage::Dialing(dial) => dial.on_timeout(now).then(|| Ending::Quiet(dial.reason())),
             Stage::HalfOpen(ends_at) => (*ends_at <= now).then_some(Ending::Forget),
-            Stage::Open => self.on_timeout_open(now, config),
+            Stage::Open => self.on_timeout_open(now, cx),
         }
     }
 
-    fn on_timeout_open(&mut self, now: Micros, config: &Config) -> Option<Ending> {
+    fn on_timeout_open(&mut self, now: Micros, cx: &mut Context<'_>) -> Option<Ending> {
+        let config = cx.config;
         if self.last_in + config.idle_timeout <= now {
             // Perhaps only the way to us is broken.
             let text = "nothing was heard for the idle time-out".to_owned();
@@ -633,11 +637,11 @@ impl Connection {
             keys.forget_old(now);
         }
         self.received.on_timeout(now);
-        self.sending.expire(now);
+        self.sending.expire(now, cx.pool);
         let (stale, freed) = self.receiving.on_timeout(now);
         self.stats.stale += stale;
         self.reassembly -= freed;
-        self.reassembly_freed += freed;
+        *cx.reassembly_total -= freed;
         self.roam_on_timeout(now);
         if self.last_out + RECOVERY_KEPT <= now {
             self.recovery.on_idle();

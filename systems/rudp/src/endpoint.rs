@@ -22,7 +22,7 @@ use crate::{
     keys::{Side, Suite},
     limit::Limiter,
     packet::{FLAG_HANDSHAKE, Header},
-    peers::{Entry, PeerId, Peers, SLOTS_MAX, State, wire_slot},
+    peers::{PeerId, Peers, SLOTS_MAX, State, wire_slot},
     pool::Pool,
     queue::Queue,
     random::{Random, derive},
@@ -295,7 +295,15 @@ impl Endpoint {
                 continue;
             }
             let ending = match &mut entry.state {
-                State::Live(connection) => connection.on_timeout(now, &self.config),
+                State::Live(connection) => {
+                    let mut cx = Context {
+                        config: &self.config,
+                        events: &mut self.events,
+                        reassembly_total: &mut self.reassembly_total,
+                        pool: &mut self.pool,
+                    };
+                    connection.on_timeout(now, &mut cx)
+                }
                 State::Lingering(linger) => linger.on_timeout(now).then_some(Ending::Forget),
             };
             self.settle(now, slot, ending);
@@ -327,23 +335,24 @@ impl Endpoint {
                 self.ready.pop();
                 continue;
             };
-            let to = match &mut entry.state {
+            let (to, is_done) = match &mut entry.state {
                 State::Live(connection) => {
-                    let to = connection.transmit(now, buf);
-                    connection.reclaim(&mut self.pool, &mut self.reassembly_total);
-                    to
+                    let to = connection.transmit(now, buf, &mut self.pool);
+                    (to, to.is_none() || connection.is_done(now))
                 }
-                State::Lingering(linger) => linger.transmit(buf).then_some(linger.addr),
+                State::Lingering(linger) => (linger.transmit(buf).then_some(linger.addr), !linger.is_due),
             };
+            if is_done {
+                // Once for all that was done to it since it stands in the queue.
+                let deadline = entry.deadline(&self.config);
+                self.deadlines.want(peer.slot(), &mut entry.registered, deadline);
+                entry.ready = false;
+                self.ready.pop();
+            }
             if to.is_some() {
                 self.totals.datagrams_out += 1;
                 return to;
             }
-            // Once for all that was done to it since it stands in the queue.
-            let deadline = entry.deadline(&self.config);
-            self.deadlines.want(peer.slot(), &mut entry.registered, deadline);
-            entry.ready = false;
-            self.ready.pop();
         }
         self.is_late = false;
         None
@@ -471,7 +480,8 @@ impl Endpoint {
             let addr = connection.path.proven();
             self.confirm(now, peer, addr);
         }
-        let Some(connection) = self.peers.live(peer) else { return };
+        let Some(entry) = self.peers.at(slot) else { return };
+        let State::Live(connection) = &mut entry.state else { return };
         let mut cx = Context {
             config: &self.config,
             events: &mut self.events,
@@ -479,10 +489,18 @@ impl Endpoint {
             pool: &mut self.pool,
         };
         connection.locate(now, from, &packet, cx.config, || self.random.bytes());
-        let before = connection.path.proven();
+        // Only what is on trial can become proven.
+        let before = connection.path.is_on_trial().then(|| connection.path.proven());
         let ending = connection.take_in(now, from, &packet, &mut cx).or_else(|| connection.worn());
+        if before.is_none() && ending.is_none() && entry.registered.is_some() {
+            // Most packets: what `settle` would do, without looking for the connection again.
+            if !mem::replace(&mut entry.ready, true) {
+                self.ready.push(peer);
+            }
+            return;
+        }
         let after = connection.path.proven();
-        if before != after {
+        if let Some(before) = before.filter(|&before| before != after) {
             self.moved(peer, before, after);
         }
         self.settle(now, slot, ending);
@@ -540,9 +558,6 @@ impl Endpoint {
     /// After anything happened to a connection: ends it, or gives it its place in the queue. Its deadline is looked at when
     /// it leaves the queue; until then the one that it has must do.
     fn settle(&mut self, now: Micros, slot: u32, ending: Option<Ending>) {
-        if let Some(Entry { state: State::Live(connection), .. }) = self.peers.at(slot) {
-            connection.reclaim(&mut self.pool, &mut self.reassembly_total);
-        }
         if let Some(ending) = ending {
             return self.end(now, slot, ending);
         }

@@ -71,6 +71,11 @@ impl Mtu {
         self.wanted = true;
     }
 
+    /// Whether longer datagrams would be of use.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     fn next_size(&self) -> Option<u16> {
         let mut larger =
             SIZES.iter().map(|size| size - self.less).filter(|&size| size > self.current && size <= self.max);

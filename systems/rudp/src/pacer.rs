@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{
     congestion::{PACKET, RATE_MAX},
-    timer::Micros,
+    timer::{Micros, NEVER, nanos},
 };
 
 /// The bucket, in time.
@@ -70,9 +70,9 @@ impl Pacer {
         self.blocked = None;
     }
 
-    /// When a packet that was refused may leave.
-    pub(crate) fn deadline(&self) -> Option<Micros> {
-        self.blocked
+    /// When a packet that was refused may leave, or `NEVER`.
+    pub(crate) fn deadline(&self) -> Micros {
+        self.blocked.unwrap_or(NEVER)
     }
 
     /// Bytes that may leave at `rate` from `now` for `ahead`.
@@ -89,8 +89,7 @@ impl Pacer {
 
 /// What `rate` gives in a time, in `UNIT`.
 fn scaled(rate: u64, time: Duration) -> i64 {
-    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    i64::try_from(rate.saturating_mul(micros)).unwrap_or(i64::MAX)
+    i64::try_from(rate.saturating_mul(nanos(time) / 1000)).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -111,7 +110,8 @@ mod tests {
             }
             sent += burst;
             burst_max = burst_max.max(burst);
-            now = (now + Duration::from_micros(step)).max(pacer.deadline().unwrap_or(now));
+            now = (now + Duration::from_micros(step))
+                .max(Some(pacer.deadline()).filter(|&at| at < NEVER).unwrap_or(now));
         }
         (sent * PACKET as u64, burst_max)
     }

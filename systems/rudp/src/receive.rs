@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     error::Violation,
     pool::Pool,
-    timer::Micros,
+    timer::{Micros, NEVER},
 };
 
 /// What a held piece costs beside its bytes, so that tiny ones are not free.
@@ -109,12 +109,12 @@ impl Receiving {
     }
 
     /// When incomplete unreliable messages are given up next.
-    pub(crate) fn deadline(&self) -> Option<Micros> {
+    pub(crate) fn deadline(&self) -> Micros {
         let deadlines = self.inboxes.iter().filter_map(|inbox| match inbox {
             Inbox::Loose(inbox) => inbox.deadline(),
             Inbox::Unordered(_) | Inbox::Ordered(_) => None,
         });
-        deadlines.min()
+        deadlines.min().unwrap_or(NEVER)
     }
 
     /// Gives incomplete unreliable messages up whose time is over. Returns how many, and what they cost.

@@ -17,9 +17,10 @@ use crate::{
     error::Violation,
     pacer::Pacer,
     packet::{DATAGRAM_BYTES_BASE, FRAGMENT_BYTES},
+    pool::Pool,
     rtt::Rtt,
     send::{PieceRef, Sending},
-    timer::Micros,
+    timer::{Micros, NEVER, nanos},
 };
 
 /// Later packets that must be acknowledged before one counts as lost; grows with spurious losses.
@@ -83,20 +84,23 @@ pub(crate) struct Recovery {
     refs_base: u64,
     /// Most entries in `sent` and `refs` of late, for giving memory back.
     peak: (usize, usize),
-    largest_acked: Option<u64>,
+    /// The largest number that was acknowledged, plus one; 0 before any was.
+    acked_end: u64,
     in_flight_bytes: usize,
     in_flight_packets: usize,
     /// Of these, packets with reliable pieces.
     in_flight_reliable: usize,
     packets_max: usize,
-    ack_delay_max: Duration,
+    /// In nanoseconds, as the next.
+    ack_delay_max: u64,
     /// How much longer than the round trip the acknowledgement of a reliable packet takes, a moving average.
-    ack_delay: Duration,
+    ack_delay: u64,
     /// An acknowledgement came in since losses were looked for.
     unjudged: bool,
-    loss_at: Option<Micros>,
-    /// When the oldest reliable packet that is under way and not probed for was sent.
-    oldest: Option<Micros>,
+    /// When to look for losses; `NEVER` if none are in sight.
+    loss_at: Micros,
+    /// When the oldest reliable packet that is under way and not probed for was sent; `NEVER` without one.
+    oldest: Micros,
     /// When a packet that asks for an acknowledgement left last, and when a probe did.
     sent_last: Micros,
     probed_last: Micros,
@@ -142,16 +146,16 @@ impl Recovery {
             refs: VecDeque::new(),
             refs_base: 0,
             peak: (0, 0),
-            largest_acked: None,
+            acked_end: 0,
             in_flight_bytes: 0,
             in_flight_packets: 0,
             in_flight_reliable: 0,
             packets_max: config.packets_in_flight_max.max(16),
-            ack_delay_max: config.ack_delay_max,
-            ack_delay: config.ack_delay_max,
+            ack_delay_max: nanos(config.ack_delay_max),
+            ack_delay: nanos(config.ack_delay_max),
             unjudged: false,
-            loss_at: None,
-            oldest: None,
+            loss_at: NEVER,
+            oldest: NEVER,
             sent_last: Micros::ZERO,
             probed_last: Micros::ZERO,
             probes_unanswered: 0,
@@ -199,7 +203,7 @@ impl Recovery {
     }
 
     pub(crate) fn largest_acked(&self) -> Option<u64> {
-        self.largest_acked
+        self.acked_end.checked_sub(1)
     }
 
     pub(crate) fn window_bytes(&self) -> usize {
@@ -232,7 +236,7 @@ impl Recovery {
     pub(crate) fn budget(&self, now: Micros) -> usize {
         let room =
             if self.has_room() { self.control.window().saturating_sub(self.in_flight_bytes) } else { 0 };
-        room.min(self.pacer.budget(now, self.control.pacing_rate(), self.rtt.smoothed, BUDGET_AHEAD))
+        room.min(self.pacer.budget(now, self.control.pacing_rate(), self.rtt.smoothed(), BUDGET_AHEAD))
     }
 
     fn has_room(&self) -> bool {
@@ -244,7 +248,7 @@ impl Recovery {
     /// Whether window and pacer let another packet out, if there is one: `has_pending`.
     pub(crate) fn may_send(&mut self, now: Micros, has_pending: bool) -> bool {
         let may = self.has_room()
-            && (!has_pending || self.pacer.may_send(now, self.control.pacing_rate(), self.rtt.smoothed));
+            && (!has_pending || self.pacer.may_send(now, self.control.pacing_rate(), self.rtt.smoothed()));
         self.limited = has_pending && !may;
         if self.limited {
             self.limited_end = self.next;
@@ -285,7 +289,7 @@ impl Recovery {
         self.in_flight_packets += 1;
         if refs_count > 0 {
             self.in_flight_reliable += 1;
-            self.oldest = self.oldest.or(Some(now));
+            self.oldest = self.oldest.min(now);
         }
         self.sent_last = now;
         // Who heeds the budget never waits; half a window in use shows as well what the path carries (RFC 7661, 4.2).
@@ -316,6 +320,7 @@ impl Recovery {
         now: Micros,
         ack: &Ack,
         sending: &mut Sending,
+        pool: &mut Pool,
     ) -> Result<Option<u64>, Violation> {
         if ack.largest >= self.next {
             return Err(Violation::AckOfUnsent { number: ack.largest, next: self.next });
@@ -352,7 +357,7 @@ impl Recovery {
             }
             let first = (entry.refs_at - self.refs_base) as usize;
             for &piece in self.refs.range(first..first + count) {
-                sending.on_acked(piece);
+                sending.on_acked(piece, pool);
             }
             if late {
                 self.on_spurious_loss();
@@ -368,8 +373,9 @@ impl Recovery {
         let Some((number, sent_at)) = newest else { return Ok(None) };
         if let (Some(oldest), Some(_)) = (oldest, rtt) {
             // What stands in the acknowledgement is the wait of its newest packet, but the timer runs for the oldest.
-            let held = (now - oldest).saturating_sub(self.rtt.smoothed).min(self.ack_delay_max);
-            self.ack_delay = (self.ack_delay * 3 + held) / 4;
+            let held =
+                now.nanos_since(oldest).saturating_sub(nanos(self.rtt.smoothed())).min(self.ack_delay_max);
+            self.ack_delay = self.ack_delay / 4 * 3 + (self.ack_delay % 4 * 3 + held) / 4;
         }
         if packets > 0 {
             self.control.on_acked(&Acked {
@@ -381,11 +387,11 @@ impl Recovery {
                 next: self.next,
                 rtt,
                 rtt_min: self.rtt.min(),
-                rtt_smoothed: self.rtt.smoothed,
+                rtt_smoothed: self.rtt.smoothed(),
                 limited: number < self.limited_end,
             });
         }
-        self.largest_acked = self.largest_acked.max(Some(ack.largest));
+        self.acked_end = self.acked_end.max(ack.largest + 1);
         self.probes_unanswered = 0;
         self.unjudged = true;
         Ok(known.checked_sub(1))
@@ -406,9 +412,9 @@ impl Recovery {
     /// Finds the lost packets and hands their messages back to be sent again.
     pub(crate) fn judge(&mut self, now: Micros, sending: &mut Sending) {
         self.unjudged = false;
-        self.loss_at = None;
-        let Some(largest) = self.largest_acked else { return };
-        let delay = self.rtt.loss_delay(self.widened);
+        self.loss_at = NEVER;
+        let Some(largest) = self.largest_acked() else { return };
+        let delay = self.rtt.loss_nanos(self.widened);
         let (mut packets, mut number) = (0, 0);
         for index in self.settled..self.sent.len() {
             let entry = &mut self.sent[index];
@@ -418,9 +424,9 @@ impl Recovery {
             if entry.fate.is_settled() {
                 continue;
             }
-            let due = entry.at + delay;
+            let due = entry.at.after(delay);
             if largest - entry.number < self.reorder_packets && due > now {
-                self.loss_at = Some(self.loss_at.map_or(due, |at| at.min(due)));
+                self.loss_at = self.loss_at.min(due);
                 continue;
             }
             entry.fate = Fate::Lost;
@@ -495,52 +501,54 @@ impl Recovery {
     fn find_oldest(&mut self) {
         let reliable = |entry: &&Sent| entry.refs_count > 0 && entry.fate == Fate::UnderWay;
         self.oldest = match self.in_flight_reliable {
-            0 => None,
-            _ => self.sent.range(self.settled..).find(reliable).map(|entry| entry.at),
+            0 => NEVER,
+            _ => self.sent.range(self.settled..).find(reliable).map_or(NEVER, |entry| entry.at),
         };
     }
 
     /// How long the other side may hold back the acknowledgement that is waited for. It acknowledges at once for a
     /// while after a loss; that while is as long as the loss stays over `TROUBLE_LOSS` here. Without it, it does as
     /// agreed, and a shorter wait would repeat what is not lost.
-    fn held(&self) -> Duration {
+    fn held(&self) -> u64 {
         match self.in_flight_reliable {
-            0 => ACK_DELAY_UNRELIABLE,
+            0 => nanos(ACK_DELAY_UNRELIABLE),
             _ if self.loss > TROUBLE_LOSS => self.ack_delay,
             _ => self.ack_delay_max,
         }
     }
 
-    fn probe_delay(&self) -> Duration {
-        (self.rtt.pto(self.held()) * (1 << self.probes_unanswered.min(6))).min(PROBE_MAX)
+    /// In nanoseconds.
+    fn probe_delay(&self) -> u64 {
+        let back_off = 1 << self.probes_unanswered.min(6);
+        self.rtt.pto_nanos(self.held()).saturating_mul(back_off).min(nanos(PROBE_MAX))
     }
 
-    /// When a probe is due.
-    fn probe_at(&self) -> Option<Micros> {
+    /// When a probe is due, or `NEVER`.
+    fn probe_at(&self) -> Micros {
         if self.in_flight_packets == 0 {
-            return None;
+            return NEVER;
         }
         // What went again with a probe has a packet of its own; only when nothing else is left it is waited for.
         let base = match self.oldest {
-            Some(oldest) if self.probes_unanswered == 0 => oldest,
-            Some(oldest) => oldest.max(self.probed_last),
-            None => self.sent_last.max(self.probed_last),
+            NEVER => self.sent_last.max(self.probed_last),
+            oldest if self.probes_unanswered == 0 => oldest,
+            oldest => oldest.max(self.probed_last),
         };
-        Some(base + self.probe_delay())
+        base.after(self.probe_delay())
     }
 
-    /// When to look for losses, to probe, or to send what the pacer held back.
-    pub(crate) fn deadline(&self) -> Option<Micros> {
-        [self.loss_at, self.probe_at(), self.pacer.deadline()].into_iter().flatten().min()
+    /// When to look for losses, to probe, or to send what the pacer held back; `NEVER` if nothing is to be done.
+    pub(crate) fn deadline(&self) -> Micros {
+        self.loss_at.min(self.probe_at()).min(self.pacer.deadline())
     }
 
     /// Returns how many probes to send now. The messages of the oldest packets are back in `sending` for them.
     pub(crate) fn on_timeout(&mut self, now: Micros, sending: &mut Sending) -> u8 {
-        if self.loss_at.is_some_and(|at| at <= now) {
+        if self.loss_at <= now {
             self.judge(now, sending);
             return 0;
         }
-        if self.probe_at().is_none_or(|at| at > now) {
+        if self.probe_at() > now {
             return 0;
         }
         if self.probes_unanswered > 0 {
@@ -555,7 +563,7 @@ impl Recovery {
             return 2;
         }
         // The first time only what is overdue goes again, one datagram of it.
-        let due = now - self.probe_delay();
+        let due = Micros(now.0.saturating_sub(self.probe_delay() / 1000));
         let (mut bytes, mut repeats) = (0, false);
         for entry in self.sent.range_mut(self.settled..) {
             if entry.at > due || bytes + usize::from(entry.bytes) > PACKET.max(usize::from(entry.bytes)) {
@@ -583,6 +591,6 @@ impl Recovery {
 
     /// The probe time-out as it stands, without back-off.
     pub(crate) fn pto(&self) -> Duration {
-        self.rtt.pto(self.ack_delay_max)
+        Duration::from_nanos(self.rtt.pto_nanos(self.ack_delay_max))
     }
 }

@@ -25,15 +25,13 @@ use crate::{
     packet::{UNRELIABLE_BYTES_MAX, Writer},
     pool::Pool,
     stats::Stats,
-    timer::Micros,
+    timer::{Micros, NEVER},
 };
 
 /// What a queued message costs beside its bytes, so that empty ones are not free.
 pub(crate) const MESSAGE_COST: usize = 64;
 /// No lane, in the index of lanes.
 const NONE: u8 = u8::MAX;
-/// Never, as a deadline.
-const NEVER: Micros = Micros(u64::MAX);
 
 /// A place in a sent packet that holds (a piece of) a reliable message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,8 +51,6 @@ pub(crate) struct Sending {
     queued: usize,
     /// `WouldBlock` was answered, and `Writable` is owed.
     blocked: bool,
-    /// Buffers of messages that are done with, for the pool.
-    garbage: Vec<Vec<u8>>,
     /// When reliable messages are given up. May name settled ones.
     expiring: BinaryHeap<Reverse<(Micros, Channel, u64)>>,
     path: PathState,
@@ -91,7 +87,7 @@ struct Packing<'a, 'w> {
     refs: &'a mut VecDeque<PieceRef>,
     path: PathState,
     repeating: &'a mut Option<Box<Repeating>>,
-    garbage: &'a mut Vec<Vec<u8>>,
+    pool: &'a mut Pool,
     retransmitted: &'a mut u64,
     expired: &'a mut u64,
 }
@@ -143,7 +139,6 @@ impl Sending {
             index: [NONE; CHANNELS_MAX],
             queued: 0,
             blocked: false,
-            garbage: Vec::new(),
             expiring: BinaryHeap::new(),
             path: PathState::default(),
             repeating: None,
@@ -174,8 +169,7 @@ impl Sending {
                     return Err(SendError::TooLarge { bytes: length, max });
                 }
                 let bytes = pool.join(parts, length);
-                self.counts.superseded +=
-                    queue.push(lane.config.kind, config, bytes, expires, &mut self.garbage);
+                self.counts.superseded += queue.push(lane.config.kind, config, bytes, expires, pool);
             }
             Queue::Reliable(queue) => {
                 let max = config.message_bytes_max.min(config.queue_bytes_max.saturating_sub(MESSAGE_COST));
@@ -254,17 +248,6 @@ impl Sending {
         stats.repeated_bytes = self.counts.repeated_bytes;
     }
 
-    /// Gives the buffers of messages that are done with back.
-    pub(crate) fn reclaim(&mut self, pool: &mut Pool) {
-        if self.garbage.is_empty() {
-            return;
-        }
-        self.garbage.drain(..).for_each(|buffer| pool.give(buffer));
-        if self.garbage.capacity() > 128 {
-            self.garbage = Vec::new();
-        }
-    }
-
     // ---- out ----
 
     /// Whether a message waits to be sent or sent again.
@@ -272,14 +255,19 @@ impl Sending {
         self.lanes.iter_mut().any(Lane::has_pending)
     }
 
+    /// Whether anything may be repeated before it is lost.
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.repeating.is_some()
+    }
+
     /// The moment before a datagram is written, or cannot be: gives up what is too old, and fills the budget of
     /// repeats.
-    pub(crate) fn begin(&mut self, now: Micros, path: PathState) {
+    pub(crate) fn begin(&mut self, now: Micros, path: PathState, pool: &mut Pool) {
         self.path = path;
         if let Some(repeating) = &mut self.repeating {
             repeating.refill(now, &path);
         }
-        self.expire(now);
+        self.expire(now, pool);
     }
 
     /// No further datagram leaves now: what still waits on a sequenced channel makes way for what comes next.
@@ -322,12 +310,13 @@ impl Sending {
         number: u64,
         writer: &mut Writer<'_>,
         refs: &mut VecDeque<PieceRef>,
+        pool: &mut Pool,
     ) {
-        let Sending { lanes, garbage, repeating, counts, path, .. } = self;
+        let Sending { lanes, repeating, counts, path, .. } = self;
         let (retransmitted, expired) = (&mut counts.retransmitted, &mut counts.expired);
         let path = *path;
         let mut packing =
-            Packing { now, number, writer, refs, path, repeating, garbage, retransmitted, expired };
+            Packing { now, number, writer, refs, path, repeating, pool, retransmitted, expired };
         if let Some(repeating) = packing.repeating
             && lanes.iter_mut().any(Lane::has_pending)
         {
@@ -349,7 +338,7 @@ impl Sending {
             rest = after;
         }
         if self.repeating.is_some() && !self.path.limited && !self.has_pending() {
-            self.fill_repeats(now, number, writer, refs);
+            self.fill_repeats(now, number, writer, refs, pool);
         }
     }
 
@@ -359,12 +348,13 @@ impl Sending {
         number: u64,
         writer: &mut Writer<'_>,
         refs: &mut VecDeque<PieceRef>,
+        pool: &mut Pool,
     ) {
         let Some(mut repeating) = self.repeating.take() else { return };
         if repeating.is_tail_due(now) {
             let tail = mem::take(&mut repeating.tail);
             for &(channel, id) in &tail {
-                self.repeat(&mut repeating, (now, number), (channel, id), writer, refs);
+                self.repeat(&mut repeating, (now, number), (channel, id), writer, refs, pool);
             }
             repeating.tail = tail;
             repeating.end_tail();
@@ -375,7 +365,8 @@ impl Sending {
                 if !echo.is_due(now, number) {
                     return true;
                 }
-                match self.repeat(&mut repeating, (now, number), (echo.channel, echo.id), writer, refs) {
+                match self.repeat(&mut repeating, (now, number), (echo.channel, echo.id), writer, refs, pool)
+                {
                     Repeat::Written | Repeat::Carried => echo.repeated(now, number),
                     Repeat::Settled => false,
                     Repeat::NoRoom => true,
@@ -395,9 +386,10 @@ impl Sending {
         (channel, id): (Channel, u64),
         writer: &mut Writer<'_>,
         refs: &mut VecDeque<PieceRef>,
+        pool: &mut Pool,
     ) -> Repeat {
         let path = self.path;
-        let Sending { lanes, index, garbage, counts, .. } = self;
+        let Sending { lanes, index, counts, .. } = self;
         let Some(Lane { queue: Queue::Reliable(queue), .. }) =
             lanes.get_mut(usize::from(index[channel.index()]))
         else {
@@ -415,7 +407,7 @@ impl Sending {
             refs,
             path,
             repeating: &mut None,
-            garbage,
+            pool,
             retransmitted: &mut counts.retransmitted,
             expired: &mut counts.expired,
         };
@@ -430,10 +422,10 @@ impl Sending {
 
     // ---- what became of it ----
 
-    pub(crate) fn on_acked(&mut self, piece: PieceRef) {
+    pub(crate) fn on_acked(&mut self, piece: PieceRef, pool: &mut Pool) {
         let at = usize::from(self.index[piece.channel.index()]);
         if let Some(Lane { queue: Queue::Reliable(queue), .. }) = self.lanes.get_mut(at) {
-            self.queued -= queue.on_acked(piece.id, piece.piece, &mut self.garbage);
+            self.queued -= queue.on_acked(piece.id, piece.piece, pool);
         }
     }
 
@@ -460,24 +452,21 @@ impl Sending {
     // ---- time ----
 
     /// When `on_timeout` is to be called next.
-    pub(crate) fn deadline(&self) -> Option<Micros> {
-        let expiry = self.expiring.peek().map(|Reverse((at, ..))| *at);
+    pub(crate) fn deadline(&self) -> Micros {
+        let expiry = self.expiring.peek().map_or(NEVER, |Reverse((at, ..))| *at);
         let repeat = self.repeating.as_ref().and_then(|repeating| repeating.deadline());
-        match (expiry, repeat) {
-            (Some(expiry), Some(repeat)) => Some(expiry.min(repeat)),
-            (expiry, repeat) => expiry.or(repeat),
-        }
+        expiry.min(repeat.unwrap_or(NEVER))
     }
 
     /// Gives up what is too old.
-    pub(crate) fn expire(&mut self, now: Micros) {
+    pub(crate) fn expire(&mut self, now: Micros, pool: &mut Pool) {
         while let Some(&Reverse((at, channel, id))) = self.expiring.peek()
             && at <= now
         {
             self.expiring.pop();
             let lane = self.lanes.get_mut(usize::from(self.index[channel.index()]));
             if let Some(Lane { queue: Queue::Reliable(queue), .. }) = lane
-                && let Some(freed) = queue.give_up(id, &mut self.garbage)
+                && let Some(freed) = queue.give_up(id, pool)
             {
                 self.queued -= freed;
                 self.counts.expired += 1;
@@ -485,7 +474,7 @@ impl Sending {
         }
         for lane in &mut self.lanes {
             if let Queue::Loose(queue) = &mut lane.queue {
-                self.counts.expired += queue.expire(now, &mut self.garbage);
+                self.counts.expired += queue.expire(now, pool);
             }
         }
     }

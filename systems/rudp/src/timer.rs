@@ -25,6 +25,9 @@ impl Micros {
     }
 }
 
+/// Never, as a deadline.
+pub(crate) const NEVER: Micros = Micros(u64::MAX);
+
 impl fmt::Debug for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:06} s", self.0 / 1_000_000, self.0 % 1_000_000)
@@ -34,6 +37,23 @@ impl fmt::Debug for Micros {
 /// `Duration::as_micros` without its 128 bits.
 fn micros(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1_000_000).saturating_add(time.subsec_micros().into())
+}
+
+/// A time in nanoseconds: one number instead of the two of a `Duration`. Over 584 years is 584 years.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos().into())
+}
+
+impl Micros {
+    /// The moment so many nanoseconds later.
+    pub(crate) fn after(self, nanos: u64) -> Micros {
+        Micros(self.0.saturating_add(nanos / 1000))
+    }
+
+    /// Nanoseconds since `earlier`; zero when `earlier` is later.
+    pub(crate) fn nanos_since(self, earlier: Micros) -> u64 {
+        self.0.saturating_sub(earlier.0).saturating_mul(1000)
+    }
 }
 
 impl Add<Duration> for Micros {

@@ -21,7 +21,7 @@
 use std::time::Duration;
 
 use super::{Acked, Controller, INITIAL, Lost, PACKET, RATE_MAX, RATE_MIN, rate};
-use crate::timer::Micros;
+use crate::timer::{Micros, nanos};
 
 /// Bytes of one flow that stand in the queue. Fewer let the link run dry between acknowledgements, more are latency:
 /// 4 ms at 10 Mbit/s, 20 ms at 2.
@@ -221,7 +221,7 @@ impl Delay {
 }
 
 fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(1 << 40)
+    (nanos(time) / 1000).min(1 << 40)
 }
 
 impl Controller for Delay {

@@ -68,7 +68,7 @@ impl Path {
             let mut paced = None;
             while self.flying.len() * PACKET < most.min(control.window()) {
                 if !self.pacer.may_send(self.now, control.pacing_rate(), self.rtt) {
-                    paced = self.pacer.deadline();
+                    paced = Some(self.pacer.deadline());
                     break;
                 }
                 self.pacer.on_sent(PACKET);

@@ -13,7 +13,7 @@ use crate::{
     path::{Challenge, Change},
     recovery::Learnt,
     rtt::Rtt,
-    timer::Micros,
+    timer::{Micros, NEVER},
 };
 
 /// Room for the longest header, acknowledgement and tag: with less nothing is written to an address on trial.
@@ -145,11 +145,12 @@ impl Connection {
 
     // ---- time ----
 
-    pub(super) fn roam_deadline(&self) -> Option<Micros> {
+    pub(super) fn roam_deadline(&self) -> Micros {
         let is_waiting =
             self.side == Side::Connector && self.recovery.in_flight_bytes() == 0 && !self.ping_due;
         let hush = if is_waiting { self.hush.deadline(self.last_in) } else { None };
-        [hush, self.path.deadline(), self.mtu.deadline()].into_iter().flatten().min()
+        let path = self.path.deadline().unwrap_or(NEVER).min(self.mtu.deadline().unwrap_or(NEVER));
+        hush.unwrap_or(NEVER).min(path)
     }
 
     pub(super) fn roam_on_timeout(&mut self, now: Micros) {

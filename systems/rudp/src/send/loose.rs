@@ -7,6 +7,7 @@ use crate::{
     channel::{Channel, ChannelKind},
     config::Config,
     packet::FRAGMENT_BYTES,
+    pool::Pool,
     timer::Micros,
 };
 
@@ -37,12 +38,12 @@ impl Loose {
         config: &Config,
         bytes: Vec<u8>,
         expires: Micros,
-        garbage: &mut Vec<Vec<u8>>,
+        pool: &mut Pool,
     ) -> u64 {
         let mut dropped = 0;
         if kind == ChannelKind::Sequenced {
             for _ in 0..self.old {
-                self.drop_front(garbage);
+                self.drop_front(pool);
                 dropped += 1;
             }
         }
@@ -51,16 +52,16 @@ impl Loose {
         while self.queue.len() > 1
             && (self.queue.len() > config.unreliable_messages_max || self.bytes > config.unreliable_bytes_max)
         {
-            self.drop_front(garbage);
+            self.drop_front(pool);
             dropped += 1;
         }
         dropped
     }
 
-    fn drop_front(&mut self, garbage: &mut Vec<Vec<u8>>) {
+    fn drop_front(&mut self, pool: &mut Pool) {
         let Some(front) = self.queue.pop_front() else { return };
         self.bytes -= front.bytes.len();
-        garbage.push(front.bytes);
+        pool.give(front.bytes);
         // A message of which something has left keeps its id for itself.
         self.next += u64::from(self.left > 0);
         self.left = 0;
@@ -77,10 +78,10 @@ impl Loose {
     }
 
     /// Drops what nobody wants any more. Returns how many.
-    pub(super) fn expire(&mut self, now: Micros, garbage: &mut Vec<Vec<u8>>) -> u64 {
+    pub(super) fn expire(&mut self, now: Micros, pool: &mut Pool) -> u64 {
         let mut dropped = 0;
         while self.queue.front().is_some_and(|front| front.expires <= now) {
-            self.drop_front(garbage);
+            self.drop_front(pool);
             dropped += 1;
         }
         dropped
@@ -91,7 +92,7 @@ impl Loose {
         while let Some(front) = self.queue.front() {
             if front.expires <= packing.now {
                 *packing.expired += 1;
-                self.drop_front(packing.garbage);
+                self.drop_front(packing.pool);
                 continue;
             }
             let count = front.bytes.len().div_ceil(FRAGMENT_BYTES).max(1) as u32;
@@ -108,7 +109,7 @@ impl Loose {
             }
             self.left += 1;
             if self.left == count {
-                self.drop_front(packing.garbage);
+                self.drop_front(packing.pool);
             }
         }
         shrink(&mut self.queue);

@@ -6,6 +6,7 @@ use super::{MESSAGE_COST, Packing, PieceRef, repeats::REPEAT_BYTES_MAX, shrink};
 use crate::{
     channel::{Channel, ChannelConfig},
     packet::FRAGMENT_BYTES,
+    pool::Pool,
 };
 
 /// Ids that may be under way at once on a channel: far within what 16 bits on the wire can tell apart.
@@ -175,7 +176,7 @@ impl Reliable {
     }
 
     /// Returns the cost that was freed: all of the message with its last piece.
-    pub(super) fn on_acked(&mut self, id: u64, index: u32, garbage: &mut Vec<Vec<u8>>) -> usize {
+    pub(super) fn on_acked(&mut self, id: u64, index: u32, pool: &mut Pool) -> usize {
         let Some(at) = self.place(id, index) else { return 0 };
         match &mut self.pieces[at].state {
             PieceState::Acked => return 0,
@@ -188,7 +189,7 @@ impl Reliable {
         }
         let freed = message.bytes.len() + MESSAGE_COST;
         // The entry may have to stay behind an older one; its bytes need not.
-        garbage.push(mem::take(&mut message.bytes));
+        pool.give(mem::take(&mut message.bytes));
         while let Some(front) = self.queue.front().filter(|front| front.unacked == 0) {
             self.pieces.drain(..front.count as usize);
             self.pieces_base += u64::from(front.count);
@@ -236,7 +237,7 @@ impl Reliable {
 
     /// Gives a message up: from now on only the order to skip it is sent. Returns the bytes that were freed, `None` if
     /// the message is acknowledged, or given up, already.
-    pub(super) fn give_up(&mut self, id: u64, garbage: &mut Vec<Vec<u8>>) -> Option<usize> {
+    pub(super) fn give_up(&mut self, id: u64, pool: &mut Pool) -> Option<usize> {
         if !self.is_alive(id) {
             return None;
         }
@@ -252,7 +253,7 @@ impl Reliable {
         let first = (message.pieces_at - pieces_base) as usize;
         let freed = message.bytes.len();
         self.unsent -= freed.saturating_sub((sent_pieces as usize).saturating_mul(FRAGMENT_BYTES));
-        garbage.push(mem::take(&mut message.bytes));
+        pool.give(mem::take(&mut message.bytes));
         if was_sent {
             self.pieces[first].state = PieceState::Lost;
             insert(&mut self.again, (id, SKIP));

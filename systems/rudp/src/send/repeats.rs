@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::{
     channel::{Channel, ChannelConfig, REPEATS_MAX, Repeats},
-    timer::Micros,
+    timer::{Micros, NEVER},
 };
 
 /// Messages up to this length are repeated.
@@ -17,7 +17,6 @@ const ADAPTIVE_LOSS_PPM: u32 = 5_000;
 const ECHOES_MAX: usize = 256;
 /// How long a spaced repeat waits for a datagram to ride in before it goes alone.
 const SLACK: Duration = Duration::from_millis(10);
-const NEVER: Micros = Micros(u64::MAX);
 
 /// What the path is like, as far as repeats care.
 #[derive(Clone, Copy, Default, Debug)]

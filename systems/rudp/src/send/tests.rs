@@ -83,7 +83,7 @@ impl Bench {
 
     /// The next packet, if anything wants to leave.
     fn packet(&mut self) -> Option<Packet> {
-        self.sending.begin(self.now, self.path);
+        self.sending.begin(self.now, self.path, &mut self.pool);
         let pending = self.sending.has_pending();
         if !self.sending.wants_repeat(self.now, true) && !pending {
             self.sending.end_round();
@@ -94,11 +94,11 @@ impl Bench {
 
     /// A packet that leaves whether anything wants to or not.
     fn any_packet(&mut self) -> Packet {
-        self.sending.begin(self.now, self.path);
+        self.sending.begin(self.now, self.path, &mut self.pool);
         let (mut bytes, mut refs, number) = (Vec::new(), VecDeque::new(), self.number);
         self.number += 1;
         let mut writer = Writer::new(&mut bytes, None, number, None, None);
-        self.sending.fill(self.now, number, &mut writer, &mut refs);
+        self.sending.fill(self.now, number, &mut writer, &mut refs, &mut self.pool);
         writer.finish();
         Packet { number, bytes, refs: refs.into() }
     }
@@ -108,8 +108,7 @@ impl Bench {
     }
 
     fn acked(&mut self, packet: &Packet) {
-        packet.refs.iter().for_each(|&piece| self.sending.on_acked(piece));
-        self.sending.reclaim(&mut self.pool);
+        packet.refs.iter().for_each(|&piece| self.sending.on_acked(piece, &mut self.pool));
     }
 
     fn lost(&mut self, packet: &Packet) {
@@ -287,14 +286,14 @@ fn a_reliable_message_that_expires_becomes_an_order_to_skip_it() {
     bench.send(Channel::DATA, &[2; 900]);
     bench.send_for(MS * 20, Channel::DATA, &[3; 100]);
     let first = bench.packet().unwrap();
-    assert_eq!(bench.sending.deadline(), Some(bench.now + MS * 20));
+    assert_eq!(bench.sending.deadline(), bench.now + MS * 20);
     bench.now += MS * 20;
     // Half sent, unsent, unsent: the orders to skip are pieces like others.
     let second = bench.packet().unwrap();
     assert_eq!(second.ids(), [(1, 0), (1, 1), (1, 2)]);
     assert_eq!(second.frames()[2], Frame::Skip { channel: Channel::DATA, id: 2 });
     assert_eq!((bench.stats().expired, bench.stats().queued_bytes), (2, 900 + 3 * 64));
-    assert_eq!((bench.sending.deadline(), bench.sending.unsent_bytes()), (None, 0));
+    assert_eq!((bench.sending.deadline(), bench.sending.unsent_bytes()), (NEVER, 0));
     // What became of the old pieces does not matter any more.
     bench.acked(&first);
     bench.lost(&first);
@@ -380,25 +379,25 @@ fn the_last_message_is_repeated_alone_when_nothing_follows() {
     bench.send(channel, &[1; 64]);
     bench.send(channel, &[2; 64]);
     assert_eq!(bench.ids(), [(5, 0), (5, 1)]);
-    assert_eq!(bench.sending.deadline(), Some(bench.now + MS * 10));
+    assert_eq!(bench.sending.deadline(), bench.now + MS * 10);
     bench.now += MS * 10;
     let tail = bench.packet().unwrap();
     assert_eq!(tail.ids(), [(5, 0), (5, 1)]);
-    assert_eq!(bench.sending.deadline(), None, "once");
+    assert_eq!(bench.sending.deadline(), NEVER, "once");
     bench.acked(&tail);
     bench.send(channel, &[3]);
     bench.ids();
     bench.now += MS * 5;
     bench.send(LOOSE, &[4]);
     bench.ids();
-    assert_eq!(bench.sending.deadline(), None, "something followed");
+    assert_eq!(bench.sending.deadline(), NEVER, "something followed");
     // Acknowledged in time.
     bench.send(channel, &[5]);
     let packet = bench.packet().unwrap();
     bench.acked(&packet);
     bench.now += MS * 10;
     assert!(bench.packet().is_none());
-    assert_eq!(bench.sending.deadline(), None);
+    assert_eq!(bench.sending.deadline(), NEVER);
 }
 
 #[test]
