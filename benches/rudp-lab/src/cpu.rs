@@ -177,6 +177,8 @@ fn figures(stack: &dyn Stack, count: usize, quick: bool) -> Option<Figures> {
     }
     let per_peer = |figure: f64| figure / count as f64;
     let handshake_us = per_peer((crowd.rx.cpu + crowd.tx.cpu).as_secs_f64() * 1e6);
+    // Three seconds in which nobody has anything to say.
+    (0..180).for_each(|_| crowd.frame(false));
     let idle_bytes = per_peer((crowd.rx.bytes + crowd.tx.bytes) as f64);
     // All are silent. The clients too: nothing arrives.
     let polls = if quick { 5 } else { 30 };
@@ -357,7 +359,7 @@ pub(crate) fn cpu(scale: &Scale) -> Vec<Target> {
             &format!("Server cores in memory, {count} peers, a 64-byte message each way at 60 Hz"),
             &[
                 "Thread CPU time of the server alone, the median of nine rounds and the least, since other load only adds; allocations by a counting allocator; memory is \
-               what the server holds more than it gave back, for each connected peer; an idle poll is `tick`, `receive` and \
+               what the server holds more than it gave back, for each connected peer, after three seconds without messages; an idle poll is `tick`, `receive` and \
                `transmit` with nothing to do, for each peer.",
             ],
         );

@@ -52,6 +52,8 @@ struct Crowd {
     peers: Vec<PeerId>,
     /// Nanoseconds of each.
     handshakes: Vec<f64>,
+    /// Datagrams with their other ends, in buffers as those that sockets are read into.
+    wire: Vec<(SocketAddr, Vec<u8>)>,
 }
 
 impl Crowd {
@@ -87,23 +89,24 @@ impl Crowd {
             }
         }
         assert_eq!(peers.len(), count);
-        Crowd { now, server, clients, peers, handshakes }
+        let wire = (0..count * 2).map(|_| (home(), Vec::with_capacity(1500))).collect();
+        Crowd { now, server, clients, peers, handshakes, wire }
     }
 
     /// One tick: 64 bytes each way. Nanoseconds per packet in and out at the server.
     fn tick(&mut self) -> (f64, f64) {
         self.now += Duration::from_millis(16);
-        let mut datagrams: Vec<(SocketAddr, Vec<u8>)> = Vec::new();
+        let mut count = 0;
         for (index, (client, peer)) in self.clients.iter_mut().enumerate() {
             client.handle_timeout(self.now);
             client.send(*peer, Channel::UNRELIABLE, &[&[1; 64]]).expect("room");
-            let mut buf = Vec::with_capacity(1500);
-            while client.poll_transmit(self.now, &mut buf).is_some() {
-                datagrams.push((away(index), std::mem::take(&mut buf)));
+            while client.poll_transmit(self.now, &mut self.wire[count].1).is_some() {
+                self.wire[count].0 = away(index);
+                count += 1;
             }
         }
         let begin = computed();
-        for (from, datagram) in &mut datagrams {
+        for (from, datagram) in &mut self.wire[..count] {
             self.server.handle(self.now, *from, datagram);
         }
         while let Some(event) = self.server.poll_event() {
@@ -111,25 +114,23 @@ impl Crowd {
                 self.server.recycle(bytes);
             }
         }
-        let inward = (computed() - begin) / datagrams.len() as f64;
+        let inward = (computed() - begin) / count as f64;
         self.server.handle_timeout(self.now);
-        let mut out: Vec<(SocketAddr, Vec<u8>)> =
-            vec![(home(), Vec::with_capacity(1500)); self.peers.len() * 2];
         let mut sent = 0;
         let begin = computed();
         for &peer in &self.peers {
             self.server.send(peer, Channel::UNRELIABLE, &[&[2; 64]]).expect("room");
         }
-        while let Some(slot) = out.get_mut(sent)
+        while let Some(slot) = self.wire.get_mut(sent)
             && let Some(to) = self.server.poll_transmit(self.now, &mut slot.1)
         {
             slot.0 = to;
             sent += 1;
         }
         let outward = (computed() - begin) / sent.max(1) as f64;
-        for (to, mut datagram) in out.drain(..sent) {
-            let client = &mut self.clients[index_of(to)].0;
-            client.handle(self.now, home(), &mut datagram);
+        for (to, datagram) in &mut self.wire[..sent] {
+            let client = &mut self.clients[index_of(*to)].0;
+            client.handle(self.now, home(), datagram);
             while client.poll_event().is_some() {}
         }
         (inward, outward)

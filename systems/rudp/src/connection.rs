@@ -40,8 +40,8 @@ const FLUSH_MAX: Duration = Duration::from_secs(2);
 /// is forgotten after three seconds.
 const LINGER_PTO_MAX: Duration = Duration::from_secs(1);
 
-/// Silence after which the table of sent packets gives its memory back.
-const RECOVERY_KEPT: Duration = Duration::from_secs(2);
+/// Silence, of both sides, after which a connection rests: it gives back the memory that packets need and silence does not.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// What a connection needs of its endpoint.
 pub(crate) struct Context<'a> {
@@ -79,6 +79,15 @@ enum Stage {
     Open,
 }
 
+/// The Accept, and how it fares.
+struct Accepting {
+    bytes: Box<[u8]>,
+    is_due: bool,
+    /// When it left last, and how often it did.
+    sent_at: Micros,
+    sent: u32,
+}
+
 /// A close that waits for the acknowledgement of everything.
 struct Flush {
     ends_at: Micros,
@@ -99,13 +108,10 @@ pub(crate) struct Connection {
     pub(crate) wire_id: u32,
     stage: Stage,
     keys: Option<Keys>,
-    /// Acceptor: the client's key, which tells a repeated Hello from a new one.
-    greeted: Option<[u8; 32]>,
+    /// Acceptor: the first half of the client's key, which tells a repeated Hello from a new one.
+    greeted: [u8; 16],
     /// The Accept, from when its job is done until the client has shown that it got it.
-    accept: Option<Box<[u8]>>,
-    accept_due: bool,
-    /// When the Accept left, and how many of them did.
-    accept_sent: (Micros, u32),
+    accept: Option<Box<Accepting>>,
     received: Received,
     recovery: Recovery,
     sending: Sending,
@@ -115,8 +121,21 @@ pub(crate) struct Connection {
     last_out: Micros,
     probes: u8,
     ping_due: bool,
-    flush: Option<Flush>,
-    stats: Stats,
+    flush: Option<Box<Flush>>,
+    counts: Counts,
+}
+
+/// What `Stats` reports and nothing else knows.
+#[derive(Default)]
+struct Counts {
+    packets_in: u64,
+    packets_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    rejected: u64,
+    stale: u64,
+    moves: u32,
+    moves_refused: u32,
 }
 
 /// A genuine packet: its number is fresh and it opened.
@@ -148,10 +167,8 @@ impl Connection {
             wire_id: 0,
             stage,
             keys: None,
-            greeted: None,
+            greeted: [0; 16],
             accept: None,
-            accept_due: false,
-            accept_sent: (now, 0),
             received: Received::default(),
             recovery: Recovery::new(config),
             sending: Sending::new(),
@@ -162,7 +179,7 @@ impl Connection {
             probes: 0,
             ping_due: false,
             flush: None,
-            stats: Stats::default(),
+            counts: Counts::default(),
         }
     }
 
@@ -185,20 +202,22 @@ impl Connection {
         addr: SocketAddr,
         now: Micros,
         config: &Config,
-        greeted: [u8; 32],
+        greeted: [u8; 16],
         wire_id: u32,
     ) -> Connection {
         let stage = Stage::HalfOpen(now + config.handshake_timeout);
         let mut connection = Connection::new(id, addr, Side::Acceptor, now, config, stage);
         connection.wire_id = wire_id;
-        connection.greeted = Some(greeted);
+        connection.greeted = greeted;
         connection
     }
 
     /// The keys are made: the Accept may leave.
     pub(crate) fn answer(&mut self, keys: Keys, accept: Box<[u8]>) {
         if self.keys.is_none() && self.is_half_open() {
-            (self.keys, self.accept, self.accept_due) = (Some(keys), Some(accept), true);
+            self.keys = Some(keys);
+            self.accept =
+                Some(Box::new(Accepting { bytes: accept, is_due: true, sent_at: Micros::ZERO, sent: 0 }));
         }
     }
 
@@ -207,9 +226,11 @@ impl Connection {
     }
 
     /// Whether this connection came from the Hello with this key; if so its Accept goes out again.
-    pub(crate) fn is_greeted_again(&mut self, key: &[u8; 32]) -> bool {
-        let again = self.greeted.as_ref() == Some(key);
-        self.accept_due |= again && self.accept.is_some();
+    pub(crate) fn is_greeted_again(&mut self, key: &[u8; 16]) -> bool {
+        let again = self.greeted == *key;
+        if let Some(accept) = &mut self.accept {
+            accept.is_due |= again;
+        }
         again
     }
 
@@ -230,7 +251,7 @@ impl Connection {
     ) -> Option<PublicKey> {
         let Stage::Dialing(dial) = &mut self.stage else { return None };
         let Some(accepted) = dial.on_accept(now, accept, message) else {
-            self.stats.rejected += 1;
+            self.counts.rejected += 1;
             return None;
         };
         if let Some(sent_at) = dial.sampled_at {
@@ -274,7 +295,7 @@ impl Connection {
         } else {
             None
         };
-        self.stats.rejected += u64::from(opened.is_none());
+        self.counts.rejected += u64::from(opened.is_none());
         let is_newest = number >= expected;
         Some(Genuine { number, is_newest, has_ack: header.has_ack, frames: opened?, bytes })
     }
@@ -292,10 +313,9 @@ impl Connection {
     /// The first packet of a half-open connection: it is open now.
     pub(crate) fn confirm(&mut self, now: Micros) {
         self.stage = Stage::Open;
-        if let (at, 1) = self.accept_sent {
-            self.recovery.rtt.update(now, now - at, Duration::ZERO);
+        if let Some(Accepting { sent_at, sent: 1, .. }) = self.accept.take().as_deref() {
+            self.recovery.rtt.update(now, now - *sent_at, Duration::ZERO);
         }
-        (self.accept, self.accept_due) = (None, false);
     }
 
     /// Takes in a genuine packet from `from`.
@@ -308,8 +328,8 @@ impl Connection {
     ) -> Option<Ending> {
         self.hush.on_packet(now - self.last_in);
         self.last_in = now;
-        self.stats.packets_in += 1;
-        self.stats.bytes_in += packet.bytes as u64;
+        self.counts.packets_in += 1;
+        self.counts.bytes_in += packet.bytes as u64;
         match self.take_frames(now, from, packet, cx) {
             Ok(None) => {}
             Ok(ending) => return ending,
@@ -348,7 +368,7 @@ impl Connection {
                 peer: &mut self.reassembly,
                 total: cx.reassembly_total,
                 pool: cx.pool,
-                stale: &mut self.stats.stale,
+                stale: &mut self.counts.stale,
             };
 
             let result = match frame {
@@ -416,7 +436,7 @@ impl Connection {
     pub(crate) fn close_after_flush(&mut self, now: Micros, code: u16, reason: &str) -> Option<Ending> {
         if self.flush.is_none() {
             let reason = cut(reason).to_owned();
-            self.flush = Some(Flush { ends_at: now + FLUSH_MAX, code, reason });
+            self.flush = Some(Box::new(Flush { ends_at: now + FLUSH_MAX, code, reason }));
         }
         self.flushed()
     }
@@ -427,7 +447,7 @@ impl Connection {
     }
 
     fn flush_over(&mut self) -> Option<Ending> {
-        let Flush { code, reason, .. } = self.flush.take()?;
+        let Flush { code, reason, .. } = *self.flush.take()?;
         Some(Ending::Tell { code, text: reason, reason: CloseReason::Local })
     }
 
@@ -437,6 +457,7 @@ impl Connection {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        let counts = &self.counts;
         let mut stats = Stats {
             rtt: self.recovery.rtt.smoothed(),
             rttvar: self.recovery.rtt.variation(),
@@ -451,7 +472,15 @@ impl Connection {
             in_flight_bytes: self.recovery.in_flight_bytes(),
             suite: self.keys.as_ref().map(Keys::suite),
             key_changes: self.keys.as_ref().map_or(0, Keys::changes),
-            ..self.stats
+            packets_in: counts.packets_in,
+            packets_out: counts.packets_out,
+            bytes_in: counts.bytes_in,
+            bytes_out: counts.bytes_out,
+            rejected: counts.rejected,
+            stale: counts.stale,
+            moves: counts.moves.into(),
+            moves_refused: counts.moves_refused.into(),
+            ..Stats::default()
         };
         self.sending.report(&mut stats);
         stats
@@ -472,8 +501,7 @@ impl Connection {
         let mut to = self.path.proven();
         let sent = match &mut self.stage {
             Stage::Dialing(dial) => dial.transmit(now, out),
-            _ if self.accept_due => self.transmit_accept(now, out),
-            Stage::HalfOpen(_) => false,
+            Stage::HalfOpen(_) => self.transmit_accept(now, out),
             Stage::Open => {
                 if let Some(challenged) = self.transmit_challenge(out) {
                     to = challenged;
@@ -489,17 +517,17 @@ impl Connection {
         }
         self.path.on_sent(to, out.len());
         self.last_out = now;
-        self.stats.packets_out += 1;
-        self.stats.bytes_out += out.len() as u64;
+        self.counts.packets_out += 1;
+        self.counts.bytes_out += out.len() as u64;
         Some(to)
     }
 
     fn transmit_accept(&mut self, now: Micros, out: &mut Vec<u8>) -> bool {
-        self.accept_due = false;
-        self.accept_sent = (now, self.accept_sent.1.saturating_add(1));
-        let Some(accept) = &self.accept else { return false };
+        let Some(accept) = self.accept.as_mut().filter(|accept| accept.is_due) else { return false };
+        accept.is_due = false;
+        (accept.sent_at, accept.sent) = (now, accept.sent.saturating_add(1));
         out.clear();
-        out.extend_from_slice(accept);
+        out.extend_from_slice(&accept.bytes);
         true
     }
 
@@ -579,7 +607,6 @@ impl Connection {
     /// what that call would have done.
     pub(crate) fn is_done(&mut self, now: Micros) -> bool {
         let is_quiet = matches!(self.stage, Stage::Open)
-            && !self.accept_due
             && self.probes == 0
             && !self.ping_due
             && !self.path.is_on_trial()
@@ -605,13 +632,29 @@ impl Connection {
                 let pings = self.side == Side::Connector && !self.ping_due;
                 let keepalive = if pings { self.last_out + config.keepalive } else { NEVER };
                 let flush = self.flush.as_ref().map_or(NEVER, |flush| flush.ends_at);
-                let keys = self.keys.as_ref().and_then(Keys::deadline).unwrap_or(NEVER);
+                let keys = self.keys.as_ref().and_then(Keys::deadline).unwrap_or(NEVER).min(self.rest_at());
                 let idle = self.last_in + config.idle_timeout;
                 let channels = self.sending.deadline().min(self.receiving.deadline());
                 let packets = self.received.deadline().min(self.recovery.deadline());
                 idle.min(keepalive).min(flush).min(keys).min(self.roam_deadline()).min(channels).min(packets)
             }
         }
+    }
+
+    /// When it is to rest; `NEVER` while it does.
+    fn rest_at(&self) -> Micros {
+        let is_awake = self.keys.as_ref().is_some_and(Keys::are_awake);
+        if is_awake { self.last_in.max(self.last_out) + REST_AFTER } else { NEVER }
+    }
+
+    /// Nothing came or left for a while. The next packet wakes it, for about a microsecond.
+    fn rest(&mut self) {
+        if let Some(keys) = &mut self.keys {
+            keys.sleep();
+        }
+        self.recovery.rest();
+        self.sending.rest();
+        self.receiving.rest();
     }
 
     /// Does what is due. Whatever it decides to send goes out with `transmit`.
@@ -639,14 +682,14 @@ impl Connection {
         self.received.on_timeout(now);
         self.sending.expire(now, cx.pool);
         let (stale, freed) = self.receiving.on_timeout(now);
-        self.stats.stale += stale;
+        self.counts.stale += stale;
         self.reassembly -= freed;
         *cx.reassembly_total -= freed;
         self.roam_on_timeout(now);
-        if self.last_out + RECOVERY_KEPT <= now {
-            self.recovery.on_idle();
-        }
         let probes = self.recovery.on_timeout(now, &mut self.sending);
+        if self.rest_at() <= now {
+            self.rest();
+        }
         self.probes = self.probes.max(probes);
         self.ping_due |= self.side == Side::Connector && self.last_out + config.keepalive <= now;
         None

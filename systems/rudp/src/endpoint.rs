@@ -100,10 +100,9 @@ pub struct Endpoint {
     known: usize,
     deadlines: Deadlines,
     due: Vec<u32>,
-    /// Who may have something to send. What stands in `deadlines` for them may be too late, until they leave the queue.
+    /// Who may have something to send, in the order of `ready_since`. What stands in `deadlines` for them may be too late, or
+    /// nothing at all, until they leave the queue.
     ready: Queue<PeerId>,
-    /// Somebody stood in `ready` when `handle_timeout` was called, and it was not emptied since.
-    is_late: bool,
     answers: VecDeque<(SocketAddr, Answer)>,
     events: Events,
     pool: Pool,
@@ -136,7 +135,6 @@ impl Endpoint {
             deadlines: Deadlines::default(),
             due: Vec::new(),
             ready: Queue::default(),
-            is_late: false,
             answers: VecDeque::with_capacity(answers),
             events: Events::default(),
             pool: Pool::new(config.pool_bytes_max),
@@ -272,14 +270,15 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Micros) {
         self.now = self.now.max(now);
         self.limiter.prune(now);
-        if mem::replace(&mut self.is_late, !self.ready.is_empty()) {
-            // The socket takes nothing, or nobody asks: time goes on.
-            for &peer in self.ready.iter() {
-                if let Some(entry) = self.peers.get_mut(peer) {
-                    let deadline = entry.deadline(&self.config);
-                    self.deadlines.want(peer.slot(), &mut entry.registered, deadline);
-                }
+        for &peer in self.ready.iter() {
+            let Some(entry) = self.peers.get_mut(peer) else { continue };
+            // The queue is in the order of time. What happened to a connection just now is due later; what happened before
+            // may be due, if nobody asked for datagrams since.
+            if entry.ready_since.is_none_or(|since| since >= now) {
+                break;
             }
+            entry.next = entry.deadline(&self.config);
+            self.deadlines.want(peer.slot(), &mut entry.registered, entry.next);
         }
         let mut due = mem::take(&mut self.due);
         while let Some(slot) = self.deadlines.pop_due(now) {
@@ -288,10 +287,11 @@ impl Endpoint {
         for slot in due.drain(..) {
             let Some(entry) = self.peers.at(slot) else { continue };
             entry.registered = None;
-            let deadline = entry.deadline(&self.config);
-            if deadline > now {
-                // It was put off meanwhile.
-                self.deadlines.want(slot, &mut entry.registered, deadline);
+            if entry.next > now {
+                // Most were put off meanwhile. Those in the queue are looked at when they leave it.
+                if entry.ready_since.is_none() {
+                    self.deadlines.want(slot, &mut entry.registered, entry.next);
+                }
                 continue;
             }
             let ending = match &mut entry.state {
@@ -308,14 +308,12 @@ impl Endpoint {
             };
             self.settle(now, slot, ending);
         }
-        if due.capacity() > 1024 {
-            due = Vec::new();
-        }
         self.due = due;
         if self.pool.trim(now) {
             self.events.trim();
             self.ready.trim();
             self.deadlines.trim();
+            self.due.shrink_to(1024);
         }
     }
 
@@ -344,9 +342,9 @@ impl Endpoint {
             };
             if is_done {
                 // Once for all that was done to it since it stands in the queue.
-                let deadline = entry.deadline(&self.config);
-                self.deadlines.want(peer.slot(), &mut entry.registered, deadline);
-                entry.ready = false;
+                entry.next = entry.deadline(&self.config);
+                self.deadlines.want(peer.slot(), &mut entry.registered, entry.next);
+                entry.ready_since = None;
                 self.ready.pop();
             }
             if to.is_some() {
@@ -354,7 +352,6 @@ impl Endpoint {
                 return to;
             }
         }
-        self.is_late = false;
         None
     }
 
@@ -492,9 +489,10 @@ impl Endpoint {
         // Only what is on trial can become proven.
         let before = connection.path.is_on_trial().then(|| connection.path.proven());
         let ending = connection.take_in(now, from, &packet, &mut cx).or_else(|| connection.worn());
-        if before.is_none() && ending.is_none() && entry.registered.is_some() {
+        if before.is_none() && ending.is_none() {
             // Most packets: what `settle` would do, without looking for the connection again.
-            if !mem::replace(&mut entry.ready, true) {
+            if entry.ready_since.is_none() {
+                entry.ready_since = Some(self.now);
                 self.ready.push(peer);
             }
             return;
@@ -556,23 +554,19 @@ impl Endpoint {
     // ---- inside: the common end of everything ----
 
     /// After anything happened to a connection: ends it, or gives it its place in the queue. Its deadline is looked at when
-    /// it leaves the queue; until then the one that it has must do.
+    /// it leaves the queue.
     fn settle(&mut self, now: Micros, slot: u32, ending: Option<Ending>) {
         if let Some(ending) = ending {
             return self.end(now, slot, ending);
-        }
-        let Some(entry) = self.peers.at(slot) else { return };
-        if entry.registered.is_none() {
-            let deadline = entry.deadline(&self.config);
-            self.deadlines.want(slot, &mut entry.registered, deadline);
         }
         self.make_ready(slot);
     }
 
     fn make_ready(&mut self, slot: u32) {
         if let Some(entry) = self.peers.at(slot)
-            && !mem::replace(&mut entry.ready, true)
+            && entry.ready_since.is_none()
         {
+            entry.ready_since = Some(self.now);
             self.ready.push(entry.id);
         }
     }

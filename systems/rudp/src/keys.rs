@@ -84,32 +84,55 @@ pub(crate) enum Side {
 /// The key of one direction.
 #[derive(Clone)]
 struct Direction {
-    key: LessSafeKey,
-    /// What the key will be after the next change. The bytes of `key` itself are nowhere kept.
-    next: Zeroizing<[u8; 32]>,
+    secret: Zeroizing<[u8; 32]>,
+    /// What is made of it, while packets come: 600 bytes.
+    awake: Option<Box<Awake>>,
     phase: bool,
     /// Lowest packet number that is known to belong to the phase.
     since: u64,
 }
 
+#[derive(Clone)]
+struct Awake {
+    key: LessSafeKey,
+    /// What the secret will be after the next change, once somebody has asked for it.
+    next: Option<Zeroizing<[u8; 32]>>,
+}
+
 impl Direction {
-    fn new(cipher: Cipher, secret: &[u8; 32]) -> Direction {
-        Direction { key: cipher.key(secret), next: cipher.rekey(secret), phase: false, since: 0 }
+    fn new(secret: &Zeroizing<[u8; 32]>) -> Direction {
+        Direction { secret: secret.clone(), awake: None, phase: false, since: 0 }
     }
 
-    /// The key before the change.
-    fn change(&mut self, cipher: Cipher, key: LessSafeKey, since: u64) -> LessSafeKey {
-        self.next = cipher.rekey(&self.next);
+    fn awake(&mut self, cipher: Cipher) -> &mut Awake {
+        let Direction { secret, awake, .. } = self;
+        awake.get_or_insert_with(|| Box::new(Awake { key: cipher.key(secret), next: None }))
+    }
+
+    fn key(&mut self, cipher: Cipher) -> &LessSafeKey {
+        &self.awake(cipher).key
+    }
+
+    /// The secret after the next change.
+    fn next(&mut self, cipher: Cipher) -> &Zeroizing<[u8; 32]> {
+        let secret = self.secret.clone();
+        self.awake(cipher).next.get_or_insert_with(|| cipher.rekey(&secret))
+    }
+
+    /// The secret before the change.
+    fn change(&mut self, cipher: Cipher, since: u64) -> Zeroizing<[u8; 32]> {
+        let next = self.next(cipher).clone();
+        self.awake = None;
         self.phase = !self.phase;
         self.since = since;
-        std::mem::replace(&mut self.key, key)
+        std::mem::replace(&mut self.secret, next)
     }
 }
 
 /// The last phase's key, for packets that were overtaken.
 #[derive(Clone)]
 struct Old {
-    key: LessSafeKey,
+    secret: Zeroizing<[u8; 32]>,
     ends_at: Micros,
 }
 
@@ -133,8 +156,8 @@ impl Keys {
         };
         Keys {
             suite,
-            out: Direction::new(suite.cipher(), out),
-            inward: Direction::new(suite.cipher(), inward),
+            out: Direction::new(out),
+            inward: Direction::new(inward),
             old: None,
             change_after: change_after.max(1),
             failed: 0,
@@ -156,21 +179,20 @@ impl Keys {
     pub(crate) fn change(&mut self, number: u64, largest_acked: Option<u64>) -> bool {
         let is_time = number - self.out.since >= self.change_after && largest_acked >= Some(self.out.since);
         if is_time {
-            let cipher = self.suite.cipher();
-            let key = cipher.key(&self.out.next);
-            self.out.change(cipher, key, number);
+            self.out.change(self.suite.cipher(), number);
             self.changes += 1;
         }
         is_time
     }
 
     /// Encrypts what follows the header, sets the key phase and appends the tag. A number must not be used twice.
-    pub(crate) fn seal(&self, number: u64, datagram: &mut Vec<u8>) {
+    pub(crate) fn seal(&mut self, number: u64, datagram: &mut Vec<u8>) {
         datagram[0] |= if self.out.phase { FLAG_PHASE } else { 0 };
         let nonce = self.suite.cipher().nonce(number);
         let clear = if self.suite == Suite::Plaintext { datagram.len() } else { header_bytes(datagram[0]) };
         let (ad, text) = datagram.split_at_mut(clear);
-        let sealed = self.out.key.seal_in_place_separate_tag(nonce, Aad::from(&*ad), text);
+        let sealed =
+            self.out.key(self.suite.cipher()).seal_in_place_separate_tag(nonce, Aad::from(&*ad), text);
         let tag = sealed.expect("AEADs refuse only inputs of gigabytes; a datagram has 1500 bytes at most");
         datagram.extend_from_slice(tag.as_ref());
     }
@@ -200,26 +222,38 @@ impl Keys {
         self.forget_old(now);
         let (suite, inward) = (self.suite, &mut self.inward);
         let opened = if header.phase == inward.phase {
-            let opened = open(suite, &inward.key, header, number, datagram);
+            let opened = open(suite, inward.key(suite.cipher()), header, number, datagram);
             if opened.is_ok() {
                 inward.since = inward.since.min(number);
             }
             opened
         } else if number < inward.since {
             // Without the key nothing was tried, so nothing failed.
-            open(suite, &self.old.as_ref().ok_or(Unspecified)?.key, header, number, datagram)
+            let old = self.old.as_ref().ok_or(Unspecified)?;
+            open(suite, &suite.cipher().key(&old.secret), header, number, datagram)
         } else {
-            let key = suite.cipher().key(&inward.next);
+            let key = suite.cipher().key(inward.next(suite.cipher()));
             let opened = open(suite, &key, header, number, datagram);
             if opened.is_ok() {
-                let key = inward.change(suite.cipher(), key, number);
-                self.old = Some(Box::new(Old { key, ends_at: now + overtaken() }));
+                let secret = inward.change(suite.cipher(), number);
+                self.old = Some(Box::new(Old { secret, ends_at: now + overtaken() }));
                 self.changes += 1;
             }
             opened
         };
         self.failed += u64::from(opened.is_err());
         opened
+    }
+
+    /// Whether more than the secrets is kept.
+    pub(crate) fn are_awake(&self) -> bool {
+        self.out.awake.is_some() || self.inward.awake.is_some()
+    }
+
+    /// Keeps the secrets only: 1.2 KB less. The next packet of each direction makes its key anew, which takes about as long
+    /// as to open two packets.
+    pub(crate) fn sleep(&mut self) {
+        (self.out.awake, self.inward.awake) = (None, None);
     }
 
     /// Whether so much was forged, or sent without an acknowledgement, that the keys must not be used any longer.

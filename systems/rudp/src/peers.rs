@@ -57,8 +57,11 @@ pub(crate) struct Entry {
     pub(crate) id: PeerId,
     /// The deadline that is set for it.
     pub(crate) registered: Option<Micros>,
-    /// It stands in the endpoint's queue of those who may have something to send.
-    pub(crate) ready: bool,
+    /// When something is due for it, as of the last time that it left the queue of `ready_since`. While it stands there,
+    /// what has happened to it since may be due earlier, but later than it happened.
+    pub(crate) next: Micros,
+    /// Since when it stands in the endpoint's queue of those who may have something to send.
+    pub(crate) ready_since: Option<Micros>,
     pub(crate) state: State,
 }
 
@@ -105,7 +108,8 @@ impl Peers {
             self.slots.len() as u32 - 1
         });
         let id = PeerId(self.generations << SLOT_BITS | u64::from(slot));
-        self.slots[slot as usize] = Some(Entry { id, registered: None, ready: false, state: make(id) });
+        self.slots[slot as usize] =
+            Some(Entry { id, registered: None, next: Micros::ZERO, ready_since: None, state: make(id) });
         id
     }
 

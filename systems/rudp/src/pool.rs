@@ -9,6 +9,9 @@ const SIZES: [usize; 6] = [128, 512, 2048, 8192, 32_768, 131_072];
 /// How often the pool looks for buffers that nobody needs.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 
+/// Places for free buffers of a class that are kept for good.
+const KEPT: usize = 64;
+
 /// Tables of fragments that are kept, and the places of the largest: 48 KB together.
 const TABLES_MAX: usize = 16;
 const TABLE_PLACES_MAX: usize = 128;
@@ -18,6 +21,8 @@ struct Class {
     free: Vec<Vec<u8>>,
     /// The fewest that were free since the last trim: so many were of no use to anybody.
     least: usize,
+    /// The most that were free of late.
+    most: usize,
 }
 
 /// The free buffers of one endpoint.
@@ -82,7 +87,9 @@ impl Pool {
         if let Some(class) = SIZES.iter().rposition(|&size| size <= capacity) {
             buffer.clear();
             self.bytes += capacity;
-            self.classes[class].free.push(buffer);
+            let class = &mut self.classes[class];
+            class.free.push(buffer);
+            class.most = class.most.max(class.free.len());
         }
     }
 
@@ -112,9 +119,11 @@ impl Pool {
                 self.bytes -= class.free.pop().map_or(0, |buffer| buffer.capacity());
             }
             class.least = class.free.len();
-            if class.free.capacity() > 64 && class.free.len() < class.free.capacity() / 4 {
-                class.free.shrink_to(class.free.len() * 2);
+            // All may be with the application just now.
+            if class.free.capacity() > KEPT.max(class.most * 4) {
+                class.free.shrink_to(KEPT.max(class.most * 2));
             }
+            class.most = class.free.len().max(class.most / 2);
         }
         true
     }

@@ -108,6 +108,18 @@ impl Receiving {
         Ok(&mut self.inboxes[usize::from(*at)])
     }
 
+    /// Nothing came for long: gives back what is not in use.
+    pub(crate) fn rest(&mut self) {
+        for inbox in &mut self.inboxes {
+            match inbox {
+                Inbox::Loose(inbox) => inbox.rest(),
+                Inbox::Unordered(inbox) => inbox.rest(),
+                Inbox::Ordered(inbox) => inbox.rest(),
+            }
+        }
+        self.inboxes.shrink_to_fit();
+    }
+
     /// When incomplete unreliable messages are given up next.
     pub(crate) fn deadline(&self) -> Micros {
         let deadlines = self.inboxes.iter().filter_map(|inbox| match inbox {

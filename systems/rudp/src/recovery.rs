@@ -326,7 +326,11 @@ impl Recovery {
             return Err(Violation::AckOfUnsent { number: ack.largest, next: self.next });
         }
         let lowest = ack.lowest();
-        let from = self.sent.partition_point(|entry| entry.number < lowest);
+        let from = match self.sent.front() {
+            // Most reach far behind all that is under way.
+            Some(front) if front.number < lowest => self.sent.partition_point(|entry| entry.number < lowest),
+            _ => 0,
+        };
         let (mut known, mut newest, mut oldest, mut rtt) = (0, None, None, None);
         let (mut packets, mut bytes) = (0, 0);
         for index in from..self.sent.len() {
@@ -492,7 +496,7 @@ impl Recovery {
     }
 
     /// Nothing was sent for long: gives back all memory.
-    pub(crate) fn on_idle(&mut self) {
+    pub(crate) fn rest(&mut self) {
         if self.sent.is_empty() {
             (self.sent, self.refs, self.peak) = (VecDeque::new(), VecDeque::new(), (0, 0));
         }

@@ -257,7 +257,7 @@ impl Sending {
 
     /// Whether anything may be repeated before it is lost.
     pub(crate) fn may_repeat(&self) -> bool {
-        self.repeating.is_some()
+        self.repeating.as_ref().is_some_and(|repeating| !repeating.is_idle())
     }
 
     /// The moment before a datagram is written, or cannot be: gives up what is too old, and fills the budget of
@@ -327,7 +327,7 @@ impl Sending {
             let priority = first.config.priority;
             let count = rest.iter().take_while(|lane| lane.config.priority == priority).count();
             let (equals, after) = mem::take(&mut rest).split_at_mut(count);
-            let turn = (number % count as u64) as usize;
+            let turn = if count == 1 { 0 } else { (number % count as u64) as usize };
             let (later, sooner) = equals.split_at_mut(turn);
             for Lane { channel, config, queue } in sooner.iter_mut().chain(later) {
                 match queue {
@@ -450,6 +450,19 @@ impl Sending {
     }
 
     // ---- time ----
+
+    /// Nothing was sent for long: gives back what is not in use.
+    pub(crate) fn rest(&mut self) {
+        for lane in &mut self.lanes {
+            match &mut lane.queue {
+                Queue::Reliable(queue) => queue.rest(),
+                Queue::Loose(queue) => queue.rest(),
+            }
+        }
+        self.lanes.shrink_to_fit();
+        self.expiring.shrink_to_fit();
+        self.repeating.take_if(|repeating| repeating.is_idle());
+    }
 
     /// When `on_timeout` is to be called next.
     pub(crate) fn deadline(&self) -> Micros {

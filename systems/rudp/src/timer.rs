@@ -102,6 +102,8 @@ pub(crate) struct Deadlines {
     heap: Vec<(Micros, u32)>,
     /// Where each slot stands in `heap`.
     places: Vec<u32>,
+    /// Most deadlines of late.
+    most: usize,
 }
 
 impl Deadlines {
@@ -115,6 +117,7 @@ impl Deadlines {
                     self.places.resize(slot as usize + 1, NOWHERE);
                 }
                 self.heap.push((wanted, slot));
+                self.most = self.most.max(self.heap.len());
                 self.lift(self.heap.len() - 1, (wanted, slot));
             }
         }
@@ -143,15 +146,16 @@ impl Deadlines {
 
     /// Gives the memory of a crowd back that is gone. Call once a second or so.
     pub(crate) fn trim(&mut self) {
-        while self.places.last() == Some(&NOWHERE) {
+        while self.places.len() > self.most && self.places.last() == Some(&NOWHERE) {
             self.places.pop();
         }
-        if self.places.len() < self.places.capacity() / 4 {
+        if self.places.capacity() > KEPT.max(self.places.len() * 4) {
             self.places.shrink_to(KEPT.max(self.places.len() * 2));
         }
-        if self.heap.len() < self.heap.capacity() / 4 {
-            self.heap.shrink_to(KEPT.max(self.heap.len() * 2));
+        if self.heap.capacity() > KEPT.max(self.most * 4) {
+            self.heap.shrink_to(KEPT.max(self.most * 2));
         }
+        self.most = self.heap.len().max(self.most / 2);
     }
 
     fn remove(&mut self, at: usize) {

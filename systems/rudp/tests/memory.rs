@@ -192,29 +192,122 @@ fn memory_comes_back_after_many_connections() {
     }
 }
 
-#[test]
-fn an_idle_peer_is_small() {
-    let mut world = World::new(4, Link::default());
-    let server = world.add(Config::server());
-    let clients: Vec<_> = (0..64).map(|_| world.add(Config::default())).collect();
-    let (_, there) = world.connected(clients[0], server);
-    let mut peers = vec![there];
-    let before = live();
-    let mut dialing = Vec::new();
-    for &client in &clients[1..] {
-        dialing.push(world.connect(client, server));
+/// A server and its clients without a network between them; counts what the server's calls allocate.
+struct Crowd {
+    now: Micros,
+    server: Endpoint,
+    clients: Vec<(Endpoint, PeerId)>,
+    /// The server's name of each client.
+    peers: Vec<Option<PeerId>>,
+    bytes: i64,
+    calls: u64,
+    buf: Vec<u8>,
+}
+
+impl Crowd {
+    fn connected(count: usize) -> Crowd {
+        let (now, home) = (Micros::from_millis(1_000), SocketAddr::from(([10, 1, 1, 1], 7352)));
+        let server = Endpoint::new(Config::server(), [9; 32]);
+        let clients = (0..count).map(|index| {
+            let mut seed = [7; 32];
+            seed[..8].copy_from_slice(&(index as u64).to_le_bytes());
+            let mut client = Endpoint::new(Config::default(), seed);
+            let peer = client.connect(now, home, None).unwrap();
+            (client, peer)
+        });
+        let (clients, buf) = (clients.collect(), Vec::with_capacity(1500));
+        let mut crowd = Crowd { now, server, clients, peers: vec![None; count], bytes: 0, calls: 0, buf };
+        crowd.run(10, None);
+        assert!(crowd.peers.iter().all(Option::is_some));
+        crowd
     }
-    let clients_cost = live() - before;
-    world.run_for(Duration::from_secs(3));
-    peers.extend(world.take_events(server).iter().filter_map(|event| match event {
-        Event::Connected { peer, .. } => Some(*peer),
-        _ => None,
-    }));
-    assert_eq!(peers.len(), 64);
-    // Both halves live in this process: what came on top of the dialing half is the server's, and the world's.
-    let per_peer = (live() - before - clients_cost) / 63;
-    println!("{per_peer} bytes an idle peer");
-    assert!(per_peer < 4096, "{per_peer} bytes");
+
+    fn at_server<T>(&mut self, call: impl FnOnce(&mut Endpoint, Micros, &mut Vec<u8>) -> T) -> T {
+        let before = (live(), calls());
+        let result = call(&mut self.server, self.now, &mut self.buf);
+        self.bytes += live() - before.0;
+        self.calls += calls() - before.1;
+        result
+    }
+
+    /// So many ticks of 60 Hz, in which everyone may send a message of 64 bytes to the other side.
+    fn run(&mut self, ticks: usize, talk: Option<Channel>) {
+        let home = SocketAddr::from(([10, 1, 1, 1], 7352));
+        for _ in 0..ticks {
+            self.now += Duration::from_micros(16_667);
+            for index in 0..self.clients.len() {
+                let from = SocketAddr::from(([10, 2, (index >> 8) as u8, index as u8], 5000));
+                let (client, peer) = &mut self.clients[index];
+                client.handle_timeout(self.now);
+                while client.poll_event().is_some() {}
+                if let Some(channel) = talk {
+                    client.send(*peer, channel, &[&[1; 64]]).unwrap();
+                }
+                while self.clients[index].0.poll_transmit(self.now, &mut self.buf).is_some() {
+                    self.at_server(|server, now, buf| server.handle(now, from, buf));
+                }
+            }
+            self.at_server(|server, now, _| {
+                server.run_jobs(now);
+                server.handle_timeout(now);
+            });
+            while let Some(event) = self.at_server(|server, _, _| server.poll_event()) {
+                match event {
+                    Event::Connected { peer, addr: SocketAddr::V4(addr), .. } => {
+                        let [_, _, high, low] = addr.ip().octets();
+                        self.peers[usize::from(u16::from_be_bytes([high, low]))] = Some(peer);
+                    }
+                    Event::Message { bytes, .. } => self.at_server(|server, _, _| server.recycle(bytes)),
+                    event => panic!("{event:?}"),
+                }
+            }
+            for index in 0..self.clients.len() {
+                if let (Some(channel), Some(peer)) = (talk, self.peers[index]) {
+                    self.at_server(|server, _, _| server.send(peer, channel, &[&[2; 64]])).unwrap();
+                }
+            }
+            while let Some(SocketAddr::V4(to)) =
+                self.at_server(|server, now, buf| server.poll_transmit(now, buf))
+            {
+                let [_, _, high, low] = to.ip().octets();
+                let index = usize::from(u16::from_be_bytes([high, low]));
+                self.clients[index].0.handle(self.now, home, &mut self.buf);
+            }
+        }
+    }
+}
+
+/// After three seconds in which nobody had anything to say. What a channel has to remember, once it was used, comes on
+/// top.
+#[test]
+fn an_idle_peer_costs_at_most_two_kibibytes_and_its_used_channels() {
+    let mut nobody = Crowd::connected(0);
+    nobody.run(180, None);
+    let mut crowd = Crowd::connected(256);
+    crowd.run(180, None);
+    let silent = (crowd.bytes - nobody.bytes) / 256;
+    println!("{silent} bytes a peer that never said anything");
+    assert!(silent <= 2048, "{silent} bytes");
+    for channel in [Channel::CONTROL, Channel::DATA, Channel::UNRELIABLE] {
+        crowd.run(120, Some(channel));
+    }
+    let talking = (crowd.bytes - nobody.bytes) / 256;
+    crowd.run(900, None);
+    let silent = (crowd.bytes - nobody.bytes) / 256;
+    println!("{talking} bytes while it talks, {silent} bytes when it has talked on all channels");
+    assert!(silent <= 2304, "{silent} bytes");
+}
+
+/// All timers, tables and pools of a crowd that talks have found their size.
+#[test]
+fn a_crowd_that_talks_allocates_nothing() {
+    let mut crowd = Crowd::connected(200);
+    for channel in [Channel::UNRELIABLE, Channel::DATA] {
+        crowd.run(300, Some(channel));
+        crowd.calls = 0;
+        crowd.run(300, Some(channel));
+        assert_eq!(crowd.calls, 0, "{channel:?}");
+    }
 }
 
 /// Mutated copies of real traffic and plain noise, against a server with live peers.

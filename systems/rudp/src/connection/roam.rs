@@ -101,7 +101,7 @@ impl Connection {
                 self.come_back();
                 self.sending.repeat_oldest(REPEAT_BYTES);
             }
-            Change::Refused => self.stats.moves_refused += 1,
+            Change::Refused => self.counts.moves_refused += 1,
             Change::Nothing | Change::Moved(_) => {}
         }
     }
@@ -109,7 +109,7 @@ impl Connection {
     pub(super) fn on_answer(&mut self, from: SocketAddr, answer: &Challenge, config: &Config) {
         match self.path.on_answer(from, answer) {
             Change::Moved(old) => {
-                self.stats.moves += 1;
+                self.counts.moves += 1;
                 if old.ip() != from.ip() && self.kept.is_none() {
                     self.leave(config);
                 }
@@ -184,7 +184,7 @@ impl Connection {
     /// Challenges leave alone and are not counted as under way: one of the addresses may well be dead.
     pub(super) fn transmit_challenge(&mut self, out: &mut Vec<u8>) -> Option<SocketAddr> {
         let (to, challenge) = self.path.pop_challenge(CHALLENGE_PACKET_BYTES)?;
-        let keys = self.keys.as_ref()?;
+        let keys = self.keys.as_mut()?;
         let number = self.recovery.next_number();
         let connection = (self.side == Side::Connector).then_some(self.wire_id);
         let mut writer = Writer::new(out, connection, number, self.recovery.largest_acked(), None);
@@ -200,7 +200,7 @@ impl Connection {
             return false;
         }
         let Some(size) = self.mtu.probe_size(now) else { return false };
-        let Some(keys) = &self.keys else { return false };
+        let Some(keys) = &mut self.keys else { return false };
         let number = self.recovery.next_number();
         let connection = (self.side == Side::Connector).then_some(self.wire_id);
         let mut writer =

@@ -78,7 +78,7 @@ impl Endpoint {
             None => (None, None),
         };
         for peer in [open, half_open].into_iter().flatten() {
-            if self.peers.live(peer).is_some_and(|connection| connection.is_greeted_again(&offer.key)) {
+            if self.peers.live(peer).is_some_and(|connection| connection.is_greeted_again(&offer.echo())) {
                 return self.make_ready(peer.slot());
             }
         }
@@ -111,7 +111,7 @@ impl Endpoint {
         let mut connection = 0;
         let peer = self.peers.insert(|id| {
             connection = wire_id(id.slot(), id_random);
-            State::Live(Box::new(Connection::accept(id, from, now, config, offer.key, connection)))
+            State::Live(Box::new(Connection::accept(id, from, now, config, offer.echo(), connection)))
         });
         self.jobs.push_back(HandshakeJob {
             peer,

@@ -14,7 +14,7 @@ fn pair(suite: Suite, change_after: u64) -> (Keys, Keys) {
     )
 }
 
-fn sealed(keys: &Keys, number: u64) -> Vec<u8> {
+fn sealed(keys: &mut Keys, number: u64) -> Vec<u8> {
     let mut datagram = Vec::new();
     Writer::new(&mut datagram, Some(7), number, number.checked_sub(1), None).ping();
     keys.seal(number, &mut datagram);
@@ -33,11 +33,15 @@ const NOW: Micros = Micros(1_000_000);
 #[test]
 fn one_flipped_bit_another_number_or_another_side_is_refused() {
     for suite in [Suite::Plaintext, Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
-        let (client, mut server) = pair(suite, 1000);
-        let datagram = sealed(&client, 9);
+        let (mut client, mut server) = pair(suite, 1000);
+        let datagram = sealed(&mut client, 9);
         assert_eq!(datagram.len(), 1 + 4 + 2 + 1 + TAG_BYTES);
         assert_eq!(datagram[7] == 1, suite == Suite::Plaintext, "the frame is readable");
         assert!(opens(&mut server, NOW, 9, &datagram));
+        server.sleep();
+        assert!(!server.are_awake() && opens(&mut server, NOW, 9, &datagram) && server.are_awake());
+        client.sleep();
+        assert_eq!(sealed(&mut client, 9), datagram, "keys that slept are the same");
         assert!(!opens(&mut server, NOW, 8, &datagram));
         assert!(!opens(&mut client.clone(), NOW, 9, &datagram));
         for bit in 0..datagram.len() * 8 {
@@ -56,15 +60,16 @@ fn one_flipped_bit_another_number_or_another_side_is_refused() {
 fn keys_change_after_so_many_packets_and_overtaken_ones_still_open_for_a_while() {
     for suite in [Suite::Plaintext, Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
         let (mut client, mut server) = pair(suite, 10);
-        let late = sealed(&client, 5);
+        let late = sealed(&mut client, 5);
         assert!(!client.change(9, Some(8)));
         assert!(!client.change(10, None), "nothing of this phase was acknowledged");
         assert!(client.change(10, Some(0)));
         assert!(!client.change(11, Some(9)), "nothing of the new phase was");
-        let (first, second) = (sealed(&client, 10), sealed(&client, 11));
+        let (first, second) = (sealed(&mut client, 10), sealed(&mut client, 11));
         assert_eq!(first[0] & FLAG_PHASE, FLAG_PHASE);
         // The second of the new phase overtakes the first.
         assert!(opens(&mut server, NOW, 11, &second));
+        server.sleep();
         assert!(opens(&mut server, NOW, 10, &first));
         assert_eq!((server.changes(), server.deadline()), (1, Some(NOW + Duration::from_millis(100))));
         assert!(opens(&mut server, NOW, 5, &late));
@@ -72,7 +77,7 @@ fn keys_change_after_so_many_packets_and_overtaken_ones_still_open_for_a_while()
         assert_eq!(server.deadline(), None);
         // And the next change, back to the first value of the bit.
         assert!(client.change(20, Some(10)));
-        let third = sealed(&client, 20);
+        let third = sealed(&mut client, 20);
         assert_eq!(third[0] & FLAG_PHASE, 0);
         assert!(opens(&mut server, NOW, 20, &third));
         assert!(!opens(&mut server, NOW, 5, &late), "two phases ago");
@@ -82,9 +87,9 @@ fn keys_change_after_so_many_packets_and_overtaken_ones_still_open_for_a_while()
 #[test]
 fn the_keys_wear_out() {
     for (suite, limit) in [(Suite::Aes256Gcm, 1 << 52), (Suite::ChaCha20Poly1305, 1u64 << 36)] {
-        let (client, mut server) = pair(suite, 10);
+        let (mut client, mut server) = pair(suite, 10);
         assert_eq!(suite.failed_max(), limit);
-        let mut bad = sealed(&client, 1);
+        let mut bad = sealed(&mut client, 1);
         bad[8] ^= 1;
         server.pretend_failed(2);
         assert!(!opens(&mut server, NOW, 1, &bad) && !server.are_worn(1));

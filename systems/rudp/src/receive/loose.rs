@@ -82,6 +82,11 @@ impl Loose {
         self.next = self.next.max(id + 1);
     }
 
+    /// Gives back what is not in use.
+    pub(super) fn rest(&mut self) {
+        self.partial.shrink_to_fit();
+    }
+
     pub(super) fn message(
         &mut self,
         id: u16,

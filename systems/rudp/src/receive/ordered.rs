@@ -23,6 +23,11 @@ enum Slot {
 }
 
 impl Ordered {
+    /// Gives back what is not in use.
+    pub(super) fn rest(&mut self) {
+        self.slots.shrink_to_fit();
+    }
+
     pub(super) fn message(
         &mut self,
         id: u16,

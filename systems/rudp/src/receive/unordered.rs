@@ -65,6 +65,12 @@ impl Unordered {
         self.partial.iter().rposition(|(partial, _)| *partial == id)
     }
 
+    /// Gives back what is not in use.
+    pub(super) fn rest(&mut self) {
+        self.partial.shrink_to_fit();
+        self.done.take_if(|done| done.iter().all(|&word| word == 0));
+    }
+
     pub(super) fn message(
         &mut self,
         id: u16,

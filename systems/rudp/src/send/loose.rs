@@ -87,6 +87,11 @@ impl Loose {
         dropped
     }
 
+    /// Gives back what is not in use.
+    pub(super) fn rest(&mut self) {
+        self.queue.shrink_to_fit();
+    }
+
     /// Writes what fits.
     pub(super) fn fill(&mut self, channel: Channel, packing: &mut Packing<'_, '_>) {
         while let Some(front) = self.queue.front() {

@@ -109,6 +109,13 @@ impl Reliable {
         self.message(id).is_some_and(|message| message.unacked > 0 && !message.skipped)
     }
 
+    /// Gives back what is not in use.
+    pub(super) fn rest(&mut self) {
+        self.queue.shrink_to_fit();
+        self.pieces.shrink_to_fit();
+        self.again.shrink_to_fit();
+    }
+
     /// Writes what fits, lost pieces before fresh ones.
     pub(super) fn fill(&mut self, channel: Channel, config: &ChannelConfig, packing: &mut Packing<'_, '_>) {
         while let Some((id, index)) = self.lost() {

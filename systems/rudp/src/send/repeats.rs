@@ -110,6 +110,11 @@ impl Repeating {
         }
     }
 
+    /// Whether nothing is to be repeated.
+    pub(super) fn is_idle(&self) -> bool {
+        self.echoes.is_empty() && self.tail.is_empty()
+    }
+
     /// Before each datagram: half of the window may be repeated in a round trip.
     pub(super) fn refill(&mut self, now: Micros, path: &PathState) {
         let most = path.window_bytes / 2;
