@@ -21,8 +21,8 @@ pub(crate) struct Loose {
     /// The id after the newest delivered.
     next: u64,
     /// Of a channel that is not sequenced: a bit for each of the last ids, at its id modulo the size, set where the
-    /// message was delivered. Made with the first gap; before, all were. Packets that came doubled are found by their
-    /// number, but not those that were refused for want of room.
+    /// message was delivered. Made with the first gap; before, all were. No packet is opened twice, and a correct sender puts
+    /// no message into two of them: this makes "at most once" hold for any sender.
     seen: Option<Box<[u64; WORDS]>>,
     /// Ordered by id.
     partial: VecDeque<Partial>,
