@@ -1,87 +1,22 @@
 //! What repeats buy, and what they cost: small messages over lossy links, in virtual time from fixed seeds.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests, too.
 
-use std::{collections::BTreeMap, time::Duration};
+mod stream;
+
+use std::time::Duration;
 
 use kaos_rudp::{
-    Channel, ChannelConfig, ChannelKind, Config, Event, Micros, Repeats, Stats,
+    Channel, ChannelConfig, ChannelKind, Config, Event, Repeats,
     lab::{Link, World},
 };
+use stream::{TICK, stream};
 
 const MS: Duration = Duration::from_millis(1);
-/// Sixty a second.
-const TICK: Duration = Duration::from_micros(16_667);
-/// IP and UDP headers of a datagram.
-const HEADERS: u64 = 28;
-
-struct Figures {
-    latencies: Vec<Duration>,
-    wire_bytes: f64,
-    stats: Stats,
-}
-
-impl Figures {
-    fn at(&self, percent: f64) -> Duration {
-        self.latencies[((self.latencies.len() - 1) as f64 * percent / 100.0) as usize]
-    }
-}
 
 fn with(change: impl FnOnce(&mut ChannelConfig)) -> Config {
     let mut config = Config::default();
     change(config.channels.get_mut(Channel::DATA).unwrap());
     config
-}
-
-/// `burst` messages of 64 bytes every `pause` on the ordered channel, for a minute and ten seeds: latency one way, and
-/// bytes on the wire per message, both directions and headers counted. All of them arrive, once and in order.
-fn stream(name: &str, link: &Link, config: &Config, pause: Duration, burst: u32) -> Figures {
-    let mut latencies = Vec::new();
-    let (mut wire_bytes, mut sent_count) = (0, 0u64);
-    let mut stats = Stats::default();
-    for seed in 0..10 {
-        let mut world = World::new(seed, Link::default());
-        let (client, server) = (world.add(config.clone()), world.add(Config::server()));
-        let (here, _) = world.connected(client, server);
-        world.run_for(MS * 500);
-        world.link = link.clone();
-        let before = world.traffic();
-        let end = world.now() + MS * 60_000;
-        let mut sent_at: BTreeMap<u64, Micros> = BTreeMap::new();
-        let (mut next, mut expected, mut tick) = (0u64, 0u64, world.now());
-        while world.now() < end + MS * 3_000 {
-            if tick <= world.now() && world.now() < end {
-                tick += pause;
-                for _ in 0..burst {
-                    let mut bytes = [0; 64];
-                    bytes[..8].copy_from_slice(&next.to_le_bytes());
-                    world.endpoint(client).send(here, Channel::DATA, &[&bytes]).unwrap();
-                    sent_at.insert(next, world.now());
-                    next += 1;
-                }
-            }
-            world.run_for(MS);
-            for event in world.take_events(server) {
-                if let Event::Message { bytes, .. } = event {
-                    let number = u64::from_le_bytes(bytes[..8].try_into().unwrap());
-                    assert_eq!(number, expected);
-                    expected += 1;
-                    latencies.push(world.now() - sent_at[&number]);
-                }
-            }
-        }
-        assert_eq!(expected, next);
-        sent_count += next;
-        let after = world.traffic();
-        wire_bytes += after.sent_bytes - before.sent_bytes + HEADERS * (after.sent - before.sent);
-        stats = world.endpoint(client).stats(here).unwrap();
-        assert_eq!(stats.queued_bytes, 0);
-    }
-    latencies.sort();
-    let figures = Figures { latencies, wire_bytes: wire_bytes as f64 / sent_count as f64, stats };
-    let [p50, p95, p99, p999] = [50.0, 95.0, 99.0, 99.9].map(|percent| figures.at(percent).as_millis());
-    println!("{name}: p50 {p50} p95 {p95} p99 {p99} p99.9 {p999} ms, {:.1} B/msg", figures.wire_bytes);
-    println!("    {:?}", figures.stats);
-    figures
 }
 
 /// Five per cent, each datagram for itself.
@@ -92,20 +27,20 @@ fn iid() -> Link {
 #[test]
 fn one_repeat_hides_five_percent_of_loss() {
     let config = with(|data| data.repeats = Repeats::Fixed(1));
-    let figures = stream("A, one repeat", &iid(), &config, TICK, 1);
+    let figures = stream("A, one repeat", &iid(), &config, Channel::DATA, TICK, 1);
     assert!(figures.at(99.0) <= MS * 50);
     assert!(figures.wire_bytes <= 250.0);
     let config = with(|data| data.repeats = Repeats::Fixed(2));
-    let figures = stream("A, two repeats", &iid(), &config, TICK, 1);
+    let figures = stream("A, two repeats", &iid(), &config, Channel::DATA, TICK, 1);
     assert!(figures.at(99.0) <= MS * 50);
 }
 
 #[test]
 fn adaptive_channels_find_out_for_themselves() {
-    let figures = stream("A, adaptive", &iid(), &Config::default(), TICK, 1);
+    let figures = stream("A, adaptive", &iid(), &Config::default(), Channel::DATA, TICK, 1);
     assert!(figures.at(99.0) <= MS * 60);
     assert!(figures.wire_bytes <= 250.0);
-    let figures = stream("no loss, adaptive", &Link::default(), &Config::default(), TICK, 1);
+    let figures = stream("no loss, adaptive", &Link::default(), &Config::default(), Channel::DATA, TICK, 1);
     assert_eq!((figures.stats.repeated, figures.stats.retransmitted), (0, 0));
 }
 
@@ -116,14 +51,14 @@ fn spaced_repeats_and_a_tail_survive_bursts_of_loss() {
         (data.repeats, data.repeat_spacing) = (Repeats::Fixed(2), MS * 30);
         data.tail_repeat = Some(MS * 10);
     });
-    let figures = stream("C, spaced", &link, &config, TICK, 1);
+    let figures = stream("C, spaced", &link, &config, Channel::DATA, TICK, 1);
     assert!(figures.at(99.0) <= MS * 125);
 }
 
 #[test]
 fn a_tail_repeat_saves_sparse_messages() {
     let config = with(|data| (data.repeats, data.tail_repeat) = (Repeats::Fixed(0), Some(MS * 10)));
-    let figures = stream("D, tail", &iid(), &config, MS * 500, 1);
+    let figures = stream("D, tail", &iid(), &config, Channel::DATA, MS * 500, 1);
     assert!(figures.at(99.0) <= MS * 40);
     assert!(figures.wire_bytes <= 400.0);
 }
@@ -131,7 +66,7 @@ fn a_tail_repeat_saves_sparse_messages() {
 #[test]
 fn eight_messages_a_tick_and_their_repeats_share_datagrams() {
     let config = with(|data| data.repeats = Repeats::Fixed(1));
-    let figures = stream("F, one repeat", &iid(), &config, TICK, 8);
+    let figures = stream("F, one repeat", &iid(), &config, Channel::DATA, TICK, 8);
     assert!(figures.at(99.0) <= MS * 50);
     assert!(figures.wire_bytes <= 160.0);
 }
