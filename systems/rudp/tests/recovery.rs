@@ -1,6 +1,7 @@
 //! How fast losses are repaired, at what cost on the wire: the scenarios of a game, in virtual time from fixed seeds.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests, too.
 
+#[path = "kit/stream.rs"] // Not in this folder, where it would be a test of its own.
 mod stream;
 
 use std::{net::SocketAddr, time::Duration};

@@ -1,6 +1,7 @@
 //! What repeats buy, and what they cost: small messages over lossy links, in virtual time from fixed seeds.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests, too.
 
+#[path = "kit/stream.rs"] // Not in this folder, where it would be a test of its own.
 mod stream;
 
 use std::time::Duration;
