@@ -67,6 +67,8 @@ impl ChannelKind {
 /// How often a small reliable message (up to 200 bytes) is sent without being asked for. Repeats ride in datagrams that
 /// leave anyway, or see [`ChannelConfig::tail_repeat`].
 ///
+/// One that was lost and sent again is late already: it is repeated once in any case.
+///
 /// All repeats to a peer together take at most half of its congestion window in a round trip. None is sent while
 /// messages wait for the path, and none of a message that is known to have arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -28,6 +28,12 @@ const REORDER_PACKETS: u64 = 3;
 const REORDER_PACKETS_MAX: u64 = 16;
 /// Longest wait between two probes: ten seconds of silence must hold a fair number of them.
 const PROBE_MAX: Duration = Duration::from_secs(1);
+/// The same for the first [`PROBES_SOON`] of them, unless the probe time-out itself is longer than half of it: how soon a
+/// path that works again is found out, and what the players see of a gap. RFC 9002 doubles without end; these few are
+/// fewer bytes than the slowest pace.
+const PROBE_SOON_MAX: Duration = Duration::from_millis(250);
+/// About two seconds of them. Whoever is silent for longer has more likely gone than lost a few packets.
+const PROBES_SOON: u32 = 8;
 /// A packet's share in the measured loss, as a shift: 1/256. One loss alone stays under half a per cent, and a path
 /// that loses five per cent shows over two of them after some 130 packets.
 const LOSS_SHIFT: u32 = 8;
@@ -523,8 +529,13 @@ impl Recovery {
 
     /// In nanoseconds.
     fn probe_delay(&self) -> u64 {
-        let back_off = 1 << self.probes_unanswered.min(6);
-        self.rtt.pto_nanos(self.held()).saturating_mul(back_off).min(nanos(PROBE_MAX))
+        let pto = self.rtt.pto_nanos(self.held());
+        let unanswered = self.probes_unanswered;
+        let most = match unanswered < PROBES_SOON {
+            true => nanos(PROBE_SOON_MAX).max(pto.saturating_mul(2)),
+            false => nanos(PROBE_MAX),
+        };
+        pto.saturating_mul(1 << unanswered.min(6)).min(most).min(nanos(PROBE_MAX))
     }
 
     /// When a probe is due, or `NEVER`.

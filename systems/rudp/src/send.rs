@@ -100,6 +100,14 @@ impl Packing<'_, '_> {
             repeating.note(self.now, self.number, &self.path, channel, config, id);
         }
     }
+
+    /// A small reliable message was written again, since it was lost.
+    fn note_again(&mut self, channel: Channel, config: &ChannelConfig, id: u64) {
+        if !self.path.limited {
+            let repeating = self.repeating.get_or_insert_with(|| Box::new(Repeating::new()));
+            repeating.note_again(self.now, self.number, &self.path, channel, config, id);
+        }
+    }
 }
 
 /// What became of a repeat.

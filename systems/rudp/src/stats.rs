@@ -29,7 +29,8 @@ pub struct Stats {
     pub retransmitted: u64,
     /// Received datagrams dropped as doubled, too old, or with a wrong tag.
     pub rejected: u64,
-    /// Small reliable messages sent again before anything was known of them (`Repeats`, `tail_repeat`).
+    /// Small reliable messages sent again before anything was known of them (`Repeats`, `tail_repeat`), and once more
+    /// after they were lost.
     pub repeated: u64,
     /// Bytes of these, frame headers included.
     pub repeated_bytes: u64,

@@ -40,6 +40,13 @@ struct Outgoing {
     skipped: bool,
 }
 
+impl Outgoing {
+    /// Short enough to be repeated.
+    fn is_small(&self) -> bool {
+        self.count == 1 && self.bytes.len() <= REPEAT_BYTES_MAX
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Piece {
     state: PieceState,
@@ -124,6 +131,9 @@ impl Reliable {
             }
             self.again.pop_front();
             *packing.retransmitted += 1;
+            if index != SKIP && self.message(id).is_some_and(Outgoing::is_small) {
+                packing.note_again(channel, config, id);
+            }
         }
         loop {
             let (id, index) = self.fresh;
@@ -134,7 +144,7 @@ impl Reliable {
             let Some(message) = self.queue.get(at) else { return };
             let (count, skipped) = (message.count, message.skipped);
             let left = message.bytes.len().saturating_sub(index as usize * FRAGMENT_BYTES);
-            let is_small = count == 1 && !skipped && message.bytes.len() <= REPEAT_BYTES_MAX;
+            let is_small = !skipped && message.is_small();
             if !self.write(channel, id, if skipped { SKIP } else { index }, packing) {
                 return;
             }

@@ -146,7 +146,35 @@ impl Repeating {
         config: &ChannelConfig,
         id: u64,
     ) {
-        let left = path.repeats(config);
+        self.repeat(now, number, channel, config, id, path.repeats(config));
+        if let Some(after) = config.tail_repeat {
+            self.tail.push((channel, id));
+            self.tail_at = self.tail_at.min(now + after);
+        }
+    }
+
+    /// A small message is in packet `number` because it was lost: it is late already.
+    pub(super) fn note_again(
+        &mut self,
+        now: Micros,
+        number: u64,
+        path: &PathState,
+        channel: Channel,
+        config: &ChannelConfig,
+        id: u64,
+    ) {
+        self.repeat(now, number, channel, config, id, path.repeats(config).max(1));
+    }
+
+    fn repeat(
+        &mut self,
+        now: Micros,
+        number: u64,
+        channel: Channel,
+        config: &ChannelConfig,
+        id: u64,
+        left: u8,
+    ) {
         if left > 0 {
             if self.echoes.len() >= ECHOES_MAX {
                 self.echoes.pop_front();
@@ -164,10 +192,6 @@ impl Repeating {
             echo.carried(now, number);
             self.alone_at = self.alone_at.min(echo.alone_at);
             self.echoes.push_back(echo);
-        }
-        if let Some(after) = config.tail_repeat {
-            self.tail.push((channel, id));
-            self.tail_at = self.tail_at.min(now + after);
         }
     }
 
