@@ -276,13 +276,24 @@ fn varint_bytes(value: u64) -> usize {
     (64 - value.max(1).leading_zeros()).div_ceil(7) as usize
 }
 
+/// A message or fragment at the end of a packet, which says its length: it needs none there.
+#[derive(Clone, Copy)]
+struct Last {
+    kind_at: usize,
+    length_at: usize,
+    length: usize,
+    /// Whether the length was written. The first frame of a packet is often the only one and gets its length when another
+    /// follows; those after it get theirs at once, since moving each of them would take as long as writing it.
+    has_length: bool,
+}
+
 /// A packet being written into the caller's buffer.
 pub(crate) struct Writer<'a> {
     out: &'a mut Vec<u8>,
     /// Bytes that the datagram may have, without its tag.
     limit: usize,
-    /// Type byte and length field of the last frame, if that was a message or fragment.
-    last: Option<(usize, usize, usize)>,
+    /// The last frame, if that was a message or fragment.
+    last: Option<Last>,
     /// Frames that ask for an acknowledgement were written.
     pub(crate) eliciting: bool,
     /// Frames that will be sent again if lost were written.
@@ -294,6 +305,7 @@ pub(crate) struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// Begins a packet: `connection` from connector to acceptor, `acked` the largest number that the other side has
     /// acknowledged, which bounds how much of `number` it needs.
+    #[inline]
     pub(crate) fn new(
         out: &'a mut Vec<u8>,
         connection: Option<u32>,
@@ -325,27 +337,49 @@ impl<'a> Writer<'a> {
     }
 
     /// The datagram may have so many bytes, its tag counted, instead of `DATAGRAM_BYTES_BASE`.
+    #[inline]
     pub(crate) fn within(mut self, bytes: usize) -> Writer<'a> {
         self.limit = bytes.saturating_sub(TAG_BYTES);
         self
     }
 
     pub(crate) fn room(&self) -> usize {
-        self.limit.saturating_sub(self.out.len())
+        self.limit.saturating_sub(self.end())
+    }
+
+    /// Where the next frame will begin.
+    fn end(&self) -> usize {
+        let missing = self.last.filter(|last| !last.has_length);
+        self.out.len() + missing.map_or(0, |last| varint_bytes(last.length as u64))
+    }
+
+    /// The last frame is the last no more.
+    fn part(&mut self) {
+        let Some(Last { kind_at, length_at, length, has_length: false }) = self.last.take() else { return };
+        self.out[kind_at] &= !FRAME_TO_END;
+        let length_bytes = varint_bytes(length as u64);
+        self.out.resize(self.out.len() + length_bytes, 0);
+        self.out.copy_within(length_at..length_at + length, length_at + length_bytes);
+        let mut rest = length as u64;
+        for at in length_at..length_at + length_bytes {
+            let is_end = at + 1 == length_at + length_bytes;
+            self.out[at] = rest as u8 & 0x7f | if is_end { 0 } else { 0x80 };
+            rest >>= 7;
+        }
     }
 
     fn fits(&mut self, bytes: usize) -> bool {
         let fits = bytes <= self.room();
-        self.cramped |= !fits && self.out.len() + bytes + TAG_BYTES <= DATAGRAM_BYTES_MAX;
+        self.cramped |= !fits && self.end() + bytes + TAG_BYTES <= DATAGRAM_BYTES_MAX;
         fits
     }
 
     /// Fills the datagram with zeros, up to `bytes` with its tag.
     pub(crate) fn pad(&mut self, bytes: usize) {
         let end = bytes.saturating_sub(TAG_BYTES).min(self.limit);
-        if self.out.len() < end {
+        if self.end() < end {
+            self.part();
             self.out.resize(end, FRAME_PADDING);
-            self.last = None;
         }
     }
 
@@ -363,26 +397,26 @@ impl<'a> Writer<'a> {
         if self.room() < 1 + CHALLENGE_BYTES {
             return false;
         }
+        self.part();
         self.out.push(kind);
         self.out.extend_from_slice(bytes);
-        self.last = None;
         true
     }
 
     pub(crate) fn ping(&mut self) {
+        self.part();
         self.out.push(FRAME_PING);
-        self.last = None;
         self.eliciting = true;
     }
 
     /// `reason` is cut to 200 bytes, at a character.
     pub(crate) fn close(&mut self, code: u16, reason: &str) {
         let reason = cut(reason);
+        self.part();
         self.out.push(FRAME_CLOSE);
         self.out.extend_from_slice(&code.to_le_bytes());
         self.out.push(reason.len() as u8);
         self.out.extend_from_slice(reason.as_bytes());
-        self.last = None;
     }
 
     /// Writes the order to skip a message if it fits.
@@ -391,8 +425,8 @@ impl<'a> Writer<'a> {
             return false;
         }
         let [low, high, ..] = id.to_le_bytes();
+        self.part();
         self.out.extend_from_slice(&[FRAME_SKIP, channel.number(), low, high]);
-        self.last = None;
         self.eliciting = true;
         self.reliable = true;
         true
@@ -404,10 +438,12 @@ impl<'a> Writer<'a> {
         if !self.fits(3 + length_bytes + bytes.len()) {
             return false;
         }
+        let is_first = self.last.is_none();
+        self.part();
         let at = self.out.len();
-        self.out.push(FRAME_MESSAGE | channel.number());
-        self.out.extend_from_slice(&(id as u16).to_le_bytes());
-        self.counted(at, length_bytes, bytes);
+        let [low, high, ..] = id.to_le_bytes();
+        self.out.extend_from_slice(&[FRAME_MESSAGE | channel.number(), low, high]);
+        self.counted(at, is_first, bytes);
         self.reliable |= reliable;
         true
     }
@@ -427,29 +463,37 @@ impl<'a> Writer<'a> {
         if !self.fits(header + bytes.len()) {
             return false;
         }
+        let is_first = self.last.is_none();
+        self.part();
         let at = self.out.len();
         self.out.push(FRAME_FRAGMENT | channel.number());
         self.out.extend_from_slice(&(id as u16).to_le_bytes());
         put_varint(self.out, index.into());
         put_varint(self.out, count.into());
-        self.counted(at, length_bytes, bytes);
+        self.counted(at, is_first, bytes);
         self.reliable |= reliable;
         true
     }
 
-    fn counted(&mut self, at: usize, length_bytes: usize, bytes: &[u8]) {
-        self.last = Some((at, self.out.len(), length_bytes));
-        put_varint(self.out, bytes.len() as u64);
+    fn counted(&mut self, kind_at: usize, is_first: bool, bytes: &[u8]) {
+        self.last =
+            Some(Last { kind_at, length_at: self.out.len(), length: bytes.len(), has_length: !is_first });
+        if is_first {
+            self.out[kind_at] |= FRAME_TO_END;
+        } else {
+            put_varint(self.out, bytes.len() as u64);
+        }
         self.out.extend_from_slice(bytes);
         self.eliciting = true;
     }
 
-    /// Ends the packet: the last frame loses its length, since the packet's end says it.
+    /// Ends the packet: the last frame has no length, since the packet's end says it.
     pub(crate) fn finish(self) -> &'a mut Vec<u8> {
-        if let Some((kind, length, length_bytes)) = self.last {
-            self.out[kind] |= FRAME_TO_END;
-            self.out.copy_within(length + length_bytes.., length);
-            self.out.truncate(self.out.len() - length_bytes);
+        if let Some(Last { kind_at, length_at, length, has_length: true }) = self.last {
+            self.out[kind_at] |= FRAME_TO_END;
+            let bytes_at = self.out.len() - length;
+            self.out.copy_within(bytes_at.., length_at);
+            self.out.truncate(length_at + length);
         }
         self.out
     }
@@ -471,6 +515,37 @@ mod tests {
             out.push(frame);
         }
         Ok(out)
+    }
+
+    #[test]
+    fn a_frame_gets_its_length_when_another_follows() {
+        let texts: [&'static [u8]; 4] = [&[1; 200], &[], &[2; 127], &[3; 128]];
+        for count in 1..=texts.len() {
+            for padded in [0, 600] {
+                let mut out = Vec::new();
+                let mut writer = Writer::new(&mut out, None, 1, None, None);
+                let mut expected = 3;
+                for (id, text) in texts.iter().enumerate().take(count) {
+                    let before = writer.room();
+                    assert!(writer.message(Channel::DATA, id as u64, text, true));
+                    let length_bytes = if text.len() < 128 { 1 } else { 2 };
+                    expected += 3 + length_bytes + text.len();
+                    assert_eq!(before - writer.room(), 3 + length_bytes + text.len());
+                }
+                writer.pad(padded);
+                writer.finish();
+                let last = if texts[count - 1].len() < 128 { 1 } else { 2 };
+                let bytes = if padded > 0 { padded - TAG_BYTES } else { expected - last };
+                assert_eq!(out.len(), bytes, "{count} messages, padded to {padded}");
+                let message = |(id, bytes): (usize, &&'static [u8])| Frame::Message {
+                    channel: Channel::DATA,
+                    id: id as u16,
+                    bytes,
+                };
+                let texts: Vec<_> = texts.iter().enumerate().take(count).map(message).collect();
+                assert_eq!(frames(&out[3..]).unwrap(), texts);
+            }
+        }
     }
 
     #[test]
