@@ -1,6 +1,6 @@
 //! What leaves: gathers datagrams for one peer into one send, and keeps what a full socket did not take.
 
-use std::{io, net::SocketAddr};
+use std::{collections::VecDeque, io, net::SocketAddr};
 
 use super::{Counters, Flow};
 
@@ -19,17 +19,28 @@ pub(super) trait Sink {
     fn send(&self, to: SocketAddr, bytes: &[u8]) -> io::Result<()>;
 }
 
+/// Sends that are gathered before the first of them leaves. The transport's code and the system's, each some ten
+/// kilobytes of instructions, do not displace each other for every datagram then.
+const ROUND: usize = 32;
+
+/// One send.
+struct Batch {
+    to: SocketAddr,
+    /// All of its datagrams together: all `segment` bytes long but the last, which may be shorter.
+    bytes: usize,
+    segment: usize,
+}
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Outbox {
-    /// Datagrams to `to`: all `segment` bytes long but the last, which may be shorter. The first `sent` bytes left.
-    batch: Vec<u8>,
-    to: Option<SocketAddr>,
-    segment: usize,
+    /// The datagrams of `batches`, one after the other. The first `sent` bytes left.
+    buffer: Vec<u8>,
+    batches: VecDeque<Batch>,
     sent: usize,
-    /// The segmented send of this batch was refused.
+    /// The segmented send of the first batch was refused.
     is_single: bool,
-    /// A datagram that did not fit into the batch begins the next one.
+    /// A datagram for which there was no room begins the next round.
     next: Vec<u8>,
     next_to: Option<SocketAddr>,
     /// The last refusal that was not of length.
@@ -59,57 +70,51 @@ impl Outbox {
 
     /// Whether something waits for a full socket.
     pub(super) fn is_waiting(&self) -> bool {
-        self.sent < self.batch.len() || self.next_to.is_some()
+        !self.batches.is_empty() || self.next_to.is_some()
     }
 
+    /// Fills the buffer anew. `false`: there was nothing.
     fn gather(
         &mut self,
         segments_max: usize,
         poll: &mut impl FnMut(&mut Vec<u8>) -> Option<SocketAddr>,
     ) -> bool {
-        (self.sent, self.is_single) = (0, false);
-        self.to = match self.next_to.take() {
-            Some(to) => {
-                std::mem::swap(&mut self.batch, &mut self.next);
-                Some(to)
-            }
-            None => poll(&mut self.batch),
-        };
-        if self.to.is_none() {
-            self.batch.clear();
-            return false;
-        }
-        self.segment = self.batch.len();
-        for _ in 1..segments_max {
-            // The next datagram may be as long as the first; a shorter one was the last.
-            let is_full = self.batch.len() + self.segment > BATCH_BYTES_MAX;
-            if is_full || !self.batch.len().is_multiple_of(self.segment.max(1)) {
-                break;
-            }
-            let Some(to) = poll(&mut self.next) else { break };
-            if Some(to) != self.to || self.next.is_empty() || self.next.len() > self.segment {
+        self.buffer.clear();
+        self.sent = 0;
+        while let Some(to) = self.next_to.take().or_else(|| poll(&mut self.next)) {
+            let bytes = self.next.len();
+            let is_full = self.batches.len() == ROUND;
+            if !self.buffer.is_empty() && self.buffer.len() + bytes > BATCH_BYTES_MAX {
                 self.next_to = Some(to);
                 break;
             }
-            self.batch.extend_from_slice(&self.next);
+            match self.batches.back_mut() {
+                Some(batch) if batch.takes(to, bytes, segments_max) => batch.bytes += bytes,
+                _ if is_full => {
+                    self.next_to = Some(to);
+                    break;
+                }
+                _ => self.batches.push_back(Batch { to, bytes, segment: bytes }),
+            }
+            self.buffer.extend_from_slice(&self.next);
         }
-        true
+        !self.batches.is_empty()
     }
 
-    /// Sends the batch. `false`: the socket is full, and the rest is kept.
+    /// Sends what was gathered. `false`: the socket is full, and the rest is kept.
     fn flush(&mut self, sink: &impl Sink, counters: &mut Counters) -> bool {
-        let Some(to) = self.to else { return true };
-        while let Some(rest) = self.batch.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            let several = rest.len() > self.segment && !self.is_single && sink.segments_max() > 1;
-            let now = if several { rest } else { rest.get(..self.segment).unwrap_or(rest) };
+        while let Some(batch) = self.batches.front_mut() {
+            let several = batch.bytes > batch.segment && !self.is_single && sink.segments_max() > 1;
+            let length = if several { batch.bytes } else { batch.segment.min(batch.bytes) };
+            let now = self.buffer.get(self.sent..self.sent + length).unwrap_or_default();
             let result = match several {
-                true => sink.send_segments(to, now, self.segment),
-                false => sink.send(to, now),
+                true => sink.send_segments(batch.to, now, batch.segment),
+                false => sink.send(batch.to, now),
             };
             match result {
                 Ok(()) => {
                     counters.writes += 1;
-                    counters.datagrams_out += now.len().div_ceil(self.segment.max(1)) as u64;
+                    counters.datagrams_out += length.div_ceil(batch.segment.max(1)) as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -125,15 +130,29 @@ impl Outbox {
                     self.error = Some(error);
                 }
             }
-            self.sent += now.len();
+            self.sent += length;
+            batch.bytes -= length;
+            if batch.bytes == 0 {
+                self.batches.pop_front();
+                self.is_single = false;
+            }
         }
         true
     }
 }
 
+impl Batch {
+    /// Whether a datagram of so many bytes may be its next: as long as the first, or shorter and the last.
+    fn takes(&self, to: SocketAddr, bytes: usize, segments_max: usize) -> bool {
+        let is_open = self.segment > 0 && self.bytes.is_multiple_of(self.segment);
+        let is_alike = to == self.to && bytes > 0 && bytes <= self.segment;
+        is_open && is_alike && self.bytes / self.segment < segments_max
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, collections::VecDeque};
+    use std::cell::RefCell;
 
     use super::*;
 
