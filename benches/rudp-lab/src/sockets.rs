@@ -237,7 +237,13 @@ fn with_peers<'scope, 'env>(
             let text = best.as_ref().map_or("–", |(_, text)| text).to_owned();
             if count == 1000 || scale.quick {
                 targets.extend([
-                    Target::rounds(format!("peer-tick, K={count}, its own sockets"), 5.0, "µs", &rounds, text),
+                    Target::rounds(
+                        format!("peer-tick, K={count}, its own sockets"),
+                        5.0,
+                        "µs",
+                        &rounds,
+                        text,
+                    ),
                     Target::most(
                         format!("peer-tick, K={count}, of bare datagrams"),
                         1.4,
