@@ -77,11 +77,12 @@ impl Engine {
         if let Some(bytes) = options.send_buffer_bytes {
             let _ = buffers.set_send_buffer_size(bytes);
         }
-        let (state, inbox) = match options.backend {
+        let (state, inbox, outbox) = match options.backend {
             Backend::Auto | Backend::Batched => {
-                (Some(UdpSocketState::new(socket.into())?), Inbox::batched(options.reads_max))
+                let state = UdpSocketState::new(socket.into())?;
+                (Some(state), Inbox::batched(options.reads_max), Outbox::batched())
             }
-            Backend::Plain => (None, Inbox::plain()),
+            Backend::Plain => (None, Inbox::plain(), Outbox::default()),
         };
         Ok(Engine {
             state,
@@ -90,7 +91,7 @@ impl Engine {
             fallback: None,
             noticed: None,
             inbox,
-            outbox: Outbox::default(),
+            outbox,
             counters: Counters::default(),
         })
     }

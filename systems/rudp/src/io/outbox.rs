@@ -50,6 +50,15 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// With all the memory that it can come to need: a burst adds nothing later.
+    pub(super) fn batched() -> Outbox {
+        Outbox {
+            buffer: Vec::with_capacity(BATCH_BYTES_MAX),
+            batches: VecDeque::with_capacity(ROUND),
+            ..Outbox::default()
+        }
+    }
+
     /// Sends what waits, then all that `poll` gives: it fills its argument with a datagram and says for whom.
     pub(super) fn transmit(
         &mut self,
