@@ -1,6 +1,8 @@
 //! The frame as a plugin author meets it: order, quiet frames, kicks, stopping.
 
+use kaos_kernel::input::Input;
 use kaos_kernel::prelude::*;
+use kaos_wire::v1;
 use kaosnet::testing::{Event, server, server_of};
 use serde_json::json;
 
@@ -111,6 +113,54 @@ fn stopping_tells_matches_then_clients_then_ends() {
     let left = t.population();
     assert_eq!((left.sessions, left.rooms, left.presences), (0, 0, 0));
     t.replays_equally();
+}
+
+#[test]
+fn a_stop_ends_few_rooms_in_a_frame() {
+    // Every match_terminate uses up its fuel: forty of them in one frame would be forty ticks at once.
+    let source = "local M = {}
+        function M.match_init() return { state = {}, tick_rate = 5 } end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(_, s) return s end
+        function M.match_terminate(ctx, s, grace) kaos.broadcast(ctx.room_id, nil, 'bye', nil, { op = 7 }) while true do end end
+        return M";
+    let mut t = server_of([("matches/m.lua", source)]).start();
+    let ada = t.join("m", "ada");
+    for _ in 1..40 {
+        t.run_ms(100);
+        ada.create(v1::RoomCreate { module: "m".into(), ..Default::default() }).expect("made");
+    }
+    assert_eq!(t.population().rooms, 40);
+    t.input(Input::Stop { grace_s: 5 });
+    let mut left = Vec::new();
+    while t.population().rooms > 0 {
+        t.frames(1);
+        left.push(t.population().rooms);
+    }
+    assert_eq!(left, [24, 8, 0]);
+    while !t.is_stopped() {
+        t.frames(1);
+    }
+    assert_eq!(ada.data_of(7).len(), 1);
+    assert_eq!(ada.ended(), Some("stopping".into()));
+    let errors = t.logs().iter().filter(|log| log.text.contains("out of fuel: match_terminate")).count();
+    assert_eq!(errors, 40);
+    t.replays_equally();
+
+    // Where callbacks may use more, fewer end at once.
+    for (fuel, at_once) in [(400_000, 4), (1_700_000, 1)] {
+        let mut t = server_of([("matches/m.lua", source)]).settings(|s| s.game.fuel = fuel).start();
+        let ada = t.join("m", "ada");
+        for _ in 1..6 {
+            ada.create(v1::RoomCreate { module: "m".into(), ..Default::default() }).expect("made");
+        }
+        t.input(Input::Stop { grace_s: 5 });
+        t.frames(1);
+        assert_eq!(t.population().rooms, 6 - at_once);
+        t.stop();
+        assert!(t.is_stopped());
+    }
 }
 
 #[test]

@@ -75,6 +75,8 @@ struct Agenda {
     events: BTreeSet<RoomId>,
     /// Empty rooms by the frame in which they end.
     empty: BTreeSet<(u64, RoomId)>,
+    /// The server stops: the grace in seconds that every match is told, some of them in each frame.
+    last_words: Option<u32>,
 }
 
 /// Counts rooms.

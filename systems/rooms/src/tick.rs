@@ -19,10 +19,17 @@ use crate::life::{close_room, describe, error_word, panicked};
 use crate::members::{connections_changed, leave_all};
 use crate::{Agenda, Matches, Playing};
 
+/// Rooms that end in one frame when the server stops, at most, and the fuel that their match_terminate may use together;
+/// one room ends in each frame however much it may use. A frame that ran all of them would keep the runner from its own
+/// bound of time.
+const TERMINATED_PER_FRAME: usize = 16;
+const TERMINATED_FUEL: i64 = 1_600_000;
+
 /// The whole of `Core::Match`.
 pub(crate) fn run(world: &mut World) {
     let frame = world.resource::<Clock>().frame();
     sessions_changed(world);
+    terminate_some(world);
     expire_empty(world, frame);
     let due = due_rooms(world, frame);
     let (mut wishes, mut ends) = match world.get_non_send_mut::<Matches>() {
@@ -81,18 +88,22 @@ fn sessions_changed(world: &mut World) {
         close_room(world, id, Closed { code: FaultKind::Script.code(), reason: "stuck".into(), message });
     }
     if let Some(grace_s) = stopping {
-        terminate_all(world, grace_s);
+        world.resource_mut::<Agenda>().last_words = Some(grace_s);
     }
 }
 
-/// Tells every match that the server ends, then ends the rooms.
-fn terminate_all(world: &mut World, grace_s: u32) {
-    let ids: Vec<RoomId> = world.resource::<RoomIndex>().iter().map(|(id, _)| id).collect();
+/// Tells the matches of some rooms that the server ends, then ends these rooms; the next frame goes on with the others.
+/// Until its turn a room goes on as ever.
+fn terminate_some(world: &mut World) {
+    let Some(grace_s) = world.resource::<Agenda>().last_words else { return };
+    let fuel = world.resource::<Settings>().game.fuel.max(1);
+    let rooms = usize::try_from(TERMINATED_FUEL / fuel).unwrap_or_default().clamp(1, TERMINATED_PER_FRAME);
+    let ids: Vec<RoomId> = world.resource::<RoomIndex>().iter().map(|(id, _)| id).take(rooms).collect();
     let mut wishes = Vec::new();
     if let Some(mut matches) = world.remove_non_send::<Matches>() {
         let ops = world.resource::<Ops>().0.clone();
-        for (id, playing) in &mut matches.by_room {
-            let Playing { game, dice, .. } = playing;
+        for id in &ids {
+            let Some(Playing { game, dice, .. }) = matches.by_room.get_mut(id) else { continue };
             let mut env = Env::new(world, &ops, Caller::Room(*id), dice);
             let result = catch_unwind(AssertUnwindSafe(|| game.terminate(&mut env, grace_s)));
             if let Err(error) = result.unwrap_or_else(|_| Err(panicked("match_terminate"))) {
@@ -352,7 +363,8 @@ fn ask(world: &World) {
     let wishes = world
         .get_non_send::<Matches>()
         .is_some_and(|matches| !(matches.wishes.is_empty() && matches.ends.is_empty()));
-    if wishes || !agenda.events.is_empty() {
+    let ending = agenda.last_words.is_some() && !world.resource::<RoomIndex>().is_empty();
+    if wishes || ending || !agenda.events.is_empty() {
         clock.wake_at(clock.frame() + 1);
     }
 }
