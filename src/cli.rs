@@ -1,7 +1,7 @@
 //! The command line, for `kaosnet` and for anyone's own binary: what was typed becomes one command and an exit code.
 //!
 //! Exit codes: 0 all is well · 1 it ran, and what it looked for is wrong (a script with an error, a journal that
-//! differs, lost messages) · 2 it could not begin (usage, configuration, a taken port), said in one sentence.
+//! differs, lost messages), or a server crashed or could not end everything · 2 it could not begin (usage, configuration, a taken port), said in one sentence.
 
 mod bots;
 mod check;

@@ -40,6 +40,7 @@ use kaos_script::{Scripting, Scripts, Worker};
 
 use crate::config::Config;
 use frames::Frames;
+pub(crate) use frames::STOP_TIME;
 use recorder::Recorder;
 use watchdog::{Pace, Watchdog};
 
@@ -92,6 +93,37 @@ pub enum StartError {
     /// The operating system gives no thread, descriptor or randomness.
     #[error("the operating system refuses what the server needs: {0}")]
     System(#[from] io::Error),
+}
+
+/// Why a server that [`serve`] ran did not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It did not start. A command line ends with exit code 2.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It started, and died. A command line ends with exit code 1.
+    #[error(transparent)]
+    Crashed(#[from] Crashed),
+}
+
+impl From<io::Error> for ServeError {
+    fn from(error: io::Error) -> Self {
+        ServeError::Start(error.into())
+    }
+}
+
+/// The frame thread panicked, and the server with it: nobody was told, no session was closed. A defect of the server or
+/// of a plugin; the log has the place. Holds what the panic said.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the server crashed: its frame thread panicked with `{0}`; rooms and sessions are lost, and nobody was told")]
+pub struct Crashed(pub String);
+
+impl Crashed {
+    fn of(panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Crashed(text.unwrap_or_else(|| "no text".to_owned()))
+    }
 }
 
 struct Who<'a>(&'a Option<kaos_gate::Holder>);
@@ -151,6 +183,10 @@ pub struct Stopped {
     pub frames: u64,
     /// Everything was told and closed in time.
     pub clean: bool,
+    /// Rooms that were not told in time; their match_terminate did not run.
+    pub rooms_left: u64,
+    /// Sessions that were not closed in time.
+    pub sessions_left: u64,
 }
 
 impl Running {
@@ -160,8 +196,15 @@ impl Running {
     }
 
     /// Waits until the server has stopped, after [`Running::stop`] or by itself.
-    pub fn join(mut self) -> Stopped {
-        self.wait()
+    ///
+    /// # Errors
+    /// [`Crashed`] when its frame thread died instead.
+    pub fn join(mut self) -> Result<Stopped, Crashed> {
+        match self.wait() {
+            Some(ended) => ended,
+            // Only `join` and `drop` wait, and both have the last word on a server.
+            None => Err(Crashed("it was waited for before".to_owned())),
+        }
     }
 
     /// What stops this server from elsewhere.
@@ -170,16 +213,12 @@ impl Running {
         move || bridge.stop()
     }
 
-    fn wait(&mut self) -> Stopped {
-        let stopped = match self.frames.take().map(JoinHandle::join) {
-            Some(Ok(stopped)) => stopped,
-            // The panic was written to the log when it happened.
-            Some(Err(_)) | None => Stopped::default(),
-        };
+    fn wait(&mut self) -> Option<Result<Stopped, Crashed>> {
+        let ended = self.frames.take().map(JoinHandle::join);
         if let Some(web) = self.web.take() {
             web.stop();
         }
-        stopped
+        ended.map(|ended| ended.map_err(|panic| Crashed::of(&*panic)))
     }
 }
 
@@ -221,6 +260,7 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
     let stats = Arc::new(Stats::default());
     let credentials = Arc::new(Credentials::new(&key, config.anonymous()));
     let seed = kaos_gate::random()?;
+    let seed_of_dice = u64::from_le_bytes(kaos_gate::random()?);
     let udp = match udp {
         Some(socket) => Some((socket, transport_key(&config.data, config.udp.key.as_deref(), config.dev)?)),
         None => None,
@@ -260,7 +300,7 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
             if wait_for_started.recv().is_err() {
                 return Stopped::default();
             }
-            Frames::new(parts, doors, bridge, stats, recorder).run()
+            Frames::new(parts, doors, bridge, stats, recorder).run(seed_of_dice)
         };
         std::thread::Builder::new().name("kaos-frame".to_owned()).spawn(work)?
     };
@@ -314,12 +354,12 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
 /// `ready` is called when all doors are open. Returns when the server has stopped.
 ///
 /// # Errors
-/// See [`StartError`].
+/// See [`ServeError`]. A stop that left something behind is none: see [`Stopped::clean`].
 pub fn serve(
     config: &Config,
     plugins: impl Fn(&mut App) + Send + 'static,
     ready: impl FnOnce(&Running),
-) -> Result<Stopped, StartError> {
+) -> Result<Stopped, ServeError> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     // Before the start, so that a signal that comes early is not lost.
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
@@ -340,7 +380,7 @@ pub fn serve(
     let stopped = running.join();
     handle.close();
     let _ = thread.join();
-    Ok(stopped)
+    Ok(stopped?)
 }
 
 /// What the frame thread has when its server is built.

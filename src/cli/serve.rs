@@ -9,9 +9,9 @@ use kaos_kernel::script::Summary;
 use tracing_subscriber::EnvFilter;
 
 use super::out::Out;
-use super::{Plugins, USAGE, warnings};
+use super::{FAILED, Plugins, USAGE, warnings};
 use crate::config::{Config, Loaded};
-use crate::runner::{self, Running, StartError, Stopped};
+use crate::runner::{self, Running, STOP_TIME, ServeError, StartError, Stopped};
 
 pub(super) fn run(out: &Out, loaded: &Loaded, plugins: Plugins, begun: Instant) -> ExitCode {
     let config = &loaded.config;
@@ -25,13 +25,37 @@ pub(super) fn run(out: &Out, loaded: &Loaded, plugins: Plugins, begun: Instant) 
     match runner::serve(config, move |app| plugins(app), ready) {
         Ok(stopped) => {
             out.line(&farewell(&stopped, config.journal.record.is_some()));
-            ExitCode::SUCCESS
+            let wrong = left_behind(&stopped);
+            wrong.iter().for_each(|sentence| out.error(sentence));
+            if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
         }
-        Err(error) => {
+        Err(ServeError::Start(error)) => {
             cannot_start(out, &error);
             ExitCode::from(USAGE)
         }
+        Err(error @ ServeError::Crashed(_)) => {
+            out.error(&error.to_string());
+            ExitCode::from(FAILED)
+        }
     }
+}
+
+/// What did not end as it should, a sentence each.
+fn left_behind(stopped: &Stopped) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if !stopped.clean {
+        let left = [(stopped.rooms_left, "room"), (stopped.sessions_left, "session")];
+        let left: Vec<String> =
+            left.into_iter().filter(|(number, _)| *number > 0).map(|(number, what)| many(number, what)).collect();
+        let left = if left.is_empty() { "what was left".to_owned() } else { left.join(" and ") };
+        let secs = STOP_TIME.as_secs();
+        wrong.push(format!("{left} did not end within {secs} s: the server ended without"));
+    }
+    wrong
+}
+
+fn many(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Says why a server does not start; several reasons are one each.
@@ -122,13 +146,11 @@ fn scripts(config: &Config, scripts: &Summary) -> String {
 }
 
 fn farewell(stopped: &Stopped, recorded: bool) -> String {
-    let many = |number: u64, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let journal = if recorded { ", journal flushed" } else { "" };
-    let clean = if stopped.clean { "" } else { "; not all of them in time" };
     format!(
-        "stopping: {} told, {} closed{journal} ({:.1} s){clean}",
-        many(stopped.rooms, "room"),
-        many(stopped.sessions, "session"),
+        "stopping: {} told, {} closed{journal} ({:.1} s)",
+        many(stopped.rooms.saturating_sub(stopped.rooms_left), "room"),
+        many(stopped.sessions.saturating_sub(stopped.sessions_left), "session"),
         stopped.took.as_secs_f64()
     )
 }
@@ -165,5 +187,18 @@ mod tests {
             farewell(&stopped, true),
             "stopping: 1 room told, 12 sessions closed, journal flushed (0.2 s)"
         );
+    }
+    #[test]
+    fn what_did_not_end_is_said() {
+        let clean = Stopped { clean: true, ..Stopped::default() };
+        assert!(left_behind(&clean).is_empty());
+        let left = Stopped { rooms: 5, rooms_left: 3, sessions: 1, sessions_left: 1, ..Stopped::default() };
+        assert_eq!(
+            left_behind(&left),
+            ["3 rooms and 1 session did not end within 5 s: the server ended without"]
+        );
+        assert_eq!(farewell(&left, false), "stopping: 2 rooms told, 0 sessions closed (0.0 s)");
+        let left = Stopped { sessions: 2, sessions_left: 2, ..Stopped::default() };
+        assert_eq!(left_behind(&left), ["2 sessions did not end within 5 s: the server ended without"]);
     }
 }

@@ -74,7 +74,7 @@ fn begin(config: &Config) -> Running {
 
 fn end(running: Running) -> Stopped {
     running.stop();
-    let stopped = running.join();
+    let stopped = running.join().expect("no crash");
     assert!(stopped.clean, "{stopped:?}");
     stopped
 }
@@ -98,6 +98,21 @@ fn raw_http(server: &Running, request: &str, headers: &str, body: &str) -> (u16,
     let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     (status, head.to_ascii_lowercase(), body.to_owned())
+}
+
+#[test]
+fn a_frame_thread_that_panics_is_an_error_with_its_words() {
+    let home = Home::new();
+    let mut config = home.config();
+    config.journal.record = Some(home.0.join("run.kj"));
+    // What runs on the frame thread outside of systems: the state is hashed for the journal, at the end too.
+    let broken = |app: &mut App| {
+        let hashers = &mut app.world_mut().resource_mut::<kaos_kernel::hash::StateHashers>().0;
+        hashers.push(|_| panic!("a defect of a plugin"));
+    };
+    let server = start(&config, broken).unwrap_or_else(|error| panic!("{error}"));
+    server.stop();
+    assert_eq!(server.join(), Err(Crashed("a defect of a plugin".to_owned())));
 }
 
 #[test]
