@@ -6,6 +6,9 @@
 //! doubled. Latency counts from when a shout was due, so a bot that is held up does not hide it; the timers of the bots
 //! add up to a millisecond.
 //!
+//! A run is good, and ends with exit code 0, when every bot came in and played to the end, bots could hear each other,
+//! and nothing was lost or doubled. One bot, or a room for each, can lose nothing: the report says so.
+//!
 //! A bad network can stand between each bot and its socket: it loses datagrams and holds them back, on top of what the
 //! real one does.
 
@@ -83,7 +86,7 @@ pub(super) struct Args {
     /// Sign in with tokens, made with the key of this configuration, instead of names
     #[arg(long)]
     tokens: bool,
-    /// Prints one JSON object: sent, delivered, lost_reliable, doubled, p50_us, p99_us, p999_us, and more
+    /// Prints one JSON object: good, wrong, sent, delivered, lost_reliable, doubled, p50_us, p99_us, p999_us, and more
     #[arg(long)]
     json: bool,
 }
@@ -180,6 +183,7 @@ fn play(
     Ok(Report {
         door: args.door,
         clients: args.clients,
+        rooms: args.rooms,
         hz: args.hz,
         secs: args.secs,
         emulation,

@@ -122,12 +122,21 @@ pub(super) struct Cpu {
     pub(super) server: Option<f64>,
 }
 
-/// How late the server's ticks were, as upper bounds of its buckets.
+/// What is known of a duration from buckets, in microseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Bound {
+    /// The upper bound of its bucket.
+    AtMost(u64),
+    /// It lies beyond the last bucket, which ends here.
+    Over(u64),
+}
+
+/// How late the server's ticks were.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Lateness {
-    pub(super) p50_us: u64,
-    pub(super) p99_us: u64,
-    pub(super) p999_us: u64,
+    pub(super) p50: Bound,
+    pub(super) p99: Bound,
+    pub(super) p999: Bound,
 }
 
 /// Figures of one moment.
@@ -228,10 +237,9 @@ fn quantiles(before: &Buckets, after: &Buckets) -> Option<Lateness> {
     let at = |part: f64| {
         let wanted = (total as f64 * part).ceil() as u64;
         let bound = since.iter().find(|(_, count)| *count >= wanted).map_or(u64::MAX, |(bound, _)| *bound);
-        // Beyond the last bound nothing is known but that.
-        if bound == u64::MAX { highest } else { bound }
+        if bound == u64::MAX { Bound::Over(highest) } else { Bound::AtMost(bound) }
     };
-    Some(Lateness { p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999) })
+    Some(Lateness { p50: at(0.5), p99: at(0.99), p999: at(0.999) })
 }
 
 #[cfg(test)]
@@ -257,8 +265,9 @@ mod tests {
             )
         };
         let read = |text: String| buckets(&text, "t").unwrap();
-        let (before, after) = (read(text(100, 100, 100)), read(text(199, 1100, 1101)));
-        assert_eq!(quantiles(&before, &after), Some(Lateness { p50_us: 1000, p99_us: 1000, p999_us: 1000 }));
+        let (before, after) = (read(text(100, 100, 100)), read(text(199, 1100, 1102)));
+        let (most, over) = (Bound::AtMost(1000), Bound::Over(1000));
+        assert_eq!(quantiles(&before, &after), Some(Lateness { p50: most, p99: most, p999: over }));
         assert_eq!(quantiles(&after, &after), None);
         assert_eq!(buckets("nothing", "t"), None);
     }
