@@ -1,8 +1,8 @@
 //! `kaosnet bots`: many clients play one match, and every message is accounted for.
 //!
-//! All bots come in first. Then each moves (op 1) and shouts (op 9) reliably at its rate, with its number, a sequence
-//! and the time at which the shout was *due* in the first 16 bytes; the match relays shouts to all its members. Each
-//! bot checks the sequence of each other bot in its room: what is missing at the end was lost, what comes twice was
+//! All bots come in first. Then each moves (op 1) and shouts (op 9) reliably at its rate: the number of the run, its own
+//! number, a sequence and the time at which the shout was *due*, 20 bytes; the match relays shouts to all its members.
+//! Each bot checks the sequence of each other bot of its run in its room: what is missing at the end was lost, what comes twice was
 //! doubled. Latency counts from when a shout was due, so a bot that is held up does not hide it; the timers of the bots
 //! add up to a millisecond.
 //!
@@ -80,9 +80,10 @@ pub(super) struct Args {
     /// Adds up to this to each way, at random, in milliseconds. UDP only
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(0..=1_000), help_heading = "A bad network")]
     jitter: Option<u64>,
-    /// What is random in the bad network follows from it
-    #[arg(long, default_value_t = 1, help_heading = "A bad network")]
-    seed: u64,
+    /// What is random in the bad network follows from it, and the number of the run, which tells its bots from those of
+    /// another on the same server [default: 1, and a number of the run that nobody else has]
+    #[arg(long, help_heading = "A bad network")]
+    seed: Option<u64>,
     /// Sign in with tokens, made with the key of this configuration, instead of names
     #[arg(long)]
     tokens: bool,
@@ -100,6 +101,14 @@ fn percent(text: &str) -> Result<u16, String> {
 }
 
 impl Args {
+    /// What tells this run from all others.
+    fn run(&self) -> Result<u32, String> {
+        // Seeds that differ by little give numbers that differ: the upper half of a product with a large odd number.
+        let of_seed = |seed: u64| Ok((seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32);
+        let random = || kaos_gate::random().map(u32::from_le_bytes);
+        self.seed.map_or_else(random, of_seed).map_err(|error| format!("no randomness for this run: {error}"))
+    }
+
     /// The bad network that was asked for.
     fn emulation(&self) -> Result<Option<Arc<Emulation>>, String> {
         if self.loss.is_none() && self.rtt.is_none() && self.jitter.is_none() {
@@ -109,7 +118,7 @@ impl Args {
             return Err("--loss, --rtt and --jitter act on datagrams: they go with --door udp".to_owned());
         }
         let ms = |value: Option<u64>| Duration::from_millis(value.unwrap_or(0));
-        Ok(Some(Emulation::new(self.loss.unwrap_or(0), ms(self.rtt), ms(self.jitter), self.seed)))
+        Ok(Some(Emulation::new(self.loss.unwrap_or(0), ms(self.rtt), ms(self.jitter), self.seed.unwrap_or(1))))
     }
 }
 
@@ -156,7 +165,9 @@ fn play(
     // Below what one address may start a second, unless the server is ours or the burst is enough.
     let spacing = Duration::from_millis(if target.is_ours() || args.clients <= 250 { 2 } else { 25 });
     let join = JOIN + spacing * args.clients;
+    let run = args.run()?;
     let plan = Plan {
+        run,
         clients: args.clients,
         module: args.module.clone(),
         rooms: args.rooms,
@@ -166,7 +177,7 @@ fn play(
         drain: DRAIN,
     };
     let shared = Arc::new(Shared::new(plan));
-    let seats = seats(args, loaded, target, spacing, &shared, emulation.as_ref())?;
+    let seats = seats(args, loaded, target, spacing, &shared, run, emulation.as_ref())?;
     let limit = join + Duration::from_secs(args.secs) + DRAIN + Duration::from_secs(30);
     let url = target.url.clone();
     let work = move || swarm::run(&url, seats, limit);
@@ -199,11 +210,11 @@ fn seats(
     target: &Target,
     spacing: Duration,
     shared: &Arc<Shared>,
+    run: u32,
     emulation: Option<&Arc<Emulation>>,
 ) -> Result<Vec<Seat<Bot>>, String> {
-    let run = std::process::id() % 100_000;
     let seat = |number: u32| {
-        let name = format!("bot{run}-{number}");
+        let name = format!("bot{run:08x}-{number}");
         let credentials = if args.tokens {
             let (token, _) = token::make(&target.config(loaded), &name, &name, 3600, Default::default())?;
             Credentials::token(token)

@@ -15,8 +15,36 @@ const MOVE: u8 = 1;
 /// The arena's op that is relayed to everyone as it is.
 const SHOUT: u8 = 9;
 
-/// bot u32 | sequence u32 | due u64, little-endian; the time is of the clock that all bots share.
-const SHOUT_BYTES: usize = 16;
+/// A shout: run u32 | bot u32 | sequence u32 | due u64, little-endian.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Shout {
+    /// The run of bots that it belongs to: those of another run may be in the room, and have the same numbers.
+    run: u32,
+    bot: u32,
+    sequence: u32,
+    /// When it was due, of the clock that all bots of a run share.
+    due: Micros,
+}
+
+impl Shout {
+    fn write(self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        bytes[..4].copy_from_slice(&self.run.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.bot.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[12..].copy_from_slice(&self.due.0.to_le_bytes());
+        bytes
+    }
+
+    /// `None`: no shout of a bot.
+    fn read(data: &[u8]) -> Option<Shout> {
+        let (words, rest) = data.split_at_checked(12)?;
+        let (words, _) = words.as_chunks::<4>();
+        let [run, bot, sequence] = [0, 1, 2].map(|n| words.get(n).map_or(0, |word| u32::from_le_bytes(*word)));
+        let due = Micros(u64::from_le_bytes(rest.try_into().ok()?));
+        Some(Shout { run, bot, sequence, due })
+    }
+}
 
 /// How often a bot changes its direction.
 const MOVE_EVERY: Duration = Duration::from_millis(500);
@@ -29,6 +57,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What all bots are to do.
 pub(super) struct Plan {
+    /// What no other run has: it stands in every shout.
+    pub(super) run: u32,
     pub(super) clients: u32,
     pub(super) module: String,
     /// Rooms that are made first; `None`: join or create.
@@ -271,10 +301,8 @@ impl Bot {
         }
         let mut stuck = false;
         while self.next_shout <= now && self.next_shout < end && !stuck {
-            let mut shout = [0; SHOUT_BYTES];
-            shout[..4].copy_from_slice(&self.log.bot.to_le_bytes());
-            shout[4..8].copy_from_slice(&(self.log.sent + 1).to_le_bytes());
-            shout[8..].copy_from_slice(&self.next_shout.0.to_le_bytes());
+            let (run, bot, sequence) = (plan.run, self.log.bot, self.log.sent + 1);
+            let shout = Shout { run, bot, sequence, due: self.next_shout }.write();
             match core.send(self.handle, SHOUT, &shout) {
                 Ok(()) => {
                     self.log.sent += 1;
@@ -303,18 +331,15 @@ impl Bot {
     }
 
     fn heard(&mut self, now: Micros, data: &[u8]) {
-        let number = |range: std::ops::Range<usize>| {
-            data.get(range).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes)
-        };
-        let due = data.get(8..16).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-        let (Some(bot), Some(sequence), Some(due)) = (number(0..4), number(4..8), due) else { return };
+        let Some(Shout { run, bot, sequence, due }) = Shout::read(data) else { return };
         // Its own comes back, too, and another run's bots may be in the room.
-        if bot == self.log.bot || bot >= self.shared.plan.clients {
+        let plan = &self.shared.plan;
+        if run != plan.run || bot == self.log.bot || bot >= plan.clients {
             return;
         }
         self.last_heard = now;
         self.log.heard.entry(bot).or_default().hear(sequence);
-        self.log.latency.add(now.0.saturating_sub(due));
+        self.log.latency.add(now.0.saturating_sub(due.0));
         self.shared.delivered.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -385,5 +410,30 @@ mod tests {
             heard.hear(sequence);
         }
         assert_eq!(heard, Heard { last: 6, distinct: 4, doubled: 2 });
+    }
+
+    #[test]
+    fn shouts_of_another_run_are_not_counted() {
+        let plan = Plan {
+            run: 7,
+            clients: 3,
+            module: String::new(),
+            rooms: None,
+            hz: 10,
+            play: Duration::ZERO,
+            join: Duration::ZERO,
+            drain: Duration::ZERO,
+        };
+        let mut bot = Bot::new(0, Arc::new(Shared::new(plan)));
+        let ours = Shout { run: 7, bot: 1, sequence: 1, due: Micros(900) };
+        assert_eq!(Shout::read(&ours.write()), Some(ours));
+        for shout in [ours, Shout { run: 8, ..ours }, Shout { bot: 0, ..ours }, Shout { bot: 3, ..ours }] {
+            bot.heard(Micros(1000), &shout.write());
+        }
+        for other in [&b"hello"[..], &[0; 19], &[0; 21]] {
+            bot.heard(Micros(1000), other);
+        }
+        assert_eq!(bot.log.heard, BTreeMap::from([(1, Heard { last: 1, distinct: 1, doubled: 0 })]));
+        assert_eq!((bot.log.latency.total(), bot.log.latency.max()), (1, 100));
     }
 }
