@@ -103,7 +103,7 @@ pub fn cli(plugins: impl Fn(&mut App) + Send + Sync + 'static) -> ExitCode {
         Err(error) => return wrong_usage(&out, &error),
     };
     let flags = flags(&matches);
-    let configuration = || load(typed.config.as_deref(), std::env::vars(), &flags);
+    let configuration = || load(typed.config.as_deref(), std::env::vars_os(), &flags);
     let plugins: Plugins = Arc::new(plugins);
     let command = typed.command.unwrap_or(Command::Serve);
     // `check` says what is wrong with the configuration itself; all others need one that holds.

@@ -311,7 +311,7 @@ impl Config {
     /// # Errors
     /// As [`load`].
     pub fn read(file: Option<&Path>) -> Result<Config, ConfigError> {
-        load(file, std::env::vars(), &[]).map(|loaded| loaded.config)
+        load(file, std::env::vars_os(), &[]).map(|loaded| loaded.config)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The four sources of the configuration and how they lie on each other, each value with where it came from.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -138,14 +139,15 @@ pub fn keys() -> &'static [Key] {
 /// Reads the four sources.
 ///
 /// `file`: a file that must be there; `None`: `kaosnet.yaml` in the working directory, if it is there. `env`:
-/// name and value of each variable; those that do not begin with `KAOS_` are passed over. `flags`: key and value.
+/// name and value of each variable, as [`std::env::vars_os`] has them; those that do not begin with `KAOS_` are passed
+/// over. `flags`: key and value.
 ///
 /// # Errors
 /// Every problem at once, each with its place: a file that cannot be read, keys that do not exist, values of
-/// a wrong type or out of range.
+/// a wrong type, out of range or not UTF-8.
 pub fn load(
     file: Option<&Path>,
-    env: impl IntoIterator<Item = (String, String)>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
     flags: &[(String, String)],
 ) -> Result<Loaded, ConfigError> {
     let mut layers = Layers::default();
@@ -164,7 +166,7 @@ pub fn load(
         Err(_) => false,
     };
     for (name, value) in env {
-        layers.env(name, &value);
+        layers.env(&name, &value);
     }
     for (key, value) in flags {
         layers.text(Origin::Flag(format!("--{key}")), key, value);
@@ -254,11 +256,24 @@ impl Layers {
         }
     }
 
-    fn env(&mut self, name: String, value: &str) {
-        let Some(rest) = name.strip_prefix("KAOS_") else { return };
-        if let Some(key) = keys().iter().find(|key| key.env == name) {
-            return self.text(Origin::Env(name), &key.path, value);
+    fn env(&mut self, name: &OsStr, value: &OsStr) {
+        if !name.as_encoded_bytes().starts_with(b"KAOS_") {
+            return;
         }
+        let name = match name.to_str() {
+            Some(name) => name.to_owned(),
+            None => {
+                let sentence = "the name of this variable is not UTF-8: no key belongs to it";
+                return self.problem(Origin::Env(name.to_string_lossy().into_owned()), sentence.to_owned());
+            }
+        };
+        if let Some(key) = keys().iter().find(|key| key.env == name) {
+            return match value.to_str() {
+                Some(value) => self.text(Origin::Env(name), &key.path, value),
+                None => self.problem(Origin::Env(name), format!("the value of `{}` is not UTF-8", key.path)),
+            };
+        }
+        let rest = &name["KAOS_".len()..];
         // Names of a section are meant for us; others may be another program's.
         let section = rest.split('_').next().unwrap_or_default().to_lowercase();
         let nearest = nearest(&name, keys().iter().map(|key| key.env.clone()));
@@ -615,7 +630,7 @@ mod tests {
         let file = dir.join("k.yaml");
         std::fs::write(&file, "room:\n  max_players: 2\n  rooms_max: 3\nnode: a\n").unwrap();
         let env = [("KAOS_ROOM_MAX_PLAYERS", "4"), ("KAOS_NODE", "b"), ("HOME", "/"), ("KAOS_OTHER", "1")];
-        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let env = env.map(|(name, value)| (name.into(), value.into()));
         let loaded = load(Some(&file), env, &[("node".into(), "c".into())]).expect("it holds");
         assert_eq!((loaded.config.room.rooms_max, loaded.config.room.max_players), (3, 4));
         assert_eq!(loaded.config.node, "c");
@@ -625,11 +640,27 @@ mod tests {
         assert_eq!(loaded.origin("dev"), &Origin::Default);
         assert_eq!(loaded.warnings.len(), 1);
 
-        let wrong = [("KAOS_ROOM_TICKS".to_owned(), "4".to_owned())];
+        let wrong = [("KAOS_ROOM_TICKS".into(), "4".into())];
         let error = load(None, wrong, &[]).expect_err("unknown").to_string();
         assert!(error.starts_with("environment KAOS_ROOM_TICKS: no key belongs"), "{error}");
         let error = load(Some(&dir.join("none.yaml")), [], &[]).expect_err("missing").to_string();
         assert!(error.contains("none.yaml: the configuration cannot be read"), "{error}");
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn variables_that_are_not_utf8_are_named_if_they_are_ours() {
+        use std::os::unix::ffi::OsStrExt;
+        let os = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+        let foreign = [(os(b"LS_\xff"), os(b"x")), (os(b"WHERE"), os(b"/tmp/\xe9"))];
+        assert_eq!(load(None, foreign, &[]).expect("not ours").config, Config::default());
+        let ours = [(os(b"KAOS_NODE"), os(b"caf\xe9")), (os(b"KAOS_N\xe9"), os(b"x"))];
+        let error = load(None, ours, &[]).expect_err("ours").to_string();
+        assert_eq!(
+            error,
+            "environment KAOS_NODE: the value of `node` is not UTF-8\n\
+             environment KAOS_N\u{fffd}: the name of this variable is not UTF-8: no key belongs to it"
+        );
     }
 }
