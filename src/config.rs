@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use kaos_gate::Proxies;
+use kaos_gate::keys::{check_session, check_transport};
 use kaos_kernel::clock::Quantum;
 use kaos_kernel::settings::{
     CallSettings, LimitSettings, MatchSettings, NodeName, RoomSettings, SessionSettings, Settings,
@@ -24,23 +25,6 @@ pub const DEFAULT_YAML: &str = include_str!("../assets/config/default.yaml");
 
 /// The file that is read from the working directory when no other is named.
 pub const FILE_NAME: &str = "kaosnet.yaml";
-
-/// Signing keys that stand in tutorials and other servers' defaults. Whoever knows one can be anyone.
-const KNOWN_KEYS: [&str; 10] = [
-    "defaultkey",
-    "defaultencryptionkey",
-    "defaultrefreshencryptionkey",
-    "defaulthttpkey",
-    "changeme",
-    "change-me",
-    "secret",
-    "password",
-    "kaosnet",
-    "your-256-bit-secret",
-];
-
-/// The shortest `session.key`, in bytes: 128 bits if it is random.
-const KEY_BYTES_MIN: usize = 16;
 
 /// Everything that can be set.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -279,22 +263,9 @@ impl Config {
         if let Err(entry) = Proxies::parse(&self.http.trusted_proxies) {
             wrong.push(no_proxy(entry));
         }
-        if let Some(key) = self.session.key.as_deref().filter(|_| !self.dev) {
-            let known = KNOWN_KEYS.iter().any(|known| key.eq_ignore_ascii_case(known));
-            if known {
-                wrong.push(
-                    "`session.key` is a key that everyone knows. Leave it out: one is made and kept in the data \
-                     folder; or --dev, to play on this machine"
-                        .to_owned(),
-                );
-            } else if key.len() < KEY_BYTES_MIN {
-                wrong.push(format!(
-                    "`session.key` has {} bytes: it takes at least {KEY_BYTES_MIN}. Leave it out: one is made and \
-                     kept in the data folder",
-                    key.len()
-                ));
-            }
-        }
+        let session = self.session.key.as_deref().map(|key| check_session(key, self.dev));
+        let transport = self.udp.key.as_deref().map(|key| check_transport(key, self.dev));
+        wrong.extend([session, transport].into_iter().flatten().filter_map(Result::err).map(|e| e.to_string()));
         if !self.log.level.split(',').all(is_directive) {
             wrong.push(format!(
                 "`log.level` is `{}`: it is error, warn, info, debug, trace or off, or for a module \
@@ -377,10 +348,12 @@ mod tests {
     #[test]
     fn what_is_out_of_range_is_named() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 8] = [
+        let cases: [(&str, Change); 10] = [
             ("`quantum_us` is 300", |c| c.quantum_us = 300),
             ("`session.key` is a key that everyone knows", |c| c.session.key = Some("DefaultKey".into())),
             ("`session.key` has 5 bytes", |c| c.session.key = Some("short".into())),
+            ("`udp.key` is no key", |c| c.udp.key = Some("zz".into())),
+            ("`udp.key` is the same byte again and again", |c| c.udp.key = Some("0".repeat(64))),
             ("`room.max_players` is 0", |c| c.room.max_players = 0),
             ("`limit.connections_max` is 0", |c| c.limit.connections_max = 0),
             ("`http.origins` has `example.com`", |c| c.http.origins.push("example.com".into())),

@@ -15,20 +15,33 @@ const TRANSPORT_FILE: &str = "keys/transport.key";
 /// Bytes that a given key has at least: 128 bits of text nobody guesses.
 const BYTES_MIN: usize = 16;
 
-/// Keys that everybody knows.
-const KNOWN: [&str; 3] = ["defaultencryptionkey", "defaultkey", "defaultrefreshencryptionkey"];
+/// Signing keys that stand in tutorials and other servers' defaults, in any case. Whoever knows one can be anyone.
+const KNOWN: [&str; 10] = [
+    "defaultkey",
+    "defaultencryptionkey",
+    "defaultrefreshencryptionkey",
+    "defaulthttpkey",
+    "changeme",
+    "change-me",
+    "secret",
+    "password",
+    "kaosnet",
+    "your-256-bit-secret",
+];
 
-/// Why there is no key: sentences for people.
+/// Why there is no key: sentences for people, those about the configuration beginning with their key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// Anybody could sign with it.
     #[error(
-        "`session.key` is one of the default keys that everybody knows: choose another, or leave it out and one is made"
+        "`session.key` is a key that everyone knows. Leave it out: one is made and kept in the data folder; or --dev, \
+         to play on this machine"
     )]
     Known,
     /// It could be guessed.
     #[error(
-        "`session.key` is {0} bytes long: it needs at least {BYTES_MIN}, or leave it out and one is made"
+        "`session.key` has {0} bytes: it takes at least {BYTES_MIN}. Leave it out: one is made and kept in the data \
+         folder"
     )]
     Short(usize),
     /// It cannot be read.
@@ -47,38 +60,62 @@ pub enum KeyError {
     },
 }
 
-/// The session key: `given` by the configuration, or from `data/keys/session.key`, which is made with mode
-/// 0600 when it is not there. With `dev` any given key will do, also one that everybody knows.
+/// Whether a `session.key` of the configuration will do. With `dev` any will, also one that everybody knows.
+///
+/// # Errors
+/// [`KeyError::Known`], [`KeyError::Short`].
+pub fn check_session(given: &str, dev: bool) -> Result<(), KeyError> {
+    if dev {
+        return Ok(());
+    }
+    if KNOWN.iter().any(|known| given.eq_ignore_ascii_case(known)) {
+        return Err(KeyError::Known);
+    }
+    if given.len() < BYTES_MIN {
+        return Err(KeyError::Short(given.len()));
+    }
+    Ok(())
+}
+
+/// Whether a `udp.key` of the configuration will do: 64 hexadecimal digits, and without `dev` not all of one byte.
+///
+/// # Errors
+/// [`KeyError::NotHex`], [`KeyError::Guessed`].
+pub fn check_transport(given: &str, dev: bool) -> Result<(), KeyError> {
+    given_transport(given, dev).map(drop)
+}
+
+fn given_transport(given: &str, dev: bool) -> Result<SecretKey, KeyError> {
+    let key = unhex(given.as_bytes()).ok_or(KeyError::NotHex)?;
+    if key.iter().all(|byte| *byte == key[0]) && !dev {
+        return Err(KeyError::Guessed);
+    }
+    Ok(SecretKey::from_bytes(key))
+}
+
+/// The session key: `given` by the configuration, see [`check_session`], or from `data/keys/session.key`, which is made
+/// with mode 0600 when it is not there.
 ///
 /// # Errors
 /// See [`KeyError`].
 pub fn session_key(data: &Path, given: Option<&str>, dev: bool) -> Result<Vec<u8>, KeyError> {
     if let Some(given) = given {
-        if KNOWN.contains(&given) && !dev {
-            return Err(KeyError::Known);
-        }
-        if given.len() < BYTES_MIN && !dev {
-            return Err(KeyError::Short(given.len()));
-        }
+        check_session(given, dev)?;
         return Ok(given.into());
     }
     let path = data.join(FILE);
     kept_or_made(&path).map_err(|source| KeyError::File { path, source })
 }
 
-/// The secret half of the key that the server is known by over UDP: `given` by the configuration, or from
-/// `data/keys/transport.key`, which is made with mode 0600 when it is not there. 64 hexadecimal digits either way. With
-/// `dev` any of these will do.
+/// The secret half of the key that the server is known by over UDP: `given` by the configuration, see
+/// [`check_transport`], or from `data/keys/transport.key`, which is made with mode 0600 when it is not there. 64
+/// hexadecimal digits either way.
 ///
 /// # Errors
 /// See [`KeyError`].
 pub fn transport_key(data: &Path, given: Option<&str>, dev: bool) -> Result<SecretKey, KeyError> {
     if let Some(given) = given {
-        let key = unhex(given.as_bytes()).ok_or(KeyError::NotHex)?;
-        if key.iter().all(|byte| *byte == key[0]) && !dev {
-            return Err(KeyError::Guessed);
-        }
-        return Ok(SecretKey::from_bytes(key));
+        return given_transport(given, dev);
     }
     let path = data.join(TRANSPORT_FILE);
     let key = kept_or_made(&path).and_then(|text| {
@@ -193,6 +230,7 @@ mod tests {
     fn known_short_and_broken_keys_are_refused() {
         let folder = Folder::new("refused");
         assert!(matches!(session_key(&folder.0, Some("defaultencryptionkey"), false), Err(KeyError::Known)));
+        assert!(matches!(session_key(&folder.0, Some("Your-256-Bit-Secret"), false), Err(KeyError::Known)));
         assert!(session_key(&folder.0, Some("defaultencryptionkey"), true).is_ok());
         assert!(matches!(session_key(&folder.0, Some("short"), false), Err(KeyError::Short(5))));
         fs::create_dir_all(folder.0.join("keys")).expect("folder");
