@@ -179,6 +179,8 @@ struct Layers {
     origins: BTreeMap<String, Origin>,
     problems: Vec<Problem>,
     warnings: Vec<String>,
+    /// Variables that Kubernetes made.
+    services: Vec<String>,
 }
 
 impl Default for Layers {
@@ -188,6 +190,7 @@ impl Default for Layers {
             origins: BTreeMap::new(),
             problems: Vec::new(),
             warnings: Vec::new(),
+            services: Vec::new(),
         }
     }
 }
@@ -274,6 +277,9 @@ impl Layers {
             };
         }
         let rest = &name["KAOS_".len()..];
+        if is_of_a_service(rest, value) {
+            return self.services.push(name);
+        }
         // Names of a section are meant for us; others may be another program's.
         let section = rest.split('_').next().unwrap_or_default().to_lowercase();
         let nearest = nearest(&name, keys().iter().map(|key| key.env.clone()));
@@ -288,7 +294,9 @@ impl Layers {
     fn text(&mut self, at: Origin, path: &str, text: &str) {
         let list = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Value::from).collect();
         let typed = serde_json::from_str::<Value>(text).ok().filter(|value| !value.is_string());
-        let empty = (text.is_empty() || text == "null").then_some(Value::Null);
+        // Who gives an empty key forgot to fill it in: that does not ask for a key to be made.
+        let is_key = path == "session.key" || path == "udp.key";
+        let empty = (text.is_empty() && !is_key || text == "null").then_some(Value::Null);
         self.set(at, path, typed.into_iter().chain(empty).chain([Value::from(text), list]).collect());
     }
 
@@ -337,6 +345,13 @@ impl Layers {
     }
 
     fn finish(mut self, file: Option<PathBuf>) -> Result<Loaded, ConfigError> {
+        if !self.services.is_empty() {
+            let names = self.services.join(", ");
+            self.warnings.push(format!(
+                "environment {names}: made by Kubernetes for a Service whose name begins with `kaos`, no keys, and \
+                 passed over; `enableServiceLinks: false` in the pod leaves them out"
+            ));
+        }
         match serde_json::from_value::<Config>(self.config) {
             Ok(config) => {
                 for message in config.check().err().unwrap_or_default() {
@@ -354,6 +369,23 @@ impl Layers {
         }
         Err(ConfigError(self.problems))
     }
+}
+
+/// Is this variable one of those that Kubernetes gives every pod for a Service, such as `kaos-udp`? `rest`: its name
+/// without `KAOS_`. `NAME_PORT` has to have the value of one: a bare number was meant for us.
+fn is_of_a_service(rest: &str, value: &OsStr) -> bool {
+    if rest.ends_with("_SERVICE_HOST") || rest.ends_with("_SERVICE_PORT") || rest.contains("_SERVICE_PORT_") {
+        return true;
+    }
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // NAME_PORT_7352_UDP, and the same with _PROTO, _PORT and _ADDR.
+    let of_a_port = |(at, _): (usize, &str)| {
+        let mut parts = rest[at + "_PORT_".len()..].split('_');
+        let (number, protocol) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        is_number(number) && ["TCP", "UDP", "SCTP"].contains(&protocol)
+    };
+    let is_url = value.to_str().is_some_and(|value| value.contains("://"));
+    (rest.ends_with("_PORT") && is_url) || rest.match_indices("_PORT_").any(of_a_port)
 }
 
 /// The sentence about a key that does not exist.
@@ -662,5 +694,40 @@ mod tests {
             "environment KAOS_NODE: the value of `node` is not UTF-8\n\
              environment KAOS_N\u{fffd}: the name of this variable is not UTF-8: no key belongs to it"
         );
+    }
+
+    #[test]
+    fn variables_of_a_kubernetes_service_stop_nothing() {
+        // As kubelet makes them for Services `kaos-udp` and `kaos-http`.
+        let made = [
+            ("KAOS_UDP_SERVICE_HOST", "10.0.0.9"),
+            ("KAOS_UDP_SERVICE_PORT", "7352"),
+            ("KAOS_UDP_SERVICE_PORT_GAME", "7352"),
+            ("KAOS_UDP_PORT", "udp://10.0.0.9:7352"),
+            ("KAOS_UDP_PORT_7352_UDP", "udp://10.0.0.9:7352"),
+            ("KAOS_UDP_PORT_7352_UDP_PROTO", "udp"),
+            ("KAOS_UDP_PORT_7352_UDP_PORT", "7352"),
+            ("KAOS_UDP_PORT_7352_UDP_ADDR", "10.0.0.9"),
+            ("KAOS_HTTP_PORT_7350_TCP_ADDR", "10.0.0.9"),
+        ];
+        let loaded = load(None, made.map(|(name, value)| (name.into(), value.into())), &[]).expect("no keys");
+        assert_eq!(loaded.config, Config::default());
+        assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+        assert!(made.iter().all(|(name, _)| loaded.warnings[0].contains(name)), "{:?}", loaded.warnings);
+        for (name, value) in [("KAOS_HTTP_PORT", "8080"), ("KAOS_UDP_PORT_MAX", "1"), ("KAOS_UDP_HOST", "a")] {
+            let error = load(None, [(name.into(), value.into())], &[]).expect_err(name).to_string();
+            assert!(error.starts_with(&format!("environment {name}: no key belongs")), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_key_is_not_the_wish_for_one_to_be_made() {
+        for key in ["session.key", "udp.key"] {
+            let wrong = flags(&[(key, "")]).expect_err(key);
+            assert!(wrong[0].starts_with(&format!("--{key}: `{key}` is ")), "{wrong:?}");
+            assert_eq!(flags(&[(key, "null")]).expect(key).config, Config::default());
+        }
+        assert!(yaml("session:\n  key: ''\n").is_err());
+        assert_eq!(flags(&[("journal.record", "")]).expect("none").config, Config::default());
     }
 }

@@ -38,6 +38,9 @@ pub enum KeyError {
          to play on this machine"
     )]
     Known,
+    /// An empty key is not the same as none.
+    #[error("`session.key` is empty: give one, or null, and one is made and kept in the data folder")]
+    Empty,
     /// It could be guessed.
     #[error(
         "`session.key` has {0} bytes: it takes at least {BYTES_MIN}. Leave it out: one is made and kept in the data \
@@ -60,11 +63,15 @@ pub enum KeyError {
     },
 }
 
-/// Whether a `session.key` of the configuration will do. With `dev` any will, also one that everybody knows.
+/// Whether a `session.key` of the configuration will do. With `dev` any will that is not empty, also one that everybody
+/// knows.
 ///
 /// # Errors
-/// [`KeyError::Known`], [`KeyError::Short`].
+/// [`KeyError::Empty`], [`KeyError::Known`], [`KeyError::Short`].
 pub fn check_session(given: &str, dev: bool) -> Result<(), KeyError> {
+    if given.is_empty() {
+        return Err(KeyError::Empty);
+    }
     if dev {
         return Ok(());
     }
@@ -232,6 +239,7 @@ mod tests {
         assert!(matches!(session_key(&folder.0, Some("defaultencryptionkey"), false), Err(KeyError::Known)));
         assert!(matches!(session_key(&folder.0, Some("Your-256-Bit-Secret"), false), Err(KeyError::Known)));
         assert!(session_key(&folder.0, Some("defaultencryptionkey"), true).is_ok());
+        assert!(matches!(session_key(&folder.0, Some(""), true), Err(KeyError::Empty)));
         assert!(matches!(session_key(&folder.0, Some("short"), false), Err(KeyError::Short(5))));
         fs::create_dir_all(folder.0.join("keys")).expect("folder");
         fs::write(folder.0.join(FILE), "x").expect("written");
