@@ -166,7 +166,8 @@ impl Default for Limit {
 pub struct JournalConfig {
     /// What is kept in memory, in bytes. Default 8388608; beyond it the oldest goes. 0: nothing.
     pub memory_bytes: usize,
-    /// A file that the whole run is written to, for `kaosnet replay`. Default none.
+    /// A file that the whole run is written to, for `kaosnet replay`; one that is there is kept as `<name>.1`, and the
+    /// one before it goes. Only the server's user may read it. Default none.
     pub record: Option<PathBuf>,
 }
 
@@ -265,7 +266,9 @@ impl Config {
         }
         let session = self.session.key.as_deref().map(|key| check_session(key, self.dev));
         let transport = self.udp.key.as_deref().map(|key| check_transport(key, self.dev));
-        wrong.extend([session, transport].into_iter().flatten().filter_map(Result::err).map(|e| e.to_string()));
+        wrong.extend(
+            [session, transport].into_iter().flatten().filter_map(Result::err).map(|e| e.to_string()),
+        );
         if !self.log.level.split(',').all(is_directive) {
             wrong.push(format!(
                 "`log.level` is `{}`: it is error, warn, info, debug, trace or off, or for a module \

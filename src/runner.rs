@@ -115,7 +115,9 @@ impl From<io::Error> for ServeError {
 /// The frame thread panicked, and the server with it: nobody was told, no session was closed. A defect of the server or
 /// of a plugin; the log has the place. Holds what the panic said.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the server crashed: its frame thread panicked with `{0}`; rooms and sessions are lost, and nobody was told")]
+#[error(
+    "the server crashed: its frame thread panicked with `{0}`; rooms and sessions are lost, and nobody was told"
+)]
 pub struct Crashed(pub String);
 
 impl Crashed {
@@ -183,6 +185,8 @@ pub struct Stopped {
     pub frames: u64,
     /// Everything was told and closed in time.
     pub clean: bool,
+    /// Whether the journal that was to be recorded is whole in its file; `None`: none was to be.
+    pub recorded: Option<bool>,
     /// Rooms that were not told in time; their match_terminate did not run.
     pub rooms_left: u64,
     /// Sessions that were not closed in time.

@@ -76,13 +76,17 @@ impl Served {
         play.expect("an address").trim_end_matches('/').to_owned()
     }
 
-    fn end(mut self) -> String {
+    fn end(self) -> String {
+        self.end_with(0)
+    }
+
+    fn end_with(mut self, code: i32) -> String {
         let kill =
             Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
         assert!(kill.success());
         let mut last = String::new();
         std::io::Read::read_to_string(&mut self.rest, &mut last).expect("text");
-        assert_eq!(self.child.wait().expect("it ends").code(), Some(0));
+        assert_eq!(self.child.wait().expect("it ends").code(), Some(code), "{last}");
         last
     }
 }
@@ -226,4 +230,12 @@ fn a_server_serves_records_and_ends_and_its_journal_replays() {
     let (code, _, stderr) = run(&folder, &["replay", "bent.kj"]);
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains("damaged at byte"), "{stderr}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_journal_that_cannot_be_written_ends_with_exit_code_1() {
+    let folder = Folder::new("full");
+    let last = Served::start(&folder, &["--journal.record", "/dev/full"]).end_with(1);
+    assert!(last.contains("journal incomplete"), "{last}");
 }

@@ -118,7 +118,12 @@ impl Args {
             return Err("--loss, --rtt and --jitter act on datagrams: they go with --door udp".to_owned());
         }
         let ms = |value: Option<u64>| Duration::from_millis(value.unwrap_or(0));
-        Ok(Some(Emulation::new(self.loss.unwrap_or(0), ms(self.rtt), ms(self.jitter), self.seed.unwrap_or(1))))
+        Ok(Some(Emulation::new(
+            self.loss.unwrap_or(0),
+            ms(self.rtt),
+            ms(self.jitter),
+            self.seed.unwrap_or(1),
+        )))
     }
 }
 

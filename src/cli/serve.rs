@@ -1,6 +1,7 @@
 //! `kaosnet serve`: the banner, the log, the server, and the last line.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -24,8 +25,8 @@ pub(super) fn run(out: &Out, loaded: &Loaded, plugins: Plugins, begun: Instant) 
     };
     match runner::serve(config, move |app| plugins(app), ready) {
         Ok(stopped) => {
-            out.line(&farewell(&stopped, config.journal.record.is_some()));
-            let wrong = left_behind(&stopped);
+            out.line(&farewell(&stopped));
+            let wrong = left_behind(&stopped, config.journal.record.as_deref());
             wrong.iter().for_each(|sentence| out.error(sentence));
             if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
         }
@@ -41,15 +42,22 @@ pub(super) fn run(out: &Out, loaded: &Loaded, plugins: Plugins, begun: Instant) 
 }
 
 /// What did not end as it should, a sentence each.
-fn left_behind(stopped: &Stopped) -> Vec<String> {
+fn left_behind(stopped: &Stopped, journal: Option<&Path>) -> Vec<String> {
     let mut wrong = Vec::new();
     if !stopped.clean {
         let left = [(stopped.rooms_left, "room"), (stopped.sessions_left, "session")];
-        let left: Vec<String> =
-            left.into_iter().filter(|(number, _)| *number > 0).map(|(number, what)| many(number, what)).collect();
+        let left: Vec<String> = left
+            .into_iter()
+            .filter(|(number, _)| *number > 0)
+            .map(|(number, what)| many(number, what))
+            .collect();
         let left = if left.is_empty() { "what was left".to_owned() } else { left.join(" and ") };
         let secs = STOP_TIME.as_secs();
         wrong.push(format!("{left} did not end within {secs} s: the server ended without"));
+    }
+    if stopped.recorded == Some(false) {
+        let path = journal.unwrap_or(Path::new("the journal")).display();
+        wrong.push(format!("{path} is incomplete: it ends before the run does; the log says why"));
     }
     wrong
 }
@@ -145,8 +153,12 @@ fn scripts(config: &Config, scripts: &Summary) -> String {
     )
 }
 
-fn farewell(stopped: &Stopped, recorded: bool) -> String {
-    let journal = if recorded { ", journal flushed" } else { "" };
+fn farewell(stopped: &Stopped) -> String {
+    let journal = match stopped.recorded {
+        Some(true) => ", journal flushed",
+        Some(false) => ", journal incomplete",
+        None => "",
+    };
     format!(
         "stopping: {} told, {} closed{journal} ({:.1} s)",
         many(stopped.rooms.saturating_sub(stopped.rooms_left), "room"),
@@ -181,24 +193,28 @@ mod tests {
             sessions: 12,
             took: Duration::from_millis(210),
             clean: true,
+            recorded: Some(true),
             ..Stopped::default()
         };
-        assert_eq!(
-            farewell(&stopped, true),
-            "stopping: 1 room told, 12 sessions closed, journal flushed (0.2 s)"
-        );
+        assert_eq!(farewell(&stopped), "stopping: 1 room told, 12 sessions closed, journal flushed (0.2 s)");
     }
     #[test]
     fn what_did_not_end_is_said() {
         let clean = Stopped { clean: true, ..Stopped::default() };
-        assert!(left_behind(&clean).is_empty());
+        assert!(left_behind(&clean, None).is_empty());
         let left = Stopped { rooms: 5, rooms_left: 3, sessions: 1, sessions_left: 1, ..Stopped::default() };
         assert_eq!(
-            left_behind(&left),
+            left_behind(&left, None),
             ["3 rooms and 1 session did not end within 5 s: the server ended without"]
         );
-        assert_eq!(farewell(&left, false), "stopping: 2 rooms told, 0 sessions closed (0.0 s)");
+        assert_eq!(farewell(&left), "stopping: 2 rooms told, 0 sessions closed (0.0 s)");
         let left = Stopped { sessions: 2, sessions_left: 2, ..Stopped::default() };
-        assert_eq!(left_behind(&left), ["2 sessions did not end within 5 s: the server ended without"]);
+        assert_eq!(left_behind(&left, None), ["2 sessions did not end within 5 s: the server ended without"]);
+        let cut = Stopped { clean: true, recorded: Some(false), ..Stopped::default() };
+        assert_eq!(
+            left_behind(&cut, Some(Path::new("run.kj"))),
+            ["run.kj is incomplete: it ends before the run does; the log says why"]
+        );
+        assert!(farewell(&cut).ends_with("closed, journal incomplete (0.0 s)"));
     }
 }

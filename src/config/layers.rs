@@ -714,7 +714,8 @@ mod tests {
         assert_eq!(loaded.config, Config::default());
         assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
         assert!(made.iter().all(|(name, _)| loaded.warnings[0].contains(name)), "{:?}", loaded.warnings);
-        for (name, value) in [("KAOS_HTTP_PORT", "8080"), ("KAOS_UDP_PORT_MAX", "1"), ("KAOS_UDP_HOST", "a")] {
+        for (name, value) in [("KAOS_HTTP_PORT", "8080"), ("KAOS_UDP_PORT_MAX", "1"), ("KAOS_UDP_HOST", "a")]
+        {
             let error = load(None, [(name.into(), value.into())], &[]).expect_err(name).to_string();
             assert!(error.starts_with(&format!("environment {name}: no key belongs")), "{error}");
         }

@@ -140,6 +140,7 @@ impl Frames {
             self.server.check();
             self.record();
         }
+        stopped.recorded = self.recorder.take().map(Recorder::finish);
         stopped.took = Duration::from_micros(self.since.us() - begun);
         stopped.frames = self.stats.frames.load(Ordering::Relaxed);
         stopped

@@ -36,7 +36,8 @@ async fn a_live_run_over_both_doors_replays_equally_in_another_process() {
     drop(players.pop());
     tokio::time::sleep(Duration::from_millis(100)).await;
     running.stop();
-    let stopped = tokio::task::spawn_blocking(move || running.join()).await.expect("joins").expect("no crash");
+    let stopped =
+        tokio::task::spawn_blocking(move || running.join()).await.expect("joins").expect("no crash");
     assert!(stopped.clean, "{stopped:?}");
     for _ in 0..2 {
         let output = Command::new(env!("CARGO_BIN_EXE_kaosnet"))

@@ -40,7 +40,8 @@ impl Shout {
     fn read(data: &[u8]) -> Option<Shout> {
         let (words, rest) = data.split_at_checked(12)?;
         let (words, _) = words.as_chunks::<4>();
-        let [run, bot, sequence] = [0, 1, 2].map(|n| words.get(n).map_or(0, |word| u32::from_le_bytes(*word)));
+        let [run, bot, sequence] =
+            [0, 1, 2].map(|n| words.get(n).map_or(0, |word| u32::from_le_bytes(*word)));
         let due = Micros(u64::from_le_bytes(rest.try_into().ok()?));
         Some(Shout { run, bot, sequence, due })
     }

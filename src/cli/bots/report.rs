@@ -188,9 +188,20 @@ mod tests {
 
     /// A run of ten bots in which all is well.
     fn good() -> Report {
-        let tally = Tally { joined: 10, rooms: 1, sent: 100, expected: 900, delivered: 900, ..Tally::default() };
+        let tally =
+            Tally { joined: 10, rooms: 1, sent: 100, expected: 900, delivered: 900, ..Tally::default() };
         let (cpu, lateness) = (Cpu::default(), None);
-        Report { door: Door::Udp, clients: 10, rooms: None, hz: 10, secs: 1, emulation: None, tally, cpu, lateness }
+        Report {
+            door: Door::Udp,
+            clients: 10,
+            rooms: None,
+            hz: 10,
+            secs: 1,
+            emulation: None,
+            tally,
+            cpu,
+            lateness,
+        }
     }
 
     #[test]
@@ -200,13 +211,14 @@ mod tests {
         let cases: [(&[&str], Change); 8] = [
             (&["nobody came in", "nothing was sent"], |r| r.tally = Tally::default()),
             (&["9 of 10 bots came in"], |r| r.tally.joined = 9),
-            (&["2 bots had trouble"], |r| drop(r.tally.troubles.insert("busy".to_owned(), 2))),
+            (&["2 bots had trouble"], |r| {
+                r.tally.troubles.insert("busy".to_owned(), 2);
+            }),
             (&["nothing was sent"], |r| (r.tally.sent, r.tally.expected) = (0, 0)),
             (&["nothing could be lost: every bot was alone in its room"], |r| r.tally.expected = 0),
-            (
-                &["nothing could be lost: every bot was alone in its room"],
-                |r| (r.tally.expected, r.rooms) = (0, Some(9)),
-            ),
+            (&["nothing could be lost: every bot was alone in its room"], |r| {
+                (r.tally.expected, r.rooms) = (0, Some(9))
+            }),
             (&["3 reliable messages were lost"], |r| r.tally.lost_reliable = 3),
             (&["2 messages came twice"], |r| r.tally.doubled = 2),
         ];

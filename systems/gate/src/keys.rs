@@ -164,7 +164,7 @@ fn make(path: &Path) -> io::Result<Vec<u8>> {
     let random: [u8; 32] = crate::random()?;
     let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        make_folder(folder)?;
     }
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -180,6 +180,18 @@ fn make(path: &Path) -> io::Result<Vec<u8>> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept_or_made(path),
         Err(error) => Err(error),
     }
+}
+
+/// Makes a folder of which others do not even see what is in it; one that is there stays as it is.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if let Some(above) = folder.parent() {
+        fs::create_dir_all(above)?;
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 #[cfg(test)]
@@ -211,8 +223,8 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            let mode = fs::metadata(folder.0.join(FILE)).expect("there").permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
+            let mode = |path| fs::metadata(folder.0.join(path)).expect("there").permissions().mode() & 0o777;
+            assert_eq!((mode(FILE), mode("keys")), (0o600, 0o700));
         }
     }
 
