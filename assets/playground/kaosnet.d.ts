@@ -183,6 +183,8 @@ export declare class Session {
   readonly username: string;
   readonly node: string;
   readonly heartbeatMs: number;
+  /** Silence that counts as a lost connection: 10 s, or two heartbeats and a second if that is longer. */
+  readonly silenceMs: number;
   /** How long the server keeps the seats of a lost connection. */
   readonly seatMs: number;
   /** The last measured round trip, or null. */

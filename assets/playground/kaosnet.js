@@ -24,7 +24,7 @@ const PAYLOAD_MAX = 65535;
 const UNRELIABLE_MAX = 1112;           // bytes of data that fit into a datagram, whatever the transport
 const KEEP_MAX = 256 * 1024;           // bytes that wait for an acknowledgement; more is refused as `busy`
 const ACKNOWLEDGE_AFTER = 32 * 1024;   // bytes received after which a heartbeat goes out at once
-const SILENCE_MS = 10_000;             // without any message: the connection is lost
+const SILENCE_MS = 10_000;             // without any message: the connection is lost; longer with rare heartbeats
 const ATTEMPT_MS = 5_000;              // for one attempt to connect
 const BACKOFF_MS = [0, 250, 500, 1000, 2000];
 const STALE_BYTES = 64 * 1024;         // unsent bytes over which unreliable data is dropped at the source
@@ -591,6 +591,8 @@ export class Session {
     this.username = "";
     this.node = "";
     this.heartbeatMs = 1000;
+    /** Silence in milliseconds that counts as a lost connection: 10,000, or two heartbeats and a second if that is longer. */
+    this.silenceMs = SILENCE_MS;
     this.seatMs = 30_000;
     /** The last measured round trip in milliseconds, or null. */
     this.rttMs = null;
@@ -804,7 +806,7 @@ export class Session {
   #plan() {
     const leftMs = this.seatMs - (this.#clock.now() - this.#lostAt);
     // The server may have noticed the loss later than we did, so that the seat is there for longer than we think.
-    if (leftMs + SILENCE_MS < 0 && !this.#paused) {
+    if (leftMs + this.silenceMs < 0 && !this.#paused) {
       this.#end({ code: 27, reason: "timed_out", message: "The server could not be reached while it kept the seat." });
       return;
     }
@@ -907,7 +909,8 @@ export class Session {
     this.userId = fields.user_id;
     this.username = fields.username;
     this.node = fields.node;
-    this.heartbeatMs = fields.heartbeat_ms || 1000;
+    this.heartbeatMs = Math.min(Math.max(fields.heartbeat_ms || 1000, 50), 30_000);
+    this.silenceMs = Math.max(SILENCE_MS, 2 * this.heartbeatMs + 1000);
     this.seatMs = fields.seat_ms;
     this.received = { control: fields.base?.control ?? 0, data: fields.base?.data ?? 0 };
     this.#acknowledged(fields.received);
@@ -940,8 +943,11 @@ export class Session {
   }
 
   #beat() {
-    this.#later("heartbeat", this.heartbeatMs, () => this.#beat());
-    if (this.#clock.now() - this.#lastHeard > SILENCE_MS) this.#lose();
+    const silentMs = this.#clock.now() - this.#lastHeard;
+    // With rare heartbeats it is not their timer that notices a loss, but one within a second of it.
+    const nextMs = Math.min(this.heartbeatMs, Math.max(1000, this.silenceMs - silentMs + 1));
+    this.#later("heartbeat", nextMs, () => this.#beat());
+    if (silentMs > this.silenceMs) this.#lose();
     else if (this.#clock.now() - this.#lastHeartbeat >= this.heartbeatMs / 2) this.#heartbeat();
   }
 

@@ -309,6 +309,21 @@ test("silence for ten seconds is a lost connection", async () => {
   assert.ok(sockets.length > 1);
 });
 
+test("silence is longer where the server asks for rare heartbeats", async () => {
+  for (const [heartbeatMs, silenceMs] of [[50, 10_000], [5_000, 11_000], [30_000, 61_000]]) {
+    const it = world();
+    const connecting = connect(it.options);
+    await Clock.settle();
+    it.last().say(started({ heartbeat_ms: heartbeatMs }));
+    const session = await connecting;
+    assert.equal(session.silenceMs, silenceMs);
+    await it.clock.forward(silenceMs);
+    assert.equal(session.state, "connected");
+    await it.clock.forward(1001);
+    assert.equal(session.state, "waiting");
+  }
+});
+
 test("a full keep refuses instead of forgetting", async () => {
   const { room, session } = await joined();
   session.pause();

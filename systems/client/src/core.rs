@@ -258,7 +258,7 @@ impl Core {
             Phase::Waiting { at, .. } => Some(self.give_up.map_or(*at, |give_up| give_up.min(*at))),
             Phase::Opening { until, .. } => Some(self.give_up.map_or(*until, |give_up| give_up.min(*until))),
             Phase::Live => {
-                let beat = self.beat_at.min(self.heard + self.options.silence);
+                let beat = self.beat_at.min(self.heard + self.silence());
                 Some(self.closing.map_or(beat, |closing| closing.min(beat)))
             }
         }
@@ -341,7 +341,7 @@ impl Core {
                 let why = if open { "the server did not answer SessionStart" } else { "no answer" };
                 self.attempt_failed(now, attempt, why);
             }
-            Phase::Live if self.heard + self.options.silence <= now => self.lost(now, Duration::ZERO),
+            Phase::Live if self.heard + self.silence() <= now => self.lost(now, Duration::ZERO),
             Phase::Live => {
                 if let Some(deadline) = self.closing
                     && (deadline <= now || self.lanes.iter().all(Lane::is_empty))
@@ -392,6 +392,12 @@ impl Core {
     }
 
     // ---- inside ----
+
+    /// The silence that is a loss: nothing is heard of a healthy server but the answers to heartbeats, of which one may
+    /// be late.
+    fn silence(&self) -> Duration {
+        self.options.silence.max(self.heartbeat * 2 + Duration::from_secs(1))
+    }
 
     fn counts(&self) -> v1::Counts {
         v1::Counts { control: self.received[0], data: self.received[1] }

@@ -48,7 +48,8 @@ pub struct Options {
     pub vars: BTreeMap<String, String>,
     /// Whether a lost connection comes back by itself. Default true; false: the session ends as `lost`.
     pub resume: bool,
-    /// Silence after which the connection counts as lost. Default 10 s; the server answers a heartbeat every second.
+    /// Silence after which the connection counts as lost. Default 10 s. Where the server asks for rare heartbeats it is
+    /// twice the time between them and a second, if that is longer: their answers may be all that is heard.
     pub silence: Duration,
     /// How long one connection may take to come about, SessionStarted included. Default 5 s.
     pub open_timeout: Duration,

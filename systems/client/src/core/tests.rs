@@ -351,6 +351,25 @@ fn silence_is_a_loss_and_a_busy_server_is_asked_again() {
 }
 
 #[test]
+fn rare_heartbeats_make_silence_longer() {
+    // (heartbeat_ms of the server, ms of silence that are a loss)
+    for (heartbeat_ms, silence) in [(50, 10_000), (4_500, 10_000), (5_000, 11_000), (30_000, 61_000)] {
+        let mut fake = Fake::new();
+        fake.take();
+        fake.say(Op::SessionStart, &v1::SessionStarted { heartbeat_ms, ..started() });
+        assert_eq!(fake.events(), [Event::Started]);
+        let heard = fake.now;
+        while fake.core.is_live() {
+            fake.now = fake.core.poll_timeout().expect("a heartbeat or the end");
+            fake.core.handle_timeout(fake.now);
+            fake.take();
+        }
+        assert_eq!(fake.now.since(heard), Duration::from_millis(silence), "{heartbeat_ms}");
+        assert_eq!(fake.events(), [Event::Lost]);
+    }
+}
+
+#[test]
 fn udp_data_may_be_faster_than_the_start() {
     let mut fake = Fake::joined();
     fake.core.closed(fake.now, "reset");
