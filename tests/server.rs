@@ -8,3 +8,4 @@ mod races;
 mod rooms;
 mod samples;
 mod sessions;
+mod tables;

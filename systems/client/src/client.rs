@@ -246,7 +246,7 @@ impl Client {
                 return Ok(());
             }
             if status.changed().await.is_err() {
-                return Err(Error::Ended(End::new(0, "closed", "the runtime is stopping")));
+                return Err(Error::Ended(End::own("closed", "the runtime is stopping")));
             }
         }
     }
@@ -275,7 +275,7 @@ impl Client {
 
     async fn request(&self, ask: impl FnOnce(&mut Core) -> Result<u32, Error>) -> Result<Answer, Error> {
         let answer = self.shared.with(|_, state| state.handler.request(&mut state.core, ask))?;
-        answer.await.unwrap_or_else(|_| Err(Error::Ended(End::new(0, "closed", "the runtime is stopping"))))
+        answer.await.unwrap_or_else(|_| Err(Error::Ended(End::own("closed", "the runtime is stopping"))))
     }
 }
 

@@ -29,6 +29,7 @@ use kaos_wire::{Channel, Op, PROTOCOL_MAX, PROTOCOL_MIN, encode, v1};
 use crate::credentials::{Credentials, Options};
 use crate::error::{End, Error};
 use crate::event::{Event, RoomEvent, RoomInfo};
+use crate::fault;
 use keep::Lane;
 use requests::Request;
 
@@ -301,7 +302,7 @@ impl Core {
         match encode(Op::SessionStart, &start, &mut message) {
             Ok(()) => self.urgent.push_back(message.into()),
             Err(_) => {
-                self.refused(End::new(3, "invalid", "name, token or vars are too long for one message"))
+                self.refused(End::fault(fault::INVALID, "name, token or vars are too long for one message"))
             }
         }
     }
@@ -325,9 +326,8 @@ impl Core {
     pub fn handle_timeout(&mut self, now: Micros) {
         if self.give_up.is_some_and(|give_up| give_up <= now) && self.phase != Phase::Live {
             self.actions.push_back(Action::Hangup);
-            return self.finish(End::new(
-                27,
-                "timed_out",
+            return self.finish(End::fault(
+                fault::TIMED_OUT,
                 "the connection was lost and did not come back in time",
             ));
         }
@@ -386,7 +386,7 @@ impl Core {
             // Nobody is there to hear a goodbye: the seat is given up by time.
             Phase::Waiting { .. } | Phase::Opening { .. } => {
                 self.actions.push_back(Action::Hangup);
-                self.finish(End::new(0, "closed", "closed by this client"));
+                self.finish(End::own("closed", "closed by this client"));
             }
         }
     }
@@ -433,16 +433,16 @@ impl Core {
             self.urgent.push_back(message.into());
         }
         self.actions.push_back(Action::Hangup);
-        self.finish(End::new(0, "closed", "closed by this client"));
+        self.finish(End::own("closed", "closed by this client"));
     }
 
     fn lost(&mut self, now: Micros, pause: Duration) {
         if !self.options.resume || self.closing.is_some() {
             self.actions.push_back(Action::Hangup);
             let end = if self.closing.is_some() {
-                End::new(0, "closed", "closed by this client")
+                End::own("closed", "closed by this client")
             } else {
-                End::new(27, "lost", "the connection was lost, and this client does not resume")
+                End::own("lost", "the connection was lost, and this client does not resume")
             };
             return self.finish(end);
         }
@@ -455,7 +455,7 @@ impl Core {
     fn attempt_failed(&mut self, now: Micros, attempt: usize, why: &str) {
         if self.identity.is_none() {
             self.actions.push_back(Action::Hangup);
-            return self.finish(End::new(14, "unreachable", why));
+            return self.finish(End::own("unreachable", why));
         }
         self.forget_connection();
         let attempt = attempt + 1;

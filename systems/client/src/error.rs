@@ -6,6 +6,8 @@ use kaos_rudp::PublicKey;
 use kaos_wire::{WireError, v1};
 use thiserror::Error;
 
+use crate::fault::{self, Fault};
+
 /// Why something that was asked for did not happen.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum Error {
@@ -121,10 +123,12 @@ impl From<v1::Error> for Refusal {
 
 /// Why a session is over.
 ///
-/// Besides the server's reasons there are the client's own, with the code 0 unless a fault of the table says the same:
-/// `closed` (it was asked to), `unreachable` (no first connection), `lost` (the connection broke and resuming is off),
-/// `timed_out` (it broke and did not come back within the seat time), `protocol` (the server broke the protocol),
-/// `wrong_key` with the code 16 (another server answers than the one that was expected; it was told nothing).
+/// Besides the server's reasons there are the client's own. With the code 0, as no fault of the table says the same:
+/// `closed` (it was asked to), `left` (the room), `unreachable` (no first connection), `lost` (the connection broke and
+/// resuming is off). With the code of a [`fault`](crate::fault): `timed_out` (it broke and did not come back within the
+/// seat time), `protocol` (the server broke the protocol), `slow_reader` (the room's events were not taken), `invalid`
+/// (the credentials or vars are too long for a message), `client_too_old`, `server_too_old`, and `wrong_key` with that of
+/// `unauthenticated` (another server answers than the one that was expected; it was told nothing).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Error)]
 #[error("{reason}: {message}")]
 pub struct End {
@@ -137,12 +141,18 @@ pub struct End {
 }
 
 impl End {
-    pub(crate) fn new(code: u32, reason: &str, message: impl Into<String>) -> End {
-        End { code, reason: reason.to_owned(), message: message.into() }
+    /// One of the client's own, that no fault says.
+    pub(crate) fn own(reason: &str, message: impl Into<String>) -> End {
+        End { code: 0, reason: reason.to_owned(), message: message.into() }
+    }
+
+    /// One that a fault says.
+    pub(crate) fn fault(fault: Fault, message: impl Into<String>) -> End {
+        End { code: fault.code, reason: fault.word.to_owned(), message: message.into() }
     }
 
     pub(crate) fn protocol(what: &str) -> End {
-        End::new(23, "protocol", format!("the server broke the protocol: {what}"))
+        End::fault(fault::PROTOCOL, format!("the server broke the protocol: {what}"))
     }
 
     /// Another server answers. `before`: the expected key is the one that this session met.
@@ -153,7 +163,8 @@ impl End {
              whoever runs it: when the key was changed on purpose, connect anew to kaos://{server}#{found}; when it \
              was not, somebody else answers there"
         );
-        End::new(16, "wrong_key", message)
+        // A word of its own: `unauthenticated` is what servers say of clients.
+        End { code: fault::UNAUTHENTICATED.code, ..End::own("wrong_key", message) }
     }
 }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod fault;
 pub mod swarm;
 
 mod client;

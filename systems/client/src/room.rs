@@ -9,6 +9,7 @@ use crate::client::Desk;
 use crate::driver::Shared;
 use crate::error::{End, Error};
 use crate::event::{Answer, RoomEvent, RoomInfo};
+use crate::fault;
 
 /// Events of a room that may wait for [`Room::next`].
 pub const EVENTS_MAX: usize = 8192;
@@ -70,9 +71,8 @@ impl Queue {
                 (None, RoomEvent::Data { reliable: false, .. }) => return true,
                 (None, _) => {
                     kept_up = false;
-                    RoomEvent::Closed(End::new(
-                        24,
-                        "slow_reader",
+                    RoomEvent::Closed(End::fault(
+                        fault::SLOW_READER,
                         "this client did not take the room's events",
                     ))
                 }

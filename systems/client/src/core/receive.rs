@@ -15,6 +15,7 @@ use kaos_wire::{
 use super::{Action, Core, EARLY_BYTES_MAX, Identity, Member, Phase, Request};
 use crate::error::{End, Error, Refusal};
 use crate::event::{Answer, Event, Presence, RoomEvent, RoomInfo, Sender};
+use crate::fault;
 
 /// A message that the server should not have sent.
 struct Bad(&'static str);
@@ -197,7 +198,8 @@ impl Core {
 
     fn session_end(&mut self, now: Micros, end: v1::SessionEnd) {
         // A server that has too much to do just now still holds the seat.
-        let come_back = self.identity.is_some() && matches!(end.code, 8 | 14);
+        let come_back =
+            self.identity.is_some() && [fault::RATE_LIMITED.code, fault::BUSY.code].contains(&end.code);
         match self.phase {
             Phase::Opening { attempt, .. } if come_back => self.attempt_failed(now, attempt, &end.reason),
             _ => {
@@ -270,7 +272,7 @@ impl Core {
         };
         self.answer(cid, |_| Some(Answer::Left))?;
         if self.rooms.remove(&handle).is_some_and(|member| member.joined) {
-            let event = RoomEvent::Closed(End::new(0, "left", "this client left"));
+            let event = RoomEvent::Closed(End::own("left", "this client left"));
             self.events.push_back(Event::Room { handle, event });
         }
         Ok(())

@@ -178,12 +178,17 @@ fn a_refusal_ends_it_with_the_servers_word() {
     assert_eq!(fake.core.end().map(|end| end.reason.as_str()), Some("unauthenticated"));
     assert!(fake.actions().contains(&Action::Hangup));
     let mut fake = Fake::new();
-    fake.core.refused(End::new(16, "wrong_key", "another server"));
+    fake.core.refused(End { code: 16, ..End::own("wrong_key", "another server") });
     assert_eq!(fake.core.end().map(|end| end.reason.as_str()), Some("wrong_key"));
     assert!(fake.actions().contains(&Action::Hangup), "a driver ends at a hangup");
     let mut fake = Fake::new();
     fake.core.closed(fake.now, "nobody listens there");
-    assert_eq!(fake.core.end().map(|end| end.reason.as_str()), Some("unreachable"));
+    // No fault says that, nor the next.
+    assert_eq!(fake.core.end().map(|end| (end.code, end.reason.as_str())), Some((0, "unreachable")));
+    let mut fake = Fake::live();
+    fake.core.options.resume = false;
+    fake.core.closed(fake.now, "reset");
+    assert_eq!(fake.core.end().map(|end| (end.code, end.reason.as_str())), Some((0, "lost")));
     let mut fake = Fake::new();
     fake.after(5_000);
     assert_eq!(
@@ -321,7 +326,7 @@ fn attempts_come_slower_and_end_with_the_seat() {
         assert!(*pause >= wanted * 3 / 4 && *pause <= wanted * 5 / 4, "{pauses:?}");
     }
     let end = fake.core.end().cloned().unwrap();
-    assert_eq!(end.reason, "timed_out");
+    assert_eq!((end.code, end.reason.as_str()), (27, "timed_out"));
     let events = fake.events();
     assert_eq!(events[0], Event::Lost);
     assert_eq!(events[1], Event::Answer { cid: rpc, answer: Err(Error::Ended(end.clone())) });

@@ -13,6 +13,7 @@ use super::Dialing;
 use crate::clock;
 use crate::core::Core;
 use crate::error::End;
+use crate::fault;
 
 pub(crate) struct UdpLink {
     driver: Driver,
@@ -70,14 +71,12 @@ impl UdpLink {
                 Event::Writable { .. } | Event::Moved { .. } => {}
                 Event::Closed { reason, .. } => {
                     match reason {
-                        CloseReason::Refused { code: code::CLIENT_TOO_OLD, .. } => core.refused(End::new(
-                            20,
-                            "client_too_old",
+                        CloseReason::Refused { code: code::CLIENT_TOO_OLD, .. } => core.refused(End::fault(
+                            fault::CLIENT_TOO_OLD,
                             "the client is too old for this server: update the client",
                         )),
-                        CloseReason::Refused { code: code::SERVER_TOO_OLD, .. } => core.refused(End::new(
-                            21,
-                            "server_too_old",
+                        CloseReason::Refused { code: code::SERVER_TOO_OLD, .. } => core.refused(End::fault(
+                            fault::SERVER_TOO_OLD,
                             "the server is too old for this client: update the server",
                         )),
                         CloseReason::WrongKey { expected, found } => {
