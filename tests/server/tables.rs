@@ -2,6 +2,8 @@
 
 use kaos_client::fault;
 use kaos_kernel::prelude::*;
+use kaos_kernel::settings::SessionSettings;
+use kaos_wire::limits;
 
 #[test]
 fn the_client_knows_faults_by_the_servers_numbers_and_words() {
@@ -9,4 +11,28 @@ fn the_client_knows_faults_by_the_servers_numbers_and_words() {
         let row = FaultKind::ALL.iter().find(|kind| u32::from(kind.code()) == known.code);
         assert_eq!(row.map(|kind| kind.word()), Some(known.word), "{}", known.code);
     }
+}
+
+#[test]
+fn the_defaults_that_clients_are_told_are_the_servers() {
+    let Settings { session, limit, .. } = Settings::default();
+    assert_eq!(session.keep_bytes, limits::KEEP_MAX);
+    assert_eq!(session.idle_ms, limits::SILENCE_MS);
+    assert_eq!(limit.bad_messages_max, limits::STRIKES);
+    let page = include_str!("../../assets/proto/README.md");
+    for (row, default) in [
+        ("| time to SessionStart | 5 s | `session.start_ms` |", session.start_ms == 5_000),
+        (
+            "| time between heartbeats | 1 s | `session.heartbeat_ms`, to 30 s |",
+            session.heartbeat_ms == 1_000,
+        ),
+        ("| silence before a connection is lost | 10 s | `session.idle_ms`,", session.idle_ms == 10_000),
+    ] {
+        assert!(page.contains(row) && default, "{row}");
+    }
+    let with = |keep_bytes| {
+        let session = SessionSettings { keep_bytes, ..SessionSettings::default() };
+        Settings { session, ..Settings::default() }.check().is_ok()
+    };
+    assert!(with(limits::SERVER_KEEP_MOST) && !with(limits::SERVER_KEEP_MOST + 1));
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kaos_rudp::{Micros, PublicKey};
-use kaos_wire::limits::{KEEP_MAX, RESUME_TOKEN};
+use kaos_wire::limits::{KEEP_MAX, RESUME_TOKEN, SERVER_KEEP_MOST};
 use kaos_wire::{Channel, Op, PROTOCOL_MAX, PROTOCOL_MIN, encode, v1};
 
 use crate::credentials::{Credentials, Options};
@@ -41,8 +41,9 @@ pub const REQUESTS_MAX: usize = 1024;
 /// Unreliable messages that wait for the connection; beyond it the oldest is dropped.
 const UNRELIABLE_MAX: usize = 256;
 
-/// Bytes that may arrive before SessionStarted (over UDP, whose channels overtake each other): twice what a server keeps.
-const EARLY_BYTES_MAX: usize = 2 * KEEP_MAX;
+/// Bytes that may arrive before SessionStarted (over UDP, whose channels overtake each other): all that a server may have
+/// kept, and as much as comes meanwhile of one that keeps little.
+const EARLY_BYTES_MAX: usize = SERVER_KEEP_MOST + KEEP_MAX;
 
 /// Pauses before the attempts to come back; the last one repeats.
 const BACKOFF_MS: [u64; 5] = [0, 250, 500, 1000, 2000];

@@ -1,7 +1,8 @@
 //! All limits of the protocol in one place, each with its unit and the reason for it.
 //!
-//! They are part of protocol version 1 and not settings: both ends rely on them. Limits that an operator may
-//! change (rates, caps per address, time-outs) belong to the server's configuration.
+//! They are part of protocol version 1 and not settings: both ends rely on them. The last three are not: they are what a
+//! server has unless its operator sets something else, and what a client takes for itself. All other limits that an
+//! operator may change (rates, caps per address, time-outs) belong to the server's configuration alone.
 
 /// Bytes of the message header: opcode u8, payload length u16.
 pub const HEADER: usize = 3;
@@ -24,27 +25,9 @@ pub const UNRELIABLE_DATA_MAX: usize = 1_112;
 /// with, and little enough that a thousand connections that send one at once stay under 128 MiB.
 pub const WEBSOCKET_FRAME_MAX: usize = 128 * 1024;
 
-/// Bytes of counted messages (header and payload) that an end keeps until they are acknowledged. At the
-/// 30 KiB/s of a busy arena that is eight seconds without a connection.
-pub const KEEP_MAX: usize = 256 * 1024;
-
 /// Bytes of counted messages (header and payload) after which a receiver acknowledges at once, without
 /// waiting for its next heartbeat: an eighth of what the sender can keep.
 pub const ACKNOWLEDGE_AFTER: usize = 32 * 1024;
-
-/// Milliseconds from an open connection to its SessionStart; the server closes it after that.
-pub const SESSION_START_MS: u64 = 5_000;
-
-/// Milliseconds between heartbeats that the server asks for unless configured otherwise.
-pub const HEARTBEAT_MS: u32 = 1_000;
-
-/// Milliseconds without any message after which either end may take a connection for lost: several heartbeats,
-/// so that one lost packet or a page that was busy loading does not count.
-pub const SILENCE_MS: u64 = 10_000;
-
-/// Undecodable messages after which the server ends a session with the reason `protocol`: a client with one
-/// bug in a rare message survives, a client that speaks something else does not.
-pub const STRIKES: u32 = 10;
 
 /// Bytes of `SessionStart.client`: it goes into every log line of the session.
 pub const CLIENT_MAX: usize = 64;
@@ -100,6 +83,25 @@ pub const PRESENCES_MAX: usize = 128;
 
 /// The highest tick rate of a room, per second.
 pub const TICK_RATE_MAX: u32 = 128;
+
+/// Bytes of counted messages that a server may be set to keep for a client (`session.keep_bytes`), and so what may arrive
+/// before the SessionStarted of a resume, over a transport whose channels overtake each other.
+pub const SERVER_KEEP_MOST: usize = 64 << 20;
+
+// ---- defaults of a server, and what a client takes for itself ----
+
+/// Bytes of counted messages (header and payload) that an end keeps until they are acknowledged; of a server
+/// `session.keep_bytes`. At the 30 KiB/s of a busy arena that is eight seconds without a connection.
+pub const KEEP_MAX: usize = 256 * 1024;
+
+/// Milliseconds without any message after which an end may take a connection for lost; of a server `session.idle_ms`.
+/// Several heartbeats, so that one lost packet or a page that was busy loading does not count: a client waits for two and
+/// a second when the server asks for rare ones.
+pub const SILENCE_MS: u64 = 10_000;
+
+/// Undecodable messages after which an end closes the session with the reason `protocol`; of a server
+/// `limit.bad_messages_max`. A peer with one bug in a rare message survives, one that speaks something else does not.
+pub const STRIKES: u32 = 10;
 
 const _: () = assert!(
     PRESENCES_MAX * (12 + 2 * (USER_MAX + 3) + 4 + 2 + REASON_MAX + 2 + 3) + LABEL_MAX + 512 < PAYLOAD_MAX
