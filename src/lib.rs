@@ -17,6 +17,7 @@
 //!     })
 //! }
 //! ```
+#![forbid(unsafe_code)]
 
 pub mod config;
 pub mod replay;
@@ -24,6 +25,7 @@ pub mod runner;
 pub mod testing;
 
 mod cli;
+mod compose;
 
 pub use cli::cli;
 

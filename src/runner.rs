@@ -30,7 +30,6 @@ use kaos_gate::stats::Stats;
 use kaos_gate::udp::{self, UdpError, UdpSetup};
 use kaos_gate::web::{self, Web, WebSetup};
 use kaos_gate::{Access, Protocol, Proxies, holder};
-use kaos_kernel::codec::SessionCodec;
 use kaos_kernel::op::OpTable;
 use kaos_kernel::prelude::*;
 use kaos_kernel::running::RunningMatch;
@@ -38,6 +37,7 @@ use kaos_kernel::script::Summary;
 use kaos_kernel::server::{Build, BuildError, Server};
 use kaos_script::{Scripting, Scripts, Worker};
 
+use crate::compose::compose;
 use crate::config::Config;
 use frames::Frames;
 pub(crate) use frames::STOP_TIME;
@@ -410,13 +410,7 @@ fn build(
     let scripts = Scripts::from_dir(&config.scripts).dev(config.dev);
     let scripting = scripts.scripting();
     let codec = KaosCodec::counting(stats.clone());
-    let server = Server::build(build, |app| {
-        app.insert_resource(SessionCodec(Arc::new(codec)));
-        app.add_plugins(kaos_rooms::Rooms);
-        plugins(app);
-        // Last: scripts have a function for every operation of every plugin.
-        app.add_plugins(scripts);
-    })?;
+    let server = compose(build, codec, scripts, plugins)?;
     let ops = server.ops();
     stats.count_ops(ops.rows().len());
     let jobs = JobPool::start(bridge, stats, server.jobs(), rpcs(scripting))?;

@@ -23,7 +23,6 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use kaos_gate::codec::KaosCodec;
 use kaos_kernel::clock::Quantum;
-use kaos_kernel::codec::SessionCodec;
 use kaos_kernel::ids::{PeerSlots, Ticket};
 use kaos_kernel::input::{Body, Boot, Identity, Input};
 use kaos_kernel::job::Jobs;
@@ -37,6 +36,7 @@ use serde_json::Value as Json;
 use player::Client;
 pub use player::{Event, Player};
 
+use crate::compose::compose;
 use crate::replay::{Replayed, replay};
 
 /// Adds a plugin; called once for each server that is built.
@@ -125,13 +125,8 @@ impl Setup {
             Where::Sources(sources) => Scripts::from_sources(sources.clone()),
         };
         let scripting = scripts.scripting();
-        let server = Server::build(build, |app| {
-            app.insert_resource(SessionCodec(Arc::new(KaosCodec::default())));
-            app.add_plugins(kaos_rooms::Rooms);
-            for add in &self.plugins {
-                add(app);
-            }
-            app.add_plugins(scripts);
+        let server = compose(build, KaosCodec::default(), scripts, |app| {
+            self.plugins.iter().for_each(|add| add(app));
         })?;
         Ok((server, scripting))
     }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use kaos_gate::codec::KaosCodec;
 use kaos_gate::stats::Stats;
 use kaos_kernel::clock::Quantum;
-use kaos_kernel::codec::SessionCodec;
 use kaos_kernel::server::{Build, BuildError, Server};
 use kaos_kernel::settings::Settings;
 use kaos_script::Scripts;
 
 use super::Plugins;
+use crate::compose::compose;
 
 /// What the runner would build, of the same parts in the same order.
 pub(super) fn build(
@@ -24,10 +24,5 @@ pub(super) fn build(
     let build = Build { settings, quantum, journal_bytes_max: 0, strict: false };
     let scripts = Scripts::from_dir(scripts).dev(dev);
     let codec = KaosCodec::counting(Arc::new(Stats::default()));
-    Server::build(build, |app| {
-        app.insert_resource(SessionCodec(Arc::new(codec)));
-        app.add_plugins(kaos_rooms::Rooms);
-        plugins(app);
-        app.add_plugins(scripts);
-    })
+    compose(build, codec, scripts, |app| plugins(app))
 }
