@@ -25,7 +25,7 @@ use kaos_gate::codec::KaosCodec;
 use kaos_gate::credentials::Credentials;
 use kaos_gate::doors::Doors;
 use kaos_gate::jobs::{Asks, JobPool, RpcFactory, RpcJob, RpcWorker};
-use kaos_gate::keys::{KeyError, PublicKey, session_key, transport_key};
+use kaos_gate::keys::{KeyError, PublicKey, Source, session_key, transport_key};
 use kaos_gate::stats::Stats;
 use kaos_gate::udp::{self, UdpError, UdpSetup};
 use kaos_gate::web::{self, Web, WebSetup};
@@ -164,6 +164,8 @@ pub struct Running {
     pub ops: Arc<OpTable>,
     /// The key that session tokens are checked with.
     pub key: Vec<u8>,
+    /// Where that came from.
+    pub key_source: Source,
     /// Are names without a token let in?
     pub anonymous: bool,
     bridge: Arc<Bridge>,
@@ -251,7 +253,7 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
     let http_address = http.local_addr()?;
     let udp = config.udp.address.map(udp::bind).transpose().map_err(udp_error)?;
     let udp_address = udp.as_ref().map(kaos_gate::udp::Socket::local_addr).transpose()?;
-    let key = session_key(&config.data, config.session.key.as_deref(), config.dev)?;
+    let (key, key_source) = session_key(&config.data, config.session.key.as_deref(), config.dev)?;
     let recorder = match &config.journal.record {
         Some(path) => {
             let opened = Recorder::start(path);
@@ -346,6 +348,7 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
         scripts,
         ops,
         key,
+        key_source,
         anonymous: config.anonymous(),
         bridge,
         frames: Some(thread),

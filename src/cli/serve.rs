@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kaos_gate::keys::PublicKey;
+use kaos_gate::keys::{PublicKey, Source};
 use kaos_kernel::script::Summary;
 use tracing_subscriber::EnvFilter;
 
@@ -18,9 +18,8 @@ pub(super) fn run(out: &Out, loaded: &Loaded, plugins: Plugins, begun: Instant) 
     let config = &loaded.config;
     log(config);
     warnings(out, loaded);
-    let key_was_there = config.keys_dir().join("session.key").exists();
     let ready = |running: &Running| {
-        banner(out, config, running, key_was_there);
+        banner(out, config, running);
         out.line(&format!("{} in {} ms", out.green("ready"), begun.elapsed().as_millis()));
     };
     match runner::serve(config, move |app| plugins(app), ready) {
@@ -91,13 +90,13 @@ pub(super) fn log(config: &Config) {
     };
 }
 
-fn banner(out: &Out, config: &Config, running: &Running, key_was_there: bool) {
+fn banner(out: &Out, config: &Config, running: &Running) {
     let version = env!("CARGO_PKG_VERSION");
     let where_open = if config.is_loopback() { "loopback only" } else { "open to the network" };
-    let keys = match (&config.session.key, key_was_there) {
-        (Some(_), _) => "key from the configuration".to_owned(),
-        (None, true) => format!("keys in {}", config.keys_dir().display()),
-        (None, false) => format!("keys made in {}", config.keys_dir().display()),
+    let keys = match running.key_source {
+        Source::Given => "key from the configuration".to_owned(),
+        Source::Kept => format!("keys in {}", config.keys_dir().display()),
+        Source::Made => format!("keys made in {}", config.keys_dir().display()),
     };
     let dev = if config.dev { "; development" } else { "" };
     out.line(&format!("{} {version}  {where_open}; {keys}{dev}", out.bold("KaosNet")));

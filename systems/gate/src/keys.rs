@@ -63,6 +63,17 @@ pub enum KeyError {
     },
 }
 
+/// Where a key came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The configuration.
+    Given,
+    /// A file of an earlier start.
+    Kept,
+    /// It was made just now, and is kept.
+    Made,
+}
+
 /// Whether a `session.key` of the configuration will do. With `dev` any will that is not empty, also one that everybody
 /// knows.
 ///
@@ -101,14 +112,14 @@ fn given_transport(given: &str, dev: bool) -> Result<SecretKey, KeyError> {
 }
 
 /// The session key: `given` by the configuration, see [`check_session`], or from `data/keys/session.key`, which is made
-/// with mode 0600 when it is not there.
+/// with mode 0600 when it is not there. And which of these it was.
 ///
 /// # Errors
 /// See [`KeyError`].
-pub fn session_key(data: &Path, given: Option<&str>, dev: bool) -> Result<Vec<u8>, KeyError> {
+pub fn session_key(data: &Path, given: Option<&str>, dev: bool) -> Result<(Vec<u8>, Source), KeyError> {
     if let Some(given) = given {
         check_session(given, dev)?;
-        return Ok(given.into());
+        return Ok((given.into(), Source::Given));
     }
     let path = data.join(FILE);
     kept_or_made(&path).map_err(|source| KeyError::File { path, source })
@@ -125,7 +136,7 @@ pub fn transport_key(data: &Path, given: Option<&str>, dev: bool) -> Result<Secr
         return given_transport(given, dev);
     }
     let path = data.join(TRANSPORT_FILE);
-    let key = kept_or_made(&path).and_then(|text| {
+    let key = kept_or_made(&path).and_then(|(text, _)| {
         let sentence = "it has not 64 hexadecimal digits; remove the file and a new one is made, which clients do not know";
         unhex(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, sentence))
     });
@@ -145,7 +156,7 @@ fn unhex(text: &[u8]) -> Option<[u8; 32]> {
     Some(key)
 }
 
-fn kept_or_made(path: &Path) -> io::Result<Vec<u8>> {
+fn kept_or_made(path: &Path) -> io::Result<(Vec<u8>, Source)> {
     match fs::read(path) {
         Ok(text) => {
             let key = text.trim_ascii().to_vec();
@@ -153,14 +164,14 @@ fn kept_or_made(path: &Path) -> io::Result<Vec<u8>> {
                 let sentence = "it is too short for a key; remove the file and a new one is made";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, sentence));
             }
-            Ok(key)
+            Ok((key, Source::Kept))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => make(path),
         Err(error) => Err(error),
     }
 }
 
-fn make(path: &Path) -> io::Result<Vec<u8>> {
+fn make(path: &Path) -> io::Result<(Vec<u8>, Source)> {
     let random: [u8; 32] = crate::random()?;
     let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     if let Some(folder) = path.parent() {
@@ -174,7 +185,7 @@ fn make(path: &Path) -> io::Result<Vec<u8>> {
         Ok(mut file) => {
             writeln!(file, "{key}")?;
             file.sync_all()?;
-            Ok(key.into_bytes())
+            Ok((key.into_bytes(), Source::Made))
         }
         // Another process was faster: its key is the key.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept_or_made(path),
@@ -217,9 +228,9 @@ mod tests {
     #[test]
     fn a_key_is_made_once_and_kept_for_oneself() {
         let folder = Folder::new("made");
-        let first = session_key(&folder.0, None, false).expect("made");
-        assert_eq!(first.len(), 64);
-        assert_eq!(session_key(&folder.0, None, false).expect("kept"), first);
+        let (first, source) = session_key(&folder.0, None, false).expect("made");
+        assert_eq!((first.len(), source), (64, Source::Made));
+        assert_eq!(session_key(&folder.0, None, false).expect("kept"), (first, Source::Kept));
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -250,7 +261,8 @@ mod tests {
         let folder = Folder::new("refused");
         assert!(matches!(session_key(&folder.0, Some("defaultencryptionkey"), false), Err(KeyError::Known)));
         assert!(matches!(session_key(&folder.0, Some("Your-256-Bit-Secret"), false), Err(KeyError::Known)));
-        assert!(session_key(&folder.0, Some("defaultencryptionkey"), true).is_ok());
+        let given = session_key(&folder.0, Some("defaultencryptionkey"), true).expect("given");
+        assert_eq!(given, (b"defaultencryptionkey".to_vec(), Source::Given));
         assert!(matches!(session_key(&folder.0, Some(""), true), Err(KeyError::Empty)));
         assert!(matches!(session_key(&folder.0, Some("short"), false), Err(KeyError::Short(5))));
         fs::create_dir_all(folder.0.join("keys")).expect("folder");
