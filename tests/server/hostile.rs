@@ -135,6 +135,25 @@ fn a_client_that_floods_whatever_is_refused_is_closed_and_its_neighbours_play_on
 }
 
 #[test]
+fn a_piece_without_a_message_ends_its_session_at_once() {
+    let mut t = server("scripts").start();
+    let (ada, mallory) = (t.join("arena", "ada"), t.join("arena", "mallory"));
+    let before = t.journal().len();
+    for _ in 0..100 {
+        for _ in 0..1000 {
+            mallory.send_raw(Vec::new());
+        }
+        t.frames(1);
+    }
+    assert_eq!((ada.ended(), mallory.ended()), (None, Some("protocol".into())));
+    let grown = t.journal().len() - before;
+    assert!(grown < 64 * 1024, "{grown} bytes");
+    t.run_ms(60_000);
+    assert_eq!(t.population().sessions, 1);
+    t.replays_equally();
+}
+
+#[test]
 fn one_session_cannot_fill_the_queue_of_waiting_calls() {
     let slow = |app: &mut App| {
         app.job("slow", Ok)

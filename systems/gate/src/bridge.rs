@@ -38,8 +38,8 @@ pub const WAITING_MAX: usize = 16_384;
 /// Bytes of all WebSocket connections that wait for the frame.
 pub const STREAM_BYTES_MAX: usize = 32 << 20;
 
-/// What one message costs of the credits beside its bytes, so that empty messages are not free.
-const MESSAGE_WEIGHT: usize = 29;
+/// What one message, and one piece of them, costs of the credits beside its bytes, so that nothing is free.
+pub(crate) const MESSAGE_WEIGHT: usize = 29;
 
 /// What one frame takes in, by weight: 512 KiB are 1 GiB a second, and at most 16,384 messages a frame.
 pub(crate) const FRAME_WEIGHT_MAX: usize = 512 * 1024;
@@ -47,12 +47,20 @@ pub(crate) const FRAME_WEIGHT_MAX: usize = 512 * 1024;
 /// The window of [`Lately`] for the lists of doors: a second, in microseconds.
 pub(crate) const BURST_US: u64 = 1_000_000;
 
+/// Inputs that one frame takes from each door; what comes beyond waits for the next one.
+pub(crate) const FRAME_INPUTS_MAX: usize = 16_384;
+
 /// Calls that one frame takes in.
 const FRAME_CALLS_MAX: usize = 512;
 
-/// What a piece of messages costs of the credits.
+/// What a piece of messages costs of the credits: for itself, for its messages, for its bytes.
 pub(crate) fn weight(bytes: &[u8]) -> usize {
-    bytes.len() + kaos_wire::messages(bytes).count() * MESSAGE_WEIGHT
+    bytes.len() + (1 + kaos_wire::messages(bytes).count()) * MESSAGE_WEIGHT
+}
+
+/// What a connection is told that sent a piece without a message: it is closed at once, and its session ends.
+pub(crate) fn empty_piece() -> Fault {
+    Fault::new(FaultKind::Protocol, "an empty frame came: each holds at least one message")
 }
 
 /// Something that is never refused.
@@ -247,7 +255,7 @@ impl Bridge {
             taken.calls.extend(queues.calls.drain(..calls));
             let bytes: usize = taken.calls.iter().map(call_size).sum();
             queues.call_bytes = queues.call_bytes.saturating_sub(bytes);
-            while back < FRAME_WEIGHT_MAX {
+            while back < FRAME_WEIGHT_MAX && taken.pieces.len() < FRAME_INPUTS_MAX {
                 let Some(piece) = queues.pieces.pop_front() else { break };
                 if let Piece::Data(link, _, weight) = &piece {
                     back += weight;
@@ -372,5 +380,18 @@ mod tests {
         assert_eq!(bridge.credit.available_permits(), before.0 + FRAME_WEIGHT_MAX);
         assert_eq!(link.credit.available_permits(), before.1 + FRAME_WEIGHT_MAX);
         assert!(!bridge.is_empty());
+    }
+
+    #[test]
+    fn no_piece_is_free_and_a_frame_takes_a_bounded_number_of_them() {
+        assert_eq!([weight(b""), weight(&[3, 0, 0]), weight(&[3, 0, 0, 3, 0, 0])], [29, 61, 93]);
+        let bridge = bridge();
+        let link = Arc::new(Link::new(HERE));
+        for _ in 0..100_000 {
+            bridge.piece(Piece::Data(link.clone(), Bytes::new(), 0));
+        }
+        let mut taken = Taken::default();
+        bridge.take(0, &mut taken);
+        assert_eq!(taken.pieces.len(), FRAME_INPUTS_MAX);
     }
 }

@@ -11,14 +11,11 @@ use kaos_kernel::input::{Door, Input};
 use kaos_kernel::output::{Close, Lane, Outputs, Send};
 use kaos_rudp::Micros;
 
-use crate::bridge::{BURST_US, Bridge, FRAME_WEIGHT_MAX, Fact, Piece, Taken};
+use crate::bridge::{BURST_US, Bridge, FRAME_INPUTS_MAX, FRAME_WEIGHT_MAX, Fact, Piece, Taken};
 use crate::credentials::Credentials;
 use crate::link::Link;
 use crate::stats::Stats;
 use crate::udp::{NotTaken, UdpDoor, UdpSetup};
-
-/// Inputs that one frame takes from each door; what comes beyond waits for the next one.
-const FRAME_INPUTS_MAX: usize = 16_384;
 
 /// How a peer is reached.
 #[derive(Clone, Debug)]
@@ -105,7 +102,12 @@ pub(crate) struct Taking<'a> {
     pub(crate) weight: usize,
 }
 
-impl Taking<'_> {
+impl<'a> Taking<'a> {
+    /// Nothing was taken yet.
+    pub(crate) fn new(inputs: &'a mut Vec<Input>) -> Self {
+        Taking { inputs, count: 0, weight: 0 }
+    }
+
     pub(crate) fn push(&mut self, input: Input) {
         self.count += 1;
         self.inputs.push(input);
@@ -195,7 +197,7 @@ impl Doors {
         inputs.append(&mut self.pending);
         self.more = false;
         if let Some(udp) = &mut self.udp {
-            let mut taking = Taking { inputs, count: 0, weight: 0 };
+            let mut taking = Taking::new(inputs);
             self.more |= udp.receive(now);
             self.more |= udp.take(now, &mut self.slots, &self.credentials, &mut taking);
         }

@@ -14,7 +14,7 @@ use kaos_wire::limits::{HEADER, WEBSOCKET_FRAME_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
-use crate::bridge::{Bridge, Fact, Piece, weight};
+use crate::bridge::{Bridge, Fact, Piece, empty_piece, weight};
 use crate::credentials::Credentials;
 use crate::doors::close_code;
 use crate::link::{IN_CREDIT, Link};
@@ -129,8 +129,15 @@ where
         };
         server.stats.door(Door::WebSocket).came(bytes.len());
         if started {
+            let empty = bytes.is_empty();
+            // The frame hears of an empty one too: it ends the session for it.
             if data(link, server, bytes).await.is_err() {
                 return (Gone::Local, (1001, "stopping"));
+            }
+            if empty {
+                let fault = empty_piece();
+                link.push(&[&farewell(&fault)], false, true);
+                return (Gone::Protocol, (close_code(fault.kind.code()), fault.kind.word()));
             }
             continue;
         }
@@ -252,5 +259,83 @@ mod tests {
             rest = after;
         }
         assert_eq!(frames, [100_006, 100_006, 50_003]);
+    }
+
+    /// A frame as clients send it, masked with zeros.
+    fn frame(head: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![head];
+        match u8::try_from(payload.len()).ok().filter(|len| *len < 126) {
+            Some(len) => bytes.push(0x80 | len),
+            None => {
+                bytes.push(0x80 | 126);
+                bytes.extend(u16::try_from(payload.len()).expect("short").to_be_bytes());
+            }
+        }
+        bytes.extend([0; 4]);
+        bytes.extend(payload);
+        bytes
+    }
+
+    fn start() -> Vec<u8> {
+        let credentials = Some(kaos_wire::v1::session_start::Credentials::Anonymous("ada".into()));
+        let start = kaos_wire::v1::SessionStart {
+            protocol_min: 1,
+            protocol_max: 1,
+            credentials,
+            ..Default::default()
+        };
+        let mut bytes = Vec::new();
+        kaos_wire::encode(kaos_wire::Op::SessionStart, &start, &mut bytes).expect("short");
+        frame(0x82, &bytes)
+    }
+
+    fn server() -> Server {
+        Server {
+            bridge: Arc::new(Bridge::new().expect("a descriptor")),
+            credentials: Arc::new(Credentials::new(b"", true)),
+            stats: Arc::default(),
+        }
+    }
+
+    /// What a connection that sends `bytes` gets, and the pieces that wait for the frame then.
+    async fn sent(server: &Server, bytes: Vec<u8>) -> (Vec<u8>, Vec<Piece>) {
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let serving = serve(there, server, IpAddr::from([127, 0, 0, 1]));
+        let client = async {
+            let (mut from, mut to) = tokio::io::split(here);
+            let write = async {
+                // The server may close before it has read everything.
+                let _ = to.write_all(&bytes).await;
+                let _ = to.shutdown().await;
+            };
+            let mut answer = Vec::new();
+            let (_, read) = tokio::join!(write, from.read_to_end(&mut answer));
+            read.expect("memory does not fail");
+            answer
+        };
+        let ((), answer) = tokio::join!(serving, client);
+        let mut taken = crate::bridge::Taken::default();
+        server.bridge.take(0, &mut taken);
+        (answer, taken.pieces)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_empty_frame_is_the_last_that_is_read() {
+        let server = server();
+        let (answer, pieces) = sent(&server, [start(), frame(0x82, b"").repeat(100_000)].concat()).await;
+        assert!(matches!(
+            &pieces[..],
+            [
+                Piece::Open(_),
+                Piece::Start(..),
+                Piece::Data(_, bytes, crate::bridge::MESSAGE_WEIGHT),
+                Piece::Gone(_, Gone::Protocol)
+            ] if bytes.is_empty()
+        ));
+        // A SessionEnd with the fault, and the close with 1002.
+        assert_eq!(answer[0], 0x82);
+        let (op, _) = kaos_wire::messages(&answer[2..]).next().expect("one").expect("whole");
+        assert_eq!(op, kaos_wire::Op::SessionEnd as u8);
+        assert!(answer.windows(4).any(|close| close[0] == 0x88 && close[2..] == [0x03, 0xea]), "{answer:?}");
     }
 }

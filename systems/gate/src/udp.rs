@@ -16,7 +16,7 @@ use kaos_rudp::io::{Flow, Options};
 use kaos_rudp::{Channel, CloseReason, Config, Endpoint, Event, Micros, SecretKey, SendError};
 use rustix::fd::{AsFd, BorrowedFd};
 
-use crate::bridge::{Bridge, weight};
+use crate::bridge::{Bridge, empty_piece, weight};
 use crate::credentials::Credentials;
 use crate::doors::{Route, Slots, Taking};
 use crate::handshakes::Handshakes;
@@ -183,7 +183,15 @@ impl UdpDoor {
                 self.stats.door(Door::Udp).came(bytes.len());
                 if started {
                     taking.weight += weight(&bytes);
+                    let empty = bytes.is_empty();
                     taking.push(Input::Data { peer, bytes });
+                    if empty {
+                        // The frame ends the session for it; nothing more is read of the connection.
+                        self.close_for(now, rudp, &empty_piece());
+                        self.forget(rudp);
+                        slots.close(peer);
+                        taking.push(Input::Gone { peer, reason: Gone::Protocol });
+                    }
                     return;
                 }
                 let opening = if channel == Channel::CONTROL {
@@ -226,7 +234,11 @@ impl UdpDoor {
 
     fn refuse(&mut self, now: Micros, rudp: kaos_rudp::PeerId, fault: &Fault) {
         self.stats.starts_refused.fetch_add(1, Ordering::Relaxed);
-        // A connection that is only just open has room; if it is gone nobody listens.
+        self.close_for(now, rudp, fault);
+    }
+
+    /// Closes a connection with a last word. Where there is no room for it, the close says as much.
+    fn close_for(&mut self, now: Micros, rudp: kaos_rudp::PeerId, fault: &Fault) {
         let _ = self.endpoint.send(rudp, Channel::CONTROL, &[&farewell(fault)]);
         self.endpoint.close_after_flush(now, rudp, fault.kind.code(), fault.kind.word());
     }
@@ -312,5 +324,86 @@ fn gone(reason: &CloseReason) -> Gone {
         CloseReason::Remote { .. } | CloseReason::Refused { .. } => Gone::Closed,
         CloseReason::TimedOut => Gone::TimedOut,
         CloseReason::Protocol(_) | CloseReason::WrongKey { .. } | CloseReason::KeysWorn => Gone::Protocol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_message_is_the_last_that_is_taken_of_a_connection() {
+        let bridge = Arc::new(Bridge::new().expect("a descriptor"));
+        let stats = Arc::new(Stats::default());
+        let home = SocketAddr::from(([127, 0, 0, 1], 1));
+        let setup = UdpSetup {
+            socket: bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port"),
+            seed: [1; 32],
+            key: SecretKey::from_bytes([7; 32]),
+            peers_max: 8,
+            idle: Duration::from_secs(10),
+        };
+        let mut door = UdpDoor::new(setup, &bridge, stats.clone()).expect("a thread");
+        let (mut slots, credentials) = (Slots::new(8, stats), Credentials::new(b"", true));
+        let mut client = Endpoint::new(Config::default(), [2; 32]);
+        let to =
+            client.connect(Micros(0), home, Some(SecretKey::from_bytes([7; 32]).public())).expect("possible");
+        let mut inputs = Vec::new();
+        let mut buffer = vec![0; 2048];
+        // One round of the network, in memory; both ends think that the other is at `home`.
+        let mut round = |door: &mut UdpDoor, client: &mut Endpoint, inputs: &mut Vec<Input>, ms: u64| {
+            let now = Micros(ms * 1000);
+            client.handle_timeout(now);
+            while let Some(_) = client.poll_transmit(now, &mut buffer) {
+                door.endpoint.handle(now, home, &mut buffer);
+            }
+            door.handshakes.pump(now, &mut door.endpoint);
+            door.endpoint.handle_timeout(now);
+            let mut taking = Taking::new(inputs);
+            door.take(now, &mut slots, &credentials, &mut taking);
+            while let Some(_) = door.endpoint.poll_transmit(now, &mut buffer) {
+                client.handle(now, home, &mut buffer);
+            }
+        };
+        let mut ms = 0;
+        let mut connected = false;
+        while !connected {
+            ms += 1;
+            round(&mut door, &mut client, &mut inputs, ms);
+            while let Some(event) = client.poll_event() {
+                connected |= matches!(event, Event::Connected { .. });
+            }
+            if door.endpoint.totals().jobs > 0 && inputs.is_empty() {
+                bridge.wait(None, Some(Duration::from_secs(20)), false);
+            }
+        }
+        let credentials = Some(kaos_wire::v1::session_start::Credentials::Anonymous("ada".into()));
+        let start = kaos_wire::v1::SessionStart {
+            protocol_min: 1,
+            protocol_max: 1,
+            credentials,
+            ..Default::default()
+        };
+        let mut bytes = Vec::new();
+        kaos_wire::encode(kaos_wire::Op::SessionStart, &start, &mut bytes).expect("short");
+        client.send(to, Channel::CONTROL, &[&bytes]).expect("room");
+        for _ in 0..100 {
+            client.send(to, Channel::CONTROL, &[]).expect("room");
+        }
+        inputs.clear();
+        for _ in 0..100 {
+            ms += 10;
+            round(&mut door, &mut client, &mut inputs, ms);
+        }
+        let [
+            Input::Open { peer, .. },
+            Input::Start { .. },
+            Input::Data { bytes, .. },
+            Input::Gone { reason: Gone::Protocol, .. },
+        ] = &inputs[..]
+        else {
+            panic!("{inputs:?}")
+        };
+        assert!(bytes.is_empty() && slots.close(*peer).is_none());
     }
 }

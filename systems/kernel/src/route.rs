@@ -104,6 +104,13 @@ fn read(
         keep.heard();
     }
     let split = codec.decode(&bytes, ops, &mut |message| messages.push(message));
+    let split = match split {
+        // What holds no message would spend nothing and still count as heard.
+        Ok(()) if messages.is_empty() => {
+            Err(Fault::new(FaultKind::Protocol, "an empty piece came: each holds at least one message"))
+        }
+        split => split,
+    };
     for message in messages.drain(..) {
         one(world, calls, ops, measure, id, entity, message);
         // What comes after a goodbye, or after what ended the session, is nothing.
