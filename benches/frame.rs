@@ -24,6 +24,7 @@ fn main() {
     let setup = server("scripts").skipping().settings(|s| {
         s.limit.address_starts_burst = 1_000_000;
         s.limit.address_peers_max = 1_000_000;
+        s.limit.address_rooms_made_max = 1_000_000;
         s.session.idle_ms = 600_000;
         s.session.keep_bytes = 64 << 20;
     });

@@ -1,7 +1,9 @@
 //! Rooms without a script: joining, relaying, leaving, ending.
 
+use kaos_kernel::settings::Settings;
 use kaos_wire::v1;
-use kaosnet::testing::{Event, server_of};
+use kaosnet::testing::{Event, Player, server_of};
+use serde_json::json;
 
 fn relayed(max_players: u32) -> v1::RoomCreate {
     v1::RoomCreate { max_players, label: "lobby".into(), ..v1::RoomCreate::default() }
@@ -199,5 +201,106 @@ fn a_room_that_asks_for_more_seats_than_the_server_gives_is_not_made() {
     assert_eq!(t.population().rooms, 0);
     ada.create(relayed(100)).expect("made");
     join(100).expect("made");
+    t.replays_equally();
+}
+
+#[test]
+fn a_session_and_an_address_make_so_many_rooms_and_no_more_until_some_end() {
+    let settings = |s: &mut Settings| {
+        s.limit.session_rooms_made_max = 3;
+        s.limit.address_rooms_made_max = 5;
+        s.room.empty_ms = 1000;
+    };
+    let other = "local M = {}
+        function M.match_init() return { state = {}, tick_rate = 5 } end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(ctx, s, tick)
+            if tick == 1 then for _ = 1, 10 do kaos.room_create('') end end
+            return s
+        end
+        return M";
+    let mut t = server_of([("matches/other.lua", other)]).settings(settings).start();
+    let (ada, bob) = (t.connect("ada"), t.connect("bob"));
+    let made: Vec<String> = (0..3).map(|_| ada.create(relayed(0)).expect("made")).collect();
+    let refusals = [ada.create(relayed(0)).map(drop), ada.join("other").map(drop)];
+    for refusal in refusals.map(|refusal| refusal.expect_err("enough")) {
+        assert_eq!(refusal.kind.word(), "busy");
+        assert!(refusal.message.contains("3 rooms"), "{refusal}");
+    }
+    ada.join_id(&made[0]).expect("what is there may be joined");
+    bob.create(relayed(0)).expect("made");
+    bob.join("other").expect("made");
+    let refusal = bob.create(relayed(0)).expect_err("five of one address");
+    assert!(refusal.message.contains("5 rooms"), "{refusal}");
+    // What a script makes is the server's.
+    t.run_ms(900);
+    assert_eq!(t.population().rooms, 5 + 10);
+    // Two of ada's rooms end, and bob's empty one.
+    t.run_ms(2000);
+    assert_eq!(t.population().rooms, 2 + 10);
+    for _ in 0..2 {
+        ada.create(relayed(0)).expect("room again");
+    }
+    bob.create(relayed(0)).expect("room again");
+    ada.create(relayed(0)).expect_err("three again");
+    t.replays_equally();
+}
+
+#[test]
+fn a_frame_opens_few_matches_for_clients_and_the_rest_in_their_order() {
+    let own = "local M = {}
+        function M.match_init() return { state = {}, tick_rate = 5, max_players = 2 } end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(_, s) return s end
+        return M";
+    let settings = |s: &mut Settings| s.room.frame_openings_max = 4;
+    let mut t = server_of([("matches/own.lua", own)]).settings(settings).start();
+    let players: Vec<Player> = (0..10).map(|n| t.connect(&format!("p{n}"))).collect();
+    let create = json!({ "module": "own" });
+    let cids: Vec<Vec<u32>> = (0..3)
+        .map(|_| players.iter().map(|player| player.start_call("room.create", &create)).collect())
+        .collect();
+    let mut answered = Vec::new();
+    for frame in 1..=8 {
+        t.frames(1);
+        assert_eq!(t.population().rooms, 30.min(4 * frame), "frame {frame}");
+        for cids in &cids {
+            for (at, cid) in cids.iter().enumerate() {
+                answered
+                    .extend(players[at].answer(*cid).map(|answer| answer.map(|_| *cid * 100 + at as u32)));
+            }
+        }
+    }
+    let expected: Vec<_> = cids
+        .iter()
+        .flat_map(|cids| cids.iter().enumerate().map(|(at, cid)| Ok(*cid * 100 + at as u32)))
+        .collect();
+    assert_eq!(answered, expected, "in the order in which they were asked for");
+    assert_eq!(t.population().waiting_calls, 0);
+    t.replays_equally();
+}
+
+#[test]
+fn who_waited_for_a_room_joins_the_one_that_others_made_meanwhile() {
+    let own = "local M = {}
+        function M.match_init() return { state = {}, tick_rate = 5, max_players = 2 } end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(_, s) return s end
+        return M";
+    let settings = |s: &mut Settings| s.room.frame_openings_max = 1;
+    let mut t = server_of([("matches/own.lua", own)]).settings(settings).start();
+    let players: Vec<Player> = (0..6).map(|n| t.connect(&format!("p{n}"))).collect();
+    let fill = json!({ "module": "own", "max_players": 1 });
+    let first = players[0].start_call("room.create", &fill);
+    let joins: Vec<u32> =
+        players.iter().map(|player| player.start_call("room.join", &json!({ "module": "own" }))).collect();
+    t.frames(10);
+    assert!(players[0].answer(first).is_some_and(|answer| answer.is_ok()));
+    let joined = players.iter().zip(&joins).filter(|(p, cid)| p.answer(**cid).is_some_and(|a| a.is_ok()));
+    assert_eq!(joined.count(), 6);
+    assert_eq!(t.population().rooms, 3, "two seats each, and none is empty");
     t.replays_equally();
 }

@@ -2,10 +2,10 @@
 //!
 //! While calls are polled the world stands in a cell that handlers reach through [`Call::with`], and
 //! only for the length of a closure: the compiler sees to it that no borrow of the world crosses an
-//! `.await`. Nothing can be awaited but a job; a future that waits for anything else is refused.
+//! `.await`. Nothing can be awaited but a job or a turn; a future that waits for anything else is refused.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -159,6 +159,10 @@ struct Hall {
     jobs: RefCell<Vec<Job>>,
     next_ticket: Cell<u64>,
     answers: RefCell<BTreeMap<Ticket, Result<Bytes, Fault>>>,
+    /// Turns that this frame may still give: see [`Call::turn`].
+    turns: Cell<u32>,
+    /// Who waits for one, in the order of asking. At most as many as calls may wait.
+    queue: RefCell<VecDeque<Ticket>>,
 }
 
 /// Every call under way. Lives beside the world as non-send data.
@@ -185,6 +189,8 @@ impl Calls {
             // Tickets of doors are even, those of jobs odd: one number never means both.
             next_ticket: Cell::new(1),
             answers: RefCell::default(),
+            turns: Cell::new(0),
+            queue: RefCell::default(),
         };
         Calls {
             hall: Rc::new(hall),
@@ -256,6 +262,7 @@ pub(crate) struct FrameOutputs(pub(crate) Outputs);
 
 impl Calls {
     fn poll_all(&mut self, ops: &Arc<OpTable>, frame: u64) {
+        self.give_turns();
         self.ready.sort_unstable();
         self.ready.dedup();
         for call in std::mem::take(&mut self.ready) {
@@ -263,6 +270,23 @@ impl Calls {
         }
         for routed in std::mem::take(&mut self.routed) {
             self.start(ops, frame, routed);
+        }
+        if !self.hall.queue.borrow().is_empty() {
+            self.hall.world.borrow().resource::<Clock>().wake_at(frame + 1);
+        }
+    }
+
+    /// Gives this frame's turns to those who waited longest.
+    fn give_turns(&mut self) {
+        let hall = self.hall.clone();
+        hall.turns.set(hall.world.borrow().resource::<Settings>().room.frame_openings_max);
+        while hall.turns.get() > 0 {
+            let Some(ticket) = hall.queue.borrow_mut().pop_front() else { break };
+            // One that ended meanwhile takes nothing.
+            if self.by_ticket.contains_key(&ticket) {
+                hall.turns.set(hall.turns.get() - 1);
+                self.done(ticket, Ok(Bytes::new()));
+            }
         }
     }
 
@@ -496,11 +520,37 @@ impl Call {
 
     /// [`Call::job`] for the kinds that the server itself knows.
     pub fn job_of(&self, kind: JobKind) -> JobAnswer {
+        let ticket = self.draw();
+        self.hall.jobs.borrow_mut().push(Job { ticket, kind });
+        self.wait_for(ticket)
+    }
+
+    fn draw(&self) -> Ticket {
         let ticket = Ticket(self.hall.next_ticket.get());
         self.hall.next_ticket.set(ticket.0 + 2);
-        self.hall.jobs.borrow_mut().push(Job { ticket, kind });
+        ticket
+    }
+
+    fn wait_for(&self, ticket: Ticket) -> JobAnswer {
         self.outstanding.borrow_mut().insert(ticket);
         JobAnswer { hall: self.hall.clone(), outstanding: self.outstanding.clone(), ticket }
+    }
+
+    /// Waits for its turn to do what takes a frame long, such as opening a match. A frame gives
+    /// `room.frame_openings_max` turns, to those first who asked first; what scripts and the server call has its turn
+    /// at once, and one of the frame's less is left. Returns whether it waited: then the world may have changed.
+    ///
+    /// # Errors
+    /// None of its own: a call that waits too long ends as one that waits for a job does.
+    pub async fn turn(&self) -> Result<bool, Fault> {
+        let left = self.hall.turns.get();
+        if self.caller.is_server() || (left > 0 && self.hall.queue.borrow().is_empty()) {
+            self.hall.turns.set(left.saturating_sub(1));
+            return Ok(false);
+        }
+        let ticket = self.draw();
+        self.hall.queue.borrow_mut().push_back(ticket);
+        self.wait_for(ticket).await.map(|_| true)
     }
 
     /// The session that calls.

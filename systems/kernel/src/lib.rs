@@ -46,6 +46,7 @@ mod strict;
 
 pub use hooks::grant_wishes;
 pub use ingest::Stopping;
+pub use limit::subject;
 
 /// What a plugin needs: bevy's words and ours.
 pub mod prelude {

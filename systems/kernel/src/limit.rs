@@ -120,7 +120,7 @@ impl Addresses {
 }
 
 /// What counts as one address: an IPv4 address, or the /64 that one IPv6 subscriber gets (RFC 6177).
-fn subject(address: IpAddr) -> IpAddr {
+pub fn subject(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
         v4 => v4,

@@ -100,6 +100,10 @@ pub struct RoomSettings {
     pub seats_max: u32,
     /// Rooms on this node. Default 10000.
     pub rooms_max: u32,
+    /// Matches that clients' requests open in one frame, 1 to 10000. Default 4: a match takes half a millisecond and
+    /// more to open. What comes beyond waits for the next frames, in the order in which it came. What scripts and the
+    /// server open is counted too, and never waits.
+    pub frame_openings_max: u32,
     /// Messages that wait for a room's next tick. Default 4096; beyond it senders are refused with `busy`.
     pub inbox_messages: usize,
     /// The same in bytes of data. Default 1048576.
@@ -118,6 +122,7 @@ impl Default for RoomSettings {
             max_players: 64,
             seats_max: 1000,
             rooms_max: 10_000,
+            frame_openings_max: 4,
             inbox_messages: 4096,
             inbox_bytes: 1 << 20,
             label_bytes_max: 2048,
@@ -170,7 +175,7 @@ impl Default for MatchSettings {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CallSettings {
-    /// Calls of clients that may wait for jobs at a time. Default 10000; beyond it calls are refused with `busy`. What
+    /// Calls of clients that may wait, for jobs or their turn, at a time. Default 10000; beyond it calls are refused with `busy`. What
     /// scripts and plugins call is not counted: it has to pass when clients fill the queue.
     pub waiting_max: u32,
     /// The same for one session. Default 64; so no one session fills the queue for all.
@@ -214,6 +219,11 @@ pub struct LimitSettings {
     pub user_sessions_max: u32,
     /// Rooms that one session may be in, 1 to 65535. Default 16.
     pub session_rooms_max: u32,
+    /// Rooms that one session may have made that still are. Default 16; beyond it it is refused with `busy`. A room
+    /// that a script makes is nobody's: only `room.rooms_max` bounds those.
+    pub session_rooms_made_max: u32,
+    /// The same for all sessions of one address. Default 256.
+    pub address_rooms_made_max: u32,
     /// Sessions of this node, held seats included. Default 20000, at most 1048576.
     pub sessions_max: u32,
     /// Messages that cannot be read before a session is closed. Default 10.
@@ -234,6 +244,8 @@ impl Default for LimitSettings {
             address_peers_max: 512,
             user_sessions_max: 8,
             session_rooms_max: 16,
+            session_rooms_made_max: 16,
+            address_rooms_made_max: 256,
             sessions_max: 20_000,
             bad_messages_max: 10,
         }
@@ -264,6 +276,7 @@ impl Settings {
         range("room.seats_max", u64::from(r.seats_max), 1, 65_535);
         range("room.max_players", u64::from(r.max_players), 1, u64::from(r.seats_max));
         range("room.rooms_max", u64::from(r.rooms_max), 1, 1 << 20);
+        range("room.frame_openings_max", u64::from(r.frame_openings_max), 1, 10_000);
         range("room.inbox_messages", r.inbox_messages as u64, 1, 1 << 20);
         range("room.inbox_bytes", r.inbox_bytes as u64, 1 << 16, 1 << 30);
         range("room.label_bytes_max", r.label_bytes_max as u64, 2, 2048);
@@ -288,6 +301,8 @@ impl Settings {
             ("limit.address_starts_burst", l.address_starts_burst),
             ("limit.address_peers_max", l.address_peers_max),
             ("limit.user_sessions_max", l.user_sessions_max),
+            ("limit.session_rooms_made_max", l.session_rooms_made_max),
+            ("limit.address_rooms_made_max", l.address_rooms_made_max),
             ("limit.bad_messages_max", l.bad_messages_max),
         ] {
             range(name, u64::from(value), 1, 1_000_000_000);

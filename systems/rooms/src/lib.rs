@@ -1,13 +1,14 @@
 //! What is live: joining and leaving rooms, the match loop, relaying.
 //!
 //! In reading order: `ops` is what can be asked for, `life` makes and ends rooms, `members` joins and
-//! leaves, `lobby` finds rooms, `tick` runs what is due in `Core::Match`, `cast` sends what rooms say. `sessions` and `rpc`
-//! are the operations on sessions and scripts that every door has.
+//! leaves, `lobby` finds rooms, `makers` bounds who makes how many, `tick` runs what is due in `Core::Match`, `cast`
+//! sends what rooms say. `sessions` and `rpc` are the operations on sessions and scripts that every door has.
 #![forbid(unsafe_code)]
 
 mod cast;
 mod life;
 mod lobby;
+mod makers;
 mod members;
 pub mod ops;
 pub mod rpc;
@@ -25,6 +26,7 @@ use kaos_kernel::prelude::*;
 use kaos_kernel::script::{Match, Wishes};
 
 pub use life::{Spec, close_room, create_room};
+pub use makers::Maker;
 
 /// Rooms, sessions and rpcs: everything that a server does while nobody keeps anything.
 pub struct Rooms;
@@ -34,6 +36,7 @@ impl Plugin for Rooms {
         app.init_resource::<Agenda>()
             .init_resource::<Numbers>()
             .init_resource::<lobby::Lobby>()
+            .init_resource::<makers::Makers>()
             .insert_non_send(Matches::default())
             .add_systems(Frame, tick::run.in_set(Core::Match));
         app.world_mut().resource_mut::<StateHashers>().0.push(hash_matches);

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use crate::cast::{Audience, send_to_room};
 use crate::lobby::{self, Listing};
+use crate::makers::{MadeBy, Maker, Makers};
 use crate::members::vacate;
 use crate::{Agenda, Matches, Numbers, Playing};
 
@@ -30,21 +31,19 @@ pub struct Spec {
     pub max_players: Option<u32>,
     /// Ends when it was empty for `room.empty_ms`.
     pub ends_empty: bool,
+    /// Whose room it is; `None`: the server's.
+    pub maker: Option<Maker>,
 }
 
 /// Makes a room and opens its match.
 ///
 /// # Errors
-/// `stopping`, `busy` at `room.rooms_max`, `exists`, `not_found` for an unknown module, `invalid` for a
-/// label or size out of bounds, `script` when match_init failed.
+/// `stopping`, `busy` at `room.rooms_max` and where its maker has made as many as it may, `exists`, `not_found` for
+/// an unknown module, `invalid` for a label or size out of bounds, `script` when match_init failed.
 pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
-    if world.contains_resource::<Stopping>() {
-        return Err(FaultKind::Stopping.into());
-    }
+    room_for_one(world)?;
     let settings = world.resource::<Settings>().room.clone();
-    if world.resource::<RoomIndex>().len() >= settings.rooms_max as usize {
-        return Err(Fault::new(FaultKind::Busy, "the server has as many rooms as it may").retry_in_ms(5000));
-    }
+    let made_by = spec.maker.as_ref().map(|maker| Makers::admit(world, maker.clone())).transpose()?;
     let id = spec.id.unwrap_or_else(|| RoomId(world.resource_mut::<ServerDice>().uuid()));
     if world.resource::<RoomIndex>().get(id).is_some() {
         return Err(Fault::new(FaultKind::Exists, format!("there is a room {id} already")));
@@ -98,6 +97,10 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
     let entity = world.spawn((room, beat, Inbox::default(), Seats::default(), Listing::default())).id();
     world.resource_mut::<RoomIndex>().insert(id, entity);
     lobby::enter(world, entity);
+    if let Some(made_by) = made_by {
+        world.resource_mut::<Makers>().enter(&made_by);
+        world.entity_mut(entity).insert(made_by);
+    }
     if let Some(mut matches) = world.get_non_send_mut::<Matches>()
         && let Some(playing) = matches.by_room.get_mut(&id)
     {
@@ -112,6 +115,20 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
         world.resource_mut::<Agenda>().empty.insert((end, id));
     }
     Ok(id)
+}
+
+/// Is there room for one more room?
+///
+/// # Errors
+/// `stopping`, `busy` at `room.rooms_max`.
+pub(crate) fn room_for_one(world: &World) -> Result<(), Fault> {
+    if world.contains_resource::<Stopping>() {
+        return Err(FaultKind::Stopping.into());
+    }
+    if world.resource::<RoomIndex>().len() >= world.resource::<Settings>().room.rooms_max as usize {
+        return Err(Fault::new(FaultKind::Busy, "the server has as many rooms as it may").retry_in_ms(5000));
+    }
+    Ok(())
 }
 
 /// The frame in which a room ends that is empty since `since`.
@@ -256,6 +273,9 @@ pub fn close_room(world: &mut World, id: RoomId, closed: Closed) {
         vacate(world, presence);
     }
     lobby::strike_out(world, entity);
+    if let Some(made_by) = world.get::<MadeBy>(entity).cloned() {
+        world.resource_mut::<Makers>().strike_out(&made_by);
+    }
     world.resource_mut::<RoomIndex>().remove(id);
     world.resource_mut::<ReadyRooms>().0.remove(&id);
     let due = world

@@ -16,8 +16,9 @@ use serde_json::Value as Json;
 
 use crate::Agenda;
 use crate::cast::cast;
-use crate::life::{Spec, close_room, create_room, find, set_label};
+use crate::life::{Spec, close_room, create_room, find, room_for_one, set_label};
 use crate::lobby::Lobby;
+use crate::makers::{Maker, Makers};
 use crate::members::{ask_match, join, kick, label_text, leave, may_join};
 
 /// Rooms that join-or-create asks before it makes a new one.
@@ -311,6 +312,12 @@ fn may_create(world: &World, caller: &Caller) -> Result<(), Fault> {
     }
 }
 
+/// What [`create_room`] refuses whatever the room is: told at once, and not after a turn was waited for.
+fn may_make_one_more(world: &World, caller: &Caller) -> Result<(), Fault> {
+    room_for_one(world)?;
+    Maker::of(caller).map_or(Ok(()), |maker| Makers::admit(world, maker).map(drop))
+}
+
 /// Parameters are an object, or nothing.
 fn object(value: Json, what: &str) -> Result<Json, Fault> {
     match value {
@@ -324,8 +331,11 @@ fn object(value: Json, what: &str) -> Result<Json, Fault> {
 
 async fn create_op(cx: Call, request: Create) -> Result<Created, Fault> {
     let caller = cx.caller().clone();
+    cx.with(|world| may_create(world, &caller).and_then(|()| may_make_one_more(world, &caller)))?;
+    if !request.module.is_empty() {
+        cx.turn().await?;
+    }
     cx.with(|world| {
-        may_create(world, &caller)?;
         let spec = Spec {
             id: request.room_id.filter(|_| caller.is_server()),
             module: request.module,
@@ -333,44 +343,33 @@ async fn create_op(cx: Call, request: Create) -> Result<Created, Fault> {
             label: request.label,
             max_players: (request.max_players > 0).then_some(request.max_players),
             ends_empty: !caller.is_server(),
+            maker: Maker::of(&caller),
         };
         create_room(world, spec).map(|room_id| Created { room_id })
     })
 }
 
-async fn join_op(cx: Call, request: Join) -> Result<Joined, Fault> {
+async fn join_op(cx: Call, mut request: Join) -> Result<Joined, Fault> {
     let session = cx.session()?.id;
     let caller = cx.caller().clone();
-    let metadata = object(request.metadata, "metadata")?;
+    let metadata = object(std::mem::take(&mut request.metadata), "metadata")?;
+    if let Some(id) = request.room_id {
+        let seat = cx.with(|world| join(world, session, id, &metadata))?;
+        return Ok(Joined { room_id: id, handle: seat.handle, index: seat.index, created: false });
+    }
+    if request.module.is_empty() {
+        return Err(Fault::invalid("a join names a room_id or a module"));
+    }
+    if let Some(joined) = cx.with(|world| join_open(world, session, &request, &metadata))? {
+        return Ok(joined);
+    }
+    cx.with(|world| may_create(world, &caller).and_then(|()| may_make_one_more(world, &caller)))?;
+    let waited = cx.turn().await?;
     cx.with(|world| {
-        if let Some(id) = request.room_id {
-            let seat = join(world, session, id, &metadata)?;
-            return Ok(Joined { room_id: id, handle: seat.handle, index: seat.index, created: false });
+        // Others had their turn before: there may be an open room by now.
+        if waited && let Some(joined) = join_open(world, session, &request, &metadata)? {
+            return Ok(joined);
         }
-        if request.module.is_empty() {
-            return Err(Fault::invalid("a join names a room_id or a module"));
-        }
-        may_join(world, session)?;
-        for id in world.resource::<Lobby>().candidates(&request.module, &request.label, CANDIDATES_MAX) {
-            match join(world, session, id, &metadata) {
-                Ok(seat) => {
-                    return Ok(Joined {
-                        room_id: id,
-                        handle: seat.handle,
-                        index: seat.index,
-                        created: false,
-                    });
-                }
-                // These rooms do not want this session; another may.
-                Err(fault)
-                    if matches!(
-                        fault.kind,
-                        FaultKind::Refused | FaultKind::Full | FaultKind::Exists | FaultKind::Script
-                    ) => {}
-                Err(fault) => return Err(fault),
-            }
-        }
-        may_create(world, &caller)?;
         let spec = Spec {
             id: None,
             module: request.module,
@@ -378,6 +377,7 @@ async fn join_op(cx: Call, request: Join) -> Result<Joined, Fault> {
             label: Json::Null,
             max_players: (request.max_players > 0).then_some(request.max_players),
             ends_empty: true,
+            maker: Maker::of(&caller),
         };
         let id = create_room(world, spec)?;
         let seat = join(world, session, id, &metadata).inspect_err(|_| {
@@ -387,6 +387,32 @@ async fn join_op(cx: Call, request: Join) -> Result<Joined, Fault> {
         })?;
         Ok(Joined { room_id: id, handle: seat.handle, index: seat.index, created: true })
     })
+}
+
+/// Joins the first open room of the module that wants this session.
+fn join_open(
+    world: &mut World,
+    session: SessionId,
+    request: &Join,
+    metadata: &Json,
+) -> Result<Option<Joined>, Fault> {
+    may_join(world, session)?;
+    for id in world.resource::<Lobby>().candidates(&request.module, &request.label, CANDIDATES_MAX) {
+        match join(world, session, id, metadata) {
+            Ok(seat) => {
+                let joined = Joined { room_id: id, handle: seat.handle, index: seat.index, created: false };
+                return Ok(Some(joined));
+            }
+            // These rooms do not want this session; another may.
+            Err(fault)
+                if matches!(
+                    fault.kind,
+                    FaultKind::Refused | FaultKind::Full | FaultKind::Exists | FaultKind::Script
+                ) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(None)
 }
 
 async fn leave_op(cx: Call, request: Named) -> Result<Named, Fault> {
