@@ -92,6 +92,7 @@ pub(crate) async fn upgrade_socket(
             tokio::spawn(async move {
                 // A client that goes away in this moment was never there.
                 if let Ok(socket) = upgraded.await {
+                    connection.upgraded();
                     socket::serve(socket.into_inner(), &shared.server, caller).await;
                 }
                 drop(connection);

@@ -25,6 +25,7 @@ mod access;
 mod files;
 mod handlers;
 mod handshakes;
+mod impatient;
 mod proxies;
 mod reply;
 mod routes;

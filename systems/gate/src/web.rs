@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use kaos_kernel::op::OpTable;
 use kaos_rudp::PublicKey;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -24,6 +25,7 @@ use crate::bridge::Bridge;
 use crate::credentials::Credentials;
 use crate::files::Files;
 use crate::handlers::{connect, figures, health, other, upgrade_socket};
+use crate::impatient::Impatient;
 use crate::link::lock;
 use crate::routes::Routes;
 use crate::socket;
@@ -145,12 +147,19 @@ pub(crate) struct Connection(Arc<Counted>);
 struct Counted {
     remote: IpAddr,
     shared: Arc<Shared>,
+    /// It is a WebSocket by now: sessions have their own rules for those who do not read.
+    upgraded: Arc<AtomicBool>,
 }
 
 impl Connection {
     /// Where a request on it comes from.
     pub(crate) fn caller(&self, headers: &HeaderMap) -> IpAddr {
         self.0.shared.access.proxies.caller(self.0.remote, headers)
+    }
+
+    /// It is a WebSocket from now on.
+    pub(crate) fn upgraded(&self) {
+        self.0.upgraded.store(true, Ordering::Relaxed);
     }
 
     /// Counts a connection; `None` when there are too many in all or half of all from one address.
@@ -169,7 +178,8 @@ impl Connection {
         connections.insert(remote, of_address + 1);
         shared.server.stats.connections.fetch_add(1, Ordering::Relaxed);
         drop(connections);
-        Some(Connection(Arc::new(Counted { remote, shared: shared.clone() })))
+        let counted = Counted { remote, shared: shared.clone(), upgraded: Arc::default() };
+        Some(Connection(Arc::new(counted)))
     }
 }
 
@@ -187,29 +197,11 @@ impl Drop for Counted {
 }
 
 async fn serve(setup: WebSetup, stopped: watch::Receiver<bool>) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(setup.listener)?;
     let connections_max = setup.connections_max;
     allow_descriptors(connections_max);
-    let shared = Arc::new(Shared {
-        routes: Routes::new(&setup.ops),
-        server: socket::Server { bridge: setup.bridge, credentials: setup.credentials, stats: setup.stats },
-        ops: setup.ops,
-        access: setup.access,
-        files: Files::new(setup.dev),
-        udp: setup.udp,
-        node: setup.node,
-        call_time: Duration::from_millis(setup.call_ms),
-        stopped: stopped.clone(),
-        connections: Mutex::default(),
-    });
-    let router = Router::new()
-        .route("/v1/connect", get(connect))
-        .route("/healthcheck", get(health))
-        .route("/metrics", get(figures))
-        .route("/kaos", get(upgrade_socket))
-        .fallback(other)
-        .with_state(shared.clone());
-    let service = TowerToHyperService::new(router);
+    let (listener, shared) = share(setup, stopped.clone());
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let service = service(&shared);
     let mut stop = stopped;
     loop {
         let accepted = tokio::select! {
@@ -243,6 +235,34 @@ async fn serve(setup: WebSetup, stopped: watch::Receiver<bool>) -> io::Result<()
     Ok(())
 }
 
+/// What every request needs, and where connections come in.
+fn share(setup: WebSetup, stopped: watch::Receiver<bool>) -> (TcpListener, Arc<Shared>) {
+    let shared = Shared {
+        routes: Routes::new(&setup.ops),
+        server: socket::Server { bridge: setup.bridge, credentials: setup.credentials, stats: setup.stats },
+        ops: setup.ops,
+        access: setup.access,
+        files: Files::new(setup.dev),
+        udp: setup.udp,
+        node: setup.node,
+        call_time: Duration::from_millis(setup.call_ms),
+        stopped,
+        connections: Mutex::default(),
+    };
+    (setup.listener, Arc::new(shared))
+}
+
+fn service(shared: &Arc<Shared>) -> TowerToHyperService<Router> {
+    let router = Router::new()
+        .route("/v1/connect", get(connect))
+        .route("/healthcheck", get(health))
+        .route("/metrics", get(figures))
+        .route("/kaos", get(upgrade_socket))
+        .fallback(other)
+        .with_state(shared.clone());
+    TowerToHyperService::new(router)
+}
+
 /// Asks for as many descriptors as there may be connections, and some. Many systems give 1024 to begin with.
 fn allow_descriptors(connections_max: u32) {
     #[cfg(unix)]
@@ -266,12 +286,12 @@ fn allow_descriptors(connections_max: u32) {
 }
 
 /// Serves the requests of one connection.
-async fn requests(
-    stream: tokio::net::TcpStream,
-    connection: Connection,
-    service: TowerToHyperService<Router>,
-) {
+async fn requests<S>(stream: S, connection: Connection, service: TowerToHyperService<Router>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let mut stopped = connection.0.shared.stopped.clone();
+    let stream = Impatient::new(stream, connection.0.upgraded.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
         hyper::service::Service::call(&service, request)
@@ -286,3 +306,6 @@ async fn requests(
     }
     let _ = serving.await;
 }
+
+#[cfg(test)]
+mod tests;
