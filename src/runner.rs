@@ -330,6 +330,7 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
         udp: udp_address.zip(udp_key),
         node: config.node.clone(),
         connections_max: config.limit.connections_max,
+        limits: settings.limit.clone(),
         call_ms: settings.call.wait_ms.saturating_add(5_000),
         dev: config.dev,
     })?;

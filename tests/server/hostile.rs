@@ -154,6 +154,40 @@ fn a_piece_without_a_message_ends_its_session_at_once() {
 }
 
 #[test]
+fn a_client_that_floods_bytes_is_closed_whatever_they_are() {
+    let data = {
+        let mut bytes = Vec::new();
+        let data = kaos_wire::RoomData { handle: 9, index: 65535, op: 1, data: &[7; 60_000] };
+        data.encode(true, &mut bytes).expect("short");
+        bytes
+    };
+    // Many heartbeats in one piece count as one message.
+    let heartbeats = {
+        let mut bytes = Vec::new();
+        let heartbeat = v1::Heartbeat { client_time_us: u64::MAX, ..Default::default() };
+        for _ in 0..4000 {
+            kaos_wire::encode(Op::Heartbeat, &heartbeat, &mut bytes).expect("short");
+        }
+        bytes
+    };
+    for piece in [data, heartbeats] {
+        let mut t = server("scripts").start();
+        let (ada, mallory) = (t.join("arena", "ada"), t.join("arena", "mallory"));
+        let mut sent = 0;
+        while mallory.ended().is_none() {
+            // Far fewer messages than make a flood of messages.
+            mallory.send_raw(piece.clone());
+            sent += piece.len();
+            t.run_ms(10);
+            assert!(sent < 8 << 20, "the session goes on");
+        }
+        assert!(sent > 4 << 20, "eight bursts pass, and most of it refused: {sent}");
+        assert_eq!((ada.ended(), mallory.ended()), (None, Some("rate_limited".into())));
+        t.replays_equally();
+    }
+}
+
+#[test]
 fn one_session_cannot_fill_the_queue_of_waiting_calls() {
     let slow = |app: &mut App| {
         app.job("slow", Ok)

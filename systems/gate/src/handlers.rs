@@ -11,8 +11,10 @@ use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
 use fastwebsockets::upgrade;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use kaos_kernel::call::Caller;
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::input::Door;
+use kaos_kernel::op::Auth;
 use kaos_wire::prost::Message;
 use kaos_wire::{PROTOCOL_MAX, PROTOCOL_MIN, v1};
 use serde_json::json;
@@ -178,6 +180,10 @@ async fn try_call(shared: &Arc<Shared>, matched: &Matched, request: Request) -> 
         .transpose()
         .map_err(|_| Fault::new(FaultKind::Unauthenticated, "the Authorization header is no text"))?;
     let identity = shared.server.credentials.authorization(authorization)?;
+    // What the frame would refuse for its caller is refused before its body is read, and is in no journal.
+    let auth = shared.ops.get(matched.op).map_or(Auth::Server, |row| row.op.auth);
+    identity.clone().map_or(Caller::Anonymous, Caller::User).allowed(auth)?;
+    shared.budgets.call(address)?;
     let method = request.method().clone();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
@@ -193,6 +199,7 @@ async fn try_call(shared: &Arc<Shared>, matched: &Matched, request: Request) -> 
         })?
         .to_bytes();
     shared.server.stats.door(Door::Http).came(body.len());
+    shared.budgets.body(address, body.len())?;
     let body = matched.body(&method, &query, body)?;
     shared.server.stats.count_call(matched.op);
     let waiting = shared.server.bridge.call(matched.name.clone(), identity, address, body)?;

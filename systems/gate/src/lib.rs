@@ -22,6 +22,7 @@ pub mod jobs;
 pub mod waker;
 
 mod access;
+mod budget;
 mod files;
 mod handlers;
 mod handshakes;

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use kaos_kernel::op::OpTable;
+use kaos_kernel::settings::LimitSettings;
 use kaos_rudp::PublicKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use tokio::time::timeout;
 
 use crate::access::Access;
 use crate::bridge::Bridge;
+use crate::budget::Budgets;
 use crate::credentials::Credentials;
 use crate::files::Files;
 use crate::handlers::{connect, figures, health, other, upgrade_socket};
@@ -60,6 +62,8 @@ pub struct WebSetup {
     pub node: String,
     /// TCP connections at a time; further ones are closed at once.
     pub connections_max: u32,
+    /// What the frame allows an address: calls far beyond it are refused at the door.
+    pub limits: LimitSettings,
     /// How long a call may take, in milliseconds, before the door gives it up: a little more than the frame
     /// gives it.
     pub call_ms: u64,
@@ -135,6 +139,7 @@ pub(crate) struct Shared {
     pub(crate) files: Files,
     pub(crate) udp: Option<(SocketAddr, PublicKey)>,
     pub(crate) node: String,
+    pub(crate) budgets: Budgets,
     pub(crate) call_time: Duration,
     pub(crate) stopped: watch::Receiver<bool>,
     connections: Mutex<BTreeMap<IpAddr, u32>>,
@@ -245,6 +250,7 @@ fn share(setup: WebSetup, stopped: watch::Receiver<bool>) -> (TcpListener, Arc<S
         files: Files::new(setup.dev),
         udp: setup.udp,
         node: setup.node,
+        budgets: Budgets::new(&setup.limits),
         call_time: Duration::from_millis(setup.call_ms),
         stopped,
         connections: Mutex::default(),

@@ -26,7 +26,7 @@ pub mod script;
 
 mod deadline;
 mod keep;
-mod limit;
+pub mod limit;
 pub mod presence;
 pub mod room;
 pub mod running;
@@ -46,7 +46,6 @@ mod strict;
 
 pub use hooks::grant_wishes;
 pub use ingest::Stopping;
-pub use limit::subject;
 
 /// What a plugin needs: bevy's words and ours.
 pub mod prelude {

@@ -9,7 +9,7 @@ use crate::settings::LimitSettings;
 
 /// A rate: so many units a second, so many at once.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rate {
+pub struct Rate {
     /// Nanoseconds that one unit costs.
     unit_ns: u64,
     /// Nanoseconds that may be run up beforehand.
@@ -17,7 +17,8 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    pub(crate) fn new(per_sec: u32, burst: u32) -> Self {
+    /// `per_sec` units a second, none counting as one, and `burst` at once.
+    pub fn new(per_sec: u32, burst: u32) -> Self {
         let unit_ns = 1_000_000_000 / u64::from(per_sec.max(1));
         Rate { unit_ns, burst_ns: unit_ns.saturating_mul(u64::from(burst)) }
     }
@@ -25,11 +26,14 @@ impl Rate {
 
 /// The state of one key: when its account would be even again, in nanoseconds of the grid.
 #[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Gcra(u64);
+pub struct Gcra(u64);
 
 impl Gcra {
-    /// Takes `units`, or says in how many milliseconds they would be there.
-    pub(crate) fn take(&mut self, now_ns: u64, units: u64, rate: Rate) -> Result<(), u32> {
+    /// Takes `units`.
+    ///
+    /// # Errors
+    /// In how many milliseconds they would be there, at least 1.
+    pub fn take(&mut self, now_ns: u64, units: u64, rate: Rate) -> Result<(), u32> {
         let even = self.0.max(now_ns).saturating_add(units.saturating_mul(rate.unit_ns));
         let allowed = now_ns.saturating_add(rate.burst_ns);
         if even > allowed {
@@ -40,7 +44,8 @@ impl Gcra {
         Ok(())
     }
 
-    fn is_even(&self, now_ns: u64) -> bool {
+    /// Is nothing run up any more?
+    pub fn is_even(&self, now_ns: u64) -> bool {
         self.0 <= now_ns
     }
 }

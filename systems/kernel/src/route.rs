@@ -24,7 +24,8 @@ use crate::settings::Settings;
 const ACKNOWLEDGE_BYTES: usize = 32 * 1024;
 
 /// A session that sends more than so many times its rate of messages is no client that was told to slow down: it
-/// ends. Every message counts for this, heartbeats and refused ones too.
+/// ends, and so does one that sends so many times its rate of bytes. Everything counts for this, heartbeats and what
+/// is refused too: the journal keeps it all.
 const FLOOD_FACTOR: u32 = 8;
 
 /// What every message of a frame is measured by.
@@ -35,6 +36,7 @@ struct Measure {
     messages: Rate,
     bytes: Rate,
     flood: Rate,
+    flood_bytes: Rate,
     bad_max: u32,
     keep_bytes: usize,
     inbox_messages: usize,
@@ -53,6 +55,7 @@ impl Measure {
             messages: Rate::new(limit.session_messages, limit.session_messages_burst),
             bytes: Rate::new(limit.session_bytes, limit.session_bytes_burst),
             flood: Rate::new(flood(limit.session_messages), flood(limit.session_messages_burst)),
+            flood_bytes: Rate::new(flood(limit.session_bytes), flood(limit.session_bytes_burst)),
             bad_max: limit.bad_messages_max,
             keep_bytes: settings.session.keep_bytes,
             inbox_messages: settings.room.inbox_messages,
@@ -103,6 +106,7 @@ fn read(
     {
         keep.heard();
     }
+    let credit = world.get::<SessionState>(entity).map_or(0, |state| state.replay_credit.0);
     let split = codec.decode(&bytes, ops, &mut |message| messages.push(message));
     let split = match split {
         // What holds no message would spend nothing and still count as heard.
@@ -120,6 +124,14 @@ fn read(
     }
     if let Err(fault) = split {
         end_session(world, id, Some(Fault::new(FaultKind::Protocol, fault.message)));
+    }
+    if let Some(mut state) = world.get_mut::<SessionState>(entity) {
+        let credited = credit.saturating_sub(state.replay_credit.0);
+        let counts = bytes.len().saturating_sub(credited) as u64;
+        if state.flood_bytes.take(measure.now_ns, counts, measure.flood_bytes).is_err() {
+            let fault = Fault::new(FaultKind::RateLimited, "bytes came without end, whatever was refused");
+            end_session(world, id, Some(fault));
+        }
     }
     acknowledge(world, entity);
 }

@@ -69,6 +69,7 @@ pub(crate) struct SessionState {
     pub(crate) bytes: Gcra,
     /// Against messages without end: see `route`.
     pub(crate) flood: Gcra,
+    pub(crate) flood_bytes: Gcra,
     pub(crate) bad_messages: u32,
     /// The frame after which the client may be told of its rate limit again: telling is no amplifier.
     pub(crate) told_limited: u64,

@@ -201,7 +201,8 @@ pub struct LimitSettings {
     pub session_messages: u32,
     /// Messages that a session may send at once. Default 480.
     pub session_messages_burst: u32,
-    /// Bytes a second of one session. Default 131072.
+    /// Bytes a second of one session. Default 131072. What is sent beyond it is refused; a session that sends more than
+    /// eight times as much (and bursts of eight times `session_bytes_burst`), headers and heartbeats included, ends.
     pub session_bytes: u32,
     /// Bytes that a session may send at once. Default 524288.
     pub session_bytes_burst: u32,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use kaos_kernel::limit::subject;
 use kaos_kernel::prelude::*;
-use kaos_kernel::subject;
 
 /// For whom a room is made.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

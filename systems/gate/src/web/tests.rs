@@ -1,5 +1,6 @@
 //! The HTTP door on streams in memory and virtual time.
 
+use kaos_kernel::prelude::*;
 use kaos_kernel::server::{Build, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep};
@@ -8,7 +9,13 @@ use super::*;
 
 /// A door that listens nowhere, with what `change` says of it, and what stops it.
 fn door(change: impl FnOnce(&mut WebSetup)) -> (Arc<Shared>, watch::Sender<bool>) {
-    let server = Server::build(Build::default(), |_| {}).unwrap_or_else(|error| panic!("{error}"));
+    async fn say(_: Call, text: String) -> Result<String, Fault> {
+        Ok(text)
+    }
+    let add = |app: &mut App| {
+        app.op(Op::new("say").rest("POST /v1/say"), say);
+    };
+    let server = Server::build(Build::default(), add).unwrap_or_else(|error| panic!("{error}"));
     let mut setup = WebSetup {
         listener: bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port"),
         bridge: Arc::new(Bridge::new().expect("a descriptor")),
@@ -19,6 +26,7 @@ fn door(change: impl FnOnce(&mut WebSetup)) -> (Arc<Shared>, watch::Sender<bool>
         udp: None,
         node: "kaos1".to_owned(),
         connections_max: 8,
+        limits: LimitSettings::default(),
         call_ms: 1000,
         dev: false,
     };
@@ -76,4 +84,42 @@ async fn a_websocket_that_does_not_read_is_left_to_the_rules_of_sessions() {
     drop(client);
     sleep(Duration::from_secs(5)).await;
     assert_eq!(shared.server.stats.connections.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_needs_credentials_is_refused_before_its_body_is_read() {
+    let (shared, _stop) = door(|setup| setup.credentials = Arc::new(Credentials::new(b"key", false)));
+    let (mut client, _serving) = connected(&shared, "192.0.2.1", 1024);
+    // A body is announced, and never comes.
+    let request = b"POST /v1/say HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n";
+    client.write_all(request).await.expect("written");
+    let mut head = [0; 12];
+    client.read_exact(&mut head).await.expect("answered");
+    assert_eq!(&head, b"HTTP/1.1 401");
+    assert!(shared.server.bridge.is_empty(), "the frame hears nothing of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_address_asks_far_beyond_its_rate_does_not_reach_the_frame() {
+    let limits = LimitSettings { address_calls: 1, address_calls_burst: 2, ..LimitSettings::default() };
+    let (shared, _stop) = door(|setup| setup.limits = limits);
+    let mut taken = crate::bridge::Taken::default();
+    let mut statuses = std::collections::BTreeMap::new();
+    for _ in 0..100 {
+        let (mut client, _serving) = connected(&shared, "192.0.2.1", 1024);
+        let request = b"POST /v1/say HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n\"\"";
+        client.write_all(request).await.expect("written");
+        let mut head = [0; 12];
+        // Refused at the door, or waiting for a frame that never comes.
+        let status = match timeout(Duration::from_millis(1), client.read_exact(&mut head)).await {
+            Ok(_) => String::from_utf8_lossy(&head[9..]).into_owned(),
+            Err(_) => "waits".to_owned(),
+        };
+        *statuses.entry(status).or_insert(0) += 1;
+        drop(client);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(statuses, [("429".to_owned(), 84), ("waits".to_owned(), 16)].into());
+    shared.server.bridge.take(0, &mut taken);
+    assert_eq!(taken.calls.len(), 16);
 }
