@@ -373,7 +373,7 @@ mod tests {
             while let Some(event) = client.poll_event() {
                 connected |= matches!(event, Event::Connected { .. });
             }
-            if door.endpoint.totals().jobs > 0 && inputs.is_empty() {
+            if !connected && door.endpoint.totals().jobs > 0 {
                 bridge.wait(None, Some(Duration::from_secs(20)), false);
             }
         }
