@@ -98,6 +98,7 @@ pub struct Http {
     pub origins: Vec<String>,
     /// Proxies whose `X-Forwarded-For` is believed: addresses and networks, such as `10.0.0.0/8`. Default none. Of a
     /// request that comes from one, the last address in that header that is not a trusted proxy's counts for limits.
+    /// Nobody who comes through one is local, and names without a token are not let in unless the configuration says so.
     pub trusted_proxies: Vec<String>,
 }
 
@@ -133,7 +134,8 @@ impl Default for Udp {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Session {
-    /// Whether a name without a token is enough; `None`: only while every door listens on loopback.
+    /// Whether a name without a token is enough; `None`: only while every door listens on loopback and no proxy is
+    /// trusted.
     pub anonymous: Option<bool>,
     /// The key that signs session tokens (HS256); `None`: one is made at the first start and kept in
     /// `data/keys`. At least 16 bytes.
@@ -227,7 +229,8 @@ impl Config {
 
     /// Whether a name without a token is enough to start a session.
     pub fn anonymous(&self) -> bool {
-        self.session.anonymous.unwrap_or_else(|| self.is_loopback())
+        // Behind a proxy everybody is on loopback.
+        self.session.anonymous.unwrap_or_else(|| self.is_loopback() && self.http.trusted_proxies.is_empty())
     }
 
     /// Where keys are kept that the configuration does not give.
@@ -346,6 +349,11 @@ mod tests {
         assert!(!config.anonymous());
         config.session.anonymous = Some(true);
         assert!(config.anonymous());
+        let mut proxied = Config::default();
+        proxied.http.trusted_proxies = vec!["127.0.0.1".into()];
+        assert!(proxied.is_loopback() && !proxied.anonymous(), "a proxy is a door to everybody");
+        proxied.session.anonymous = Some(true);
+        assert!(proxied.anonymous());
     }
 
     #[test]

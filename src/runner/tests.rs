@@ -192,6 +192,7 @@ fn behind_a_trusted_proxy_limits_are_those_of_whom_it_calls_for() {
     config.limit.rules.address_calls = 1;
     // Two lists of rooms.
     config.limit.rules.address_calls_burst = 10;
+    config.session.anonymous = Some(true);
     let statuses = |config: &Config| {
         let server = begin(config);
         let ask = |request: &str, from: &str| {
@@ -199,14 +200,15 @@ fn behind_a_trusted_proxy_limits_are_those_of_whom_it_calls_for() {
         };
         let calls = ["203.0.113.1", "203.0.113.1", "203.0.113.1", "203.0.113.2", "203.0.113.2"];
         let statuses = calls.map(|from| ask("GET /v1/rooms", from));
+        // Whoever comes through a proxy is not local, whether it is trusted or not; nor is the proxy itself.
         let metrics = [ask("GET /metrics", "203.0.113.1"), http(&server, "GET /metrics", "", "").0];
         end(server);
         (statuses, metrics)
     };
     // Without a trusted proxy all of them are one address.
-    assert_eq!(statuses(&config), ([200, 200, 429, 429, 429], [200, 200]));
+    assert_eq!(statuses(&config), ([200, 200, 429, 429, 429], [403, 200]));
     config.http.trusted_proxies = vec!["127.0.0.0/8".into()];
-    assert_eq!(statuses(&config), ([200, 200, 429, 200, 200], [403, 200]));
+    assert_eq!(statuses(&config), ([200, 200, 429, 200, 200], [403, 403]));
 }
 
 /// Joins a relay, sends numbered messages, and counts what comes back of them.

@@ -1,4 +1,4 @@
-//! Which pages may talk to the server, and who counts as local.
+//! Which pages may talk to the server, and who counts as local: nobody whom a proxy calls for.
 //!
 //! A browser lets any page send requests to any server, this one included; `Origin` says which page it is.
 //! And any name may be made to point at 127.0.0.1, so a server on loopback also looks at `Host`.
@@ -62,12 +62,22 @@ impl Access {
         Ok(Some(origin.to_owned()))
     }
 
+    /// Was this request made on this machine, as far as its sender, the nearest one, tells? Never what a proxy passed
+    /// on, trusted or not: it may call from here for anybody.
+    pub(crate) fn is_here(&self, remote: IpAddr, headers: &HeaderMap) -> bool {
+        let passed_on = FORWARDED.iter().any(|name| headers.contains_key(*name));
+        remote.to_canonical().is_loopback() && !self.proxies.trust(remote) && !passed_on
+    }
+
     /// Does this request come from this machine, by an address and a name of this machine?
     pub(crate) fn is_local(&self, remote: IpAddr, headers: &HeaderMap) -> bool {
         let host = text(headers, &header::HOST);
-        remote.to_canonical().is_loopback() && host.is_none_or(is_loopback_name)
+        self.is_here(remote, headers) && host.is_none_or(is_loopback_name)
     }
 }
+
+/// What proxies add to the requests that they pass on.
+const FORWARDED: [&str; 4] = ["x-forwarded-for", "forwarded", "via", "x-real-ip"];
 
 /// A header as text; one that is not ASCII counts as a foreign one.
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
@@ -143,5 +153,18 @@ mod tests {
         assert!(access.is_local(here, &headers("", "")));
         assert!(!access.is_local(here, &headers("game.example", "")), "a proxy on the same machine");
         assert!(!access.is_local(there, &headers("localhost", "")));
+        // A proxy on the same machine that keeps to the name that it calls by.
+        for name in ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"] {
+            let mut headers = headers("localhost:7350", "");
+            headers.insert(
+                HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+                "::1".parse().expect("a value"),
+            );
+            assert!(!access.is_local(here, &headers), "{name}");
+        }
+        let proxies = Proxies::parse(&["127.0.0.0/8".to_owned()]).expect("a network");
+        let behind = Access { proxies, ..Access::default() };
+        assert!(!behind.is_local(here, &headers("localhost:7350", "")), "one that says nothing");
+        assert!(behind.is_local("::1".parse().expect("an address"), &headers("localhost:7350", "")));
     }
 }

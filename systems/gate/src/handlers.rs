@@ -34,7 +34,7 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 /// Where a client finds everything.
 pub(crate) async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     guarded(&shared, &request, |shared| {
-        let local = remote(&request).is_some_and(|ip| ip.is_loopback());
+        let local = remote(&request).is_some_and(|ip| shared.access.is_here(ip, request.headers()));
         // An address on loopback is of no use to anybody else.
         let udp = shared.udp.filter(|(udp, _)| local || !udp.ip().is_loopback());
         let body = json!({
