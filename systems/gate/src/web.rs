@@ -14,6 +14,7 @@ use axum::routing::get;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use kaos_kernel::limit::subject;
 use kaos_kernel::op::OpTable;
 use kaos_kernel::settings::LimitSettings;
 use kaos_rudp::PublicKey;
@@ -150,7 +151,10 @@ pub(crate) struct Shared {
 pub(crate) struct Connection(Arc<Counted>);
 
 struct Counted {
+    /// Where it comes from.
     remote: IpAddr,
+    /// What it counts for: see [`subject`].
+    subject: IpAddr,
     shared: Arc<Shared>,
     /// It is a WebSocket by now: sessions have their own rules for those who do not read.
     upgraded: Arc<AtomicBool>,
@@ -170,20 +174,21 @@ impl Connection {
     /// Counts a connection; `None` when there are too many in all or half of all from one address.
     fn new(shared: &Arc<Shared>, remote: IpAddr, connections_max: u32) -> Option<Self> {
         let remote = remote.to_canonical();
+        let subject = subject(remote);
         let mut connections = lock(&shared.connections);
         let all: u32 =
             u32::try_from(shared.server.stats.connections.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        let of_address = connections.get(&remote).copied().unwrap_or(0);
+        let of_address = connections.get(&subject).copied().unwrap_or(0);
         // Behind a proxy there are many.
         let many = remote.is_loopback() || shared.access.proxies.trust(remote);
         let fair = many || of_address < connections_max.div_ceil(2);
         if all >= connections_max || !fair {
             return None;
         }
-        connections.insert(remote, of_address + 1);
+        connections.insert(subject, of_address + 1);
         shared.server.stats.connections.fetch_add(1, Ordering::Relaxed);
         drop(connections);
-        let counted = Counted { remote, shared: shared.clone(), upgraded: Arc::default() };
+        let counted = Counted { remote, subject, shared: shared.clone(), upgraded: Arc::default() };
         Some(Connection(Arc::new(counted)))
     }
 }
@@ -192,10 +197,10 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.shared.server.stats.connections.fetch_sub(1, Ordering::Relaxed);
         let mut connections = lock(&self.shared.connections);
-        if let Some(count) = connections.get_mut(&self.remote) {
+        if let Some(count) = connections.get_mut(&self.subject) {
             *count -= 1;
             if *count == 0 {
-                connections.remove(&self.remote);
+                connections.remove(&self.subject);
             }
         }
     }

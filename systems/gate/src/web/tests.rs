@@ -47,6 +47,18 @@ fn connected(
     (here, tokio::spawn(requests(there, connection, service(shared))))
 }
 
+#[tokio::test]
+async fn a_subscriber_with_many_addresses_has_half_of_the_connections_and_no_more() {
+    let (shared, _stop) = door(|_| {});
+    let connect = |text: &str| Connection::new(&shared, text.parse().expect("an address"), 8);
+    let held: Vec<Connection> = (1..=4).map(|n| connect(&format!("2001:db8::{n}")).expect("room")).collect();
+    assert!(connect("2001:db8::5").is_none(), "the fifth of one /64");
+    assert!(connect("2001:db8:0:1::5").is_some(), "a neighbour");
+    drop(held);
+    assert!(connect("2001:db8::5").is_some());
+    assert!(lock(&shared.connections).is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_read_its_answers_is_closed() {
     let (shared, _stop) = door(|_| {});
