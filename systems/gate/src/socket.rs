@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocketError, WebSocketRead, WebSocketWrite};
+use kaos_kernel::fault::FaultKind;
 use kaos_kernel::input::{Door, Gone};
+use kaos_kernel::limit::{Gcra, Rate};
 use kaos_wire::limits::{HEADER, WEBSOCKET_FRAME_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{sleep, timeout};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::bridge::{Bridge, Fact, Piece, empty_piece, weight};
 use crate::credentials::Credentials;
@@ -27,6 +30,20 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 /// Reads of up to 4 KiB that a connection gets which is to close.
 const DISCARDS_MAX: u32 = 256;
+
+/// Pings, pongs, and fragments that end no frame, that a connection may send a second. No message is in them, so no
+/// limit of the session sees them.
+const EXTRAS: u32 = 256;
+
+/// How many of them may come at once.
+const EXTRAS_BURST: u32 = 1024;
+
+/// The longest payload of a ping or pong (RFC 6455 5.5).
+const CONTROL_MAX: usize = 125;
+
+/// So many frames are read in a row before others on this thread have their turn: those that lie in the read buffer
+/// already wait for nothing.
+const FRAMES_IN_A_ROW: u32 = 64;
 
 /// Frames below this are copied out of the read buffer, which they would hold as a whole.
 const COPY_BELOW: usize = 4096;
@@ -93,22 +110,41 @@ where
     R: AsyncRead + Unpin,
 {
     reader.set_auto_close(false);
+    reader.set_auto_pong(false);
     // The library refuses what is as long as this.
     reader.set_max_message_size(WEBSOCKET_FRAME_MAX + 1);
     let mut started = false;
     let mut parts: Option<BytesMut> = None;
+    let (since, mut extras) = (Instant::now(), Gcra::default());
+    let mut in_a_row = 0;
     loop {
-        let pong = &mut |frame: Frame<'_>| {
-            link.pong(frame.payload.to_vec());
-            ready(Ok::<(), Infallible>(()))
-        };
-        let frame = match reader.read_frame(pong).await {
+        in_a_row += 1;
+        if in_a_row == FRAMES_IN_A_ROW {
+            in_a_row = 0;
+            yield_now().await;
+        }
+        // It answers nothing by itself.
+        let frame = match reader.read_frame(&mut |_| ready(Ok::<(), Infallible>(()))).await {
             Ok(frame) => frame,
             Err(error) => return ended(&error),
         };
+        let control = matches!(frame.opcode, OpCode::Ping | OpCode::Pong);
+        if control && frame.payload.len() > CONTROL_MAX {
+            return (Gone::Protocol, (1002, "protocol"));
+        }
+        if control || !frame.fin {
+            let now_ns = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            if extras.take(now_ns, 1, Rate::new(EXTRAS, EXTRAS_BURST)).is_err() {
+                return (Gone::Protocol, (1008, FaultKind::RateLimited.word()));
+            }
+        }
         let bytes = match (frame.opcode, &mut parts) {
             (OpCode::Close, _) => return (Gone::Closed, (1000, "")),
-            (OpCode::Ping | OpCode::Pong, _) => continue,
+            (OpCode::Ping, _) => {
+                link.pong(frame.payload.to_vec());
+                continue;
+            }
+            (OpCode::Pong, _) => continue,
             (OpCode::Text, _) => return (Gone::Protocol, (1003, "binary_only")),
             (OpCode::Binary, None) if frame.fin => whole(frame.payload),
             (OpCode::Binary, None) => {
@@ -337,5 +373,62 @@ mod tests {
         let (op, _) = kaos_wire::messages(&answer[2..]).next().expect("one").expect("whole");
         assert_eq!(op, kaos_wire::Op::SessionEnd as u8);
         assert!(answer.windows(4).any(|close| close[0] == 0x88 && close[2..] == [0x03, 0xea]), "{answer:?}");
+    }
+
+    /// The close code in what a connection got.
+    fn close_of(answer: &[u8]) -> Option<u16> {
+        let close = answer.windows(4).rfind(|close| close[0] == 0x88)?;
+        Some(u16::from_be_bytes([close[2], close[3]]))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_pongs_and_fragments_have_a_rate() {
+        let message = {
+            let mut bytes = Vec::new();
+            kaos_wire::encode_raw(kaos_wire::Op::Heartbeat, &[], &mut bytes).expect("short");
+            frame(0x82, &bytes)
+        };
+        let first = frame(0x02, b"");
+        for extra in [frame(0x89, b""), frame(0x8a, &[b'x'; 125]), frame(0x00, b"")] {
+            // A fragment needs a beginning, which is one too.
+            let fragments = if extra[0] == 0 { first.clone() } else { Vec::new() };
+            for (number, code) in [(1023, 1000), (100_000, 1008)] {
+                let server = server();
+                let mut bytes = [start(), fragments.clone(), extra.repeat(number)].concat();
+                if extra[0] != 0 {
+                    bytes.extend(&message);
+                }
+                let (answer, pieces) = sent(&server, bytes).await;
+                assert_eq!(close_of(&answer), Some(code), "{number} of {:#x}", extra[0]);
+                let data = pieces.iter().any(|piece| matches!(piece, Piece::Data(..)));
+                assert_eq!(data, code == 1000 && extra[0] != 0);
+            }
+        }
+        let server = server();
+        let (answer, _) = sent(&server, [start(), frame(0x8a, &[0; 126])].concat()).await;
+        assert_eq!(close_of(&answer), Some(1002), "a pong that is too long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ping_is_answered_and_frames_in_a_row_let_others_have_their_turn() {
+        let server = server();
+        let (answer, _) = sent(&server, [start(), frame(0x89, b"hi")].concat()).await;
+        assert!(answer.windows(4).any(|pong| pong == [0x8a, 2, b'h', b'i']), "{answer:?}");
+        // All of them lie in the stream before it is read.
+        let (mut here, there) = tokio::io::duplex(1 << 16);
+        here.write_all(&[start(), frame(0x8a, b"").repeat(1000)].concat()).await.expect("room");
+        here.shutdown().await.expect("memory does not fail");
+        let turns = std::cell::Cell::new(0);
+        let others = async {
+            loop {
+                turns.set(turns.get() + 1);
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = serve(there, &server, IpAddr::from([127, 0, 0, 1])) => {}
+            () = others => {}
+        }
+        assert!(turns.get() >= 1000 / 64, "{} turns", turns.get());
     }
 }
