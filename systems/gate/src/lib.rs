@@ -39,8 +39,8 @@ pub mod stats;
 pub use access::Access;
 pub use proxies::Proxies;
 
-mod taken;
-pub use taken::{Holder, Protocol, holder};
+mod port_holder;
+pub use port_holder::{Holder, Protocol, holder};
 
 #[cfg(test)]
 mod tests;
