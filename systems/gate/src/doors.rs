@@ -19,7 +19,7 @@ use crate::udp::{NotTaken, UdpDoor, UdpSetup};
 
 /// How a peer is reached.
 #[derive(Clone, Debug)]
-pub(crate) enum Route {
+pub(crate) enum Way {
     /// Over the UDP door.
     Udp(kaos_rudp::PeerId),
     /// Over a WebSocket.
@@ -29,7 +29,7 @@ pub(crate) enum Route {
 #[derive(Debug)]
 struct Row {
     peer: PeerId,
-    route: Route,
+    way: Way,
     /// The first counted message of this batch that was refused, by lane.
     control: Option<u64>,
     data: Option<u64>,
@@ -49,33 +49,33 @@ impl Slots {
         Slots { ids: PeerSlots::default(), rows: Vec::new(), peers_max, stats }
     }
 
-    fn count(&self, route: &Route) -> &std::sync::atomic::AtomicU64 {
-        let door = match route {
-            Route::Udp(_) => Door::Udp,
-            Route::Web(_) => Door::WebSocket,
+    fn count(&self, way: &Way) -> &std::sync::atomic::AtomicU64 {
+        let door = match way {
+            Way::Udp(_) => Door::Udp,
+            Way::Web(_) => Door::WebSocket,
         };
         &self.stats.door(door).peers
     }
 
     /// Numbers a new peer; `None` when there are too many.
-    pub(crate) fn open(&mut self, route: Route) -> Option<PeerId> {
+    pub(crate) fn open(&mut self, way: Way) -> Option<PeerId> {
         let peer = self.ids.open(self.peers_max)?;
-        self.count(&route).fetch_add(1, Ordering::Relaxed);
+        self.count(&way).fetch_add(1, Ordering::Relaxed);
         let at = peer.slot as usize;
         if self.rows.len() <= at {
             self.rows.resize_with(at + 1, || None);
         }
         if let Some(row) = self.rows.get_mut(at) {
-            *row = Some(Row { peer, route, control: None, data: None });
+            *row = Some(Row { peer, way, control: None, data: None });
         }
         Some(peer)
     }
 
     /// Takes the number back.
-    pub(crate) fn close(&mut self, peer: PeerId) -> Option<Route> {
+    pub(crate) fn close(&mut self, peer: PeerId) -> Option<Way> {
         let row = self.rows.get_mut(peer.slot as usize)?;
-        let route = row.take_if(|row| row.peer == peer)?.route;
-        self.count(&route).fetch_sub(1, Ordering::Relaxed);
+        let way = row.take_if(|row| row.peer == peer)?.way;
+        self.count(&way).fetch_sub(1, Ordering::Relaxed);
         self.ids.close(peer);
         while self.rows.last().is_some_and(Option::is_none) {
             self.rows.pop();
@@ -83,7 +83,7 @@ impl Slots {
         if self.rows.len() * 4 < self.rows.capacity() {
             self.rows.shrink_to(self.rows.len() * 2);
         }
-        Some(route)
+        Some(way)
     }
 
     fn get(&mut self, peer: PeerId) -> Option<&mut Row> {
@@ -232,7 +232,7 @@ impl Doors {
 
     fn piece(&mut self, piece: Piece, inputs: &mut Vec<Input>) {
         match piece {
-            Piece::Open(link) => match self.slots.open(Route::Web(link.clone())) {
+            Piece::Open(link) => match self.slots.open(Way::Web(link.clone())) {
                 Some(peer) => {
                     link.set_peer(Some(peer));
                     inputs.push(Input::Open { peer, door: Door::WebSocket, address: link.address });
@@ -263,12 +263,12 @@ impl Doors {
         }
         for Close { peer, code, reason } in outputs.closes.drain(..) {
             match self.slots.close(peer) {
-                Some(Route::Udp(rudp)) => {
+                Some(Way::Udp(rudp)) => {
                     if let Some(udp) = &mut self.udp {
                         udp.close(now, rudp, code, reason);
                     }
                 }
-                Some(Route::Web(link)) => {
+                Some(Way::Web(link)) => {
                     link.set_peer(None);
                     link.close(close_code(code), reason);
                 }
@@ -313,12 +313,12 @@ impl Doors {
             return;
         }
         let parts: [&[u8]; 2] = [&head, &body];
-        let taken = match &row.route {
-            Route::Udp(rudp) => match &mut self.udp {
+        let taken = match &row.way {
+            Way::Udp(rudp) => match &mut self.udp {
                 Some(udp) => udp.send(*rudp, lane, &parts),
                 None => Err(NotTaken::Never),
             },
-            Route::Web(link) => {
+            Way::Web(link) => {
                 if link.push(&parts, counted, !counted && lane == Lane::Control) {
                     self.stats.door(Door::WebSocket).went(head.len() + body.len());
                     // Sends of one peer mostly follow each other.
@@ -350,8 +350,8 @@ impl Doors {
         let peers: Vec<PeerId> = self.slots.each().map(|row| row.peer).collect();
         for peer in peers {
             match self.slots.close(peer) {
-                Some(Route::Web(link)) => link.close(close_code(code), word),
-                Some(Route::Udp(rudp)) => {
+                Some(Way::Web(link)) => link.close(close_code(code), word),
+                Some(Way::Udp(rudp)) => {
                     if let Some(udp) = &mut self.udp {
                         udp.close(Micros(now_us), rudp, code, word);
                     }
@@ -367,7 +367,7 @@ impl Doors {
 impl Drop for Doors {
     fn drop(&mut self) {
         for row in self.slots.each() {
-            if let Route::Web(link) = &row.route {
+            if let Way::Web(link) = &row.way {
                 link.close(close_code(FaultKind::Internal.code()), FaultKind::Internal.word());
             }
         }
@@ -394,19 +394,19 @@ mod tests {
     use super::*;
     use std::net::IpAddr;
 
-    fn link() -> Route {
-        Route::Web(Arc::new(Link::new(IpAddr::from([127, 0, 0, 1]))))
+    fn link() -> Way {
+        Way::Web(Arc::new(Link::new(IpAddr::from([127, 0, 0, 1]))))
     }
 
     #[test]
     fn peers_are_numbered_over_all_doors_and_forgotten() {
         let stats = Arc::new(Stats::default());
         let mut slots = Slots::new(2, stats.clone());
-        let udp = slots.open(Route::Udp(kaos_rudp::PeerId::from_bits(1 << 20))).expect("room");
+        let udp = slots.open(Way::Udp(kaos_rudp::PeerId::from_bits(1 << 20))).expect("room");
         let web = slots.open(link()).expect("room");
         assert_ne!(udp.slot, web.slot);
         assert!(slots.open(link()).is_none(), "two are the most");
-        assert!(matches!(slots.get(udp).map(|row| &row.route), Some(Route::Udp(_))));
+        assert!(matches!(slots.get(udp).map(|row| &row.way), Some(Way::Udp(_))));
         assert!(slots.close(udp).is_some());
         assert!(slots.close(udp).is_none(), "twice changes nothing");
         let next = slots.open(link()).expect("room again");

@@ -18,7 +18,7 @@ use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::bridge::{Bridge, empty_piece, weight};
 use crate::credentials::Credentials;
-use crate::doors::{Route, Slots, Taking};
+use crate::doors::{Slots, Taking, Way};
 use crate::handshakes::Handshakes;
 use crate::start::{Opening, farewell};
 use crate::stats::Stats;
@@ -164,7 +164,7 @@ impl UdpDoor {
         taking: &mut Taking<'_>,
     ) {
         match event {
-            Event::Connected { peer: rudp, addr, .. } => match slots.open(Route::Udp(rudp)) {
+            Event::Connected { peer: rudp, addr, .. } => match slots.open(Way::Udp(rudp)) {
                 Some(peer) => {
                     self.enter(UdpPeer { rudp, peer, started: false });
                     taking.push(Input::Open { peer, door: Door::Udp, address: addr.ip().to_canonical() });
