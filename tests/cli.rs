@@ -176,6 +176,23 @@ fn config_shows_values_and_where_they_come_from() {
 }
 
 #[test]
+fn a_token_that_no_server_would_take_is_not_made() {
+    let folder = Folder::new("token-refused");
+    let long = format!("k={}", "x".repeat(3000));
+    // Escaped in JSON, a kibibyte becomes six.
+    let escaped = format!("k={}", "\u{1}".repeat(1000));
+    for (args, word) in [
+        (["token", "--user", "ada", "--var", &long], "1024 bytes"),
+        (["token", "--user", "ada", "--var", &escaped], "4096"),
+        (["token", "--user", "ada", "--name", "a\nb"], "printable"),
+    ] {
+        let (code, stdout, stderr) = run(&folder, &args);
+        assert_eq!((code, stdout.as_str()), (2, ""), "{word}");
+        assert!(stderr.contains("no server would take this token") && stderr.contains(word), "{stderr}");
+    }
+}
+
+#[test]
 fn a_token_is_good_for_the_server_that_shares_the_folder() {
     let folder = Folder::new("token");
     let (code, token, _) = run(&folder, &["token", "--user", "ada", "--name", "Ada"]);

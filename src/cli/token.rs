@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use kaos_gate::credentials::{Claims, mint};
 use kaos_gate::keys::session_key;
+use kaos_wire::limits::TOKEN_MAX;
 use serde_json::json;
 
 use super::out::{Out, unix_s};
@@ -62,7 +63,7 @@ pub(super) fn run(out: &Out, args: &Args, loaded: &Loaded) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A token, and when it ends in seconds of Unix time. Makes the key when there is none yet, as a server would.
+/// A token that every server takes, and when it ends in seconds of Unix time. Makes the key when there is none yet, as a server would.
 pub(super) fn make(
     config: &Config,
     user: &str,
@@ -85,5 +86,13 @@ pub(super) fn make(
         ..Claims::default()
     };
     let exp = claims.exp;
-    mint(&key, &claims).map(|token| (token, exp)).map_err(|fault| fault.to_string())
+    claims.clone().proof().map_err(|fault| format!("no server would take this token: {}", fault.message))?;
+    let token = mint(&key, &claims).map_err(|fault| fault.to_string())?;
+    if token.len() > TOKEN_MAX {
+        return Err(format!(
+            "no server would take this token: it has {} bytes, and at most {TOKEN_MAX} are allowed",
+            token.len()
+        ));
+    }
+    Ok((token, exp))
 }

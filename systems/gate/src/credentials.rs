@@ -12,19 +12,20 @@ use serde::{Deserialize, Serialize};
 /// Seconds that the clock of whoever made a token may differ from ours.
 const LEEWAY_S: u64 = 5;
 
-/// What a session token says, in the claim names that Nakama's clients know.
+/// What a session token says, in the claim names that Nakama's clients know. One that also has `nbf` is not good
+/// before that second of Unix time.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Claims {
     /// The token's own id; for revoking, later.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tid: String,
-    /// The user's id, 1 to 128 bytes. Tokens of other makers may say `sub` instead.
+    /// The user's id, 1 to 128 bytes of printable text without spaces at its ends. Tokens of other makers may say `sub` instead.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uid: String,
     /// As `uid`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sub: String,
-    /// The name that others see, at most 128 bytes; without it the user's id is shown.
+    /// The name that others see, as long and as printable; without it the user's id is shown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub usn: String,
     /// Variables of the session. They win over what the client says of itself.
@@ -35,6 +36,33 @@ pub struct Claims {
     pub iat: u64,
     /// Until when it is good, in seconds of Unix time. Required.
     pub exp: u64,
+}
+
+impl Claims {
+    /// What the token proves, if its signature is good and its time has come.
+    ///
+    /// # Errors
+    /// [`FaultKind::Unauthenticated`] for a user or name out of bounds, [`FaultKind::Invalid`] for variables over
+    /// theirs.
+    pub fn proof(self) -> Result<Proof, Fault> {
+        let user_id = if self.uid.is_empty() { self.sub } else { self.uid };
+        let username = if self.usn.is_empty() { user_id.clone() } else { self.usn };
+        if user_id.is_empty() || user_id.len() > USER_MAX || username.len() > USER_MAX {
+            return Err(refused("the session token names no user of 1 to 128 bytes (`uid`)"));
+        }
+        if !printable(&user_id) || !printable(&username) {
+            return Err(refused(
+                "the session token's `uid` and `usn` are printable text without spaces at their ends",
+            ));
+        }
+        bounded(&self.vrs)?;
+        Ok(Proof { identity: Identity { user_id, username }, vars: self.vrs })
+    }
+}
+
+/// May it be shown and written to a log?
+fn printable(name: &str) -> bool {
+    name.chars().all(|c| !c.is_control()) && name.trim() == name
 }
 
 /// What a token proved.
@@ -58,6 +86,7 @@ impl Credentials {
     pub fn new(key: &[u8], anonymous: bool) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = LEEWAY_S;
+        validation.validate_nbf = true;
         Credentials { key: DecodingKey::from_secret(key), validation, anonymous }
     }
 
@@ -87,13 +116,7 @@ impl Credentials {
                 });
             }
         };
-        let user_id = if claims.uid.is_empty() { claims.sub } else { claims.uid };
-        let username = if claims.usn.is_empty() { user_id.clone() } else { claims.usn };
-        if user_id.is_empty() || user_id.len() > USER_MAX || username.len() > USER_MAX {
-            return Err(refused("the session token names no user of 1 to 128 bytes (`uid`)"));
-        }
-        bounded(&claims.vrs)?;
-        Ok(Proof { identity: Identity { user_id, username }, vars: claims.vrs })
+        claims.proof()
     }
 
     /// Looks at a name without proof.
@@ -107,8 +130,7 @@ impl Credentials {
                 "this server lets nobody in without a session token (`session.anonymous` is off)",
             ));
         }
-        let printable = name.chars().all(|c| !c.is_control()) && name.trim() == name;
-        if name.is_empty() || name.len() > ANONYMOUS_MAX || !printable {
+        if name.is_empty() || name.len() > ANONYMOUS_MAX || !printable(name) {
             return Err(Fault::invalid(
                 "a name is 1 to 64 bytes of printable text without spaces at its ends",
             ));
@@ -200,13 +222,40 @@ mod tests {
         let nobody = mint(KEY, &Claims { exp: LATER, ..Claims::default() }).expect("made");
         assert_eq!(kind(credentials.token(&nobody)), FaultKind::Unauthenticated);
         let good = mint(KEY, &claims()).expect("made");
+        let proof = credentials.token(&good).expect("good");
         for at in 0..good.len() {
             let mut bytes = good.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             let altered = String::from_utf8(bytes).expect("ascii");
             // The last character of a part may hold bits that mean nothing.
-            if let Ok(proof) = credentials.token(&altered) {
-                assert_eq!(proof.identity.user_id, "u-1", "position {at}");
+            if let Ok(altered) = credentials.token(&altered) {
+                assert_eq!(altered, proof, "position {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_not_good_yet_says_so() {
+        let token = |nbf: u64| {
+            let claims = serde_json::json!({ "uid": "u-1", "nbf": nbf, "exp": LATER });
+            let key = EncodingKey::from_secret(KEY);
+            jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).expect("made")
+        };
+        let credentials = Credentials::new(KEY, false);
+        assert!(credentials.token(&token(1_600_000_000)).is_ok());
+        let fault = credentials.token(&token(LATER - 1)).expect_err("early");
+        assert_eq!(fault.kind, FaultKind::Unauthenticated);
+        assert!(fault.message.contains("not good yet"), "{fault}");
+    }
+
+    #[test]
+    fn names_in_a_token_are_printable_too() {
+        let credentials = Credentials::new(KEY, false);
+        let forged_line = "eve joined\n2026-11-21T00:00:00Z ERROR kaosnet: the database is gone";
+        for bad in [forged_line, "\u{1b}[31mred", "a\rb", "a\u{85}b", " ada", "ada "] {
+            for claims in [Claims { usn: bad.into(), ..claims() }, Claims { uid: bad.into(), ..claims() }] {
+                let token = mint(KEY, &claims).expect("made");
+                assert_eq!(kind(credentials.token(&token)), FaultKind::Unauthenticated, "{bad:?}");
             }
         }
     }
