@@ -8,6 +8,9 @@ use std::time::Instant;
 use kaos_gate::keys::{PublicKey, Source};
 use kaos_kernel::script::Summary;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::debug_fn;
 
 use super::out::Out;
 use super::{FAILED, Plugins, USAGE, warnings};
@@ -86,8 +89,32 @@ pub(super) fn log(config: &Config) {
     } else {
         let color =
             std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
-        builder.with_ansi(color).try_init()
+        builder.with_ansi(color).fmt_fields(plain_fields()).try_init()
     };
+}
+
+/// Fields of the log as text. What scripts, players and games put into it forges no line of its own.
+fn plain_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
+    debug_fn(|writer, field, value| {
+        let text = escaped(&format!("{value:?}"));
+        if field.name() == "message" { write!(writer, "{text}") } else { write!(writer, "{field}={text}") }
+    })
+    .delimited(" ")
+}
+
+/// Control characters become escapes. A line break stays before an indented line: so reports of errors go on, and no
+/// record begins like that.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (at, c) in text.char_indices() {
+        let goes_on = c == '\n' && text.get(at + 1..).is_some_and(|rest| rest.starts_with("  "));
+        if c.is_control() && !goes_on {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 fn banner(out: &Out, config: &Config, running: &Running) {
@@ -169,6 +196,7 @@ fn farewell(stopped: &Stopped) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     #[test]
@@ -215,5 +243,38 @@ mod tests {
             ["run.kj is incomplete: it ends before the run does; the log says why"]
         );
         assert!(farewell(&cut).ends_with("closed, journal incomplete (0.0 s)"));
+    }
+
+    #[test]
+    fn what_a_script_logs_is_one_record_whatever_its_players_are_called() {
+        #[derive(Clone, Default)]
+        struct Written(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Written {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().expect("whole").write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_writer(move || writer.clone())
+            .fmt_fields(plain_fields())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let name = "eve\n2026-11-21T00:00:00Z ERROR kaosnet: gone \u{1b}[31mred\r";
+            tracing::info!(target: "script", source = "hooks", "{name} joined");
+            tracing::error!(target: "script", error = %name, "arena.lua:3: bad\n  in match_loop, room 7");
+        });
+        let text = String::from_utf8(written.0.lock().expect("whole").clone()).expect("text");
+        let name = r"eve\n2026-11-21T00:00:00Z ERROR kaosnet: gone \u{1b}[31mred\r";
+        let expected = format!(
+            " INFO script: {name} joined source=\"hooks\"\nERROR script: arena.lua:3: bad\n  in match_loop, room 7 error={name}\n"
+        );
+        assert_eq!(text, expected);
     }
 }
