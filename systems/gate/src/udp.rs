@@ -354,14 +354,14 @@ mod tests {
         let mut round = |door: &mut UdpDoor, client: &mut Endpoint, inputs: &mut Vec<Input>, ms: u64| {
             let now = Micros(ms * 1000);
             client.handle_timeout(now);
-            while let Some(_) = client.poll_transmit(now, &mut buffer) {
+            while client.poll_transmit(now, &mut buffer).is_some() {
                 door.endpoint.handle(now, home, &mut buffer);
             }
             door.handshakes.pump(now, &mut door.endpoint);
             door.endpoint.handle_timeout(now);
             let mut taking = Taking::new(inputs);
             door.take(now, &mut slots, &credentials, &mut taking);
-            while let Some(_) = door.endpoint.poll_transmit(now, &mut buffer) {
+            while door.endpoint.poll_transmit(now, &mut buffer).is_some() {
                 client.handle(now, home, &mut buffer);
             }
         };
