@@ -131,7 +131,7 @@ async fn what_an_address_asks_far_beyond_its_rate_does_not_reach_the_frame() {
         drop(client);
         tokio::task::yield_now().await;
     }
-    assert_eq!(statuses, [("429".to_owned(), 84), ("waits".to_owned(), 16)].into());
+    assert_eq!(statuses, [("429".to_owned(), 96), ("waits".to_owned(), 4)].into());
     shared.server.bridge.take(0, &mut taken);
-    assert_eq!(taken.calls.len(), 16);
+    assert_eq!(taken.calls.len(), 4);
 }
