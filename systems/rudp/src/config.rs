@@ -44,8 +44,13 @@ pub struct Config {
     /// bound packets with reliable messages are dropped unacknowledged, so the sender repeats them later; the message
     /// that a channel waits for is always let in, over the bound. Fragments of unreliable messages are lost.
     pub reassembly_bytes_max: usize,
-    /// The same over all peers. Default 64 MiB.
+    /// The same over all peers, beside their shares (see the next). Default 64 MiB.
     pub reassembly_bytes_total_max: usize,
+    /// What each peer may hold of it although `reassembly_bytes_total_max` is reached. Default 16 KiB. Peers that begin
+    /// much and finish nothing thus take no other's share: who has lost a few packets waits for these alone. All peers
+    /// together hold at most `reassembly_bytes_total_max` + `peers_max` × this, and the messages that their channels
+    /// wait for.
+    pub reassembly_bytes_share: usize,
     /// Bytes of events (64 each and the message) that wait in `poll_event`. Default 8 MiB. At the bound `handle` drops
     /// datagrams unread: an application that does not poll slows its peers down instead of eating memory.
     pub events_bytes_max: usize,
@@ -127,6 +132,7 @@ impl Default for Config {
             unreliable_bytes_max: 64 * 1024,
             reassembly_bytes_max: 384 * 1024,
             reassembly_bytes_total_max: 64 * 1024 * 1024,
+            reassembly_bytes_share: 16 * 1024,
             events_bytes_max: 8 * 1024 * 1024,
             pool_bytes_max: 4 * 1024 * 1024,
             idle_timeout: Duration::from_secs(10),

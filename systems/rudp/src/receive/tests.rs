@@ -174,10 +174,26 @@ fn the_bound_holds_and_what_is_next_gets_in_over_it() {
     assert_eq!(bench.fragment(0, 1, 2, &LONG), Ok(Taken::Yes));
     assert_eq!((bench.got.len(), bench.peer), (2, 600 + 64 + 2 * 32 + 2 * 32));
     assert_eq!(bench.message(2, &[2; 600]), Ok(Taken::Yes));
-    bench.config.reassembly_bytes_total_max = 50;
+    (bench.config.reassembly_bytes_total_max, bench.config.reassembly_bytes_share) = (50, 0);
     assert_eq!(bench.message(5, &[]), Ok(Taken::No));
     assert_eq!(bench.fragment(3, 1, 2, &[1]), Ok(Taken::Yes), "is next");
     assert_eq!((bench.got.len(), bench.peer, bench.total), (4, 0, 0));
+}
+
+#[test]
+fn a_share_is_a_peers_own_and_no_more_than_its_bound() {
+    let config = Config { reassembly_bytes_total_max: 0, reassembly_bytes_share: 1_000, ..Config::default() };
+    let mut bench = Bench::new(ChannelKind::Ordered, config);
+    // Others hold all there is.
+    bench.total = 1 << 30;
+    assert_eq!(bench.message(1, &LONG), Ok(Taken::Yes));
+    assert_eq!(bench.message(2, &LONG), Ok(Taken::No), "over the share");
+    assert_eq!(bench.message(2, &LONG[..100]), Ok(Taken::Yes));
+    assert_eq!((bench.peer, bench.total - (1 << 30)), (924, 924));
+    bench.config.reassembly_bytes_max = 950;
+    assert_eq!(bench.message(3, &[]), Ok(Taken::No), "over the bound of a peer");
+    assert_eq!(bench.message(0, &[0]), Ok(Taken::Yes));
+    assert_eq!((bench.got.len(), bench.peer, bench.total), (3, 0, 1 << 30));
 }
 
 #[test]

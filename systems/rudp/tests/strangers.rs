@@ -1,0 +1,175 @@
+//! A server among peers that want its memory or its places, not its service; and somebody honest beside them.
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, too.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use kaos_rudp::{
+    Channel, Config, Endpoint, Event, Micros, PeerId,
+    lab::{Link, Network},
+};
+
+const MS: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_micros(16_667);
+
+fn home() -> SocketAddr {
+    "10.0.0.1:7352".parse().unwrap()
+}
+
+/// The server of a test, and the time.
+struct Scene {
+    now: Micros,
+    server: Endpoint,
+    buf: Vec<u8>,
+}
+
+impl Scene {
+    fn new(config: Config) -> Scene {
+        let server = Endpoint::new(config, [1; 32]);
+        Scene { now: Micros::from_millis(1_000), server, buf: Vec::with_capacity(1500) }
+    }
+
+    fn client(&mut self, seed: u32, config: &Config) -> (Endpoint, PeerId) {
+        let mut bytes = [5; 32];
+        bytes[..4].copy_from_slice(&seed.to_le_bytes());
+        let mut client = Endpoint::new(config.clone(), bytes);
+        let peer = client.connect(self.now, home(), None).unwrap();
+        (client, peer)
+    }
+
+    /// Connects a peer, sends 400 messages of 1,100 bytes, and keeps the first of them back for ever: the server holds
+    /// what it takes of the others. Returns whose they are.
+    fn hoarder(&mut self, index: u32) -> PeerId {
+        let from = SocketAddr::from(([10, 9, (index >> 8) as u8, index as u8], 9));
+        let config = Config { queue_bytes_max: 1 << 20, window_bytes_max: 1 << 20, ..Config::default() };
+        let (mut client, peer) = self.client(index, &config);
+        let mut there = None;
+        for round in 0..40 {
+            // What is sent again leaves before what is new.
+            let mut first = round >= 3;
+            if round == 3 {
+                (0..400).for_each(|_| client.send(peer, Channel::DATA, &[&[1; 1100]]).unwrap());
+            }
+            client.handle_timeout(self.now);
+            while client.poll_transmit(self.now, &mut self.buf).is_some() {
+                if self.buf.len() > 1000 && std::mem::take(&mut first) {
+                    continue;
+                }
+                self.server.handle(self.now, from, &mut self.buf);
+            }
+            self.server.run_jobs(self.now);
+            while let Some(event) = self.server.poll_event() {
+                match event {
+                    Event::Connected { peer, .. } => there = Some(peer),
+                    other => panic!("{other:?}"),
+                }
+            }
+            while self.server.poll_transmit(self.now, &mut self.buf).is_some() {
+                client.handle(self.now, home(), &mut self.buf);
+            }
+            // Never as long as a lost packet needs to be missed.
+            self.now += Duration::from_micros(20);
+        }
+        there.unwrap()
+    }
+}
+
+/// How a stream over a path that loses 5 % fares.
+#[derive(Debug)]
+struct Fared {
+    p50: Duration,
+    p99: Duration,
+    ordered: usize,
+    /// Of 60 unreliable messages in three fragments.
+    long: usize,
+}
+
+/// Four ordered messages of 900 bytes sixty times a second for six seconds, and a long unreliable one with each of the
+/// first sixty times.
+fn stream(scene: &mut Scene) -> Fared {
+    let me: SocketAddr = "10.8.0.1:1".parse().unwrap();
+    let mut net = Network::new(7, Link::default());
+    let (mut client, here) = scene.client(77_777, &Config::default());
+    let (start, mut tick, mut there) = (scene.now, scene.now, None);
+    let (mut sent_at, mut next, mut long, mut longs_sent) = (BTreeMap::new(), 0u64, 0, 0);
+    let mut latencies = Vec::new();
+    while scene.now < start + MS * 8_500 {
+        let now = scene.now;
+        let (server, buf) = (&mut scene.server, &mut scene.buf);
+        let since = now - start;
+        if since > MS * 500 {
+            net.link.loss = 0.05;
+        }
+        while let Some(mut datagram) = net.deliver(now) {
+            match datagram.to == home() {
+                true => server.handle(now, me, &mut datagram.bytes),
+                false => client.handle(now, home(), &mut datagram.bytes),
+            }
+        }
+        server.run_jobs(now);
+        server.handle_timeout(now);
+        while let Some(event) = server.poll_event() {
+            match event {
+                Event::Connected { peer, addr, .. } if addr == me => there = Some(peer),
+                Event::Message { peer, channel, bytes } if Some(peer) == there => {
+                    if channel == Channel::DATA {
+                        let number = u64::from_le_bytes(*bytes.first_chunk().unwrap());
+                        latencies.push(now - sent_at[&number]);
+                    } else {
+                        long += 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        if since > MS * 500 && since < MS * 6_500 && tick <= now {
+            tick = now + TICK;
+            for _ in 0..4 {
+                // A full queue is a part of it.
+                if client.send(here, Channel::DATA, &[&next.to_le_bytes(), &[0; 892]]).is_ok() {
+                    sent_at.insert(next, now);
+                    next += 1;
+                }
+            }
+            if longs_sent < 60 {
+                longs_sent += 1;
+                client.send(here, Channel::UNRELIABLE, &[&[1; 3000]]).unwrap();
+            }
+        }
+        client.handle_timeout(now);
+        while client.poll_event().is_some() {}
+        while let Some(to) = client.poll_transmit(now, buf) {
+            net.send(now, me, to, buf);
+        }
+        while let Some(to) = server.poll_transmit(now, buf) {
+            if to == me {
+                net.send(now, home(), to, buf);
+            }
+        }
+        scene.now += MS;
+    }
+    latencies.sort();
+    let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
+    Fared { p50: at(50), p99: at(99), ordered: latencies.len(), long }
+}
+
+/// Two hundred connections hold all that the server has for messages that wait, and never finish any.
+#[test]
+fn hoarders_do_not_starve_an_innocent_peer() {
+    let total_max = 16 << 20;
+    let config = Config { reassembly_bytes_total_max: total_max, ..Config::server() };
+    let share = config.reassembly_bytes_share;
+    let alone = stream(&mut Scene::new(config.clone()));
+    let mut scene = Scene::new(config);
+    let peers: Vec<_> = (0..200).map(|index| scene.hoarder(index)).collect();
+    let holds = |peer: &PeerId| scene.server.stats(*peer).unwrap().reassembly_bytes;
+    let held: Vec<_> = peers.iter().map(holds).collect();
+    let total: usize = held.iter().sum();
+    assert!(total > total_max && total <= total_max + 200 * share, "{total}");
+    // Whoever comes last still has a share.
+    assert!(held.iter().all(|&bytes| bytes > share * 9 / 10), "{held:?}");
+    let beside = stream(&mut scene);
+    println!("alone {alone:?}, beside two hundred hoarders {beside:?}");
+    // What is over its share comes again after a round trip.
+    assert!(beside.p50 <= alone.p50 + MS * 25 && beside.p99 <= alone.p99 + MS * 50, "{beside:?}, {alone:?}");
+    assert!(beside.ordered == alone.ordered && beside.long + 2 >= alone.long, "{beside:?}, {alone:?}");
+}
