@@ -19,8 +19,10 @@ pub struct Config {
     /// connection id name the slot). At the bound, Hellos are refused with [`code::FULL`](crate::code::FULL) and
     /// `connect` with [`ConnectError::Full`](crate::ConnectError::Full).
     pub peers_max: usize,
-    /// Accepted connections that have shown a cookie but no packet yet. Default 1,024. At the bound Hellos are dropped
-    /// unanswered; clients try again.
+    /// Accepted connections that have shown a cookie but no packet yet. Default 1,024. At the bound, and where they are
+    /// what fills `peers_max`, a newcomer displaces the oldest of them if its Accept left over a second ago; otherwise
+    /// Hellos are dropped unanswered, and clients try again. To keep it full takes over fifty addresses that all use up
+    /// `handshake_interval`.
     pub half_open_max: usize,
     /// The channels. Their kinds must be the same at both ends.
     pub channels: Channels,

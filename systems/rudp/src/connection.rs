@@ -83,7 +83,7 @@ enum Stage {
 struct Accepting {
     bytes: Box<[u8]>,
     is_due: bool,
-    /// When it left last, and how often it did.
+    /// When it left first, and how often it did.
     sent_at: Micros,
     sent: u32,
 }
@@ -223,6 +223,11 @@ impl Connection {
 
     pub(crate) fn is_half_open(&self) -> bool {
         matches!(self.stage, Stage::HalfOpen(_))
+    }
+
+    /// When the Accept of a half-open connection left first.
+    pub(crate) fn accept_left(&self) -> Option<Micros> {
+        self.accept.as_ref().filter(|accept| accept.sent > 0).map(|accept| accept.sent_at)
     }
 
     /// Whether this connection came from the Hello with this key; if so its Accept goes out again.
@@ -525,7 +530,10 @@ impl Connection {
     fn transmit_accept(&mut self, now: Micros, out: &mut Vec<u8>) -> bool {
         let Some(accept) = self.accept.as_mut().filter(|accept| accept.is_due) else { return false };
         accept.is_due = false;
-        (accept.sent_at, accept.sent) = (now, accept.sent.saturating_add(1));
+        if accept.sent == 0 {
+            accept.sent_at = now;
+        }
+        accept.sent = accept.sent.saturating_add(1);
         out.clear();
         out.extend_from_slice(&accept.bytes);
         true

@@ -96,6 +96,8 @@ pub struct Endpoint {
     /// Connections that this side opened, lingering ones included: datagrams to a connector carry no id.
     dialed: BTreeMap<SocketAddr, PeerId>,
     half_open: usize,
+    /// Half-open connections, the oldest first; and some that are none any more.
+    begun: VecDeque<PeerId>,
     /// Connections that the application knows.
     known: usize,
     deadlines: Deadlines,
@@ -131,6 +133,7 @@ impl Endpoint {
             accepted: BTreeMap::new(),
             dialed: BTreeMap::new(),
             half_open: 0,
+            begun: VecDeque::new(),
             known: 0,
             deadlines: Deadlines::default(),
             due: Vec::new(),
@@ -312,6 +315,10 @@ impl Endpoint {
         if self.pool.trim(now) {
             self.events.trim();
             self.ready.trim();
+            self.tidy_begun();
+            if self.begun.is_empty() {
+                self.begun = VecDeque::new();
+            }
             self.deadlines.trim();
             self.due.shrink_to(1024);
         }

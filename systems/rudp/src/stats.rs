@@ -83,6 +83,8 @@ pub struct Totals {
     pub dropped: u64,
     /// Hellos with a good cookie dropped because their address asks for too many handshakes.
     pub limited: u64,
+    /// Half-open connections forgotten for newcomers, a second after their Accept left: their table was full.
+    pub displaced: u64,
     /// Handshake jobs begun.
     pub jobs: u64,
     /// Datagrams dropped unread because the application does not take its events (`Config::events_bytes_max`).

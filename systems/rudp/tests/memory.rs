@@ -125,6 +125,48 @@ fn a_flood_of_first_datagrams_allocates_nothing_and_gets_no_more_than_it_sends()
     assert_eq!((server.peer_count(), server.poll_timeout()), (0, None));
 }
 
+/// Ten addresses hold the table of half-open connections full for a minute.
+#[test]
+fn half_open_connections_that_displace_each_other_leave_nothing_behind() {
+    let config = Config {
+        half_open_max: 32,
+        handshake_burst: 4,
+        handshake_interval: Duration::from_millis(250),
+        ..Config::server()
+    };
+    let mut server = Endpoint::new(config, [9; 32]);
+    let (hello, mut buf) = (hello(&mut Rng::new(2)), Vec::with_capacity(1500));
+    let mut levels = Vec::new();
+    for round in 1..600 {
+        let now = Micros::from_millis(round * 100);
+        server.handle_timeout(now);
+        for last in 0..10 {
+            let from = SocketAddr::from(([10, 66, 0, last], round as u16));
+            let mut first = hello.clone();
+            server.handle(now, from, &mut first);
+            while server.poll_transmit(now, &mut buf).is_some() {
+                if buf[0] == 0x82 {
+                    let mut again = hello.clone();
+                    again[48] = 1;
+                    again[49..81].copy_from_slice(&buf[21..53]);
+                    server.handle(now, from, &mut again);
+                }
+            }
+            server.run_jobs(now);
+            while server.poll_transmit(now, &mut buf).is_some() {}
+        }
+        if round % 100 == 50 {
+            levels.push(live());
+        }
+    }
+    let totals = server.totals();
+    assert!(totals.displaced > 1_000 && totals.jobs - totals.displaced <= 40, "{totals:?}");
+    let most = levels.iter().max().unwrap() - levels[0];
+    assert!(most < 2048, "{levels:?}");
+    server.handle_timeout(Micros::from_millis(80_000));
+    assert_eq!(server.poll_timeout(), None);
+}
+
 /// Connects `count` clients to one server, talks, and ends half of them by a close and half by silence.
 fn churn(server: &mut Endpoint, now: &mut Micros, count: usize, round: u64) {
     let home: SocketAddr = "10.1.1.1:7352".parse().unwrap();

@@ -73,6 +73,99 @@ impl Scene {
     }
 }
 
+/// Addresses that each begin as many handshakes as they may, and finish none.
+struct Crowd {
+    hello: Vec<u8>,
+    port: u16,
+}
+
+impl Crowd {
+    fn new(scene: &mut Scene) -> Crowd {
+        let (mut client, _) = scene.client(1, &Config::default());
+        let mut hello = Vec::new();
+        client.poll_transmit(scene.now, &mut hello).unwrap();
+        Crowd { hello, port: 1 }
+    }
+
+    /// Each of `addresses` tries once: Hello, cookie, Hello; the Accept is not read.
+    fn try_all(&mut self, scene: &mut Scene, addresses: u8) {
+        self.port += 1;
+        for last in 0..addresses {
+            let from = SocketAddr::from(([10, 66, 0, last], self.port));
+            scene.server.handle(scene.now, from, &mut self.hello.clone());
+            while let Some(to) = scene.server.poll_transmit(scene.now, &mut scene.buf) {
+                if to == from && scene.buf[0] == 0x82 {
+                    let mut again = self.hello.clone();
+                    again[48] = 1;
+                    again[49..81].copy_from_slice(&scene.buf[21..53]);
+                    scene.server.handle(scene.now, from, &mut again);
+                }
+            }
+        }
+        scene.server.run_jobs(scene.now);
+        while scene.server.poll_transmit(scene.now, &mut scene.buf).is_some() {}
+    }
+}
+
+/// Eleven addresses are enough to fill the table: 16 handshakes each at once, then 27 a second. Both where half-open
+/// connections have a bound of their own, and where they take up the last places of all.
+#[test]
+fn a_table_that_is_held_full_lets_somebody_honest_in() {
+    let some =
+        Config { handshake_burst: 16, handshake_interval: MS * 400, half_open_max: 128, ..Config::server() };
+    for config in [some.clone(), Config { half_open_max: 1024, peers_max: 128, ..some }] {
+        let mut scene = Scene::new(config);
+        let mut crowd = Crowd::new(&mut scene);
+        for round in 0..400 {
+            scene.now += MS * 10;
+            scene.server.handle_timeout(scene.now);
+            crowd.try_all(&mut scene, 11);
+            let totals = scene.server.totals();
+            assert!(totals.jobs - totals.displaced <= 128, "{totals:?}");
+            assert!(round < 20 || totals.dropped + totals.refused > 0, "{totals:?}");
+        }
+        // Thirty clients, one after the other: each is in with its first or second Hello.
+        for seed in 100..130 {
+            let (mut client, _) = scene.client(seed, &Config::default());
+            let (me, start) = (SocketAddr::from(([10, 8, 0, seed as u8], 1)), scene.now);
+            while scene.server.peer_count() < seed as usize - 99 {
+                assert!(scene.now < start + MS * 500, "client {seed}: {:?}", scene.server.totals());
+                scene.now += MS * 10;
+                scene.server.handle_timeout(scene.now);
+                crowd.try_all(&mut scene, 11);
+                client.handle_timeout(scene.now);
+                while client.poll_transmit(scene.now, &mut scene.buf).is_some() {
+                    scene.server.handle(scene.now, me, &mut scene.buf);
+                }
+                scene.server.run_jobs(scene.now);
+                while let Some(to) = scene.server.poll_transmit(scene.now, &mut scene.buf) {
+                    if to == me {
+                        client.handle(scene.now, home(), &mut scene.buf);
+                    }
+                }
+            }
+            assert!(matches!(client.poll_event(), Some(Event::Connected { .. })), "client {seed}");
+        }
+        assert_eq!(scene.server.peer_count(), 30);
+        assert!(scene.server.totals().displaced >= 30);
+    }
+}
+
+/// Younger ones stay: an honest client's first packet may be on its way.
+#[test]
+fn a_newcomer_displaces_nobody_whose_accept_left_within_a_second() {
+    let mut scene = Scene::new(Config { half_open_max: 4, ..Config::server() });
+    let mut crowd = Crowd::new(&mut scene);
+    crowd.try_all(&mut scene, 4);
+    // Repeating its Hello makes nobody younger.
+    for (now, jobs, displaced) in [(500, 4, 0), (1_000, 4, 0), (1_001, 8, 4), (2_001, 8, 4), (2_002, 12, 8)] {
+        scene.now = Micros::from_millis(1_000 + now);
+        crowd.try_all(&mut scene, 4);
+        let totals = scene.server.totals();
+        assert_eq!((totals.jobs, totals.displaced), (jobs, displaced), "after {now} ms");
+    }
+}
+
 /// How a stream over a path that loses 5 % fares.
 #[derive(Debug)]
 struct Fared {

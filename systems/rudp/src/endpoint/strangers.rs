@@ -1,6 +1,6 @@
 //! How an endpoint answers strangers, and how its own calls are answered.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{ANSWERS_MAX, Endpoint, Event};
 use crate::{
@@ -11,9 +11,13 @@ use crate::{
     identity::SecretKey,
     job::HandshakeJob,
     keys::Suite,
-    peers::{State, wire_id},
+    peers::{PeerId, State, wire_id},
     timer::Micros,
 };
+
+/// A newcomer may displace a half-open connection whose Accept left so long ago: an honest client's first packet comes
+/// back within a round trip.
+const DISPLACED_AFTER: Duration = Duration::from_secs(1);
 
 impl Endpoint {
     pub(super) fn handle_handshake(&mut self, now: Micros, from: SocketAddr, datagram: &mut [u8]) {
@@ -86,7 +90,9 @@ impl Endpoint {
             // The client began anew before its first attempt came through.
             self.settle(now, peer.slot(), Some(Ending::Forget));
         }
-        if self.is_full() {
+        let (is_full, is_crowded) = (self.is_full(), self.half_open >= self.config.half_open_max);
+        let displaced = if is_full || is_crowded { self.displaceable(now) } else { None };
+        if is_full && displaced.is_none() {
             return self.refuse(from, offer, code::FULL, "the server has no place for another connection");
         }
         if self.jobs.len() >= self.config.half_open_max {
@@ -94,13 +100,17 @@ impl Endpoint {
             let peers = &mut self.peers;
             self.jobs.retain(|job| peers.live(job.peer).is_some());
         }
-        if self.half_open >= self.config.half_open_max || self.jobs.len() >= self.config.half_open_max {
+        if (is_crowded && displaced.is_none()) || self.jobs.len() >= self.config.half_open_max {
             self.totals.dropped += 1;
             return;
         }
         if !self.limiter.allows(now, from.ip(), &self.config) {
             self.totals.limited += 1;
             return;
+        }
+        if let Some(peer) = displaced {
+            self.totals.displaced += 1;
+            self.settle(now, peer.slot(), Some(Ending::Forget));
         }
         self.accept(now, from, offer, suite, version);
     }
@@ -126,7 +136,31 @@ impl Endpoint {
         self.totals.jobs += 1;
         self.accepted.entry(from).or_default().half_open = Some(peer);
         self.half_open += 1;
+        if self.begun.len() >= self.config.half_open_max.saturating_mul(2) {
+            // Most came through, behind one that did not.
+            let peers = &mut self.peers;
+            self.begun.retain(|&peer| peers.live(peer).is_some_and(|connection| connection.is_half_open()));
+        }
+        self.begun.push_back(peer);
         self.settle(now, peer.slot(), None);
+    }
+
+    /// The oldest half-open connection, if its client has had its time. Only one place is looked at, so that Hellos at the
+    /// bound cost no more than others.
+    fn displaceable(&mut self, now: Micros) -> Option<PeerId> {
+        self.tidy_begun();
+        let oldest = *self.begun.front()?;
+        let left = self.peers.live(oldest)?.accept_left()?;
+        (now - left > DISPLACED_AFTER).then_some(oldest)
+    }
+
+    /// Forgets the oldest of those that were half-open and are not any more.
+    pub(super) fn tidy_begun(&mut self) {
+        while let Some(&oldest) = self.begun.front()
+            && !self.peers.live(oldest).is_some_and(|connection| connection.is_half_open())
+        {
+            self.begun.pop_front();
+        }
     }
 
     /// Suite and version of a connection to come, or why there can be none.
