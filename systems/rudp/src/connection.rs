@@ -633,13 +633,13 @@ impl Connection {
 
     /// When `on_timeout` is to be called next.
     pub(crate) fn deadline(&self, config: &Config) -> Micros {
+        let flush = self.flush.as_ref().map_or(NEVER, |flush| flush.ends_at);
         match &self.stage {
-            Stage::Dialing(dial) => dial.deadline(),
+            Stage::Dialing(dial) => dial.deadline().min(flush),
             Stage::HalfOpen(ends_at) => *ends_at,
             Stage::Open => {
                 let pings = self.side == Side::Connector && !self.ping_due;
                 let keepalive = if pings { self.last_out + config.keepalive } else { NEVER };
-                let flush = self.flush.as_ref().map_or(NEVER, |flush| flush.ends_at);
                 let keys = self.keys.as_ref().and_then(Keys::deadline).unwrap_or(NEVER).min(self.rest_at());
                 let idle = self.last_in + config.idle_timeout;
                 let channels = self.sending.deadline().min(self.receiving.deadline());
@@ -667,6 +667,9 @@ impl Connection {
 
     /// Does what is due. Whatever it decides to send goes out with `transmit`.
     pub(crate) fn on_timeout(&mut self, now: Micros, cx: &mut Context<'_>) -> Option<Ending> {
+        if self.flush.as_ref().is_some_and(|flush| flush.ends_at <= now) {
+            return self.flush_over();
+        }
         match &mut self.stage {
             Stage::Dialing(dial) => dial.on_timeout(now).then(|| Ending::Quiet(dial.reason())),
             Stage::HalfOpen(ends_at) => (*ends_at <= now).then_some(Ending::Forget),
@@ -680,9 +683,6 @@ impl Connection {
             // Perhaps only the way to us is broken.
             let text = "nothing was heard for the idle time-out".to_owned();
             return Some(Ending::Tell { code: code::TIMED_OUT, text, reason: CloseReason::TimedOut });
-        }
-        if self.flush.as_ref().is_some_and(|flush| flush.ends_at <= now) {
-            return self.flush_over();
         }
         if let Some(keys) = &mut self.keys {
             keys.forget_old(now);
