@@ -8,6 +8,7 @@ use crate::{
     identity::SecretKey,
     keys::Suite,
     packet::{DATAGRAM_BYTES_MAX, VERSION},
+    peers::SLOTS_MAX,
 };
 
 /// Settings of an [`Endpoint`](crate::Endpoint). All peers share them.
@@ -15,9 +16,10 @@ use crate::{
 pub struct Config {
     /// Whether Hellos of strangers are answered. Default `false`: a client.
     pub accept: bool,
-    /// Connections at once, both ways, half-open ones included. Default 4,096; at most 1,048,576 (20 bits of the
-    /// connection id name the slot). At the bound, Hellos are refused with [`code::FULL`](crate::code::FULL) and
-    /// `connect` with [`ConnectError::Full`](crate::ConnectError::Full).
+    /// Connections at once, both ways, half-open ones included. Default 4,096; more than [`Config::PEERS_MAX`] means
+    /// that. At the bound, Hellos are refused with [`code::FULL`](crate::code::FULL) and `connect` with
+    /// [`ConnectError::Full`](crate::ConnectError::Full). Connections that were closed and whose close is still repeated
+    /// may take as many places again, of `PEERS_MAX` at most; when these are taken, newcomers wait for them.
     pub peers_max: usize,
     /// Accepted connections that have shown a cookie but no packet yet. Default 1,024. At the bound, and where they are
     /// what fills `peers_max`, a newcomer displaces the oldest of them if its Accept left over a second ago; otherwise
@@ -160,6 +162,9 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The largest `peers_max`: 1,048,576. So many places the connection ids of packets can name.
+    pub const PEERS_MAX: usize = SLOTS_MAX;
+
     /// The default of an endpoint that accepts.
     pub fn server() -> Config {
         Config { accept: true, ..Config::default() }

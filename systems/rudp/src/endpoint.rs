@@ -22,7 +22,7 @@ use crate::{
     keys::{Side, Suite},
     limit::Limiter,
     packet::{FLAG_HANDSHAKE, Header},
-    peers::{PeerId, Peers, SLOTS_MAX, State, wire_slot},
+    peers::{PeerId, Peers, State, wire_slot},
     pool::Pool,
     queue::Queue,
     random::{Random, derive},
@@ -121,7 +121,7 @@ impl Endpoint {
     /// An endpoint whose randomness and secrets all come from `seed`: the door draws it from the operating system,
     /// tests choose it. Two live endpoints must not share a seed.
     pub fn new(mut config: Config, seed: [u8; 32]) -> Endpoint {
-        config.peers_max = config.peers_max.min(SLOTS_MAX / 2);
+        config.peers_max = config.peers_max.min(Config::PEERS_MAX);
         let own = config.secret_key.clone();
         let secret = own.unwrap_or_else(|| SecretKey::from_bytes(derive(&seed, b"kaos-rudp static key")));
         let identity = Arc::new(Identity { public: secret.public(), secret });

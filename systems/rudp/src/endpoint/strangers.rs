@@ -11,7 +11,7 @@ use crate::{
     identity::SecretKey,
     job::HandshakeJob,
     keys::Suite,
-    peers::{PeerId, State, wire_id},
+    peers::{PeerId, SLOTS_MAX, State, wire_id},
     timer::Micros,
 };
 
@@ -207,6 +207,22 @@ impl Endpoint {
 
     /// Lingering connections may take as many slots again, then newcomers wait.
     pub(super) fn is_full(&self) -> bool {
-        self.known + self.half_open >= self.config.peers_max || self.peers.len() >= self.config.peers_max * 2
+        let peers_max = self.config.peers_max;
+        self.known + self.half_open >= peers_max || self.peers.len() >= (peers_max * 2).min(SLOTS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn peers_max_is_what_was_asked_for_as_far_as_places_can_be_named() {
+        for (asked, given) in [(0, 0), (600_000, 600_000), (1 << 20, 1 << 20), (usize::MAX, 1 << 20)] {
+            let endpoint = Endpoint::new(Config { peers_max: asked, ..Config::default() }, [1; 32]);
+            assert_eq!((endpoint.config.peers_max, endpoint.is_full()), (given, given == 0));
+        }
+        assert_eq!(Config::PEERS_MAX, 1 << 20);
     }
 }
