@@ -21,7 +21,7 @@ use crate::{
     job::{HandshakeDone, HandshakeJob, Identity},
     keys::{Side, Suite},
     limit::Limiter,
-    packet::{FLAG_HANDSHAKE, Header},
+    packet::{DATAGRAM_BYTES_MAX, FLAG_HANDSHAKE, Header},
     peers::{PeerId, Peers, State, wire_slot},
     pool::Pool,
     queue::Queue,
@@ -258,11 +258,13 @@ impl Endpoint {
     // ---- in ----
 
     /// Takes a datagram that came from `from`. It is decrypted in place: what `datagram` holds afterwards means nothing.
+    /// One of over [`DATAGRAM_BYTES_MAX`] bytes is nobody's and dropped unread.
     pub fn handle(&mut self, now: Micros, from: SocketAddr, datagram: &mut [u8]) {
         self.now = self.now.max(now);
         self.totals.datagrams_in += 1;
         let from = canonical(from);
         match datagram.first() {
+            Some(_) if datagram.len() > DATAGRAM_BYTES_MAX => self.totals.unknown += 1,
             Some(first) if first & FLAG_HANDSHAKE != 0 => self.handle_handshake(now, from, datagram),
             Some(_) => self.handle_packet(now, from, datagram),
             None => self.totals.unknown += 1,

@@ -73,7 +73,7 @@ pub struct Totals {
     pub datagrams_in: u64,
     /// Datagrams filled by `poll_transmit`.
     pub datagrams_out: u64,
-    /// Datagrams that belonged to no connection and were no handshake.
+    /// Datagrams that belonged to no connection and were no handshake, and those that are longer than any may be.
     pub unknown: u64,
     /// Hellos answered with a cookie.
     pub retries: u64,

@@ -4,8 +4,8 @@
 use std::{fmt::Write, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use kaos_rudp::{
-    Channel, CloseReason, Config, ConnectError, Endpoint, Event, Micros, PeerId, PublicKey, SecretKey, Suite,
-    code,
+    Channel, CloseReason, Config, ConnectError, DATAGRAM_BYTES_MAX, Endpoint, Event, Micros, PeerId,
+    PublicKey, SecretKey, Suite, code,
     lab::{Link, World},
 };
 
@@ -342,6 +342,14 @@ fn jobs_are_bounded_and_those_of_peers_that_are_gone_are_not_done() {
         ask(&mut server, seed, away());
     }
     assert_eq!(std::iter::from_fn(|| server.poll_job()).count(), 1);
+}
+
+#[test]
+fn datagrams_longer_than_any_may_be_are_dropped_unread() {
+    let mut script = Script::new(&Config::default(), None);
+    script.run(|_, datagram| datagram.resize(DATAGRAM_BYTES_MAX + 1, 0));
+    assert!(!is_connected(&mut script.client));
+    assert_eq!((script.server.totals().unknown, script.server.totals().retries), (1, 0));
 }
 
 /// Keys change every few packets, on a network that loses, doubles, reorders and corrupts.

@@ -267,6 +267,42 @@ fn without_order_nothing_waits_for_anything() {
     assert_eq!((bench.got.len(), bench.peer), (5 + 1 + 256, 0));
 }
 
+/// First fragments of as many messages as may be incomplete, in any order, then the second ones in another.
+#[test]
+fn fragments_of_many_messages_find_each_other_in_any_order() {
+    let mut rng = Rng::new(6);
+    let mut bench = Bench::new(ChannelKind::Unordered, Config::default());
+    for base in [0u64, 65_400] {
+        let mut ids: Vec<u64> = (base..base + 200).collect();
+        for index in 0..2 {
+            for at in 0..ids.len() {
+                ids.swap(at, rng.below(200) as usize);
+            }
+            for &id in &ids {
+                let mut bytes = [&id.to_le_bytes()[..], &LONG].concat();
+                bytes.truncate(if index == 0 { 600 } else { 9 });
+                assert_eq!(bench.fragment(id as u16, index, 2, &bytes), Ok(Taken::Yes));
+            }
+        }
+        let mut got: Vec<u64> = bench
+            .got
+            .drain(..)
+            .map(|bytes| {
+                let (first, second) = bytes.split_at(600);
+                assert_eq!((&first[..8], second.len()), (&second[..8], 9));
+                u64::from_le_bytes(*first.first_chunk().unwrap())
+            })
+            .collect();
+        got.sort_unstable();
+        assert_eq!((got, bench.peer), ((base..base + 200).collect(), 0));
+        // The ids go on to where their sixteen bits wrap around.
+        if base == 0 {
+            (200..65_400u64).for_each(|id| assert_eq!(bench.message(id as u16, &[]), Ok(Taken::Yes)));
+            bench.got.clear();
+        }
+    }
+}
+
 #[test]
 fn a_sequenced_channel_gives_only_what_is_newer() {
     let mut bench = Bench::new(ChannelKind::Sequenced, Config::default());
