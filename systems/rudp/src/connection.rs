@@ -43,6 +43,9 @@ const LINGER_PTO_MAX: Duration = Duration::from_secs(1);
 /// Silence, of both sides, after which a connection rests: it gives back the memory that packets need and silence does not.
 const REST_AFTER: Duration = Duration::from_secs(1);
 
+/// Packets that are overdue and need no probe, and are looked at in one `on_timeout`; further ones in the next.
+const OVERDUE_MAX: usize = 64;
+
 /// What a connection needs of its endpoint.
 pub(crate) struct Context<'a> {
     pub(crate) config: &'a Config,
@@ -121,6 +124,8 @@ pub(crate) struct Connection {
     last_out: Micros,
     probes: u8,
     ping_due: bool,
+    /// Time passed and `transmit` has not been called since: it is asked for already, and no timer asks again.
+    is_asking: bool,
     flush: Option<Box<Flush>>,
     counts: Counts,
 }
@@ -178,6 +183,7 @@ impl Connection {
             last_out: now,
             probes: 0,
             ping_due: false,
+            is_asking: false,
             flush: None,
             counts: Counts::default(),
         }
@@ -503,6 +509,7 @@ impl Connection {
 
     /// Fills `out` with one datagram, if there is one to send now. Returns where to.
     pub(crate) fn transmit(&mut self, now: Micros, out: &mut Vec<u8>, pool: &mut Pool) -> Option<SocketAddr> {
+        self.is_asking = false;
         let mut to = self.path.proven();
         let sent = match &mut self.stage {
             Stage::Dialing(dial) => dial.transmit(now, out),
@@ -635,15 +642,17 @@ impl Connection {
     pub(crate) fn deadline(&self, config: &Config) -> Micros {
         let flush = self.flush.as_ref().map_or(NEVER, |flush| flush.ends_at);
         match &self.stage {
-            Stage::Dialing(dial) => dial.deadline().min(flush),
+            Stage::Dialing(dial) => dial.deadline().min(flush).min(self.sending.expires_at()),
             Stage::HalfOpen(ends_at) => *ends_at,
             Stage::Open => {
                 let pings = self.side == Side::Connector && !self.ping_due;
                 let keepalive = if pings { self.last_out + config.keepalive } else { NEVER };
                 let keys = self.keys.as_ref().and_then(Keys::deadline).unwrap_or(NEVER).min(self.rest_at());
                 let idle = self.last_in + config.idle_timeout;
-                let channels = self.sending.deadline().min(self.receiving.deadline());
+                let channels = self.sending.expires_at().min(self.receiving.deadline());
                 let packets = self.received.deadline().min(self.recovery.deadline());
+                let out = self.recovery.paced_at().min(self.sending.repeats_at());
+                let packets = if self.is_asking { packets } else { packets.min(out) };
                 idle.min(keepalive).min(flush).min(keys).min(self.roam_deadline()).min(channels).min(packets)
             }
         }
@@ -670,6 +679,7 @@ impl Connection {
         if self.flush.as_ref().is_some_and(|flush| flush.ends_at <= now) {
             return self.flush_over();
         }
+        self.sending.expire(now, cx.pool);
         match &mut self.stage {
             Stage::Dialing(dial) => dial.on_timeout(now).then(|| Ending::Quiet(dial.reason())),
             Stage::HalfOpen(ends_at) => (*ends_at <= now).then_some(Ending::Forget),
@@ -679,6 +689,7 @@ impl Connection {
 
     fn on_timeout_open(&mut self, now: Micros, cx: &mut Context<'_>) -> Option<Ending> {
         let config = cx.config;
+        self.is_asking = true;
         if self.last_in + config.idle_timeout <= now {
             // Perhaps only the way to us is broken.
             let text = "nothing was heard for the idle time-out".to_owned();
@@ -688,13 +699,18 @@ impl Connection {
             keys.forget_old(now);
         }
         self.received.on_timeout(now);
-        self.sending.expire(now, cx.pool);
         let (stale, freed) = self.receiving.on_timeout(now);
         self.counts.stale += stale;
         self.reassembly -= freed;
         *cx.reassembly_total -= freed;
         self.roam_on_timeout(now);
-        let probes = self.recovery.on_timeout(now, &mut self.sending);
+        let mut probes = 0;
+        for _ in 0..OVERDUE_MAX {
+            if probes > 0 || self.recovery.deadline() > now {
+                break;
+            }
+            probes = self.recovery.on_timeout(now, &mut self.sending);
+        }
         if self.rest_at() <= now {
             self.rest();
         }

@@ -364,8 +364,10 @@ impl Endpoint {
         None
     }
 
-    /// When to call `handle_timeout` next. May be earlier than anything is due, never later. Costs nothing once
-    /// `poll_transmit` has returned `None`; before, something for each peer that may have a datagram to send.
+    /// When to call `handle_timeout` next. May be earlier than anything is due, never later. After a `handle_timeout`
+    /// at a time when nothing else happened it is later than that, also while a full socket keeps `poll_transmit` from
+    /// being called: what merely waits to leave waits for the socket then. Costs nothing once `poll_transmit` has returned `None`; before,
+    /// something for each peer that may have a datagram to send.
     pub fn poll_timeout(&self) -> Option<Micros> {
         let ready = self.ready.iter().filter_map(|&peer| self.peers.get(peer));
         ready.map(|entry| entry.deadline(&self.config)).chain(self.deadlines.first()).min()

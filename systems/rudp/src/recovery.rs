@@ -552,9 +552,14 @@ impl Recovery {
         base.after(self.probe_delay())
     }
 
-    /// When to look for losses, to probe, or to send what the pacer held back; `NEVER` if nothing is to be done.
+    /// When to look for losses or to probe; `NEVER` if nothing is to be done.
     pub(crate) fn deadline(&self) -> Micros {
-        self.loss_at.min(self.probe_at()).min(self.pacer.deadline())
+        self.loss_at.min(self.probe_at())
+    }
+
+    /// When what the pacer held back may leave: nothing to be done but to send. `NEVER` if it holds nothing back.
+    pub(crate) fn paced_at(&self) -> Micros {
+        self.pacer.deadline()
     }
 
     /// Returns how many probes to send now. The messages of the oldest packets are back in `sending` for them.

@@ -472,11 +472,14 @@ impl Sending {
         self.repeating.take_if(|repeating| repeating.is_idle());
     }
 
-    /// When `on_timeout` is to be called next.
-    pub(crate) fn deadline(&self) -> Micros {
-        let expiry = self.expiring.peek().map_or(NEVER, |Reverse((at, ..))| *at);
-        let repeat = self.repeating.as_ref().and_then(|repeating| repeating.deadline());
-        expiry.min(repeat.unwrap_or(NEVER))
+    /// When `expire` is to be called next.
+    pub(crate) fn expires_at(&self) -> Micros {
+        self.expiring.peek().map_or(NEVER, |Reverse((at, ..))| *at)
+    }
+
+    /// When a datagram is wanted for repeats alone: nothing to be done but to send.
+    pub(crate) fn repeats_at(&self) -> Micros {
+        self.repeating.as_ref().and_then(|repeating| repeating.deadline()).unwrap_or(NEVER)
     }
 
     /// Gives up what is too old.
