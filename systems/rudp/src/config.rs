@@ -12,6 +12,12 @@ use crate::{
 };
 
 /// Settings of an [`Endpoint`](crate::Endpoint). All peers share them.
+///
+/// **Bytes and memory.** Where nothing else is said a bound counts the bytes of messages, and what it names beside them.
+/// Their buffers are up to half as large again, since they come in sizes that are used again and again, and tables have
+/// up to twice the places that are taken. So the memory behind a bound is at most half as much again; two and a half
+/// times as much where most messages have only a few bytes and a table has just grown. A lifetime is another 50 bytes
+/// for each message that waits.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Whether Hellos of strangers are answered. Default `false`: a client.
@@ -51,16 +57,15 @@ pub struct Config {
     /// The same over all peers, beside their shares (see the next). Default 64 MiB.
     pub reassembly_bytes_total_max: usize,
     /// What each peer may hold of it although `reassembly_bytes_total_max` is reached. Default 32 KiB, as much as a
-    /// stream of 2 Mbit/s over a path that loses 5 % needs. Peers that begin
-    /// much and finish nothing thus take no other's share: who has lost a few packets waits for these alone. All peers
-    /// together hold at most `reassembly_bytes_total_max` + `peers_max` × this, and the messages that their channels
-    /// wait for.
+    /// stream of 2 Mbit/s over a path that loses 5 % needs. Peers that begin much and finish nothing thus take no other's
+    /// share: who has lost a few packets waits for these alone. All peers together hold at most
+    /// `reassembly_bytes_total_max` + `peers_max` × this, and the messages that their channels wait for.
     pub reassembly_bytes_share: usize,
-    /// Bytes of events (64 each and the message) that wait in `poll_event`. Default 8 MiB. At the bound `handle` drops
+    /// Bytes of events (64 each and the message's buffer) that wait in `poll_event`. Default 8 MiB. At the bound `handle` drops
     /// datagrams unread: an application that does not poll slows its peers down instead of eating memory.
     pub events_bytes_max: usize,
-    /// Bytes of buffers that are kept for the next messages, at the endpoint. Default 4 MiB. At the bound further ones
-    /// are freed; half of those that were not needed for a second are freed, too.
+    /// Bytes of buffers, and of their places in lists, that are kept for the next messages, at the endpoint. Default
+    /// 4 MiB. At the bound further ones are freed; half of those that were not needed for a second are freed, too.
     pub pool_bytes_max: usize,
     /// Silence after which a peer is gone. Default 10 s. Must exceed twice `keepalive`, or one lost ping closes a
     /// healthy connection.

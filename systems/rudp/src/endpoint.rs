@@ -24,9 +24,8 @@ use crate::{
     packet::{DATAGRAM_BYTES_MAX, FLAG_HANDSHAKE, Header},
     peers::{PeerId, Peers, State, wire_slot},
     pool::Pool,
-    queue::Queue,
+    queue::{Queue, shrink},
     random::{Random, derive},
-    send::shrink,
     stats::{Stats, Totals},
     timer::{Deadlines, Micros},
 };

@@ -16,7 +16,7 @@ enum Waiting {
     Other(Box<Event>),
 }
 
-/// What an event weighs beside the bytes of its message.
+/// What an event weighs beside the buffer of its message.
 const EVENT_COST: usize = 64;
 
 impl Events {
@@ -30,7 +30,7 @@ impl Events {
 
     /// A message came.
     pub(crate) fn message(&mut self, peer: PeerId, channel: Channel, bytes: Vec<u8>) {
-        self.keep(bytes.len(), Waiting::Message { peer, channel, bytes });
+        self.keep(bytes.capacity(), Waiting::Message { peer, channel, bytes });
     }
 
     fn keep(&mut self, bytes: usize, event: Waiting) {
@@ -41,7 +41,7 @@ impl Events {
     pub(crate) fn pop(&mut self) -> Option<Event> {
         let (bytes, event) = match self.queue.pop()? {
             Waiting::Message { peer, channel, bytes } => {
-                (bytes.len(), Event::Message { peer, channel, bytes })
+                (bytes.capacity(), Event::Message { peer, channel, bytes })
             }
             Waiting::Writable { peer } => (0, Event::Writable { peer }),
             Waiting::Other(event) => (0, *event),

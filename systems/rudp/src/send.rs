@@ -518,10 +518,3 @@ impl Sending {
         });
     }
 }
-
-/// Gives the memory of a burst back once it is over.
-pub(crate) fn shrink<T>(queue: &mut VecDeque<T>) {
-    if queue.is_empty() && queue.capacity() > 128 {
-        *queue = VecDeque::new();
-    }
-}

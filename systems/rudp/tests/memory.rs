@@ -340,6 +340,98 @@ fn an_idle_peer_costs_at_most_two_kibibytes_and_its_used_channels() {
     assert!(silent <= 2304, "{silent} bytes");
 }
 
+/// Lengths just over those that buffers have, and those of which most fit into a bound.
+const LENGTHS: [usize; 16] =
+    [0, 1, 17, 33, 65, 97, 129, 193, 513, 769, 1_025, 1_121, 3_073, 8_193, 33_000, 65_538];
+
+/// What is held for a bound of bytes, beside what a peer and its channels cost anyway.
+fn times(bytes: i64, bound: usize) -> f64 {
+    (bytes - 8 * 1024) as f64 / bound as f64
+}
+
+/// What waits to be sent.
+#[test]
+fn a_full_queue_holds_little_more_than_its_bound() {
+    let config = Config::default();
+    for (channel, bound) in
+        [(Channel::DATA, config.queue_bytes_max), (Channel::UNRELIABLE, config.unreliable_bytes_max)]
+    {
+        for length in LENGTHS.into_iter().filter(|&length| channel == Channel::DATA || length < 17_920) {
+            let mut client = Endpoint::new(config.clone(), [2; 32]);
+            let peer = client.connect(Micros(1), "10.1.1.1:7352".parse().unwrap(), None).unwrap();
+            let (before, message) = (live(), vec![1; length]);
+            let own = message.capacity() as i64;
+            let most = 10_000;
+            let count = (0..most).take_while(|_| client.send(peer, channel, &[&message]).is_ok()).count();
+            assert!(count < most || channel == Channel::UNRELIABLE);
+            let times = times(live() - before - own, bound);
+            println!("{channel:?}: messages of {length}: {times:.2} times the bound");
+            assert!(times <= 1.6, "{length} bytes on {channel:?}: {times:.2}");
+        }
+    }
+}
+
+/// What came and waits for the first message, which never comes; then what waits for the application.
+#[test]
+fn what_a_peer_holds_is_little_more_than_what_it_may() {
+    let (home, away): (SocketAddr, SocketAddr) =
+        ("10.1.1.1:7352".parse().unwrap(), "10.1.1.2:5000".parse().unwrap());
+    for (length, is_held_back) in LENGTHS.into_iter().flat_map(|length| [(length, true), (length, false)]) {
+        let config = Config { queue_bytes_max: 1 << 20, events_bytes_max: 1 << 20, ..Config::server() };
+        let mut server = Endpoint::new(config.clone(), [1; 32]);
+        let mut client = Endpoint::new(config.clone(), [2; 32]);
+        let mut now = Micros::from_millis(1);
+        let (here, mut there) = (client.connect(now, home, None).unwrap(), None);
+        let (message, mut buf) = (vec![1; length], Vec::with_capacity(1500));
+        let mut held = 0;
+        for round in 0..3_000 {
+            // What is sent again leaves first, and if it is small in the next packet, too.
+            let mut lost = if is_held_back && round > 3 { 2 } else { 0 };
+            if round > 3 && round < 600 {
+                while client.send(here, Channel::DATA, &[&message]).is_ok() {}
+            }
+            client.handle_timeout(now);
+            while client.poll_transmit(now, &mut buf).is_some() {
+                if lost > 0 {
+                    lost -= 1;
+                    continue;
+                }
+                let before = live();
+                server.handle(now, away, &mut buf);
+                held += live() - before;
+            }
+            let before = live();
+            server.run_jobs(now);
+            server.handle_timeout(now);
+            held += live() - before;
+            if there.is_none()
+                && let Some(Event::Connected { peer, .. }) = server.poll_event()
+            {
+                (there, held) = (Some(peer), 0);
+            }
+            while server.poll_transmit(now, &mut buf).is_some() {
+                client.handle(now, home, &mut buf);
+            }
+            while client.poll_event().is_some() {}
+            now += Duration::from_micros(100);
+        }
+        let stats = server.stats(there.unwrap()).unwrap();
+        let bound = match is_held_back {
+            true => {
+                assert!(stats.reassembly_bytes * 4 >= config.reassembly_bytes_max * 3, "{length}: {stats:?}");
+                config.reassembly_bytes_max
+            }
+            false => {
+                assert!(server.totals().overrun > 0, "{length}: {:?}", server.totals());
+                config.events_bytes_max
+            }
+        };
+        let times = times(held, bound);
+        println!("messages of {length}, held back: {is_held_back}, {times:.2} times the bound");
+        assert!(times <= 1.6, "messages of {length}, held back: {is_held_back}, {times:.2} times the bound");
+    }
+}
+
 /// All timers, tables and pools of a crowd that talks have found their size.
 #[test]
 fn a_crowd_that_talks_allocates_nothing() {

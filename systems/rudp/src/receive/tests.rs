@@ -76,6 +76,12 @@ impl Bench {
 }
 
 #[test]
+fn a_place_in_an_order_is_no_longer_than_what_it_costs() {
+    assert!(size_of::<parts::Parts>() <= SLOT_COST && size_of::<Vec<u8>>() <= SLOT_COST);
+    assert!(Ordered::place_bytes() <= SLOT_COST);
+}
+
+#[test]
 fn any_order_and_any_number_of_times_gives_once_and_in_order() {
     let mut bench = Bench::new(ChannelKind::Ordered, Config::default());
     for id in [2, 2, 1, 4, 0, 0, 3, 1, 4] {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Budget, Fragment, IDS_AHEAD_MAX, Place, Taken, parts::Parts, place};
-use crate::{error::Violation, send::shrink};
+use crate::{error::Violation, queue::shrink};
 
 /// Incomplete messages at once. A sender that has more of them under way has some repeated.
 const PARTIAL_MAX: usize = 256;
