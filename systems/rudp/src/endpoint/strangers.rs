@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{ANSWERS_MAX, Endpoint, Event};
+use super::{ANSWERS_MAX, Endpoint};
 use crate::{
     connection::{Connection, Ending},
     cookie::{COOKIE_BYTES, Cookies},
     error::{CloseReason, code},
+    events::Event,
     handshake::{self, Answer, Handshake, Offer},
     identity::SecretKey,
     job::HandshakeJob,
