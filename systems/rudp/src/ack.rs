@@ -1,6 +1,6 @@
 //! Acknowledgements: what has been received, when to say so, and how that is written.
 
-use std::{mem, time::Duration};
+use std::{collections::VecDeque, mem, time::Duration};
 
 use crate::{
     error::Violation,
@@ -30,6 +30,17 @@ const REPORTS_MIN: u8 = 16;
 const DELAY_UNIT_US: u64 = 8;
 /// Ranges after the field.
 const RANGES_MAX: usize = 3;
+/// Longest run: two bytes on the wire.
+const RUN_MAX: u16 = (1 << 14) - 1;
+
+/// Whoever takes in a whole batch before he sends anything acknowledges it in parts: one acknowledgement tells of any run,
+/// but of three gaps only, of more in 64 numbers, and of nothing behind the window. Numbers of a part with a gap:
+const PART: u64 = 192;
+/// Gaps of a part, and how many numbers may have more of them.
+const PART_GAPS: u8 = RANGES_MAX as u8;
+const PART_COMB: u64 = 64;
+/// Parts that wait to be sent, 3 KB. At the bound the oldest is let go: what only it told of counts as lost.
+const PARTS_MAX: usize = 32;
 
 /// Whether a packet number was seen before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,8 +112,15 @@ impl Window {
     }
 }
 
+/// An acknowledgement that was written down before the window went on. It leaves twice: nothing later tells of the same.
+struct Part {
+    ack: Ack,
+    /// When its largest came.
+    at: Micros,
+    left: bool,
+}
+
 /// The packets received on a connection, as far as anyone may still ask.
-#[derive(Default)]
 pub(crate) struct Received {
     /// Those that were taken in whole. Only these are acknowledged.
     taken: Window,
@@ -111,6 +129,16 @@ pub(crate) struct Received {
     seen: Option<Box<Window>>,
     /// When the largest of `taken` came.
     largest_at: Micros,
+    /// Acknowledgements for what came since nothing left, the oldest first. Most of the time there are none.
+    parts: Option<Box<VecDeque<Part>>>,
+    /// The first number that none of them tells of.
+    part_from: u64,
+    /// Numbers that the last acknowledgement told of first: a run is reported twice.
+    part_last: u16,
+    /// The gaps above `part_from`.
+    part_gaps: u8,
+    /// Numbers that were taken right below the largest, whatever the window remembers, up to `RUN_MAX`.
+    run: u16,
     /// Numbers under this were acknowledged, and the other side knows it.
     floor: u64,
     /// Numbers under `told` were in `REPORTS_MIN` acknowledgements at least; those under `telling` will have been soon.
@@ -120,11 +148,37 @@ pub(crate) struct Received {
     reliable_unacked: u8,
     unreliable_unacked: u8,
     ack_now: bool,
-    ack_at: Option<Micros>,
+    /// When one is due; `NEVER` while nothing waits for one.
+    ack_at: Micros,
     /// When the last reliable packet came.
     reliable_at: Option<Micros>,
     /// Packets left of `TROUBLE`.
     trouble: u8,
+}
+
+impl Default for Received {
+    fn default() -> Received {
+        Received {
+            taken: Window::default(),
+            seen: None,
+            largest_at: Micros::ZERO,
+            parts: None,
+            part_from: 0,
+            part_last: 0,
+            part_gaps: 0,
+            run: 0,
+            floor: 0,
+            told: 0,
+            telling: 0,
+            reports: 0,
+            reliable_unacked: 0,
+            unreliable_unacked: 0,
+            ack_now: false,
+            ack_at: NEVER,
+            reliable_at: None,
+            trouble: 0,
+        }
+    }
 }
 
 impl Received {
@@ -164,7 +218,9 @@ impl Received {
         delay_max: Duration,
     ) {
         let in_order = number == self.taken.end;
+        self.end_part(number);
         self.taken.insert(number);
+        self.find_run(number, in_order);
         if let Some(seen) = &mut self.seen {
             seen.insert(number);
             if **seen == self.taken {
@@ -199,12 +255,12 @@ impl Received {
             self.ack_now |= self.unreliable_unacked >= UNRELIABLE_EVERY;
             now + ACK_DELAY_UNRELIABLE
         };
-        self.ack_at = Some(self.ack_at.map_or(at, |earlier| earlier.min(at)));
+        self.ack_at = self.ack_at.min(at);
     }
 
     /// Whether something waits to be acknowledged, due or not.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.ack_at.is_some()
+        self.ack_at < NEVER
     }
 
     /// Whether an acknowledgement should ride in a packet that leaves anyway. One for a single unreliable packet can wait
@@ -215,11 +271,11 @@ impl Received {
     }
 
     pub(crate) fn is_due(&self, now: Micros) -> bool {
-        self.ack_now || self.ack_at.is_some_and(|at| at <= now)
+        self.ack_now || self.ack_at <= now
     }
 
     pub(crate) fn deadline(&self) -> Micros {
-        if self.ack_now { NEVER } else { self.ack_at.unwrap_or(NEVER) }
+        if self.ack_now { NEVER } else { self.ack_at }
     }
 
     /// Lets a due acknowledgement leave with the next `poll_transmit`.
@@ -227,25 +283,104 @@ impl Received {
         self.ack_now |= self.is_due(now);
     }
 
-    /// The acknowledgement of all that is here; the caller sends it.
+    /// The next acknowledgement; the caller sends it. One is due until all that is here was told.
     pub(crate) fn take_ack(&mut self, now: Micros) -> Option<Ack> {
+        let (mut ack, at) = match self.next_part() {
+            Some(part) => part,
+            None => (self.report()?, self.largest_at),
+        };
+        let are_parts = self.parts.as_ref().is_some_and(|parts| !parts.is_empty());
+        if !are_parts && self.part_from == self.taken.end {
+            self.ack_now = false;
+            self.ack_at = NEVER;
+            (self.reliable_unacked, self.unreliable_unacked) = (0, 0);
+        }
+        ack.delay_us = now.since(at).as_micros() as u64;
+        Some(ack)
+    }
+
+    fn next_part(&mut self) -> Option<(Ack, Micros)> {
+        if self.parts.as_ref()?.front().is_some_and(|part| !part.left) && self.part_from < self.taken.end {
+            // The rest of the batch.
+            self.write_part();
+        }
+        let parts = self.parts.as_mut()?;
+        let Part { ack, at, left } = parts.pop_front()?;
+        if !left {
+            parts.push_back(Part { ack, at, left: true });
+        }
+        Some((ack, at))
+    }
+
+    /// Nothing came or left for long: gives back memory.
+    pub(crate) fn rest(&mut self) {
+        self.parts = self.parts.take().filter(|parts| !parts.is_empty());
+    }
+
+    /// Before `number` is noted: writes an acknowledgement down if a later one could not tell of everything.
+    fn end_part(&mut self, number: u64) {
+        let end = self.taken.end;
+        let is_jump = number > end;
+        let span = end - self.part_from;
+        let ahead = number.saturating_sub(self.part_from);
+        let is_full = (self.part_gaps > 0 && span >= PART)
+            || (is_jump && self.part_gaps >= PART_GAPS && ahead >= PART_COMB)
+            || (is_jump && span > 0 && ahead >= PART)
+            || span >= RUN_MAX.into();
+        if is_full {
+            // Of what asks for no acknowledgement none is written.
+            if self.is_waiting() {
+                self.write_part();
+            }
+            (self.part_from, self.part_gaps) = (end, 0);
+        }
+        self.part_gaps = self.part_gaps.saturating_add(u8::from(is_jump));
+    }
+
+    fn write_part(&mut self) {
+        let at = self.largest_at;
+        let Some(ack) = self.report() else { return };
+        let parts = self.parts.get_or_insert_default();
+        if parts.len() == PARTS_MAX {
+            parts.pop_front();
+        }
+        parts.push_back(Part { ack, at, left: false });
+        self.ack_now = true;
+    }
+
+    /// `number` is noted: how long is the run that ends with the largest now?
+    fn find_run(&mut self, number: u64, in_order: bool) {
+        let end = self.taken.end;
+        let run = if in_order {
+            if end == 1 { 0 } else { u64::from(self.run) + 1 }
+        } else if end == number + 1 {
+            0
+        } else if end - number == u64::from(self.run) + 2 {
+            self.taken.while_bit(end - number, WINDOW.min(end), true) - 1
+        } else {
+            return;
+        };
+        self.run = run.min(RUN_MAX.into()) as u16;
+    }
+
+    /// An acknowledgement of what is here, as far as one can tell; its delay is missing.
+    fn report(&mut self) -> Option<Ack> {
         let taken = &self.taken;
         let largest = taken.largest()?;
-        self.ack_now = false;
-        self.ack_at = None;
-        (self.reliable_unacked, self.unreliable_unacked) = (0, 0);
-        let mut ack =
-            Ack { largest, delay_us: now.since(self.largest_at).as_micros() as u64, ..Ack::default() };
+        let mut ack = Ack { largest, ..Ack::default() };
         // Distances from `largest` worth reporting.
-        let end = WINDOW.min(largest - self.floor.min(largest) + 1);
-        let run_end = taken.while_bit(1, end, true);
+        let limit = largest - self.floor.min(largest) + 1;
+        let first = largest + 1 - self.part_from;
+        let run_end = (u64::from(self.run) + 1).min(WINDOW.max(first + u64::from(self.part_last))).min(limit);
         ack.run = run_end - 1;
+        self.part_last = first.min(RUN_MAX.into()) as u16;
+        (self.part_from, self.part_gaps) = (taken.end, 0);
         self.reports += 1;
         if self.reports == REPORTS_MIN {
             self.reports = 0;
             self.told = mem::replace(&mut self.telling, largest);
         }
-        let end = end.min(largest - self.told.min(largest) + 1).max(run_end);
+        let end = WINDOW.min(limit).min(largest - self.told.min(largest) + 1).max(run_end);
         let field_at = run_end + 1;
         let field_end = (field_at + 64).min(end);
         for distance in field_at..field_end {
@@ -385,8 +520,18 @@ mod tests {
         received
     }
 
+    /// The last of those that are due.
+    fn newest(received: &mut Received, now: Micros) -> Ack {
+        loop {
+            let ack = received.take_ack(now).unwrap();
+            if !received.is_waiting() {
+                return ack;
+            }
+        }
+    }
+
     fn check(received: &mut Received, is_received: impl Fn(u64) -> bool, from: u64) {
-        let ack = received.take_ack(Micros(800)).unwrap();
+        let ack = newest(received, Micros(800));
         let mut bytes = Vec::new();
         ack.encode(&mut bytes);
         let decoded = Ack::decode(&mut Reader::new(&bytes)).unwrap();
@@ -415,7 +560,7 @@ mod tests {
         received.ack_was_seen(98);
         received.insert(Micros(0), 99, true, true, DELAY);
         let mut bytes = Vec::new();
-        received.take_ack(Micros(0)).unwrap().encode(&mut bytes);
+        newest(&mut received, Micros(0)).encode(&mut bytes);
         assert_eq!(bytes, [99, 0, 0, 1], "largest, delay, shape, run");
         received.insert(Micros(0), 51, true, true, DELAY);
         let ack = received.take_ack(Micros(0)).unwrap();
@@ -449,6 +594,45 @@ mod tests {
                 let seen = received.arrival(1000 + step - behind) == Arrival::Doubled;
                 assert_eq!(seen, behind == 0 || behind == step, "step {step} behind {behind}");
             }
+        }
+    }
+
+    /// Batches of all sizes and losses between two polls: what came is told.
+    #[test]
+    fn whatever_came_in_a_batch_is_told() {
+        let mut rng = crate::lab::Rng::new(1);
+        for round in 0..300 {
+            let loss = [0.0, 0.005, 0.02, 0.1, 0.3, 0.6][round % 6];
+            // The longest that fits into the parts, where much is missing.
+            let batch = 1 + rng.below(if loss > 0.05 { 1_000 } else { 2_400 });
+            let (mut received, mut next, mut came, mut told) = (Received::default(), 0, vec![], vec![]);
+            let mut acks = 0;
+            for _ in 0..4 {
+                for number in next..next + batch {
+                    if !rng.chance(loss) {
+                        received.insert(Micros(number), number, true, true, DELAY);
+                        came.push(number);
+                    }
+                }
+                next += batch;
+                acks = 0;
+                while received.is_due(Micros(next)) {
+                    let ack = received.take_ack(Micros(next)).unwrap();
+                    assert_eq!(ack.delay_us, next - ack.largest);
+                    acks += 1;
+                    told.push(ack);
+                }
+                assert!(acks <= 1 + PARTS_MAX * 2 && !received.is_waiting());
+                assert!(loss > 0.0 || acks == 1, "no gap needs no parts");
+            }
+            let mut once = 0;
+            for &number in &came {
+                let times = told.iter().filter(|ack| ack.contains(number)).count();
+                assert!(times > 0, "round {round}, loss {loss}, batches of {batch}: {number}");
+                once += usize::from(times == 1 && number >= next - batch);
+            }
+            // One of the acknowledgements may be lost.
+            assert!(loss > 0.02 || acks < 2 || once == 0, "{once} of {} were told once", came.len());
         }
     }
 

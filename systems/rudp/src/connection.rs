@@ -652,6 +652,7 @@ impl Connection {
         if let Some(keys) = &mut self.keys {
             keys.sleep();
         }
+        self.received.rest();
         self.recovery.rest();
         self.sending.rest();
         self.receiving.rest();

@@ -24,8 +24,8 @@ use crate::{
 };
 
 /// Later packets that must be acknowledged before one counts as lost; grows with spurious losses.
-const REORDER_PACKETS: u64 = 3;
-const REORDER_PACKETS_MAX: u64 = 16;
+const REORDER_PACKETS: u8 = 3;
+const REORDER_PACKETS_MAX: u8 = 16;
 /// Longest wait between two probes: ten seconds of silence must hold a fair number of them.
 const PROBE_MAX: Duration = Duration::from_secs(1);
 /// The same for the first [`PROBES_SOON`] of them, unless the probe time-out itself is longer than half of it: how soon a
@@ -89,14 +89,14 @@ pub(crate) struct Recovery {
     refs: VecDeque<PieceRef>,
     refs_base: u64,
     /// Most entries in `sent` and `refs` of late, for giving memory back.
-    peak: (usize, usize),
+    peak: (u32, u32),
     /// The largest number that was acknowledged, plus one; 0 before any was.
     acked_end: u64,
     in_flight_bytes: usize,
-    in_flight_packets: usize,
+    in_flight_packets: u32,
     /// Of these, packets with reliable pieces.
-    in_flight_reliable: usize,
-    packets_max: usize,
+    in_flight_reliable: u32,
+    packets_max: u32,
     /// In nanoseconds, as the next.
     ack_delay_max: u64,
     /// How much longer than the round trip the acknowledgement of a reliable packet takes, a moving average.
@@ -111,8 +111,8 @@ pub(crate) struct Recovery {
     sent_last: Micros,
     probed_last: Micros,
     probes_unanswered: u32,
-    widened: u32,
-    reorder_packets: u64,
+    widened: u8,
+    reorder_packets: u8,
     /// Moving average over settled packets, of `LOSS_ALL`.
     loss: u32,
     /// Messages wait for the controller.
@@ -156,7 +156,7 @@ impl Recovery {
             in_flight_bytes: 0,
             in_flight_packets: 0,
             in_flight_reliable: 0,
-            packets_max: config.packets_in_flight_max.max(16),
+            packets_max: u32::try_from(config.packets_in_flight_max).unwrap_or(u32::MAX).max(16),
             ack_delay_max: nanos(config.ack_delay_max),
             ack_delay: nanos(config.ack_delay_max),
             unjudged: false,
@@ -248,7 +248,7 @@ impl Recovery {
     fn has_room(&self) -> bool {
         self.in_flight_bytes < self.control.window()
             && self.in_flight_packets < self.packets_max
-            && self.sent.len() < self.packets_max * 2
+            && self.sent.len() < self.packets_max as usize * 2
     }
 
     /// Whether window and pacer let another packet out, if there is one: `has_pending`.
@@ -313,7 +313,7 @@ impl Recovery {
             bytes,
             fate: Fate::UnderWay,
         });
-        self.peak = (self.peak.0.max(self.sent.len()), self.peak.1.max(self.refs.len()));
+        self.peak = (self.peak.0.max(self.sent.len() as u32), self.peak.1.max(self.refs.len() as u32));
         self.next += 1;
     }
 
@@ -376,7 +376,7 @@ impl Recovery {
                 self.in_flight_bytes -= usize::from(entry.bytes);
                 packets += u32::from(is_here);
                 bytes += if is_here { usize::from(entry.bytes) } else { 0 };
-                self.in_flight_reliable -= usize::from(count > 0);
+                self.in_flight_reliable -= u32::from(count > 0);
                 self.loss -= self.loss >> LOSS_SHIFT;
             }
         }
@@ -435,7 +435,7 @@ impl Recovery {
                 continue;
             }
             let due = entry.at.after(delay);
-            if largest - entry.number < self.reorder_packets && due > now {
+            if largest - entry.number < u64::from(self.reorder_packets) && due > now {
                 self.loss_at = self.loss_at.min(due);
                 continue;
             }
@@ -445,7 +445,7 @@ impl Recovery {
             self.in_flight_bytes -= usize::from(entry.bytes);
             self.in_flight_packets -= 1;
             let count = usize::from(entry.refs_count);
-            self.in_flight_reliable -= usize::from(count > 0);
+            self.in_flight_reliable -= u32::from(count > 0);
             if entry.number >= self.path_from {
                 (packets, number) = (packets + 1, entry.number);
                 self.large_lost += u32::from(is_large(entry) && entry.number > self.large_acked);
@@ -469,7 +469,7 @@ impl Recovery {
             let settled = match front.fate {
                 Fate::UnderWay | Fate::Probed => false,
                 Fate::Acked => true,
-                Fate::Lost => front.at + keep <= now || self.sent.len() > self.packets_max,
+                Fate::Lost => front.at + keep <= now || self.sent.len() > self.packets_max as usize,
             };
             if !settled {
                 break;
@@ -491,14 +491,14 @@ impl Recovery {
     /// Gives memory back when the tables have not been half full for the last two times that they were used. A flow
     /// whose tables empty again and again keeps its place, so that its packets allocate nothing.
     fn shrink(&mut self) {
-        let (sent, refs) = self.peak;
+        let (sent, refs) = (self.peak.0 as usize, self.peak.1 as usize);
         if self.sent.capacity() > KEPT.max(sent * 4) {
             self.sent.shrink_to(KEPT.max(sent * 2));
         }
         if self.refs.capacity() > KEPT.max(refs * 4) {
             self.refs.shrink_to(KEPT.max(refs * 2));
         }
-        self.peak = (sent / 2, refs / 2);
+        self.peak = (self.peak.0 / 2, self.peak.1 / 2);
     }
 
     /// Nothing was sent for long: gives back all memory.
