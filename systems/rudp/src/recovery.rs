@@ -338,7 +338,7 @@ impl Recovery {
             _ => 0,
         };
         let (mut known, mut newest, mut oldest, mut rtt) = (0, None, None, None);
-        let (mut packets, mut bytes) = (0, 0);
+        let (mut packets, mut bytes, mut oldest_at) = (0, 0, NEVER);
         for index in from..self.sent.len() {
             let entry = &mut self.sent[index];
             if entry.number > ack.largest {
@@ -374,8 +374,11 @@ impl Recovery {
             } else {
                 self.in_flight_packets -= 1;
                 self.in_flight_bytes -= usize::from(entry.bytes);
-                packets += u32::from(is_here);
-                bytes += if is_here { usize::from(entry.bytes) } else { 0 };
+                if is_here {
+                    packets += 1;
+                    bytes += usize::from(entry.bytes);
+                    oldest_at = oldest_at.min(entry.at);
+                }
                 self.in_flight_reliable -= u32::from(count > 0);
                 self.loss -= self.loss >> LOSS_SHIFT;
             }
@@ -394,6 +397,7 @@ impl Recovery {
                 bytes,
                 number,
                 sent_at,
+                oldest_at,
                 next: self.next,
                 rtt,
                 rtt_min: self.rtt.min(),

@@ -121,3 +121,22 @@ fn of_a_batch_with_losses_little_more_is_sent_again() {
         assert!(figures.stats.lost as f64 <= figures.lost as f64 * most);
     }
 }
+
+/// The default controller takes no receiver's frame for a queue, and still keeps the queue of the bottleneck short.
+#[test]
+fn a_receiver_at_sixty_frames_a_second_gets_the_rate() {
+    let slower = |rate| Link { bytes_per_second: rate, ..hundred_mbit(MS * 25) };
+    for (link, frame, most) in [
+        (hundred_mbit(MS), FRAME_60, MS * 20),
+        (hundred_mbit(MS * 10), FRAME_60, MS * 20),
+        (hundred_mbit(MS * 25), FRAME_60, MS * 20),
+        (hundred_mbit(MS * 25), FRAME_30, MS * 20),
+        (slower(1_250_000), FRAME_60, MS * 20),
+        (slower(250_000), FRAME_60, MS * 60),
+    ] {
+        let figures = download(&link, frame, Congestion::Delay, MS * 5_000);
+        let rate = link.bytes_per_second as f64;
+        print(&format!("{rate} B/s, {:?} away, each {frame:?}", link.delay), &figures);
+        assert!(figures.rate >= 0.8 * rate && figures.queue_p95 <= most);
+    }
+}
