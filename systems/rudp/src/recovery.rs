@@ -26,7 +26,8 @@ use crate::{
 /// Later packets that must be acknowledged before one counts as lost; grows with spurious losses.
 const REORDER_PACKETS: u8 = 3;
 const REORDER_PACKETS_MAX: u8 = 16;
-/// Longest wait between two probes: ten seconds of silence must hold a fair number of them.
+/// Longest wait between two probes, unless the probe time-out itself is longer: ten seconds of silence must hold a fair
+/// number of them.
 const PROBE_MAX: Duration = Duration::from_secs(1);
 /// The same for the first [`PROBES_SOON`] of them, unless the probe time-out itself is longer than half of it: how soon a
 /// path that works again is found out, and what the players see of a gap. RFC 9002 doubles without end; these few are
@@ -536,10 +537,11 @@ impl Recovery {
         let pto = self.rtt.pto_nanos(self.held());
         let unanswered = self.probes_unanswered;
         let most = match unanswered < PROBES_SOON {
-            true => nanos(PROBE_SOON_MAX).max(pto.saturating_mul(2)),
+            true => nanos(PROBE_SOON_MAX).max(pto.saturating_mul(2)).min(nanos(PROBE_MAX)),
             false => nanos(PROBE_MAX),
         };
-        pto.saturating_mul(1 << unanswered.min(6)).min(most).min(nanos(PROBE_MAX))
+        // Only the back-off has a bound: before the time-out itself nothing can have come back.
+        pto.saturating_mul(1 << unanswered.min(6)).min(most.max(pto))
     }
 
     /// When a probe is due, or `NEVER`.
