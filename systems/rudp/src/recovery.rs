@@ -506,9 +506,11 @@ impl Recovery {
         self.peak = (self.peak.0 / 2, self.peak.1 / 2);
     }
 
-    /// Nothing was sent for long: gives back all memory.
+    /// Nothing was sent for long: gives back all memory. What is lost has been sent again; a late acknowledgement of it
+    /// would tell nothing any more.
     pub(crate) fn rest(&mut self) {
-        if self.sent.is_empty() {
+        if self.in_flight_packets == 0 {
+            (self.refs_base, self.settled) = (self.refs_end(), 0);
             (self.sent, self.refs, self.peak) = (VecDeque::new(), VecDeque::new(), (0, 0));
         }
     }
