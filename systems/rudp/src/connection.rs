@@ -561,7 +561,8 @@ impl Connection {
         let Some(keys) = &mut self.keys else { return false };
         let number = self.recovery.next_number();
         // The first packet of a new phase asks for an acknowledgement, or the next change would never come.
-        self.ping_due |= keys.change(number, self.recovery.largest_acked());
+        let acked = self.recovery.largest_acked();
+        self.ping_due |= keys.change(number, acked) || keys.must_ask(number, acked);
         let ack = if self.received.should_ride(now) { self.received.take_ack(now) } else { None };
         let refs_at = self.recovery.refs_end();
         let connection = (self.side == Side::Connector).then_some(self.wire_id);
