@@ -93,6 +93,7 @@ pub(crate) struct Recovery {
     peak: (u32, u32),
     /// The largest number that was acknowledged, plus one; 0 before any was.
     acked_end: u64,
+    /// Bytes under way on this path, and packets on any.
     in_flight_bytes: usize,
     in_flight_packets: u32,
     /// Of these, packets with reliable pieces.
@@ -188,6 +189,8 @@ impl Recovery {
     /// Packets take a known path again. Returns what was learnt of the other one.
     pub(crate) fn resume_path(&mut self, learnt: Learnt) -> Learnt {
         self.path_from = self.next;
+        // What is under way to the other address takes no room here.
+        self.in_flight_bytes = 0;
         (self.large_lost, self.small_acked) = (0, 0);
         Learnt {
             rtt: mem::replace(&mut self.rtt, learnt.rtt),
@@ -374,8 +377,8 @@ impl Recovery {
                 self.on_spurious_loss();
             } else {
                 self.in_flight_packets -= 1;
-                self.in_flight_bytes -= usize::from(entry.bytes);
                 if is_here {
+                    self.in_flight_bytes -= usize::from(entry.bytes);
                     packets += 1;
                     bytes += usize::from(entry.bytes);
                     oldest_at = oldest_at.min(entry.at);
@@ -447,11 +450,11 @@ impl Recovery {
             entry.fate = Fate::Lost;
             self.lost += 1;
             self.loss += (LOSS_ALL - self.loss) >> LOSS_SHIFT;
-            self.in_flight_bytes -= usize::from(entry.bytes);
             self.in_flight_packets -= 1;
             let count = usize::from(entry.refs_count);
             self.in_flight_reliable -= u32::from(count > 0);
             if entry.number >= self.path_from {
+                self.in_flight_bytes -= usize::from(entry.bytes);
                 (packets, number) = (packets + 1, entry.number);
                 self.large_lost += u32::from(is_large(entry) && entry.number > self.large_acked);
             }
