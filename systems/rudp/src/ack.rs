@@ -130,6 +130,7 @@ pub(crate) struct Received {
     /// When the largest of `taken` came.
     largest_at: Micros,
     /// Acknowledgements for what came since nothing left, the oldest first. Most of the time there are none.
+    #[expect(clippy::box_collection, reason = "every connection has the place for it, few ever need it")]
     parts: Option<Box<VecDeque<Part>>>,
     /// The first number that none of them tells of.
     part_from: u64,
