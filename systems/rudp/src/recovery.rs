@@ -8,15 +8,17 @@
 //! needless repeat where an acknowledgement was lost; a message is small, and an acknowledgement that is merely
 //! late is covered by the variation in the time-out.
 
+mod probe;
+
 use std::{collections::VecDeque, mem, time::Duration};
 
 use crate::{
     ack::{ACK_DELAY_UNRELIABLE, Ack},
     config::Config,
-    congestion::{Acked, Control, Controller, Lost, OVERHEAD, PACKET},
+    congestion::{Acked, Control, Controller, Lost, OVERHEAD},
     error::Violation,
+    mtu::BlackHole,
     pacer::Pacer,
-    packet::{DATAGRAM_BYTES_BASE, FRAGMENT_BYTES},
     pool::Pool,
     rtt::Rtt,
     send::{PieceRef, Sending},
@@ -26,30 +28,15 @@ use crate::{
 /// Later packets that must be acknowledged before one counts as lost; grows with spurious losses.
 const REORDER_PACKETS: u8 = 3;
 const REORDER_PACKETS_MAX: u8 = 16;
-/// Longest wait between two probes, unless the probe time-out itself is longer: ten seconds of silence must hold a fair
-/// number of them.
-const PROBE_MAX: Duration = Duration::from_secs(1);
-/// The same for the first [`PROBES_SOON`] of them, unless the probe time-out itself is longer than half of it: how soon a
-/// path that works again is found out, and what the players see of a gap. RFC 9002 doubles without end; these few are
-/// fewer bytes than the slowest pace.
-const PROBE_SOON_MAX: Duration = Duration::from_millis(250);
-/// About two seconds of them. Whoever is silent for longer has more likely gone than lost a few packets.
-const PROBES_SOON: u32 = 8;
 /// A packet's share in the measured loss, as a shift: 1/256. One loss alone stays under half a per cent, and a path
 /// that loses five per cent shows over two of them after some 130 packets.
 const LOSS_SHIFT: u32 = 8;
 /// All lost, in the measured loss.
 const LOSS_ALL: u32 = 1 << 24;
-/// What is left of one loss after 255 packets: 1/256 · e⁻¹.
-const TROUBLE_LOSS: u32 = LOSS_ALL / 696;
 /// How far ahead `send_budget` looks: what is queued in a tick at 60 Hz has left when the next one comes.
 const BUDGET_AHEAD: Duration = Duration::from_millis(16);
 /// Entries whose place in the tables is kept for good.
 const KEPT: usize = 64;
-
-/// Losses in a row of packets longer than the base, and shorter ones that came through after the first of them.
-const BLACK_HOLE_LOST: u32 = 8;
-const BLACK_HOLE_ACKED: u32 = 3;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -121,19 +108,12 @@ pub(crate) struct Recovery {
     limited: bool,
     /// Packets before this one took another path: they say nothing about this one.
     path_from: u64,
-    /// Packets longer than the base: how many were lost since one was acknowledged, which that was, and how many
-    /// shorter ones were acknowledged meanwhile.
-    large_lost: u32,
-    large_acked: u64,
-    small_acked: u32,
+    /// On this path.
+    black_hole: BlackHole,
     /// Packets under this number were under way when messages had to wait, or when half of the window was in use.
     limited_end: u64,
     pub(crate) lost: u64,
     pub(crate) lost_spurious: u64,
-}
-
-fn is_large(packet: &Sent) -> bool {
-    usize::from(packet.bytes) > DATAGRAM_BYTES_BASE + OVERHEAD
 }
 
 /// What was learnt of one path.
@@ -172,9 +152,7 @@ impl Recovery {
             loss: 0,
             limited: false,
             path_from: 0,
-            large_lost: 0,
-            large_acked: 0,
-            small_acked: 0,
+            black_hole: BlackHole::default(),
             limited_end: 0,
             lost: 0,
             lost_spurious: 0,
@@ -191,7 +169,7 @@ impl Recovery {
         self.path_from = self.next;
         // What is under way to the other address takes no room here.
         self.in_flight_bytes = 0;
-        (self.large_lost, self.small_acked) = (0, 0);
+        self.black_hole.begin_anew();
         Learnt {
             rtt: mem::replace(&mut self.rtt, learnt.rtt),
             control: mem::replace(&mut self.control, learnt.control),
@@ -200,11 +178,7 @@ impl Recovery {
 
     /// Whether packets longer than the base get lost, and only these. Told once.
     pub(crate) fn take_black_hole(&mut self) -> bool {
-        let is_one = self.large_lost >= BLACK_HOLE_LOST && self.small_acked >= BLACK_HOLE_ACKED;
-        if is_one {
-            (self.large_lost, self.small_acked) = (0, 0);
-        }
-        is_one
+        self.black_hole.take()
     }
 
     /// The number of the next packet.
@@ -360,11 +334,7 @@ impl Recovery {
             let late = entry.fate == Fate::Lost;
             entry.fate = Fate::Acked;
             let is_here = entry.number >= self.path_from;
-            if is_large(entry) {
-                (self.large_lost, self.large_acked, self.small_acked) = (0, entry.number, 0);
-            } else if self.large_lost > 0 {
-                self.small_acked += 1;
-            }
+            self.black_hole.on_acked(entry.number, entry.bytes.into());
             if entry.number == ack.largest && is_here {
                 let delay = Duration::from_micros(ack.delay_us);
                 rtt = Some(self.rtt.update(now, now - entry.at, delay));
@@ -456,7 +426,7 @@ impl Recovery {
             if entry.number >= self.path_from {
                 self.in_flight_bytes -= usize::from(entry.bytes);
                 (packets, number) = (packets + 1, entry.number);
-                self.large_lost += u32::from(is_large(entry) && entry.number > self.large_acked);
+                self.black_hole.on_lost(entry.number, entry.bytes.into());
             }
             let first = (entry.refs_at - self.refs_base) as usize;
             for &piece in self.refs.range(first..first + count) {
@@ -524,95 +494,6 @@ impl Recovery {
             0 => NEVER,
             _ => self.sent.range(self.settled..).find(reliable).map_or(NEVER, |entry| entry.at),
         };
-    }
-
-    /// How long the other side may hold back the acknowledgement that is waited for. It acknowledges at once for a
-    /// while after a loss; that while is as long as the loss stays over `TROUBLE_LOSS` here. Without it, it does as
-    /// agreed, and a shorter wait would repeat what is not lost.
-    fn held(&self) -> u64 {
-        match self.in_flight_reliable {
-            0 => nanos(ACK_DELAY_UNRELIABLE),
-            _ if self.loss > TROUBLE_LOSS => self.ack_delay,
-            _ => self.ack_delay_max,
-        }
-    }
-
-    /// In nanoseconds.
-    fn probe_delay(&self) -> u64 {
-        let pto = self.rtt.pto_nanos(self.held());
-        let unanswered = self.probes_unanswered;
-        let most = match unanswered < PROBES_SOON {
-            true => nanos(PROBE_SOON_MAX).max(pto.saturating_mul(2)).min(nanos(PROBE_MAX)),
-            false => nanos(PROBE_MAX),
-        };
-        // Only the back-off has a bound: before the time-out itself nothing can have come back.
-        pto.saturating_mul(1 << unanswered.min(6)).min(most.max(pto))
-    }
-
-    /// When a probe is due, or `NEVER`.
-    fn probe_at(&self) -> Micros {
-        if self.in_flight_packets == 0 {
-            return NEVER;
-        }
-        // What went again with a probe has a packet of its own; only when nothing else is left it is waited for.
-        let base = match self.oldest {
-            NEVER => self.sent_last.max(self.probed_last),
-            oldest if self.probes_unanswered == 0 => oldest,
-            oldest => oldest.max(self.probed_last),
-        };
-        base.after(self.probe_delay())
-    }
-
-    /// When to look for losses, to probe, or to send what the pacer held back; `NEVER` if nothing is to be done.
-    pub(crate) fn deadline(&self) -> Micros {
-        self.loss_at.min(self.probe_at()).min(self.pacer.deadline())
-    }
-
-    /// Returns how many probes to send now. The messages of the oldest packets are back in `sending` for them.
-    pub(crate) fn on_timeout(&mut self, now: Micros, sending: &mut Sending) -> u8 {
-        if self.loss_at <= now {
-            self.judge(now, sending);
-            return 0;
-        }
-        if self.probe_at() > now {
-            return 0;
-        }
-        if self.probes_unanswered > 0 {
-            self.probed_last = now;
-            self.probes_unanswered += 1;
-            if self.probes_unanswered == 3 {
-                self.control.on_persistent_loss();
-            }
-            // After a first miss two probes at once: the second costs little, another wait is twice as long.
-            sending.repeat_oldest(2 * FRAGMENT_BYTES);
-            self.find_oldest();
-            return 2;
-        }
-        // The first time only what is overdue goes again, one datagram of it.
-        let due = Micros(now.0.saturating_sub(self.probe_delay() / 1000));
-        let (mut bytes, mut repeats) = (0, false);
-        for entry in self.sent.range_mut(self.settled..) {
-            if entry.at > due || bytes + usize::from(entry.bytes) > PACKET.max(usize::from(entry.bytes)) {
-                break;
-            }
-            if entry.fate != Fate::UnderWay || entry.refs_count == 0 {
-                continue;
-            }
-            entry.fate = Fate::Probed;
-            bytes += usize::from(entry.bytes);
-            let first = (entry.refs_at - self.refs_base) as usize;
-            for &piece in self.refs.range(first..first + usize::from(entry.refs_count)) {
-                repeats |= sending.on_lost(piece, entry.number);
-            }
-        }
-        self.find_oldest();
-        if bytes > 0 && !repeats {
-            // All of it went again in later packets, which have times of their own.
-            return 0;
-        }
-        self.probed_last = now;
-        self.probes_unanswered = 1;
-        1
     }
 
     /// The probe time-out as it stands, without back-off.
