@@ -154,9 +154,8 @@ impl Delay {
     /// there for a whole frame. What is certain is that a packet was not there yet when the other side sent the
     /// acknowledgement before the one that tells of it. A queue makes the one grow as it makes the other.
     fn queue(&self, acked: &Acked) -> u64 {
-        let base = micros(acked.rtt_min);
-        let seen = self.round_rtt.saturating_sub(base + DEAD_US);
-        seen.min((self.round_sure + self.pair(acked)).saturating_sub(base))
+        let sure = self.round_sure + self.pair(acked);
+        self.round_rtt.min(sure).saturating_sub(micros(acked.rtt_min) + DEAD_US)
     }
 
     /// Time of two packets in this round so far. With an acknowledgement for every second one nobody waits longer.
