@@ -58,7 +58,7 @@ pub struct Stats {
     pub window_bytes: usize,
     /// Bytes a second at which datagrams leave while messages wait; `u64::MAX` before the path is known.
     pub pacing_rate: u64,
-    /// Bytes sent and neither acknowledged nor lost.
+    /// Bytes sent to where packets go now, and neither acknowledged nor lost.
     pub in_flight_bytes: usize,
     /// How packets are protected; `None` until the keys are made.
     pub suite: Option<Suite>,

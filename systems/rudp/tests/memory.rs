@@ -11,7 +11,7 @@ use std::{
 
 use kaos_rudp::{
     Channel, ChannelConfig, ChannelKind, Config, Endpoint, Event, Micros, PeerId, Repeats,
-    lab::{Link, Rng, World},
+    lab::{Link, Network, Rng, World},
 };
 
 /// Counts per thread, so that tests may run beside each other.
@@ -429,6 +429,70 @@ fn what_a_peer_holds_is_little_more_than_what_it_may() {
         let times = times(held, bound);
         println!("messages of {length}, held back: {is_held_back}, {times:.2} times the bound");
         assert!(times <= 1.6, "messages of {length}, held back: {is_held_back}, {times:.2} times the bound");
+    }
+}
+
+/// The server's share of one peer that was sent three thousand messages over a lossy path, and then nothing more: what it
+/// holds over what it held when the peer was new. The peer pings every five seconds.
+#[test]
+fn after_a_burst_with_losses_a_silent_peer_costs_no_more_than_before() {
+    for loss in [0.02, 0.05] {
+        let (home, away) = (SocketAddr::from(([10, 0, 0, 1], 1)), SocketAddr::from(([10, 0, 0, 2], 1)));
+        let mut network = Network::new(3, Link::default());
+        let (mut server, mut client) =
+            (Endpoint::new(Config::server(), [1; 32]), Endpoint::new(Config::default(), [2; 32]));
+        let mut now = Micros::from_millis(1_000);
+        client.connect(now, home, None).unwrap();
+        let (start, mut held, mut new) = (now, 0, 0);
+        let (mut there, mut left, mut heard) = (None, 3_000, 0);
+        let mut buf = Vec::with_capacity(1500);
+        while now < start + Duration::from_secs(40) {
+            while let Some(mut datagram) = network.deliver(now) {
+                if datagram.to == home {
+                    held -= live();
+                    server.handle(now, away, &mut datagram.bytes);
+                    held += live();
+                } else {
+                    client.handle(now, home, &mut datagram.bytes);
+                }
+            }
+            held -= live();
+            server.run_jobs(now);
+            server.handle_timeout(now);
+            while let Some(event) = server.poll_event() {
+                if let Event::Connected { peer, .. } = event {
+                    there = Some(peer);
+                }
+            }
+            if let Some(there) = there.filter(|_| now > start + Duration::from_secs(4)) {
+                while left > 0 && server.send(there, Channel::DATA, &[&[7; 200]]).is_ok() {
+                    left -= 1;
+                }
+            }
+            held += live();
+            loop {
+                held -= live();
+                let to = server.poll_transmit(now, &mut buf);
+                held += live();
+                let Some(to) = to else { break };
+                network.send(now, home, to, &buf);
+            }
+            client.handle_timeout(now);
+            while let Some(event) = client.poll_event() {
+                heard += u32::from(matches!(event, Event::Message { .. }));
+            }
+            while let Some(to) = client.poll_transmit(now, &mut buf) {
+                network.send(now, away, to, &buf);
+            }
+            if now == start + Duration::from_secs(3) {
+                (new, network.link.loss) = (held, loss);
+            }
+            now += Duration::from_millis(1);
+        }
+        println!("{} bytes more than when the peer was new", held - new);
+        assert_eq!((left, heard), (0, 3_000));
+        // A channel that was used, and the pool of the endpoint.
+        assert!(held - new <= 2_048, "{} bytes", held - new);
     }
 }
 
