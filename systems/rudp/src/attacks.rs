@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    Channel, CloseReason, Config, Event, FRAGMENT_BYTES, PeerId, Violation,
+    Channel, CloseReason, Config, DATAGRAM_BYTES_MAX, Event, FRAGMENT_BYTES, PeerId, Violation,
     ack::Ack,
     keys::Keys,
     lab::{Link, Node, Rng, World},
@@ -168,6 +168,24 @@ fn a_replayed_packet_is_taken_once() {
     scene.world.inject(elsewhere, server, other);
     scene.world.run_for(SECOND);
     assert_eq!(scene.world.take_events(scene.server), [], "a genuine packet from another address");
+}
+
+/// A message behind so much padding that the datagram has as many bytes as any may have, and one more.
+#[test]
+fn a_genuine_packet_longer_than_any_may_be_is_dropped_unread() {
+    let mut scene = Scene::new(Config::server());
+    let overhead = scene.forge(false, &[]).len();
+    for (bytes, is_taken) in [(DATAGRAM_BYTES_MAX, true), (DATAGRAM_BYTES_MAX + 1, false), (65_507, false)] {
+        let mut frames = vec![0; bytes - overhead - 4];
+        frames.extend_from_slice(&[0x61, 0, 0, 7]);
+        let unknown = scene.world.endpoint(scene.server).totals().unknown;
+        assert_eq!(scene.attack(false, &frames).len(), usize::from(is_taken), "{bytes} bytes");
+        let dropped = scene.world.endpoint(scene.server).totals().unknown - unknown;
+        assert_eq!(dropped, u64::from(!is_taken), "{bytes} bytes");
+        if is_taken {
+            scene = Scene::new(Config::server());
+        }
+    }
 }
 
 #[test]

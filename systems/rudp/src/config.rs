@@ -8,19 +8,29 @@ use crate::{
     identity::SecretKey,
     keys::Suite,
     packet::{DATAGRAM_BYTES_MAX, VERSION},
+    peers::SLOTS_MAX,
 };
 
 /// Settings of an [`Endpoint`](crate::Endpoint). All peers share them.
+///
+/// **Bytes and memory.** Where nothing else is said a bound counts the bytes of messages, and what it names beside them.
+/// Their buffers are up to half as large again, since they come in sizes that are used again and again, and tables have
+/// up to twice the places that are taken. So the memory behind a bound is at most half as much again; two and a half
+/// times as much where most messages have only a few bytes and a table has just grown. A lifetime is another 50 bytes
+/// for each message that waits.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Whether Hellos of strangers are answered. Default `false`: a client.
     pub accept: bool,
-    /// Connections at once, both ways, half-open ones included. Default 4,096; at most 1,048,576 (20 bits of the
-    /// connection id name the slot). At the bound, Hellos are refused with [`code::FULL`](crate::code::FULL) and
-    /// `connect` with [`ConnectError::Full`](crate::ConnectError::Full).
+    /// Connections at once, both ways, half-open ones included. Default 4,096; more than [`Config::PEERS_MAX`] means
+    /// that. At the bound, Hellos are refused with [`code::FULL`](crate::code::FULL) and `connect` with
+    /// [`ConnectError::Full`](crate::ConnectError::Full). Connections that were closed and whose close is still repeated
+    /// may take as many places again, of `PEERS_MAX` at most; when these are taken, newcomers wait for them.
     pub peers_max: usize,
-    /// Accepted connections that have shown a cookie but no packet yet. Default 1,024. At the bound Hellos are dropped
-    /// unanswered; clients try again.
+    /// Accepted connections that have shown a cookie but no packet yet. Default 1,024. At the bound, and where they are
+    /// what fills `peers_max`, a newcomer displaces the oldest of them if its Accept left over a second ago; otherwise
+    /// Hellos are dropped unanswered, and clients try again. To keep it full takes over fifty addresses that all use up
+    /// `handshake_interval`.
     pub half_open_max: usize,
     /// The channels. Their kinds must be the same at both ends.
     pub channels: Channels,
@@ -44,13 +54,18 @@ pub struct Config {
     /// bound packets with reliable messages are dropped unacknowledged, so the sender repeats them later; the message
     /// that a channel waits for is always let in, over the bound. Fragments of unreliable messages are lost.
     pub reassembly_bytes_max: usize,
-    /// The same over all peers. Default 64 MiB.
+    /// The same over all peers, beside their shares (see the next). Default 64 MiB.
     pub reassembly_bytes_total_max: usize,
-    /// Bytes of events (64 each and the message) that wait in `poll_event`. Default 8 MiB. At the bound `handle` drops
+    /// What each peer may hold of it although `reassembly_bytes_total_max` is reached. Default 32 KiB, as much as a
+    /// stream of 2 Mbit/s over a path that loses 5 % needs. Peers that begin much and finish nothing thus take no other's
+    /// share: who has lost a few packets waits for these alone. All peers together hold at most
+    /// `reassembly_bytes_total_max` + `peers_max` × this, and the messages that their channels wait for.
+    pub reassembly_bytes_share: usize,
+    /// Bytes of events (64 each and the message's buffer) that wait in `poll_event`. Default 8 MiB. At the bound `handle` drops
     /// datagrams unread: an application that does not poll slows its peers down instead of eating memory.
     pub events_bytes_max: usize,
-    /// Bytes of buffers that are kept for the next messages, at the endpoint. Default 4 MiB. At the bound further ones
-    /// are freed; half of those that were not needed for a second are freed, too.
+    /// Bytes of buffers, and of their places in lists, that are kept for the next messages, at the endpoint. Default
+    /// 4 MiB. At the bound further ones are freed; half of those that were not needed for a second are freed, too.
     pub pool_bytes_max: usize,
     /// Silence after which a peer is gone. Default 10 s. Must exceed twice `keepalive`, or one lost ping closes a
     /// healthy connection.
@@ -127,6 +142,7 @@ impl Default for Config {
             unreliable_bytes_max: 64 * 1024,
             reassembly_bytes_max: 384 * 1024,
             reassembly_bytes_total_max: 64 * 1024 * 1024,
+            reassembly_bytes_share: 32 * 1024,
             events_bytes_max: 8 * 1024 * 1024,
             pool_bytes_max: 4 * 1024 * 1024,
             idle_timeout: Duration::from_secs(10),
@@ -152,6 +168,9 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The largest `peers_max`: 1,048,576. So many places the connection ids of packets can name.
+    pub const PEERS_MAX: usize = SLOTS_MAX;
+
     /// The default of an endpoint that accepts.
     pub fn server() -> Config {
         Config { accept: true, ..Config::default() }

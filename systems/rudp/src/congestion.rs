@@ -46,6 +46,8 @@ pub(crate) struct Acked {
     /// The largest packet number that it newly acknowledged, and when that packet was sent.
     pub(crate) number: u64,
     pub(crate) sent_at: Micros,
+    /// When the oldest of the packets was sent.
+    pub(crate) oldest_at: Micros,
     /// The number of the next packet: a round ends when it is acknowledged.
     pub(crate) next: u64,
     /// Round trip of the largest number, less the delay at the other side, if that number is new.

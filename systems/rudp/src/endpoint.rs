@@ -1,5 +1,6 @@
-//! The endpoint: finds the connection of a datagram, answers strangers, keeps the queues of who wants to send.
+//! The endpoint: what its user calls, the queues of who wants to send, and how connections end.
 
+mod packets;
 mod strangers;
 
 use std::{
@@ -14,19 +15,18 @@ use crate::{
     config::Config,
     connection::{Connection, Context, Ending},
     cookie::Cookies,
-    error::{CloseReason, ConnectError, SendError, Violation},
-    events::Events,
+    error::{CloseReason, ConnectError, SendError},
+    events::{Event, Events},
     handshake::Answer,
     identity::{PublicKey, SecretKey},
     job::{HandshakeDone, HandshakeJob, Identity},
     keys::{Side, Suite},
     limit::Limiter,
-    packet::{FLAG_HANDSHAKE, Header},
-    peers::{PeerId, Peers, SLOTS_MAX, State, wire_slot},
+    packet::{DATAGRAM_BYTES_MAX, FLAG_HANDSHAKE},
+    peers::{PeerId, Peers, State},
     pool::Pool,
-    queue::Queue,
+    queue::{Queue, shrink},
     random::{Random, derive},
-    send::shrink,
     stats::{Stats, Totals},
     timer::{Deadlines, Micros},
 };
@@ -34,49 +34,6 @@ use crate::{
 /// Stateless answers that wait for `poll_transmit`; their place is reserved when the endpoint is made. At the bound
 /// Hellos are dropped: clients repeat them. 200 KB, for a server only; a thousand clients that all come at once fit.
 const ANSWERS_MAX: usize = 1024;
-
-/// What the application learns.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// A connection is open. At the acceptor this is the first that is heard of it.
-    Connected {
-        /// Who.
-        peer: PeerId,
-        /// The other side's address, proved to receive there.
-        addr: SocketAddr,
-        /// At the connector the key that the server proved to have. Keep it to expect it the next time. At the acceptor
-        /// `None`: the transport does not know who its clients are.
-        server_key: Option<PublicKey>,
-    },
-    /// The peer has moved to another address, and has proved that it receives there.
-    Moved {
-        /// Who.
-        peer: PeerId,
-        /// Its new address.
-        addr: SocketAddr,
-    },
-    /// A whole message.
-    Message {
-        /// From whom.
-        peer: PeerId,
-        /// On which channel.
-        channel: Channel,
-        /// What. [`Endpoint::recycle`] takes it back when it has been read.
-        bytes: Vec<u8>,
-    },
-    /// After a [`SendError::WouldBlock`]: less than half of the queue is taken now.
-    Writable {
-        /// To whom.
-        peer: PeerId,
-    },
-    /// The last event of a peer, whoever closed it. A connector's attempt that failed ends with it, too.
-    Closed {
-        /// Who.
-        peer: PeerId,
-        /// Why.
-        reason: CloseReason,
-    },
-}
 
 /// Accepted connections from one address: at most one that is open and one that may replace it.
 #[derive(Default)]
@@ -96,6 +53,8 @@ pub struct Endpoint {
     /// Connections that this side opened, lingering ones included: datagrams to a connector carry no id.
     dialed: BTreeMap<SocketAddr, PeerId>,
     half_open: usize,
+    /// Half-open connections, the oldest first; and some that are none any more.
+    begun: VecDeque<PeerId>,
     /// Connections that the application knows.
     known: usize,
     deadlines: Deadlines,
@@ -119,7 +78,7 @@ impl Endpoint {
     /// An endpoint whose randomness and secrets all come from `seed`: the door draws it from the operating system,
     /// tests choose it. Two live endpoints must not share a seed.
     pub fn new(mut config: Config, seed: [u8; 32]) -> Endpoint {
-        config.peers_max = config.peers_max.min(SLOTS_MAX / 2);
+        config.peers_max = config.peers_max.min(Config::PEERS_MAX);
         let own = config.secret_key.clone();
         let secret = own.unwrap_or_else(|| SecretKey::from_bytes(derive(&seed, b"kaos-rudp static key")));
         let identity = Arc::new(Identity { public: secret.public(), secret });
@@ -131,6 +90,7 @@ impl Endpoint {
             accepted: BTreeMap::new(),
             dialed: BTreeMap::new(),
             half_open: 0,
+            begun: VecDeque::new(),
             known: 0,
             deadlines: Deadlines::default(),
             due: Vec::new(),
@@ -255,11 +215,13 @@ impl Endpoint {
     // ---- in ----
 
     /// Takes a datagram that came from `from`. It is decrypted in place: what `datagram` holds afterwards means nothing.
+    /// One of over [`DATAGRAM_BYTES_MAX`] bytes is nobody's and dropped unread.
     pub fn handle(&mut self, now: Micros, from: SocketAddr, datagram: &mut [u8]) {
         self.now = self.now.max(now);
         self.totals.datagrams_in += 1;
         let from = canonical(from);
         match datagram.first() {
+            Some(_) if datagram.len() > DATAGRAM_BYTES_MAX => self.totals.unknown += 1,
             Some(first) if first & FLAG_HANDSHAKE != 0 => self.handle_handshake(now, from, datagram),
             Some(_) => self.handle_packet(now, from, datagram),
             None => self.totals.unknown += 1,
@@ -312,6 +274,10 @@ impl Endpoint {
         if self.pool.trim(now) {
             self.events.trim();
             self.ready.trim();
+            self.tidy_begun();
+            if self.begun.is_empty() {
+                self.begun = VecDeque::new();
+            }
             self.deadlines.trim();
             self.due.shrink_to(1024);
         }
@@ -355,8 +321,10 @@ impl Endpoint {
         None
     }
 
-    /// When to call `handle_timeout` next. May be earlier than anything is due, never later. Costs nothing once
-    /// `poll_transmit` has returned `None`; before, something for each peer that may have a datagram to send.
+    /// When to call `handle_timeout` next. May be earlier than anything is due, never later. After a `handle_timeout`
+    /// at a time when nothing else happened it is later than that, also while a full socket keeps `poll_transmit` from
+    /// being called: what merely waits to leave waits for the socket then. Costs nothing once `poll_transmit` has returned `None`; before,
+    /// something for each peer that may have a datagram to send.
     pub fn poll_timeout(&self) -> Option<Micros> {
         let ready = self.ready.iter().filter_map(|&peer| self.peers.get(peer));
         ready.map(|entry| entry.deadline(&self.config)).chain(self.deadlines.first()).min()
@@ -444,111 +412,6 @@ impl Endpoint {
     pub(crate) fn keys_of(&mut self, peer: PeerId) -> Option<(crate::keys::Keys, u32)> {
         let connection = self.peers.live(peer)?;
         Some((connection.keys()?.clone(), connection.wire_id))
-    }
-
-    // ---- inside: packets ----
-
-    fn handle_packet(&mut self, now: Micros, from: SocketAddr, datagram: &mut [u8]) {
-        let Some((header, slot)) = self.find(from, datagram) else {
-            self.totals.unknown += 1;
-            return;
-        };
-        if self.events.bytes > self.config.events_bytes_max {
-            self.totals.overrun += 1;
-            return;
-        }
-        let Some(entry) = self.peers.at(slot) else { return };
-        let peer = entry.id;
-        let connection = match &mut entry.state {
-            State::Live(connection) => connection,
-            State::Lingering(linger) => {
-                linger.on_packet(now, from, &header, datagram);
-                return self.make_ready(slot);
-            }
-        };
-        let Some(packet) = connection.open(now, &header, datagram) else {
-            if let Some(ending) = connection.worn() {
-                self.settle(now, slot, Some(ending));
-            }
-            return;
-        };
-        if connection.is_half_open() {
-            connection.confirm(now);
-            let addr = connection.path.proven();
-            self.confirm(now, peer, addr);
-        }
-        let Some(entry) = self.peers.at(slot) else { return };
-        let State::Live(connection) = &mut entry.state else { return };
-        let mut cx = Context {
-            config: &self.config,
-            events: &mut self.events,
-            reassembly_total: &mut self.reassembly_total,
-            pool: &mut self.pool,
-        };
-        connection.locate(now, from, &packet, cx.config, || self.random.bytes());
-        // Only what is on trial can become proven.
-        let before = connection.path.is_on_trial().then(|| connection.path.proven());
-        let ending = connection.take_in(now, from, &packet, &mut cx).or_else(|| connection.worn());
-        if before.is_none() && ending.is_none() {
-            // Most packets: what `settle` would do, without looking for the connection again.
-            if entry.ready_since.is_none() {
-                entry.ready_since = Some(self.now);
-                self.ready.push(peer);
-            }
-            return;
-        }
-        let after = connection.path.proven();
-        if let Some(before) = before.filter(|&before| before != after) {
-            self.moved(peer, before, after);
-        }
-        self.settle(now, slot, ending);
-    }
-
-    /// The slot that a packet is for: by its connection id alone, or at a connector by its address alone.
-    fn find(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<(Header, u32)> {
-        let header = Header::parse(datagram)?;
-        let slot = match header.connection {
-            None => self.dialed.get(&from)?.slot(),
-            Some(connection) => {
-                let slot = wire_slot(connection);
-                let is_it = match &self.peers.at(slot)?.state {
-                    State::Live(live) => {
-                        let may_be = self.config.migration || live.path.proven() == from;
-                        live.side == Side::Acceptor && live.wire_id == connection && may_be
-                    }
-                    State::Lingering(linger) => {
-                        let may_be = self.config.migration || linger.addr == from;
-                        !linger.sends_id && linger.connection == connection && may_be
-                    }
-                };
-                is_it.then_some(slot)?
-            }
-        };
-        Some((header, slot))
-    }
-
-    /// A half-open connection has become an open one; an older one from its address is dead.
-    fn confirm(&mut self, now: Micros, peer: PeerId, addr: SocketAddr) {
-        self.half_open -= 1;
-        self.known += 1;
-        self.totals.connected += 1;
-        let known = self.accepted.entry(addr).or_default();
-        known.half_open = None;
-        let old = known.open.replace(peer);
-        if let Some(old) = old {
-            let reason = CloseReason::Protocol(Violation::Replaced);
-            self.settle(now, old.slot(), Some(Ending::Quiet(reason)));
-        }
-        self.events.push(Event::Connected { peer, addr, server_key: None });
-    }
-
-    /// A peer is at another address now. A connection that was there before keeps going by its id: its peer has moved as
-    /// well, or is gone.
-    fn moved(&mut self, peer: PeerId, from: SocketAddr, to: SocketAddr) {
-        forget_address(&mut self.accepted, from, peer);
-        self.accepted.entry(to).or_default().open = Some(peer);
-        self.totals.moves += 1;
-        self.events.push(Event::Moved { peer, addr: to });
     }
 
     // ---- inside: the common end of everything ----

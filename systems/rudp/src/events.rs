@@ -1,6 +1,51 @@
-//! Events that wait for the application, with their weight, so that their queue has a bound.
+//! What the application learns: events, and the queue in which they wait with their weight, so that it has a bound.
 
-use crate::{channel::Channel, endpoint::Event, peers::PeerId, queue::Queue};
+use std::net::SocketAddr;
+
+use crate::{channel::Channel, error::CloseReason, identity::PublicKey, peers::PeerId, queue::Queue};
+
+/// What the application learns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A connection is open. At the acceptor this is the first that is heard of it.
+    Connected {
+        /// Who.
+        peer: PeerId,
+        /// The other side's address, proved to receive there.
+        addr: SocketAddr,
+        /// At the connector the key that the server proved to have. Keep it to expect it the next time. At the acceptor
+        /// `None`: the transport does not know who its clients are.
+        server_key: Option<PublicKey>,
+    },
+    /// The peer has moved to another address, and has proved that it receives there.
+    Moved {
+        /// Who.
+        peer: PeerId,
+        /// Its new address.
+        addr: SocketAddr,
+    },
+    /// A whole message.
+    Message {
+        /// From whom.
+        peer: PeerId,
+        /// On which channel.
+        channel: Channel,
+        /// What. [`Endpoint::recycle`](crate::Endpoint::recycle) takes it back when it has been read.
+        bytes: Vec<u8>,
+    },
+    /// After a [`SendError::WouldBlock`](crate::SendError::WouldBlock): less than half of the queue is taken now.
+    Writable {
+        /// To whom.
+        peer: PeerId,
+    },
+    /// The last event of a peer, whoever closed it. A connector's attempt that failed ends with it, too.
+    Closed {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        reason: CloseReason,
+    },
+}
 
 /// The queue behind `poll_event`.
 #[derive(Default)]
@@ -16,7 +61,7 @@ enum Waiting {
     Other(Box<Event>),
 }
 
-/// What an event weighs beside the bytes of its message.
+/// What an event weighs beside the buffer of its message.
 const EVENT_COST: usize = 64;
 
 impl Events {
@@ -30,7 +75,7 @@ impl Events {
 
     /// A message came.
     pub(crate) fn message(&mut self, peer: PeerId, channel: Channel, bytes: Vec<u8>) {
-        self.keep(bytes.len(), Waiting::Message { peer, channel, bytes });
+        self.keep(bytes.capacity(), Waiting::Message { peer, channel, bytes });
     }
 
     fn keep(&mut self, bytes: usize, event: Waiting) {
@@ -41,7 +86,7 @@ impl Events {
     pub(crate) fn pop(&mut self) -> Option<Event> {
         let (bytes, event) = match self.queue.pop()? {
             Waiting::Message { peer, channel, bytes } => {
-                (bytes.len(), Event::Message { peer, channel, bytes })
+                (bytes.capacity(), Event::Message { peer, channel, bytes })
             }
             Waiting::Writable { peer } => (0, Event::Writable { peer }),
             Waiting::Other(event) => (0, *event),

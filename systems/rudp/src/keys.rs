@@ -5,7 +5,7 @@
 //! packet that opens with the next key. A sender never changes again before a packet of the current phase was
 //! acknowledged, so the two ends are at most one phase apart.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use ring::{
     aead::{Aad, LessSafeKey, Tag},
@@ -125,7 +125,7 @@ impl Direction {
         self.awake = None;
         self.phase = !self.phase;
         self.since = since;
-        std::mem::replace(&mut self.secret, next)
+        mem::replace(&mut self.secret, next)
     }
 }
 
@@ -146,6 +146,8 @@ pub(crate) struct Keys {
     change_after: u64,
     failed: u64,
     changes: u64,
+    /// A packet of this phase asked for an acknowledgement because of the keys.
+    has_asked: bool,
 }
 
 impl Keys {
@@ -162,6 +164,7 @@ impl Keys {
             change_after: change_after.max(1),
             failed: 0,
             changes: 0,
+            has_asked: false,
         }
     }
 
@@ -181,8 +184,17 @@ impl Keys {
         if is_time {
             self.out.change(self.suite.cipher(), number);
             self.changes += 1;
+            self.has_asked = true;
         }
         is_time
+    }
+
+    /// Before packet `number` is sealed: whether it must ask for an acknowledgement because it is time for a change, and
+    /// nothing of this phase was acknowledged. That is so in the first phase of a side that itself only acknowledges. Once a
+    /// phase; recovery sees to the answer.
+    pub(crate) fn must_ask(&mut self, number: u64, largest_acked: Option<u64>) -> bool {
+        let is_time = number - self.out.since >= self.change_after && largest_acked < Some(self.out.since);
+        is_time && !mem::replace(&mut self.has_asked, true)
     }
 
     /// Encrypts what follows the header, sets the key phase and appends the tag. A number must not be used twice.

@@ -9,6 +9,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use crate::{
+    congestion::PACKET,
     packet::{DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX},
     timer::Micros,
 };
@@ -17,6 +18,9 @@ use crate::{
 const SIZES: [u16; 4] = [1280, 1380, 1440, 1472];
 const IPV6_LESS: u16 = 20;
 const TRIES_MAX: u8 = 3;
+/// Losses in a row of packets longer than the base, and shorter ones that came through after the first of them.
+const BLACK_HOLE_LOST: u32 = 8;
+const BLACK_HOLE_ACKED: u32 = 3;
 /// From a finished search, or a black hole, to the next search.
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
 
@@ -145,6 +149,43 @@ impl Mtu {
 
     fn rest(&mut self, now: Micros) {
         (self.phase, self.tries) = (Phase::Rest(now + AGAIN_AFTER), 0);
+    }
+}
+
+/// Whether packets longer than the base get lost, and only these. All bytes count IP and UDP headers.
+#[derive(Default)]
+pub(crate) struct BlackHole {
+    /// Longer packets lost since one was acknowledged, which that was, and shorter ones acknowledged meanwhile.
+    large_lost: u32,
+    large_acked: u64,
+    small_acked: u32,
+}
+
+impl BlackHole {
+    pub(crate) fn on_acked(&mut self, number: u64, bytes: usize) {
+        if bytes > PACKET {
+            (self.large_lost, self.large_acked, self.small_acked) = (0, number, 0);
+        } else if self.large_lost > 0 {
+            self.small_acked += 1;
+        }
+    }
+
+    pub(crate) fn on_lost(&mut self, number: u64, bytes: usize) {
+        self.large_lost += u32::from(bytes > PACKET && number > self.large_acked);
+    }
+
+    /// Packets go elsewhere now.
+    pub(crate) fn begin_anew(&mut self) {
+        (self.large_lost, self.small_acked) = (0, 0);
+    }
+
+    /// Whether there is one. Told once.
+    pub(crate) fn take(&mut self) -> bool {
+        let is_one = self.large_lost >= BLACK_HOLE_LOST && self.small_acked >= BLACK_HOLE_ACKED;
+        if is_one {
+            self.begin_anew();
+        }
+        is_one
     }
 }
 

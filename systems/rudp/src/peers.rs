@@ -25,7 +25,7 @@ impl PeerId {
         PeerId(bits)
     }
 
-    /// Index of the slot, under `Config::peers_max` × 2. Small and used again: good for a table beside the endpoint.
+    /// Index of the slot, under `Config::peers_max` × 2 and `Config::PEERS_MAX`. Small and used again: good for a table beside the endpoint.
     pub const fn slot(self) -> u32 {
         (self.0 & (SLOTS_MAX as u64 - 1)) as u32
     }

@@ -4,8 +4,14 @@ use std::time::Duration;
 
 use crate::timer::Micros;
 
-/// Capacity of the buffers of each class.
-const SIZES: [usize; 6] = [128, 512, 2048, 8192, 32_768, 131_072];
+/// Capacity of the buffers of each class: two to an octave, so that a buffer is at most half as large again as what it
+/// is asked for (over 16 bytes), and the bounds in `Config`, which count lengths, bound memory.
+const SIZES: [usize; 27] = [
+    16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12_288,
+    16_384, 24_576, 32_768, 49_152, 65_536, 98_304, 131_072,
+];
+/// What a free buffer counts beside its capacity: its place in the list.
+const PLACE_COST: usize = size_of::<Vec<u8>>();
 /// How often the pool looks for buffers that nobody needs.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 
@@ -30,8 +36,8 @@ struct Class {
 /// The sum of their capacities is bounded; what comes back beyond it is freed. Every second half of the buffers that
 /// were not needed during that second are freed, too, so that the memory of a burst goes away.
 pub(crate) struct Pool {
-    classes: [Class; SIZES.len()],
-    /// Empty tables of fragments; they count as nothing, but there are few.
+    classes: Box<[Class; SIZES.len()]>,
+    /// Empty tables of fragments, the last used at the end; they count as nothing, but there are few.
     tables: Vec<Vec<Vec<u8>>>,
     bytes: usize,
     bytes_max: usize,
@@ -48,14 +54,13 @@ impl Pool {
         if length == 0 {
             return Vec::new();
         }
-        let Some(class) = SIZES.iter().position(|&size| length <= size) else {
-            return Vec::with_capacity(length);
-        };
-        let (size, class) = (SIZES[class], &mut self.classes[class]);
+        let at = SIZES.partition_point(|&size| size < length);
+        let Some(&size) = SIZES.get(at) else { return Vec::with_capacity(length) };
+        let class = &mut self.classes[at];
         match class.free.pop() {
             Some(buffer) => {
                 class.least = class.least.min(class.free.len());
-                self.bytes -= buffer.capacity();
+                self.bytes -= buffer.capacity() + PLACE_COST;
                 buffer
             }
             None => Vec::with_capacity(size),
@@ -80,22 +85,27 @@ impl Pool {
 
     /// Takes a buffer back, or frees it: when it is very small or very large, or the pool is full.
     pub(crate) fn give(&mut self, mut buffer: Vec<u8>) {
-        let capacity = buffer.capacity();
-        if capacity > 2 * SIZES[SIZES.len() - 1] || self.bytes + capacity > self.bytes_max {
+        let (capacity, cost) = (buffer.capacity(), buffer.capacity() + PLACE_COST);
+        if capacity > 2 * SIZES[SIZES.len() - 1] || self.bytes + cost > self.bytes_max {
             return;
         }
-        if let Some(class) = SIZES.iter().rposition(|&size| size <= capacity) {
+        if let Some(class) = SIZES.partition_point(|&size| size <= capacity).checked_sub(1) {
             buffer.clear();
-            self.bytes += capacity;
+            self.bytes += cost;
             let class = &mut self.classes[class];
             class.free.push(buffer);
             class.most = class.most.max(class.free.len());
         }
     }
 
-    /// A table of `count` empty buffers.
+    /// A table of `count` empty buffers, with at most twice as many places: a message of two fragments does not hold the
+    /// table of one of a hundred.
     pub(crate) fn take_table(&mut self, count: usize) -> Vec<Vec<u8>> {
-        let mut table = self.tables.pop().unwrap_or_default();
+        let fits = |table: &Vec<Vec<u8>>| (count..=count.saturating_mul(2)).contains(&table.capacity());
+        let mut table = match self.tables.iter().rposition(fits) {
+            Some(at) => self.tables.remove(at),
+            None => Vec::with_capacity(count),
+        };
         table.resize_with(count, Vec::new);
         table
     }
@@ -103,9 +113,13 @@ impl Pool {
     /// Takes a table back, and the buffers in it.
     pub(crate) fn give_table(&mut self, mut table: Vec<Vec<u8>>) {
         table.drain(..).for_each(|buffer| self.give(buffer));
-        if self.tables.len() < TABLES_MAX && table.capacity() <= TABLE_PLACES_MAX {
-            self.tables.push(table);
+        if table.capacity() > TABLE_PLACES_MAX {
+            return;
         }
+        if self.tables.len() == TABLES_MAX {
+            self.tables.remove(0);
+        }
+        self.tables.push(table);
     }
 
     /// Frees what was not needed for a second. Call now and then; true once a second.
@@ -114,9 +128,9 @@ impl Pool {
             return false;
         }
         self.trim_at = now + TRIM_EVERY;
-        for class in &mut self.classes {
+        for class in self.classes.iter_mut() {
             for _ in 0..class.least.div_ceil(2) {
-                self.bytes -= class.free.pop().map_or(0, |buffer| buffer.capacity());
+                self.bytes -= class.free.pop().map_or(0, |buffer| buffer.capacity() + PLACE_COST);
             }
             class.least = class.free.len();
             // All may be with the application just now.
@@ -135,20 +149,20 @@ mod tests {
 
     #[test]
     fn buffers_come_back_and_the_bound_holds() {
-        let mut pool = Pool::new(1024);
+        let mut pool = Pool::new(8 * (128 + PLACE_COST));
         let buffers: Vec<_> = (0..10).map(|_| pool.copy(&[7; 100])).collect();
         assert!(buffers.iter().all(|buffer| buffer == &[7; 100] && buffer.capacity() == 128));
         let places: Vec<_> = buffers.iter().map(|buffer| buffer.as_ptr()).collect();
         buffers.into_iter().for_each(|buffer| pool.give(buffer));
-        assert_eq!((pool.bytes, pool.classes[0].free.len()), (1024, 8));
-        let again = pool.join(&[b"ab", b"", b"c"], 3);
-        assert!(again == b"abc" && places.contains(&again.as_ptr()));
+        assert_eq!((pool.bytes, pool.classes[6].free.len()), (pool.bytes_max, 8));
+        let again = pool.join(&[&[1; 99], b"", b"c"], 100);
+        assert!(again.ends_with(b"\x01c") && places.contains(&again.as_ptr()));
         // Too small, too large, and of the application's own making.
-        pool.give(Vec::with_capacity(100));
+        pool.give(Vec::with_capacity(10));
         pool.give(Vec::with_capacity(1 << 20));
-        assert_eq!(pool.bytes, 896);
+        assert_eq!(pool.bytes, 7 * (128 + PLACE_COST));
         pool.give(vec![1; 128]);
-        assert_eq!(pool.bytes, 1024);
+        assert_eq!(pool.bytes, pool.bytes_max);
         assert!(pool.take(0).capacity() == 0 && pool.take(1 << 20).capacity() >= 1 << 20);
     }
 
@@ -156,8 +170,30 @@ mod tests {
     fn a_buffer_is_as_large_as_its_class_promises() {
         let mut pool = Pool::new(1 << 20);
         pool.give(Vec::with_capacity(600));
-        assert!(pool.take(600).capacity() == 2048);
+        assert!(pool.take(600).capacity() == 768);
         assert!(pool.take(512).capacity() == 600);
+        for length in 1..=131_072 {
+            let capacity = SIZES[SIZES.partition_point(|&size| size < length)];
+            assert!(capacity >= length && capacity <= (length * 3 / 2).max(16), "{length} in {capacity}");
+        }
+    }
+
+    #[test]
+    fn a_table_has_at_most_twice_the_places_that_are_needed() {
+        let mut pool = Pool::new(1 << 20);
+        for count in [100, 5, 2, 1, 90] {
+            let table = pool.take_table(count);
+            assert!(table.len() == count && table.capacity() < count * 2 + 1);
+            pool.give_table(table);
+        }
+        assert_eq!(pool.tables.len(), 3, "that of two served for one, that of a hundred for ninety");
+        (0..100)
+            .map(|_| pool.take_table(3))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|table| pool.give_table(table));
+        assert_eq!(pool.tables.len(), TABLES_MAX);
+        assert!(pool.take_table(128).capacity() == 128 && pool.take_table(3).capacity() <= 6);
     }
 
     #[test]
@@ -169,7 +205,7 @@ mod tests {
             let used: Vec<_> = (0..needed).map(|_| pool.take(100)).collect();
             used.into_iter().for_each(|buffer| pool.give(buffer));
             pool.trim(Micros::from_millis(now));
-            pool.classes[0].free.len()
+            pool.classes[6].free.len()
         };
         assert_eq!(second(1_000, 20), 100, "they came within this second");
         assert_eq!(second(1_500, 20), 100);

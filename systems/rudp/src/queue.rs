@@ -2,6 +2,22 @@
 
 use std::collections::VecDeque;
 
+/// Gives the memory of a burst back once it is over.
+pub(crate) fn shrink<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > KEPT {
+        *queue = VecDeque::new();
+    }
+}
+
+/// Gives the memory of a large burst back while little is left of it: a queue may never be empty.
+pub(crate) fn thin<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > LARGE && queue.len() * 4 < queue.capacity() {
+        queue.shrink_to(queue.len() * 2);
+    }
+}
+
+/// Places of a queue that is large.
+const LARGE: usize = 1024;
 /// Places that are always kept.
 const KEPT: usize = 128;
 
@@ -48,6 +64,21 @@ impl<T> Queue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_that_is_never_empty_gives_its_memory_back() {
+        let mut queue: VecDeque<u8> = (0..4096).map(|_| 0).collect();
+        while queue.len() > 10 {
+            queue.pop_front();
+            thin(&mut queue);
+            assert!(queue.capacity() <= LARGE.max(queue.len() * 4));
+        }
+        shrink(&mut queue);
+        assert_eq!(queue.len(), 10);
+        queue.clear();
+        shrink(&mut queue);
+        assert_eq!(queue.capacity(), 0);
+    }
 
     #[test]
     fn what_is_needed_each_second_stays_and_a_burst_goes() {

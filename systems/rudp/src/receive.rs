@@ -47,10 +47,13 @@ pub(crate) struct Budget<'a> {
 }
 
 impl Budget<'_> {
-    /// Books `cost`. What the channel waits for always gets in: refusing that would stop the channel for ever.
+    /// Books `cost`. What the channel waits for always gets in: refusing that would stop the channel for ever. A peer
+    /// has its share whatever the others hold, or a few that never finish anything would starve all.
     fn take(&mut self, cost: usize, is_next: bool) -> bool {
-        let fits = *self.peer + cost <= self.config.reassembly_bytes_max
-            && *self.total + cost <= self.config.reassembly_bytes_total_max;
+        let (peer, total) = (*self.peer + cost, *self.total + cost);
+        let fits = peer <= self.config.reassembly_bytes_max
+            && (total <= self.config.reassembly_bytes_total_max
+                || peer <= self.config.reassembly_bytes_share);
         if fits || is_next {
             *self.peer += cost;
             *self.total += cost;

@@ -8,15 +8,17 @@
 //! needless repeat where an acknowledgement was lost; a message is small, and an acknowledgement that is merely
 //! late is covered by the variation in the time-out.
 
+mod probe;
+
 use std::{collections::VecDeque, mem, time::Duration};
 
 use crate::{
     ack::{ACK_DELAY_UNRELIABLE, Ack},
     config::Config,
-    congestion::{Acked, Control, Controller, Lost, OVERHEAD, PACKET},
+    congestion::{Acked, Control, Controller, Lost, OVERHEAD},
     error::Violation,
+    mtu::BlackHole,
     pacer::Pacer,
-    packet::{DATAGRAM_BYTES_BASE, FRAGMENT_BYTES},
     pool::Pool,
     rtt::Rtt,
     send::{PieceRef, Sending},
@@ -24,31 +26,17 @@ use crate::{
 };
 
 /// Later packets that must be acknowledged before one counts as lost; grows with spurious losses.
-const REORDER_PACKETS: u64 = 3;
-const REORDER_PACKETS_MAX: u64 = 16;
-/// Longest wait between two probes: ten seconds of silence must hold a fair number of them.
-const PROBE_MAX: Duration = Duration::from_secs(1);
-/// The same for the first [`PROBES_SOON`] of them, unless the probe time-out itself is longer than half of it: how soon a
-/// path that works again is found out, and what the players see of a gap. RFC 9002 doubles without end; these few are
-/// fewer bytes than the slowest pace.
-const PROBE_SOON_MAX: Duration = Duration::from_millis(250);
-/// About two seconds of them. Whoever is silent for longer has more likely gone than lost a few packets.
-const PROBES_SOON: u32 = 8;
+const REORDER_PACKETS: u8 = 3;
+const REORDER_PACKETS_MAX: u8 = 16;
 /// A packet's share in the measured loss, as a shift: 1/256. One loss alone stays under half a per cent, and a path
 /// that loses five per cent shows over two of them after some 130 packets.
 const LOSS_SHIFT: u32 = 8;
 /// All lost, in the measured loss.
 const LOSS_ALL: u32 = 1 << 24;
-/// What is left of one loss after 255 packets: 1/256 · e⁻¹.
-const TROUBLE_LOSS: u32 = LOSS_ALL / 696;
 /// How far ahead `send_budget` looks: what is queued in a tick at 60 Hz has left when the next one comes.
 const BUDGET_AHEAD: Duration = Duration::from_millis(16);
 /// Entries whose place in the tables is kept for good.
 const KEPT: usize = 64;
-
-/// Losses in a row of packets longer than the base, and shorter ones that came through after the first of them.
-const BLACK_HOLE_LOST: u32 = 8;
-const BLACK_HOLE_ACKED: u32 = 3;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -89,14 +77,15 @@ pub(crate) struct Recovery {
     refs: VecDeque<PieceRef>,
     refs_base: u64,
     /// Most entries in `sent` and `refs` of late, for giving memory back.
-    peak: (usize, usize),
+    peak: (u32, u32),
     /// The largest number that was acknowledged, plus one; 0 before any was.
     acked_end: u64,
+    /// Bytes under way on this path, and packets on any.
     in_flight_bytes: usize,
-    in_flight_packets: usize,
+    in_flight_packets: u32,
     /// Of these, packets with reliable pieces.
-    in_flight_reliable: usize,
-    packets_max: usize,
+    in_flight_reliable: u32,
+    packets_max: u32,
     /// In nanoseconds, as the next.
     ack_delay_max: u64,
     /// How much longer than the round trip the acknowledgement of a reliable packet takes, a moving average.
@@ -111,27 +100,20 @@ pub(crate) struct Recovery {
     sent_last: Micros,
     probed_last: Micros,
     probes_unanswered: u32,
-    widened: u32,
-    reorder_packets: u64,
+    widened: u8,
+    reorder_packets: u8,
     /// Moving average over settled packets, of `LOSS_ALL`.
     loss: u32,
     /// Messages wait for the controller.
     limited: bool,
     /// Packets before this one took another path: they say nothing about this one.
     path_from: u64,
-    /// Packets longer than the base: how many were lost since one was acknowledged, which that was, and how many
-    /// shorter ones were acknowledged meanwhile.
-    large_lost: u32,
-    large_acked: u64,
-    small_acked: u32,
+    /// On this path.
+    black_hole: BlackHole,
     /// Packets under this number were under way when messages had to wait, or when half of the window was in use.
     limited_end: u64,
     pub(crate) lost: u64,
     pub(crate) lost_spurious: u64,
-}
-
-fn is_large(packet: &Sent) -> bool {
-    usize::from(packet.bytes) > DATAGRAM_BYTES_BASE + OVERHEAD
 }
 
 /// What was learnt of one path.
@@ -156,7 +138,7 @@ impl Recovery {
             in_flight_bytes: 0,
             in_flight_packets: 0,
             in_flight_reliable: 0,
-            packets_max: config.packets_in_flight_max.max(16),
+            packets_max: u32::try_from(config.packets_in_flight_max).unwrap_or(u32::MAX).max(16),
             ack_delay_max: nanos(config.ack_delay_max),
             ack_delay: nanos(config.ack_delay_max),
             unjudged: false,
@@ -170,9 +152,7 @@ impl Recovery {
             loss: 0,
             limited: false,
             path_from: 0,
-            large_lost: 0,
-            large_acked: 0,
-            small_acked: 0,
+            black_hole: BlackHole::default(),
             limited_end: 0,
             lost: 0,
             lost_spurious: 0,
@@ -187,7 +167,9 @@ impl Recovery {
     /// Packets take a known path again. Returns what was learnt of the other one.
     pub(crate) fn resume_path(&mut self, learnt: Learnt) -> Learnt {
         self.path_from = self.next;
-        (self.large_lost, self.small_acked) = (0, 0);
+        // What is under way to the other address takes no room here.
+        self.in_flight_bytes = 0;
+        self.black_hole.begin_anew();
         Learnt {
             rtt: mem::replace(&mut self.rtt, learnt.rtt),
             control: mem::replace(&mut self.control, learnt.control),
@@ -196,11 +178,7 @@ impl Recovery {
 
     /// Whether packets longer than the base get lost, and only these. Told once.
     pub(crate) fn take_black_hole(&mut self) -> bool {
-        let is_one = self.large_lost >= BLACK_HOLE_LOST && self.small_acked >= BLACK_HOLE_ACKED;
-        if is_one {
-            (self.large_lost, self.small_acked) = (0, 0);
-        }
-        is_one
+        self.black_hole.take()
     }
 
     /// The number of the next packet.
@@ -248,7 +226,7 @@ impl Recovery {
     fn has_room(&self) -> bool {
         self.in_flight_bytes < self.control.window()
             && self.in_flight_packets < self.packets_max
-            && self.sent.len() < self.packets_max * 2
+            && self.sent.len() < self.packets_max as usize * 2
     }
 
     /// Whether window and pacer let another packet out, if there is one: `has_pending`.
@@ -313,7 +291,7 @@ impl Recovery {
             bytes,
             fate: Fate::UnderWay,
         });
-        self.peak = (self.peak.0.max(self.sent.len()), self.peak.1.max(self.refs.len()));
+        self.peak = (self.peak.0.max(self.sent.len() as u32), self.peak.1.max(self.refs.len() as u32));
         self.next += 1;
     }
 
@@ -338,7 +316,7 @@ impl Recovery {
             _ => 0,
         };
         let (mut known, mut newest, mut oldest, mut rtt) = (0, None, None, None);
-        let (mut packets, mut bytes) = (0, 0);
+        let (mut packets, mut bytes, mut oldest_at) = (0, 0, NEVER);
         for index in from..self.sent.len() {
             let entry = &mut self.sent[index];
             if entry.number > ack.largest {
@@ -356,11 +334,7 @@ impl Recovery {
             let late = entry.fate == Fate::Lost;
             entry.fate = Fate::Acked;
             let is_here = entry.number >= self.path_from;
-            if is_large(entry) {
-                (self.large_lost, self.large_acked, self.small_acked) = (0, entry.number, 0);
-            } else if self.large_lost > 0 {
-                self.small_acked += 1;
-            }
+            self.black_hole.on_acked(entry.number, entry.bytes.into());
             if entry.number == ack.largest && is_here {
                 let delay = Duration::from_micros(ack.delay_us);
                 rtt = Some(self.rtt.update(now, now - entry.at, delay));
@@ -373,10 +347,13 @@ impl Recovery {
                 self.on_spurious_loss();
             } else {
                 self.in_flight_packets -= 1;
-                self.in_flight_bytes -= usize::from(entry.bytes);
-                packets += u32::from(is_here);
-                bytes += if is_here { usize::from(entry.bytes) } else { 0 };
-                self.in_flight_reliable -= usize::from(count > 0);
+                if is_here {
+                    self.in_flight_bytes -= usize::from(entry.bytes);
+                    packets += 1;
+                    bytes += usize::from(entry.bytes);
+                    oldest_at = oldest_at.min(entry.at);
+                }
+                self.in_flight_reliable -= u32::from(count > 0);
                 self.loss -= self.loss >> LOSS_SHIFT;
             }
         }
@@ -394,6 +371,7 @@ impl Recovery {
                 bytes,
                 number,
                 sent_at,
+                oldest_at,
                 next: self.next,
                 rtt,
                 rtt_min: self.rtt.min(),
@@ -435,20 +413,20 @@ impl Recovery {
                 continue;
             }
             let due = entry.at.after(delay);
-            if largest - entry.number < self.reorder_packets && due > now {
+            if largest - entry.number < u64::from(self.reorder_packets) && due > now {
                 self.loss_at = self.loss_at.min(due);
                 continue;
             }
             entry.fate = Fate::Lost;
             self.lost += 1;
             self.loss += (LOSS_ALL - self.loss) >> LOSS_SHIFT;
-            self.in_flight_bytes -= usize::from(entry.bytes);
             self.in_flight_packets -= 1;
             let count = usize::from(entry.refs_count);
-            self.in_flight_reliable -= usize::from(count > 0);
+            self.in_flight_reliable -= u32::from(count > 0);
             if entry.number >= self.path_from {
+                self.in_flight_bytes -= usize::from(entry.bytes);
                 (packets, number) = (packets + 1, entry.number);
-                self.large_lost += u32::from(is_large(entry) && entry.number > self.large_acked);
+                self.black_hole.on_lost(entry.number, entry.bytes.into());
             }
             let first = (entry.refs_at - self.refs_base) as usize;
             for &piece in self.refs.range(first..first + count) {
@@ -469,7 +447,7 @@ impl Recovery {
             let settled = match front.fate {
                 Fate::UnderWay | Fate::Probed => false,
                 Fate::Acked => true,
-                Fate::Lost => front.at + keep <= now || self.sent.len() > self.packets_max,
+                Fate::Lost => front.at + keep <= now || self.sent.len() > self.packets_max as usize,
             };
             if !settled {
                 break;
@@ -491,19 +469,21 @@ impl Recovery {
     /// Gives memory back when the tables have not been half full for the last two times that they were used. A flow
     /// whose tables empty again and again keeps its place, so that its packets allocate nothing.
     fn shrink(&mut self) {
-        let (sent, refs) = self.peak;
+        let (sent, refs) = (self.peak.0 as usize, self.peak.1 as usize);
         if self.sent.capacity() > KEPT.max(sent * 4) {
             self.sent.shrink_to(KEPT.max(sent * 2));
         }
         if self.refs.capacity() > KEPT.max(refs * 4) {
             self.refs.shrink_to(KEPT.max(refs * 2));
         }
-        self.peak = (sent / 2, refs / 2);
+        self.peak = (self.peak.0 / 2, self.peak.1 / 2);
     }
 
-    /// Nothing was sent for long: gives back all memory.
+    /// Nothing was sent for long: gives back all memory. What is lost has been sent again; a late acknowledgement of it
+    /// would tell nothing any more.
     pub(crate) fn rest(&mut self) {
-        if self.sent.is_empty() {
+        if self.in_flight_packets == 0 {
+            (self.refs_base, self.settled) = (self.refs_end(), 0);
             (self.sent, self.refs, self.peak) = (VecDeque::new(), VecDeque::new(), (0, 0));
         }
     }
@@ -514,94 +494,6 @@ impl Recovery {
             0 => NEVER,
             _ => self.sent.range(self.settled..).find(reliable).map_or(NEVER, |entry| entry.at),
         };
-    }
-
-    /// How long the other side may hold back the acknowledgement that is waited for. It acknowledges at once for a
-    /// while after a loss; that while is as long as the loss stays over `TROUBLE_LOSS` here. Without it, it does as
-    /// agreed, and a shorter wait would repeat what is not lost.
-    fn held(&self) -> u64 {
-        match self.in_flight_reliable {
-            0 => nanos(ACK_DELAY_UNRELIABLE),
-            _ if self.loss > TROUBLE_LOSS => self.ack_delay,
-            _ => self.ack_delay_max,
-        }
-    }
-
-    /// In nanoseconds.
-    fn probe_delay(&self) -> u64 {
-        let pto = self.rtt.pto_nanos(self.held());
-        let unanswered = self.probes_unanswered;
-        let most = match unanswered < PROBES_SOON {
-            true => nanos(PROBE_SOON_MAX).max(pto.saturating_mul(2)),
-            false => nanos(PROBE_MAX),
-        };
-        pto.saturating_mul(1 << unanswered.min(6)).min(most).min(nanos(PROBE_MAX))
-    }
-
-    /// When a probe is due, or `NEVER`.
-    fn probe_at(&self) -> Micros {
-        if self.in_flight_packets == 0 {
-            return NEVER;
-        }
-        // What went again with a probe has a packet of its own; only when nothing else is left it is waited for.
-        let base = match self.oldest {
-            NEVER => self.sent_last.max(self.probed_last),
-            oldest if self.probes_unanswered == 0 => oldest,
-            oldest => oldest.max(self.probed_last),
-        };
-        base.after(self.probe_delay())
-    }
-
-    /// When to look for losses, to probe, or to send what the pacer held back; `NEVER` if nothing is to be done.
-    pub(crate) fn deadline(&self) -> Micros {
-        self.loss_at.min(self.probe_at()).min(self.pacer.deadline())
-    }
-
-    /// Returns how many probes to send now. The messages of the oldest packets are back in `sending` for them.
-    pub(crate) fn on_timeout(&mut self, now: Micros, sending: &mut Sending) -> u8 {
-        if self.loss_at <= now {
-            self.judge(now, sending);
-            return 0;
-        }
-        if self.probe_at() > now {
-            return 0;
-        }
-        if self.probes_unanswered > 0 {
-            self.probed_last = now;
-            self.probes_unanswered += 1;
-            if self.probes_unanswered == 3 {
-                self.control.on_persistent_loss();
-            }
-            // After a first miss two probes at once: the second costs little, another wait is twice as long.
-            sending.repeat_oldest(2 * FRAGMENT_BYTES);
-            self.find_oldest();
-            return 2;
-        }
-        // The first time only what is overdue goes again, one datagram of it.
-        let due = Micros(now.0.saturating_sub(self.probe_delay() / 1000));
-        let (mut bytes, mut repeats) = (0, false);
-        for entry in self.sent.range_mut(self.settled..) {
-            if entry.at > due || bytes + usize::from(entry.bytes) > PACKET.max(usize::from(entry.bytes)) {
-                break;
-            }
-            if entry.fate != Fate::UnderWay || entry.refs_count == 0 {
-                continue;
-            }
-            entry.fate = Fate::Probed;
-            bytes += usize::from(entry.bytes);
-            let first = (entry.refs_at - self.refs_base) as usize;
-            for &piece in self.refs.range(first..first + usize::from(entry.refs_count)) {
-                repeats |= sending.on_lost(piece, entry.number);
-            }
-        }
-        self.find_oldest();
-        if bytes > 0 && !repeats {
-            // All of it went again in later packets, which have times of their own.
-            return 0;
-        }
-        self.probed_last = now;
-        self.probes_unanswered = 1;
-        1
     }
 
     /// The probe time-out as it stands, without back-off.

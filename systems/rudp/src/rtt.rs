@@ -97,7 +97,7 @@ impl Rtt {
 
     /// Age in nanoseconds at which a packet is lost when a later one was acknowledged. `widened` doubles the tolerance of
     /// reordering as often as losses turned out to be none.
-    pub(crate) fn loss_nanos(&self, widened: u32) -> u64 {
+    pub(crate) fn loss_nanos(&self, widened: u8) -> u64 {
         let base = self.smoothed.max(self.latest);
         let window = (base / 8).max(nanos(GRANULARITY)) * (1 << widened.min(3));
         base + window.min(base.max(nanos(GRANULARITY)))

@@ -13,11 +13,7 @@ use std::{
 };
 
 pub(crate) use self::repeats::PathState;
-use self::{
-    loose::Loose,
-    reliable::Reliable,
-    repeats::{FRAME_COST, REPEAT_BYTES_MAX, Repeating},
-};
+use self::{loose::Loose, reliable::Reliable, repeats::Repeating};
 use crate::{
     channel::{CHANNELS_MAX, Channel, ChannelConfig, SendOptions},
     config::Config,
@@ -108,18 +104,6 @@ impl Packing<'_, '_> {
             repeating.note_again(self.now, self.number, &self.path, channel, config, id);
         }
     }
-}
-
-/// What became of a repeat.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeat {
-    Written,
-    /// The packet carries the message already.
-    Carried,
-    /// It arrived, was found lost, or was given up.
-    Settled,
-    /// No room in the packet or in the budget.
-    NoRoom,
 }
 
 impl Lane {
@@ -287,27 +271,6 @@ impl Sending {
         }
     }
 
-    /// Whether repeats should leave in a datagram of their own now; if they cannot, they lose that right.
-    pub(crate) fn wants_repeat(&mut self, now: Micros, may_send: bool) -> bool {
-        let Some(repeating) = &mut self.repeating else { return false };
-        if repeating.deadline().is_none_or(|at| at > now) {
-            return false;
-        }
-        let (lanes, index) = (&self.lanes, &self.index);
-        let is_alive = |&(channel, id): &(Channel, u64)| match lanes.get(usize::from(index[channel.index()]))
-        {
-            Some(Lane { queue: Queue::Reliable(queue), .. }) => queue.repeatable(id, u64::MAX).is_some(),
-            _ => false,
-        };
-        let allowed = may_send && !self.path.limited && repeating.affords(REPEAT_BYTES_MAX + FRAME_COST);
-        let wanted = (repeating.is_tail_due(now) && repeating.tail.iter().any(is_alive))
-            || repeating.echoes.iter().any(|echo| echo.is_overdue(now) && is_alive(&(echo.channel, echo.id)));
-        if !(allowed && wanted) {
-            repeating.forgo(now);
-        }
-        allowed && wanted
-    }
-
     /// Writes what fits into packet `number`, and notes each piece in `refs`.
     ///
     /// Channels with a lower `priority` go first; those with the same take turns in front, so that none starves another
@@ -348,84 +311,6 @@ impl Sending {
         if self.repeating.is_some() && !self.path.limited && !self.has_pending() {
             self.fill_repeats(now, number, writer, refs, pool);
         }
-    }
-
-    fn fill_repeats(
-        &mut self,
-        now: Micros,
-        number: u64,
-        writer: &mut Writer<'_>,
-        refs: &mut VecDeque<PieceRef>,
-        pool: &mut Pool,
-    ) {
-        let Some(mut repeating) = self.repeating.take() else { return };
-        if repeating.is_tail_due(now) {
-            let tail = mem::take(&mut repeating.tail);
-            for &(channel, id) in &tail {
-                self.repeat(&mut repeating, (now, number), (channel, id), writer, refs, pool);
-            }
-            repeating.tail = tail;
-            repeating.end_tail();
-        }
-        if !repeating.echoes.is_empty() {
-            let mut echoes = mem::take(&mut repeating.echoes);
-            echoes.retain_mut(|echo| {
-                if !echo.is_due(now, number) {
-                    return true;
-                }
-                match self.repeat(&mut repeating, (now, number), (echo.channel, echo.id), writer, refs, pool)
-                {
-                    Repeat::Written | Repeat::Carried => echo.repeated(now, number),
-                    Repeat::Settled => false,
-                    Repeat::NoRoom => true,
-                }
-            });
-            repeating.echoes = echoes;
-            repeating.find_first();
-        }
-        self.repeating = Some(repeating);
-    }
-
-    /// Writes one repeat, if its message is still under way, the packet has room, and the budget allows it.
-    fn repeat(
-        &mut self,
-        repeating: &mut Repeating,
-        (now, number): (Micros, u64),
-        (channel, id): (Channel, u64),
-        writer: &mut Writer<'_>,
-        refs: &mut VecDeque<PieceRef>,
-        pool: &mut Pool,
-    ) -> Repeat {
-        let path = self.path;
-        let Sending { lanes, index, counts, .. } = self;
-        let Some(Lane { queue: Queue::Reliable(queue), .. }) =
-            lanes.get_mut(usize::from(index[channel.index()]))
-        else {
-            return Repeat::Settled;
-        };
-        let cost = match queue.repeatable(id, number) {
-            None => return Repeat::Settled,
-            Some((_, true)) => return Repeat::Carried,
-            Some((bytes, false)) => bytes.len() + FRAME_COST,
-        };
-        let mut packing = Packing {
-            now,
-            number,
-            writer,
-            refs,
-            path,
-            repeating: &mut None,
-            pool,
-            retransmitted: &mut counts.retransmitted,
-            expired: &mut counts.expired,
-        };
-        if !repeating.affords(cost) || !queue.repeat(channel, id, &mut packing) {
-            return Repeat::NoRoom;
-        }
-        repeating.spend(cost);
-        self.counts.repeated += 1;
-        self.counts.repeated_bytes += cost as u64;
-        Repeat::Written
     }
 
     // ---- what became of it ----
@@ -472,11 +357,14 @@ impl Sending {
         self.repeating.take_if(|repeating| repeating.is_idle());
     }
 
-    /// When `on_timeout` is to be called next.
-    pub(crate) fn deadline(&self) -> Micros {
-        let expiry = self.expiring.peek().map_or(NEVER, |Reverse((at, ..))| *at);
-        let repeat = self.repeating.as_ref().and_then(|repeating| repeating.deadline());
-        expiry.min(repeat.unwrap_or(NEVER))
+    /// When `expire` is to be called next.
+    pub(crate) fn expires_at(&self) -> Micros {
+        self.expiring.peek().map_or(NEVER, |Reverse((at, ..))| *at)
+    }
+
+    /// When a datagram is wanted for repeats alone: nothing to be done but to send.
+    pub(crate) fn repeats_at(&self) -> Micros {
+        self.repeating.as_ref().and_then(|repeating| repeating.deadline()).unwrap_or(NEVER)
     }
 
     /// Gives up what is too old.
@@ -513,12 +401,5 @@ impl Sending {
                 _ => false,
             }
         });
-    }
-}
-
-/// Gives the memory of a burst back once it is over.
-pub(crate) fn shrink<T>(queue: &mut VecDeque<T>) {
-    if queue.is_empty() && queue.capacity() > 128 {
-        *queue = VecDeque::new();
     }
 }

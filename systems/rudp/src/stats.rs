@@ -58,7 +58,7 @@ pub struct Stats {
     pub window_bytes: usize,
     /// Bytes a second at which datagrams leave while messages wait; `u64::MAX` before the path is known.
     pub pacing_rate: u64,
-    /// Bytes sent and neither acknowledged nor lost.
+    /// Bytes sent to where packets go now, and neither acknowledged nor lost.
     pub in_flight_bytes: usize,
     /// How packets are protected; `None` until the keys are made.
     pub suite: Option<Suite>,
@@ -73,7 +73,7 @@ pub struct Totals {
     pub datagrams_in: u64,
     /// Datagrams filled by `poll_transmit`.
     pub datagrams_out: u64,
-    /// Datagrams that belonged to no connection and were no handshake.
+    /// Datagrams that belonged to no connection and were no handshake, and those that are longer than any may be.
     pub unknown: u64,
     /// Hellos answered with a cookie.
     pub retries: u64,
@@ -83,6 +83,8 @@ pub struct Totals {
     pub dropped: u64,
     /// Hellos with a good cookie dropped because their address asks for too many handshakes.
     pub limited: u64,
+    /// Half-open connections forgotten for newcomers, a second after their Accept left: their table was full.
+    pub displaced: u64,
     /// Handshake jobs begun.
     pub jobs: u64,
     /// Datagrams dropped unread because the application does not take its events (`Config::events_bytes_max`).

@@ -99,6 +99,31 @@ fn close_after_flush_waits_two_seconds_at_most() {
 }
 
 #[test]
+fn close_after_flush_waits_no_longer_for_a_server_that_is_silent() {
+    let mut world = World::new(4, Link::default());
+    let (client, server) = world.pair();
+    world.set_down(server, true);
+    let peer = world.connect(client, server);
+    world.endpoint(client).send(peer, Channel::DATA, &[b"x"]).unwrap();
+    world.run_for(SECOND);
+    let now = world.now();
+    world.endpoint(client).close_after_flush(now, peer, 7, "done");
+    world.run_for(Duration::from_millis(1_999));
+    assert_eq!(world.take_events(client), []);
+    world.run_for(Duration::from_millis(1));
+    assert_eq!(world.take_events(client), [Event::Closed { peer, reason: CloseReason::Local }]);
+    assert_eq!(world.endpoint(client).poll_timeout(), None);
+    // An attempt that ends before is told as what it was.
+    let peer = world.connect(client, server);
+    world.endpoint(client).send(peer, Channel::DATA, &[b"x"]).unwrap();
+    world.run_for(Duration::from_millis(4_000));
+    let now = world.now();
+    world.endpoint(client).close_after_flush(now, peer, 7, "done");
+    world.run_for(SECOND);
+    assert_eq!(world.take_events(client), [Event::Closed { peer, reason: CloseReason::TimedOut }]);
+}
+
+#[test]
 fn silence_times_out_on_both_sides_and_a_quiet_link_does_not() {
     let mut world = World::new(5, Link::default());
     let (client, server) = world.pair();

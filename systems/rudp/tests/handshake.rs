@@ -4,8 +4,8 @@
 use std::{fmt::Write, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use kaos_rudp::{
-    Channel, CloseReason, Config, ConnectError, Endpoint, Event, Micros, PeerId, PublicKey, SecretKey, Suite,
-    code,
+    Channel, CloseReason, Config, ConnectError, DATAGRAM_BYTES_MAX, Endpoint, Event, Micros, PeerId,
+    PublicKey, SecretKey, Suite, code,
     lab::{Link, World},
 };
 
@@ -344,7 +344,31 @@ fn jobs_are_bounded_and_those_of_peers_that_are_gone_are_not_done() {
     assert_eq!(std::iter::from_fn(|| server.poll_job()).count(), 1);
 }
 
+#[test]
+fn datagrams_longer_than_any_may_be_are_dropped_unread() {
+    let mut script = Script::new(&Config::default(), None);
+    script.run(|_, datagram| datagram.resize(DATAGRAM_BYTES_MAX + 1, 0));
+    assert!(!is_connected(&mut script.client));
+    assert_eq!((script.server.totals().unknown, script.server.totals().retries), (1, 0));
+}
+
 /// Keys change every few packets, on a network that loses, doubles, reorders and corrupts.
+/// A server that has nothing to say: no packet of its own asks for an acknowledgement.
+#[test]
+fn a_side_that_only_acknowledges_changes_its_keys_too() {
+    let mut world = World::new(1, Link { loss: 0.05, ..Link::default() });
+    let client = world.add(Config::default());
+    let server = world.add(Config { key_packets: 50, ..Config::server() });
+    let (here, there) = world.connected(client, server);
+    for _ in 0..60 * 60 {
+        world.endpoint(client).send(here, Channel::UNRELIABLE, &[&[1; 64]]).unwrap();
+        world.run_for(Duration::from_millis(16));
+    }
+    let stats = world.endpoint(server).stats(there).unwrap();
+    assert!(stats.packets_out > 400 && stats.key_changes >= stats.packets_out / 75, "{stats:?}");
+    assert!(stats.rejected < 3 && stats.packets_in > 3_000, "{stats:?}");
+}
+
 #[test]
 fn keys_change_again_and_again_and_nothing_is_lost() {
     for (seed, aes_hardware) in [(1, true), (2, false), (3, true)] {

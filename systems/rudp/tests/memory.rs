@@ -11,7 +11,7 @@ use std::{
 
 use kaos_rudp::{
     Channel, ChannelConfig, ChannelKind, Config, Endpoint, Event, Micros, PeerId, Repeats,
-    lab::{Link, Rng, World},
+    lab::{Link, Network, Rng, World},
 };
 
 /// Counts per thread, so that tests may run beside each other.
@@ -123,6 +123,48 @@ fn a_flood_of_first_datagrams_allocates_nothing_and_gets_no_more_than_it_sends()
     let totals = server.totals();
     assert!(totals.retries > 10_000 && totals.refused > 5_000 && totals.dropped > 3_000, "{totals:?}");
     assert_eq!((server.peer_count(), server.poll_timeout()), (0, None));
+}
+
+/// Ten addresses hold the table of half-open connections full for a minute.
+#[test]
+fn half_open_connections_that_displace_each_other_leave_nothing_behind() {
+    let config = Config {
+        half_open_max: 32,
+        handshake_burst: 4,
+        handshake_interval: Duration::from_millis(250),
+        ..Config::server()
+    };
+    let mut server = Endpoint::new(config, [9; 32]);
+    let (hello, mut buf) = (hello(&mut Rng::new(2)), Vec::with_capacity(1500));
+    let mut levels = Vec::new();
+    for round in 1..600 {
+        let now = Micros::from_millis(round * 100);
+        server.handle_timeout(now);
+        for last in 0..10 {
+            let from = SocketAddr::from(([10, 66, 0, last], round as u16));
+            let mut first = hello.clone();
+            server.handle(now, from, &mut first);
+            while server.poll_transmit(now, &mut buf).is_some() {
+                if buf[0] == 0x82 {
+                    let mut again = hello.clone();
+                    again[48] = 1;
+                    again[49..81].copy_from_slice(&buf[21..53]);
+                    server.handle(now, from, &mut again);
+                }
+            }
+            server.run_jobs(now);
+            while server.poll_transmit(now, &mut buf).is_some() {}
+        }
+        if round % 100 == 50 {
+            levels.push(live());
+        }
+    }
+    let totals = server.totals();
+    assert!(totals.displaced > 1_000 && totals.jobs - totals.displaced <= 40, "{totals:?}");
+    let most = levels.iter().max().unwrap() - levels[0];
+    assert!(most < 2048, "{levels:?}");
+    server.handle_timeout(Micros::from_millis(80_000));
+    assert_eq!(server.poll_timeout(), None);
 }
 
 /// Connects `count` clients to one server, talks, and ends half of them by a close and half by silence.
@@ -296,6 +338,162 @@ fn an_idle_peer_costs_at_most_two_kibibytes_and_its_used_channels() {
     let silent = (crowd.bytes - nobody.bytes) / 256;
     println!("{talking} bytes while it talks, {silent} bytes when it has talked on all channels");
     assert!(silent <= 2304, "{silent} bytes");
+}
+
+/// Lengths just over those that buffers have, and those of which most fit into a bound.
+const LENGTHS: [usize; 16] =
+    [0, 1, 17, 33, 65, 97, 129, 193, 513, 769, 1_025, 1_121, 3_073, 8_193, 33_000, 65_538];
+
+/// What is held for a bound of bytes, beside what a peer and its channels cost anyway.
+fn times(bytes: i64, bound: usize) -> f64 {
+    (bytes - 8 * 1024) as f64 / bound as f64
+}
+
+/// What waits to be sent.
+#[test]
+fn a_full_queue_holds_little_more_than_its_bound() {
+    let config = Config::default();
+    for (channel, bound) in
+        [(Channel::DATA, config.queue_bytes_max), (Channel::UNRELIABLE, config.unreliable_bytes_max)]
+    {
+        for length in LENGTHS.into_iter().filter(|&length| channel == Channel::DATA || length < 17_920) {
+            let mut client = Endpoint::new(config.clone(), [2; 32]);
+            let peer = client.connect(Micros(1), "10.1.1.1:7352".parse().unwrap(), None).unwrap();
+            let (before, message) = (live(), vec![1; length]);
+            let own = message.capacity() as i64;
+            let most = 10_000;
+            let count = (0..most).take_while(|_| client.send(peer, channel, &[&message]).is_ok()).count();
+            assert!(count < most || channel == Channel::UNRELIABLE);
+            let times = times(live() - before - own, bound);
+            println!("{channel:?}: messages of {length}: {times:.2} times the bound");
+            assert!(times <= 1.6, "{length} bytes on {channel:?}: {times:.2}");
+        }
+    }
+}
+
+/// What came and waits for the first message, which never comes; then what waits for the application.
+#[test]
+fn what_a_peer_holds_is_little_more_than_what_it_may() {
+    let (home, away): (SocketAddr, SocketAddr) =
+        ("10.1.1.1:7352".parse().unwrap(), "10.1.1.2:5000".parse().unwrap());
+    for (length, is_held_back) in LENGTHS.into_iter().flat_map(|length| [(length, true), (length, false)]) {
+        let config = Config { queue_bytes_max: 1 << 20, events_bytes_max: 1 << 20, ..Config::server() };
+        let mut server = Endpoint::new(config.clone(), [1; 32]);
+        let mut client = Endpoint::new(config.clone(), [2; 32]);
+        let mut now = Micros::from_millis(1);
+        let (here, mut there) = (client.connect(now, home, None).unwrap(), None);
+        let (message, mut buf) = (vec![1; length], Vec::with_capacity(1500));
+        let mut held = 0;
+        for round in 0..3_000 {
+            // What is sent again leaves first, and if it is small in the next packet, too.
+            let mut lost = if is_held_back && round > 3 { 2 } else { 0 };
+            if round > 3 && round < 600 {
+                while client.send(here, Channel::DATA, &[&message]).is_ok() {}
+            }
+            client.handle_timeout(now);
+            while client.poll_transmit(now, &mut buf).is_some() {
+                if lost > 0 {
+                    lost -= 1;
+                    continue;
+                }
+                let before = live();
+                server.handle(now, away, &mut buf);
+                held += live() - before;
+            }
+            let before = live();
+            server.run_jobs(now);
+            server.handle_timeout(now);
+            held += live() - before;
+            if there.is_none()
+                && let Some(Event::Connected { peer, .. }) = server.poll_event()
+            {
+                (there, held) = (Some(peer), 0);
+            }
+            while server.poll_transmit(now, &mut buf).is_some() {
+                client.handle(now, home, &mut buf);
+            }
+            while client.poll_event().is_some() {}
+            now += Duration::from_micros(100);
+        }
+        let stats = server.stats(there.unwrap()).unwrap();
+        let bound = match is_held_back {
+            true => {
+                assert!(stats.reassembly_bytes * 4 >= config.reassembly_bytes_max * 3, "{length}: {stats:?}");
+                config.reassembly_bytes_max
+            }
+            false => {
+                assert!(server.totals().overrun > 0, "{length}: {:?}", server.totals());
+                config.events_bytes_max
+            }
+        };
+        let times = times(held, bound);
+        println!("messages of {length}, held back: {is_held_back}, {times:.2} times the bound");
+        assert!(times <= 1.6, "messages of {length}, held back: {is_held_back}, {times:.2} times the bound");
+    }
+}
+
+/// The server's share of one peer that was sent three thousand messages over a lossy path, and then nothing more: what it
+/// holds over what it held when the peer was new. The peer pings every five seconds.
+#[test]
+fn after_a_burst_with_losses_a_silent_peer_costs_no_more_than_before() {
+    for loss in [0.02, 0.05] {
+        let (home, away) = (SocketAddr::from(([10, 0, 0, 1], 1)), SocketAddr::from(([10, 0, 0, 2], 1)));
+        let mut network = Network::new(3, Link::default());
+        let (mut server, mut client) =
+            (Endpoint::new(Config::server(), [1; 32]), Endpoint::new(Config::default(), [2; 32]));
+        let mut now = Micros::from_millis(1_000);
+        client.connect(now, home, None).unwrap();
+        let (start, mut held, mut new) = (now, 0, 0);
+        let (mut there, mut left, mut heard) = (None, 3_000, 0);
+        let mut buf = Vec::with_capacity(1500);
+        while now < start + Duration::from_secs(40) {
+            while let Some(mut datagram) = network.deliver(now) {
+                if datagram.to == home {
+                    held -= live();
+                    server.handle(now, away, &mut datagram.bytes);
+                    held += live();
+                } else {
+                    client.handle(now, home, &mut datagram.bytes);
+                }
+            }
+            held -= live();
+            server.run_jobs(now);
+            server.handle_timeout(now);
+            while let Some(event) = server.poll_event() {
+                if let Event::Connected { peer, .. } = event {
+                    there = Some(peer);
+                }
+            }
+            if let Some(there) = there.filter(|_| now > start + Duration::from_secs(4)) {
+                while left > 0 && server.send(there, Channel::DATA, &[&[7; 200]]).is_ok() {
+                    left -= 1;
+                }
+            }
+            held += live();
+            loop {
+                held -= live();
+                let to = server.poll_transmit(now, &mut buf);
+                held += live();
+                let Some(to) = to else { break };
+                network.send(now, home, to, &buf);
+            }
+            client.handle_timeout(now);
+            while let Some(event) = client.poll_event() {
+                heard += u32::from(matches!(event, Event::Message { .. }));
+            }
+            while let Some(to) = client.poll_transmit(now, &mut buf) {
+                network.send(now, away, to, &buf);
+            }
+            if now == start + Duration::from_secs(3) {
+                (new, network.link.loss) = (held, loss);
+            }
+            now += Duration::from_millis(1);
+        }
+        println!("{} bytes more than when the peer was new", held - new);
+        assert_eq!((left, heard), (0, 3_000));
+        // A channel that was used, and the pool of the endpoint.
+        assert!(held - new <= 2_048, "{} bytes", held - new);
+    }
 }
 
 /// All timers, tables and pools of a crowd that talks have found their size.

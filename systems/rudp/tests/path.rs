@@ -226,6 +226,56 @@ fn a_moving_client_misses_nothing_and_waits_for_a_round_trip() {
     }
 }
 
+/// The same for a server that has six messages of a kilobyte for each tick, or more: what is under way to the dead address,
+/// more than the window of an unknown path, holds nothing back. Messages of that length wait for the proof, since only
+/// three times the client's bytes may go there before it: two round trips after the client's first packet.
+#[test]
+fn a_server_with_much_under_way_is_heard_at_the_new_address_as_soon() {
+    for (to, messages) in [(other_port(), 6), (other_port(), 16), (other_ip(), 6), (other_ip(), 16)] {
+        let mut longest = Duration::ZERO;
+        for seed in 0..8 {
+            let mut world = World::new(seed, Link { bytes_per_second: 2_500_000, ..Link::default() });
+            let (client, server) = world.pair();
+            let (here, there) = world.connected(client, server);
+            let mut tick = world.now();
+            let (moves_at, end) = (tick + SECOND * 2 + MS * 3 * seed as u32, tick + SECOND * 4);
+            let (mut moved_at, mut spoke_at, mut was_heard) = (None, None, false);
+            let (mut sent, mut got) = (0u64, 0u64);
+            while world.now() < end {
+                if tick <= world.now() {
+                    tick += TICK;
+                    for _ in 0..messages {
+                        let message = [&sent.to_le_bytes()[..], &[1; 992]];
+                        sent +=
+                            u64::from(world.endpoint(server).send(there, Channel::DATA, &message).is_ok());
+                    }
+                    world.endpoint(client).send(here, Channel::UNRELIABLE, &[&[1; 30]]).unwrap();
+                    spoke_at = spoke_at.or(moved_at.and(Some(world.now())));
+                }
+                if moved_at.is_none() && world.now() >= moves_at {
+                    moved_at = Some(moves_at);
+                    world.rebind(client, to);
+                }
+                world.run_for(MS);
+                for event in world.take_events(client) {
+                    if let Event::Message { bytes, .. } = event {
+                        assert_eq!(bytes[..8], got.to_le_bytes());
+                        got += 1;
+                        if let Some(spoke_at) = spoke_at.filter(|_| !was_heard) {
+                            was_heard = true;
+                            longest = longest.max(world.now() - spoke_at);
+                        }
+                    }
+                }
+                world.take_events(server);
+            }
+            assert!(got + 100 > sent, "seed {seed}: {got} of {sent}");
+        }
+        println!("{to}, {messages} a tick: {longest:?} after the first packet");
+        assert!(longest <= RTT * 2 + MS * 4, "{to}, {messages} a tick: {longest:?}");
+    }
+}
+
 #[test]
 fn an_old_packet_does_not_switch_back_and_is_taken() {
     let mut scene = Scene::default(1);

@@ -6,7 +6,10 @@ mod stream;
 
 use std::{net::SocketAddr, time::Duration};
 
-use kaos_rudp::{Channel, Config, Endpoint, Micros, Repeats, lab::Link};
+use kaos_rudp::{
+    Channel, Config, Endpoint, Micros, Repeats,
+    lab::{Link, World},
+};
 use stream::{TICK, stream};
 
 const MS: Duration = Duration::from_millis(1);
@@ -111,4 +114,34 @@ fn after_a_pause(timers_first: bool) -> u64 {
 fn what_was_acknowledged_in_a_pause_is_not_sent_again() {
     assert_eq!(after_a_pause(false), 0);
     assert!(after_a_pause(true) > 0, "the timers were due");
+}
+
+/// By satellite, or through a modem that holds seconds of packets: the probe time-out is longer than a second.
+#[test]
+fn on_a_path_that_takes_seconds_nothing_is_sent_twice() {
+    for round_trip in [1_200, 3_000] {
+        let mut world = World::new(1, Link::default());
+        let (client, server) = (world.add(plain()), world.add(Config::server()));
+        let (here, _) = world.connected(client, server);
+        world.run_for(MS * 500);
+        world.link.delay = MS * round_trip / 2;
+        let (mut before, mut arrived) = (0, 0);
+        // The shorter round trip of before is forgotten after twenty seconds; then twenty to be watched.
+        for second in 0..50 {
+            if second == 30 {
+                before = world.endpoint(client).stats(here).unwrap().retransmitted;
+            }
+            for _ in 0..60 {
+                world.endpoint(client).send(here, Channel::DATA, &[&[1; 64]]).unwrap();
+                world.run_for(TICK);
+                let events = world.take_events(server).len();
+                arrived += if second >= 30 { events } else { 0 };
+            }
+        }
+        let stats = world.endpoint(client).stats(here).unwrap();
+        println!("{round_trip} ms: {stats:?}");
+        assert_eq!((stats.retransmitted - before, stats.lost), (0, 0), "{round_trip} ms");
+        // What was queued meanwhile comes on top.
+        assert!(arrived >= 1_190, "{round_trip} ms: {arrived} of 1,200 arrived");
+    }
 }

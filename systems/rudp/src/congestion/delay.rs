@@ -14,6 +14,8 @@
 //!   a path becomes slower (as BBR, Cardwell et al., ACM Queue 2016, uses it).
 //! * Loss under ten per cent of a round says nothing: radio links lose that much without a queue. From ten on it is a
 //!   queue too short to show as delay, or a policer, and the window goes down to seven tenths (that factor is CUBIC's).
+//! * Packets also wait in the sockets of programs that look there once a frame. What a round trip proves is less than
+//!   what it measures, see `queue`; and a window is as much larger as frames are longer than two packets, see `wait`.
 //!
 //! What it does not do: hold its own against a download that keeps the same queue full. It then lives on what the
 //! floor gives; [`Congestion::Cubic`](super::Congestion::Cubic) is for such paths.
@@ -29,6 +31,7 @@ const QUEUED: u64 = 4 * PACKET as u64;
 /// Round trips that differ by less measure the loops of the two programs. It is also what lets a window grow on fast
 /// networks, where four packets are a few microseconds.
 const DEAD_US: u64 = 1_000;
+const UNKNOWN: u64 = 1 << 41;
 const FLOOR: usize = 4 * PACKET;
 /// Rounds from one that sends without a queue to the next.
 const CYCLE: u8 = 8;
@@ -74,15 +77,21 @@ struct Train {
 pub(crate) struct Delay {
     window: usize,
     window_max: usize,
-    /// While a round sends without its queue.
-    drained: Option<usize>,
+    /// The window while a round sends without its queue.
+    drained: usize,
     phase: Phase,
     /// Doubles with each round without a queue.
     velocity: u32,
     pacing: u64,
     round_ends: u64,
     round_began: Micros,
-    round_rtt: Duration,
+    /// The smallest round trip of this round, in microseconds; `UNKNOWN` before there is one.
+    round_rtt: u64,
+    /// The longest time in this round that a packet was under way for certain, in microseconds.
+    round_sure: u64,
+    /// Packets acknowledged in this round, and how often acknowledgements came.
+    round_packets: u32,
+    round_heard: u32,
     round_bytes: u64,
     round_limited: bool,
     round: u8,
@@ -91,6 +100,11 @@ pub(crate) struct Delay {
     acked: u32,
     lost: u32,
     sent_last: Micros,
+    /// When acknowledgements came in last, and before that; those within `DEAD_US` came together.
+    heard: Micros,
+    heard_before: Micros,
+    /// See `wait`, of the last round.
+    wait_us: u32,
 }
 
 impl Delay {
@@ -99,13 +113,16 @@ impl Delay {
         Delay {
             window: INITIAL.min(window_max),
             window_max,
-            drained: None,
+            drained: usize::MAX,
             phase: Phase::Start,
             velocity: 1,
             pacing: RATE_MAX,
             round_ends: 0,
             round_began: Micros::ZERO,
-            round_rtt: Duration::MAX,
+            round_rtt: UNKNOWN,
+            round_sure: 0,
+            round_packets: 0,
+            round_heard: 0,
             round_bytes: 0,
             round_limited: false,
             round: 0,
@@ -114,6 +131,9 @@ impl Delay {
             acked: 0,
             lost: 0,
             sent_last: Micros::ZERO,
+            heard: Micros::ZERO,
+            heard_before: Micros::ZERO,
+            wait_us: 0,
         }
     }
 
@@ -128,19 +148,56 @@ impl Delay {
         self.wary = WARY;
     }
 
-    /// Bytes of this flow in the queue, by the smallest round trip of this round so far.
-    fn queued(&self, rtt_min: Duration) -> u64 {
-        let queue = micros(self.round_rtt).saturating_sub(micros(rtt_min) + DEAD_US);
-        self.window as u64 * queue / (micros(rtt_min) + queue).max(1)
+    /// The queue in microseconds, by the smallest round trip of this round so far.
+    ///
+    /// A round trip measures the programs at both ends, too: one that looks at its socket once a frame lets packets lie
+    /// there for a whole frame. What is certain is that a packet was not there yet when the other side sent the
+    /// acknowledgement before the one that tells of it. A queue makes the one grow as it makes the other.
+    fn queue(&self, acked: &Acked) -> u64 {
+        let sure = self.round_sure + self.pair(acked);
+        self.round_rtt.min(sure).saturating_sub(micros(acked.rtt_min) + DEAD_US)
+    }
+
+    /// Time of two packets in this round so far. With an acknowledgement for every second one nobody waits longer.
+    fn pair(&self, acked: &Acked) -> u64 {
+        micros(acked.now - self.round_began) * 2 / u64::from(self.round_packets).max(1)
+    }
+
+    /// How long packets of this round so far waited for the programs: what acknowledgements are further apart than they
+    /// have to be. Whoever sends little gets few in any case.
+    fn wait(&self, acked: &Acked) -> u64 {
+        let between = micros(acked.now - self.round_began) / u64::from(self.round_heard).max(1);
+        let is_known = self.round_limited && self.round_began > Micros::ZERO;
+        if is_known { between.saturating_sub(self.pair(acked)) } else { 0 }
+    }
+
+    /// Round trip of a window without a queue.
+    fn turn(&self, acked: &Acked) -> u64 {
+        micros(acked.rtt_min) + self.wait(acked)
+    }
+
+    /// Bytes of this flow in the queue.
+    fn queued(&self, acked: &Acked) -> u64 {
+        let queue = self.queue(acked);
+        self.window as u64 * queue / (self.turn(acked) + queue).max(1)
+    }
+
+    /// Acknowledgements came in, of packets from `oldest_at` on.
+    fn hear(&mut self, now: Micros, oldest_at: Micros) {
+        if self.heard.after(DEAD_US * 1_000) <= now {
+            (self.heard_before, self.heard) = (self.heard, now);
+            self.round_heard += 1;
+        }
+        self.round_sure = self.round_sure.max(micros(self.heard_before - oldest_at));
     }
 
     /// The whole round so far waited in a queue that should not be there.
     fn is_far(&self, acked: &Acked) -> bool {
         self.phase == Phase::Steady
             && self.round_bytes >= FAR_BYTES_MIN
-            && self.round_rtt < Duration::MAX
+            && self.round_rtt < UNKNOWN
             && acked.now - self.round_began >= acked.rtt_min * 2
-            && self.queued(acked.rtt_min) > QUEUED_FAR
+            && self.queued(acked) > QUEUED_FAR
     }
 
     /// Grows by what was acknowledged, until the acknowledgements are spread wider than their packets were sent.
@@ -170,16 +227,17 @@ impl Delay {
     fn end_round(&mut self, acked: &Acked) {
         self.judge_loss();
         let base = micros(acked.rtt_min);
+        let turn = self.turn(acked);
         let window = self.window as u64;
-        let is_known = self.round_rtt < Duration::MAX;
-        let queue = micros(self.round_rtt).saturating_sub(base + DEAD_US);
-        let queued = self.queued(acked.rtt_min);
+        let is_known = self.round_rtt < UNKNOWN;
+        let queue = self.queue(acked);
+        let queued = self.queued(acked);
         self.wary = self.wary.saturating_sub(1);
         if self.phase == Phase::Start && is_known && queue > (base / 8).max(3_000) {
             self.phase = Phase::Steady;
         }
         let elapsed = micros(acked.now - self.round_began);
-        let delivered = base * self.round_bytes / elapsed.max(1) + QUEUED;
+        let delivered = turn * self.round_bytes / elapsed.max(1) + QUEUED;
         let halfway = (window + window - queued + QUEUED) / 2;
         // The round in which the queue was left out, and the next one, say nothing about the window.
         let is_told = self.phase == Phase::Steady && is_known && self.round < CYCLE - 2;
@@ -197,11 +255,14 @@ impl Delay {
         }
         self.round = (self.round + 1) % CYCLE;
         let drains = self.round == CYCLE - 2 && self.phase == Phase::Steady && self.round_limited;
-        let without = self.window as u64 - self.window as u64 * queue / (base + queue).max(1);
-        self.drained = drains.then(|| (without as usize).saturating_sub(PACKET).max(FLOOR));
+        let without = self.window as u64 - self.window as u64 * queue / (turn + queue).max(1);
+        self.drained = if drains { (without as usize).saturating_sub(PACKET).max(FLOOR) } else { usize::MAX };
+        self.wait_us = u32::try_from(self.wait(acked)).unwrap_or(u32::MAX);
         self.round_ends = acked.next;
         self.round_began = acked.now;
-        self.round_rtt = Duration::MAX;
+        self.round_rtt = UNKNOWN;
+        self.round_sure = 0;
+        (self.round_packets, self.round_heard) = (0, 0);
         self.round_bytes = 0;
         self.round_limited = false;
         self.train = None;
@@ -238,7 +299,9 @@ impl Controller for Delay {
         self.acked += acked.packets;
         self.round_bytes += acked.bytes as u64;
         self.round_limited |= acked.limited;
-        self.round_rtt = self.round_rtt.min(acked.rtt.unwrap_or(Duration::MAX));
+        self.round_rtt = self.round_rtt.min(acked.rtt.map_or(UNKNOWN, micros));
+        self.round_packets += acked.packets;
+        self.hear(acked.now, acked.oldest_at);
         if self.phase == Phase::Start {
             self.start(acked);
         }
@@ -248,7 +311,8 @@ impl Controller for Delay {
         let gain = if self.phase == Phase::Start { 200 } else { 125 };
         // The first train must leave back to back.
         if self.phase == Phase::Steady || acked.limited {
-            self.pacing = rate(self.window, acked.rtt_smoothed, gain);
+            self.pacing =
+                rate(self.window, acked.rtt_smoothed + Duration::from_micros(self.wait_us.into()), gain);
         }
     }
 
@@ -263,7 +327,7 @@ impl Controller for Delay {
 
     fn on_persistent_loss(&mut self) {
         self.window = FLOOR;
-        self.drained = None;
+        self.drained = usize::MAX;
         self.phase = Phase::Start;
         self.velocity = 1;
         self.pacing = self.pacing.min(RATE_MIN * 8);
@@ -271,7 +335,7 @@ impl Controller for Delay {
     }
 
     fn window(&self) -> usize {
-        self.drained.unwrap_or(self.window).min(self.window)
+        self.drained.min(self.window)
     }
 
     fn pacing_rate(&self) -> u64 {

@@ -105,6 +105,7 @@ impl Path {
                 bytes: PACKET,
                 number,
                 sent_at,
+                oldest_at: sent_at,
                 next: self.next,
                 rtt: Some(sample),
                 rtt_min: self.rtt_min,

@@ -1,19 +1,24 @@
 //! How an endpoint answers strangers, and how its own calls are answered.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
-use super::{ANSWERS_MAX, Endpoint, Event};
+use super::{ANSWERS_MAX, Endpoint};
 use crate::{
     connection::{Connection, Ending},
     cookie::{COOKIE_BYTES, Cookies},
     error::{CloseReason, code},
+    events::Event,
     handshake::{self, Answer, Handshake, Offer},
     identity::SecretKey,
     job::HandshakeJob,
     keys::Suite,
-    peers::{State, wire_id},
+    peers::{PeerId, SLOTS_MAX, State, wire_id},
     timer::Micros,
 };
+
+/// A newcomer may displace a half-open connection whose Accept left so long ago: an honest client's first packet comes
+/// back within a round trip.
+const DISPLACED_AFTER: Duration = Duration::from_secs(1);
 
 impl Endpoint {
     pub(super) fn handle_handshake(&mut self, now: Micros, from: SocketAddr, datagram: &mut [u8]) {
@@ -86,7 +91,9 @@ impl Endpoint {
             // The client began anew before its first attempt came through.
             self.settle(now, peer.slot(), Some(Ending::Forget));
         }
-        if self.is_full() {
+        let (is_full, is_crowded) = (self.is_full(), self.half_open >= self.config.half_open_max);
+        let displaced = if is_full || is_crowded { self.displaceable(now) } else { None };
+        if is_full && displaced.is_none() {
             return self.refuse(from, offer, code::FULL, "the server has no place for another connection");
         }
         if self.jobs.len() >= self.config.half_open_max {
@@ -94,13 +101,17 @@ impl Endpoint {
             let peers = &mut self.peers;
             self.jobs.retain(|job| peers.live(job.peer).is_some());
         }
-        if self.half_open >= self.config.half_open_max || self.jobs.len() >= self.config.half_open_max {
+        if (is_crowded && displaced.is_none()) || self.jobs.len() >= self.config.half_open_max {
             self.totals.dropped += 1;
             return;
         }
         if !self.limiter.allows(now, from.ip(), &self.config) {
             self.totals.limited += 1;
             return;
+        }
+        if let Some(peer) = displaced {
+            self.totals.displaced += 1;
+            self.settle(now, peer.slot(), Some(Ending::Forget));
         }
         self.accept(now, from, offer, suite, version);
     }
@@ -126,7 +137,31 @@ impl Endpoint {
         self.totals.jobs += 1;
         self.accepted.entry(from).or_default().half_open = Some(peer);
         self.half_open += 1;
+        if self.begun.len() >= self.config.half_open_max.saturating_mul(2) {
+            // Most came through, behind one that did not.
+            let peers = &mut self.peers;
+            self.begun.retain(|&peer| peers.live(peer).is_some_and(|connection| connection.is_half_open()));
+        }
+        self.begun.push_back(peer);
         self.settle(now, peer.slot(), None);
+    }
+
+    /// The oldest half-open connection, if its client has had its time. Only one place is looked at, so that Hellos at the
+    /// bound cost no more than others.
+    fn displaceable(&mut self, now: Micros) -> Option<PeerId> {
+        self.tidy_begun();
+        let oldest = *self.begun.front()?;
+        let left = self.peers.live(oldest)?.accept_left()?;
+        (now - left > DISPLACED_AFTER).then_some(oldest)
+    }
+
+    /// Forgets the oldest of those that were half-open and are not any more.
+    pub(super) fn tidy_begun(&mut self) {
+        while let Some(&oldest) = self.begun.front()
+            && !self.peers.live(oldest).is_some_and(|connection| connection.is_half_open())
+        {
+            self.begun.pop_front();
+        }
     }
 
     /// Suite and version of a connection to come, or why there can be none.
@@ -173,6 +208,22 @@ impl Endpoint {
 
     /// Lingering connections may take as many slots again, then newcomers wait.
     pub(super) fn is_full(&self) -> bool {
-        self.known + self.half_open >= self.config.peers_max || self.peers.len() >= self.config.peers_max * 2
+        let peers_max = self.config.peers_max;
+        self.known + self.half_open >= peers_max || self.peers.len() >= (peers_max * 2).min(SLOTS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn peers_max_is_what_was_asked_for_as_far_as_places_can_be_named() {
+        for (asked, given) in [(0, 0), (600_000, 600_000), (1 << 20, 1 << 20), (usize::MAX, 1 << 20)] {
+            let endpoint = Endpoint::new(Config { peers_max: asked, ..Config::default() }, [1; 32]);
+            assert_eq!((endpoint.config.peers_max, endpoint.is_full()), (given, given == 0));
+        }
+        assert_eq!(Config::PEERS_MAX, 1 << 20);
     }
 }

@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     config::Config,
-    endpoint::{Endpoint, Event},
+    endpoint::Endpoint,
     error::ConnectError,
+    events::Event,
     identity::PublicKey,
     lab::{Emulation, Emulator},
     peers::PeerId,

@@ -85,6 +85,17 @@ fn keys_change_after_so_many_packets_and_overtaken_ones_still_open_for_a_while()
 }
 
 #[test]
+fn whoever_only_acknowledges_asks_once_when_it_is_time() {
+    let (_, mut server) = pair(Suite::Aes256Gcm, 10);
+    assert!(!server.must_ask(9, None) && !server.change(9, None));
+    assert!(!server.must_ask(10, Some(3)), "then the key changes");
+    assert!(!server.change(10, None) && server.must_ask(10, None));
+    assert!(!server.must_ask(11, None), "it was asked");
+    assert!(server.change(15, Some(10)));
+    assert!(!server.must_ask(25, Some(10)), "the first packet of the phase did");
+}
+
+#[test]
 fn the_keys_wear_out() {
     for (suite, limit) in [(Suite::Aes256Gcm, 1 << 52), (Suite::ChaCha20Poly1305, 1u64 << 36)] {
         let (mut client, mut server) = pair(suite, 10);

@@ -3,7 +3,10 @@
 use std::{collections::VecDeque, mem};
 
 use super::{Budget, Fragment, PIECE_COST, Place, SLOT_COST, Taken, parts::Parts, place};
-use crate::{error::Violation, send::shrink};
+use crate::{
+    error::Violation,
+    queue::{shrink, thin},
+};
 
 /// See the module.
 #[derive(Default)]
@@ -23,6 +26,12 @@ enum Slot {
 }
 
 impl Ordered {
+    /// Bytes of a place in the order.
+    #[cfg(test)]
+    pub(super) fn place_bytes() -> usize {
+        size_of::<Slot>()
+    }
+
     /// Gives back what is not in use.
     pub(super) fn rest(&mut self) {
         self.slots.shrink_to_fit();
@@ -126,7 +135,7 @@ impl Ordered {
         loop {
             match self.slots.front() {
                 None => return shrink(&mut self.slots),
-                Some(Slot::Missing) => return,
+                Some(Slot::Missing) => return thin(&mut self.slots),
                 Some(Slot::Parts(parts)) if !parts.is_complete() => return,
                 Some(Slot::Skipped | Slot::Whole(_) | Slot::Parts(_)) => {}
             }

@@ -11,7 +11,8 @@ use crate::{
 /// What has come of it so far.
 pub(super) struct Parts {
     have: u32,
-    bytes: usize,
+    /// Four bytes, so that a place in an order is no longer than what it costs.
+    bytes: u32,
     /// By index; empty where nothing has come, since fragments never are.
     pieces: Vec<Vec<u8>>,
 }
@@ -43,7 +44,7 @@ impl Parts {
 
     /// All that was booked for it.
     pub(super) fn cost(&self) -> usize {
-        self.bytes + self.have as usize * PIECE_COST + Parts::cost_of(self.pieces.len() as u32)
+        self.bytes as usize + self.have as usize * PIECE_COST + Parts::cost_of(self.pieces.len() as u32)
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -66,14 +67,15 @@ impl Parts {
             return Ok(Taken::Yes);
         }
         let message_max = budget.config.message_bytes_max;
-        if self.bytes + bytes.len() > message_max {
+        let length = self.bytes as usize + bytes.len();
+        let Some(length) = u32::try_from(length).ok().filter(|_| length <= message_max) else {
             return Err(Violation::TooLarge(message_max));
-        }
+        };
         if !budget.take(bytes.len() + PIECE_COST, is_next) {
             return Ok(Taken::No);
         }
         *place = budget.pool.copy(bytes);
-        self.bytes += bytes.len();
+        self.bytes = length;
         self.have += 1;
         Ok(Taken::Yes)
     }
@@ -81,7 +83,7 @@ impl Parts {
     /// The message, in one buffer.
     pub(super) fn join(mut self, budget: &mut Budget<'_>) -> Vec<u8> {
         budget.give_back(self.cost());
-        let mut whole = budget.pool.take(self.bytes);
+        let mut whole = budget.pool.take(self.bytes as usize);
         for piece in &mut self.pieces {
             whole.extend_from_slice(piece);
         }

@@ -76,6 +76,12 @@ impl Bench {
 }
 
 #[test]
+fn a_place_in_an_order_is_no_longer_than_what_it_costs() {
+    assert!(size_of::<parts::Parts>() <= SLOT_COST && size_of::<Vec<u8>>() <= SLOT_COST);
+    assert!(Ordered::place_bytes() <= SLOT_COST);
+}
+
+#[test]
 fn any_order_and_any_number_of_times_gives_once_and_in_order() {
     let mut bench = Bench::new(ChannelKind::Ordered, Config::default());
     for id in [2, 2, 1, 4, 0, 0, 3, 1, 4] {
@@ -174,10 +180,26 @@ fn the_bound_holds_and_what_is_next_gets_in_over_it() {
     assert_eq!(bench.fragment(0, 1, 2, &LONG), Ok(Taken::Yes));
     assert_eq!((bench.got.len(), bench.peer), (2, 600 + 64 + 2 * 32 + 2 * 32));
     assert_eq!(bench.message(2, &[2; 600]), Ok(Taken::Yes));
-    bench.config.reassembly_bytes_total_max = 50;
+    (bench.config.reassembly_bytes_total_max, bench.config.reassembly_bytes_share) = (50, 0);
     assert_eq!(bench.message(5, &[]), Ok(Taken::No));
     assert_eq!(bench.fragment(3, 1, 2, &[1]), Ok(Taken::Yes), "is next");
     assert_eq!((bench.got.len(), bench.peer, bench.total), (4, 0, 0));
+}
+
+#[test]
+fn a_share_is_a_peers_own_and_no_more_than_its_bound() {
+    let config = Config { reassembly_bytes_total_max: 0, reassembly_bytes_share: 1_000, ..Config::default() };
+    let mut bench = Bench::new(ChannelKind::Ordered, config);
+    // Others hold all there is.
+    bench.total = 1 << 30;
+    assert_eq!(bench.message(1, &LONG), Ok(Taken::Yes));
+    assert_eq!(bench.message(2, &LONG), Ok(Taken::No), "over the share");
+    assert_eq!(bench.message(2, &LONG[..100]), Ok(Taken::Yes));
+    assert_eq!((bench.peer, bench.total - (1 << 30)), (924, 924));
+    bench.config.reassembly_bytes_max = 950;
+    assert_eq!(bench.message(3, &[]), Ok(Taken::No), "over the bound of a peer");
+    assert_eq!(bench.message(0, &[0]), Ok(Taken::Yes));
+    assert_eq!((bench.got.len(), bench.peer, bench.total), (3, 0, 1 << 30));
 }
 
 #[test]
@@ -249,6 +271,42 @@ fn without_order_nothing_waits_for_anything() {
         bench.fragment(id, 0, 2, &LONG).unwrap();
     }
     assert_eq!((bench.got.len(), bench.peer), (5 + 1 + 256, 0));
+}
+
+/// First fragments of as many messages as may be incomplete, in any order, then the second ones in another.
+#[test]
+fn fragments_of_many_messages_find_each_other_in_any_order() {
+    let mut rng = Rng::new(6);
+    let mut bench = Bench::new(ChannelKind::Unordered, Config::default());
+    for base in [0u64, 65_400] {
+        let mut ids: Vec<u64> = (base..base + 200).collect();
+        for index in 0..2 {
+            for at in 0..ids.len() {
+                ids.swap(at, rng.below(200) as usize);
+            }
+            for &id in &ids {
+                let mut bytes = [&id.to_le_bytes()[..], &LONG].concat();
+                bytes.truncate(if index == 0 { 600 } else { 9 });
+                assert_eq!(bench.fragment(id as u16, index, 2, &bytes), Ok(Taken::Yes));
+            }
+        }
+        let mut got: Vec<u64> = bench
+            .got
+            .drain(..)
+            .map(|bytes| {
+                let (first, second) = bytes.split_at(600);
+                assert_eq!((&first[..8], second.len()), (&second[..8], 9));
+                u64::from_le_bytes(*first.first_chunk().unwrap())
+            })
+            .collect();
+        got.sort_unstable();
+        assert_eq!((got, bench.peer), ((base..base + 200).collect(), 0));
+        // The ids go on to where their sixteen bits wrap around.
+        if base == 0 {
+            (200..65_400u64).for_each(|id| assert_eq!(bench.message(id as u16, &[]), Ok(Taken::Yes)));
+            bench.got.clear();
+        }
+    }
 }
 
 #[test]

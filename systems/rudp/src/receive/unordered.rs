@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Budget, Fragment, IDS_AHEAD_MAX, Place, Taken, parts::Parts, place};
-use crate::{error::Violation, send::shrink};
+use crate::{error::Violation, queue::shrink};
 
 /// Incomplete messages at once. A sender that has more of them under way has some repeated.
 const PARTIAL_MAX: usize = 256;
@@ -16,6 +16,7 @@ pub(crate) struct Unordered {
     next: u64,
     /// A bit for each id from `next` on that is done with, at its id modulo the size. Made with the first gap: 1 KiB.
     done: Option<Box<[u64; WORDS]>>,
+    /// Ordered by id, so that a frame costs a search by halves and no look at all of them.
     partial: VecDeque<(u64, Parts)>,
 }
 
@@ -61,8 +62,9 @@ impl Unordered {
         }
     }
 
-    fn find(&self, id: u64) -> Option<usize> {
-        self.partial.iter().rposition(|(partial, _)| *partial == id)
+    /// Where the fragments of a message are, or would be.
+    fn find(&self, id: u64) -> Result<usize, usize> {
+        self.partial.binary_search_by_key(&id, |(partial, _)| *partial)
     }
 
     /// Gives back what is not in use.
@@ -82,7 +84,7 @@ impl Unordered {
             Ok(id) => id,
             Err(taken) => return Ok(taken),
         };
-        if self.find(id).is_some() {
+        if self.find(id).is_ok() {
             return Err(Violation::BadFragment);
         }
         deliver(budget.pool.copy(bytes));
@@ -103,14 +105,14 @@ impl Unordered {
         };
         let is_next = id == self.next;
         let at = match self.find(id) {
-            Some(at) => at,
-            None => {
+            Ok(at) => at,
+            Err(at) => {
                 let has_place = self.partial.len() < PARTIAL_MAX || is_next;
                 if !has_place || !budget.take(Parts::cost_of(fragment.count), is_next) {
                     return Ok(Taken::No);
                 }
-                self.partial.push_back((id, Parts::new(fragment.count, budget.pool)));
-                self.partial.len() - 1
+                self.partial.insert(at, (id, Parts::new(fragment.count, budget.pool)));
+                at
             }
         };
         let Some((_, parts)) = self.partial.get_mut(at) else { return Ok(Taken::No) };
@@ -131,7 +133,7 @@ impl Unordered {
             Ok(id) => id,
             Err(taken) => return taken,
         };
-        if let Some((_, parts)) = self.find(id).and_then(|at| self.partial.remove(at)) {
+        if let Some((_, parts)) = self.find(id).ok().and_then(|at| self.partial.remove(at)) {
             parts.give_up(budget);
         }
         self.finish(id);

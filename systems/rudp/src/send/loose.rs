@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
-use super::{Packing, shrink};
+use super::Packing;
 use crate::{
     channel::{Channel, ChannelKind},
     config::Config,
     packet::FRAGMENT_BYTES,
     pool::Pool,
+    queue::shrink,
     timer::Micros,
 };
 

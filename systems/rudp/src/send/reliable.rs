@@ -2,11 +2,12 @@
 
 use std::{collections::VecDeque, mem};
 
-use super::{MESSAGE_COST, Packing, PieceRef, repeats::REPEAT_BYTES_MAX, shrink};
+use super::{MESSAGE_COST, Packing, PieceRef, repeats::REPEAT_BYTES_MAX};
 use crate::{
     channel::{Channel, ChannelConfig},
     packet::FRAGMENT_BYTES,
     pool::Pool,
+    queue::{shrink, thin},
 };
 
 /// Ids that may be under way at once on a channel: far within what 16 bits on the wire can tell apart.
@@ -219,6 +220,8 @@ impl Reliable {
             shrink(&mut self.pieces);
             shrink(&mut self.again);
         }
+        thin(&mut self.queue);
+        thin(&mut self.pieces);
         freed
     }
 

@@ -1,16 +1,19 @@
 //! Repeats of small messages before anybody misses them: which, when, and within which budget.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, mem, time::Duration};
 
+use super::{Lane, Packing, PieceRef, Queue, Sending};
 use crate::{
     channel::{Channel, ChannelConfig, REPEATS_MAX, Repeats},
+    packet::Writer,
+    pool::Pool,
     timer::{Micros, NEVER},
 };
 
 /// Messages up to this length are repeated.
 pub(super) const REPEAT_BYTES_MAX: usize = 200;
 /// What the frame of a repeat costs beside the message.
-pub(super) const FRAME_COST: usize = 5;
+const FRAME_COST: usize = 5;
 /// Loss over which adaptive channels repeat, in millionths.
 const ADAPTIVE_LOSS_PPM: u32 = 5_000;
 /// Messages that wait for a repeat. At the bound the oldest goes without.
@@ -45,9 +48,9 @@ impl PathState {
 }
 
 /// A message that is to be repeated.
-pub(super) struct Echo {
-    pub(super) channel: Channel,
-    pub(super) id: u64,
+struct Echo {
+    channel: Channel,
+    id: u64,
     /// The last packet that carried it on this list's account.
     number: u64,
     left: u8,
@@ -69,16 +72,16 @@ impl Echo {
     }
 
     /// Whether packet `number` may carry the next repeat.
-    pub(super) fn is_due(&self, now: Micros, number: u64) -> bool {
+    fn is_due(&self, now: Micros, number: u64) -> bool {
         self.ride_at <= now && self.number != number
     }
 
-    pub(super) fn is_overdue(&self, now: Micros) -> bool {
+    fn is_overdue(&self, now: Micros) -> bool {
         self.alone_at <= now
     }
 
     /// Packet `number` carries a repeat. Returns whether another is to follow.
-    pub(super) fn repeated(&mut self, now: Micros, number: u64) -> bool {
+    fn repeated(&mut self, now: Micros, number: u64) -> bool {
         self.left -= 1;
         self.carried(now, number);
         self.left > 0
@@ -87,9 +90,9 @@ impl Echo {
 
 /// All repeats to one peer.
 pub(super) struct Repeating {
-    pub(super) echoes: VecDeque<Echo>,
+    echoes: VecDeque<Echo>,
     /// Small messages that were new in the last datagram, if nothing followed it.
-    pub(super) tail: Vec<(Channel, u64)>,
+    tail: Vec<(Channel, u64)>,
     tail_at: Micros,
     /// The earliest `alone_at`.
     alone_at: Micros,
@@ -127,12 +130,12 @@ impl Repeating {
     }
 
     /// Takes `bytes` from the budget.
-    pub(super) fn spend(&mut self, bytes: usize) {
+    fn spend(&mut self, bytes: usize) {
         self.tokens = self.tokens.saturating_sub(bytes);
     }
 
     /// Whether the budget has room for `bytes`.
-    pub(super) fn affords(&self, bytes: usize) -> bool {
+    fn affords(&self, bytes: usize) -> bool {
         self.tokens >= bytes
     }
 
@@ -207,12 +210,12 @@ impl Repeating {
         (at < NEVER).then_some(at)
     }
 
-    pub(super) fn is_tail_due(&self, now: Micros) -> bool {
+    fn is_tail_due(&self, now: Micros) -> bool {
         self.tail_at <= now
     }
 
     /// What should have left alone by now must find a datagram to ride in.
-    pub(super) fn forgo(&mut self, now: Micros) {
+    fn forgo(&mut self, now: Micros) {
         if self.tail_at <= now {
             self.end_tail();
         }
@@ -221,7 +224,121 @@ impl Repeating {
     }
 
     /// After `echoes` changed.
-    pub(super) fn find_first(&mut self) {
+    fn find_first(&mut self) {
         self.alone_at = self.echoes.iter().map(|echo| echo.alone_at).min().unwrap_or(NEVER);
+    }
+}
+
+/// What became of a repeat.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    Written,
+    /// The packet carries the message already.
+    Carried,
+    /// It arrived, was found lost, or was given up.
+    Settled,
+    /// No room in the packet or in the budget.
+    NoRoom,
+}
+
+impl Sending {
+    /// Whether repeats should leave in a datagram of their own now; if they cannot, they lose that right.
+    pub(crate) fn wants_repeat(&mut self, now: Micros, may_send: bool) -> bool {
+        let Some(repeating) = &mut self.repeating else { return false };
+        if repeating.deadline().is_none_or(|at| at > now) {
+            return false;
+        }
+        let (lanes, index) = (&self.lanes, &self.index);
+        let is_alive = |&(channel, id): &(Channel, u64)| match lanes.get(usize::from(index[channel.index()]))
+        {
+            Some(Lane { queue: Queue::Reliable(queue), .. }) => queue.repeatable(id, u64::MAX).is_some(),
+            _ => false,
+        };
+        let allowed = may_send && !self.path.limited && repeating.affords(REPEAT_BYTES_MAX + FRAME_COST);
+        let wanted = (repeating.is_tail_due(now) && repeating.tail.iter().any(is_alive))
+            || repeating.echoes.iter().any(|echo| echo.is_overdue(now) && is_alive(&(echo.channel, echo.id)));
+        if !(allowed && wanted) {
+            repeating.forgo(now);
+        }
+        allowed && wanted
+    }
+
+    /// Repeats take what room is left in packet `number`.
+    pub(super) fn fill_repeats(
+        &mut self,
+        now: Micros,
+        number: u64,
+        writer: &mut Writer<'_>,
+        refs: &mut VecDeque<PieceRef>,
+        pool: &mut Pool,
+    ) {
+        let Some(mut repeating) = self.repeating.take() else { return };
+        if repeating.is_tail_due(now) {
+            let tail = mem::take(&mut repeating.tail);
+            for &(channel, id) in &tail {
+                self.repeat(&mut repeating, (now, number), (channel, id), writer, refs, pool);
+            }
+            repeating.tail = tail;
+            repeating.end_tail();
+        }
+        if !repeating.echoes.is_empty() {
+            let mut echoes = mem::take(&mut repeating.echoes);
+            echoes.retain_mut(|echo| {
+                if !echo.is_due(now, number) {
+                    return true;
+                }
+                match self.repeat(&mut repeating, (now, number), (echo.channel, echo.id), writer, refs, pool)
+                {
+                    Repeat::Written | Repeat::Carried => echo.repeated(now, number),
+                    Repeat::Settled => false,
+                    Repeat::NoRoom => true,
+                }
+            });
+            repeating.echoes = echoes;
+            repeating.find_first();
+        }
+        self.repeating = Some(repeating);
+    }
+
+    /// Writes one repeat, if its message is still under way, the packet has room, and the budget allows it.
+    fn repeat(
+        &mut self,
+        repeating: &mut Repeating,
+        (now, number): (Micros, u64),
+        (channel, id): (Channel, u64),
+        writer: &mut Writer<'_>,
+        refs: &mut VecDeque<PieceRef>,
+        pool: &mut Pool,
+    ) -> Repeat {
+        let path = self.path;
+        let Sending { lanes, index, counts, .. } = self;
+        let Some(Lane { queue: Queue::Reliable(queue), .. }) =
+            lanes.get_mut(usize::from(index[channel.index()]))
+        else {
+            return Repeat::Settled;
+        };
+        let cost = match queue.repeatable(id, number) {
+            None => return Repeat::Settled,
+            Some((_, true)) => return Repeat::Carried,
+            Some((bytes, false)) => bytes.len() + FRAME_COST,
+        };
+        let mut packing = Packing {
+            now,
+            number,
+            writer,
+            refs,
+            path,
+            repeating: &mut None,
+            pool,
+            retransmitted: &mut counts.retransmitted,
+            expired: &mut counts.expired,
+        };
+        if !repeating.affords(cost) || !queue.repeat(channel, id, &mut packing) {
+            return Repeat::NoRoom;
+        }
+        repeating.spend(cost);
+        self.counts.repeated += 1;
+        self.counts.repeated_bytes += cost as u64;
+        Repeat::Written
     }
 }

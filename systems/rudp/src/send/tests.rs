@@ -287,14 +287,14 @@ fn a_reliable_message_that_expires_becomes_an_order_to_skip_it() {
     bench.send(Channel::DATA, &[2; 900]);
     bench.send_for(MS * 20, Channel::DATA, &[3; 100]);
     let first = bench.packet().unwrap();
-    assert_eq!(bench.sending.deadline(), bench.now + MS * 20);
+    assert_eq!(bench.sending.expires_at(), bench.now + MS * 20);
     bench.now += MS * 20;
     // Half sent, unsent, unsent: the orders to skip are pieces like others.
     let second = bench.packet().unwrap();
     assert_eq!(second.ids(), [(1, 0), (1, 1), (1, 2)]);
     assert_eq!(second.frames()[2], Frame::Skip { channel: Channel::DATA, id: 2 });
     assert_eq!((bench.stats().expired, bench.stats().queued_bytes), (2, 900 + 3 * 64));
-    assert_eq!((bench.sending.deadline(), bench.sending.unsent_bytes()), (NEVER, 0));
+    assert_eq!((bench.sending.expires_at(), bench.sending.unsent_bytes()), (NEVER, 0));
     // What became of the old pieces does not matter any more.
     bench.acked(&first);
     bench.lost(&first);
@@ -380,25 +380,25 @@ fn the_last_message_is_repeated_alone_when_nothing_follows() {
     bench.send(channel, &[1; 64]);
     bench.send(channel, &[2; 64]);
     assert_eq!(bench.ids(), [(5, 0), (5, 1)]);
-    assert_eq!(bench.sending.deadline(), bench.now + MS * 10);
+    assert_eq!(bench.sending.repeats_at(), bench.now + MS * 10);
     bench.now += MS * 10;
     let tail = bench.packet().unwrap();
     assert_eq!(tail.ids(), [(5, 0), (5, 1)]);
-    assert_eq!(bench.sending.deadline(), NEVER, "once");
+    assert_eq!(bench.sending.repeats_at(), NEVER, "once");
     bench.acked(&tail);
     bench.send(channel, &[3]);
     bench.ids();
     bench.now += MS * 5;
     bench.send(LOOSE, &[4]);
     bench.ids();
-    assert_eq!(bench.sending.deadline(), NEVER, "something followed");
+    assert_eq!(bench.sending.repeats_at(), NEVER, "something followed");
     // Acknowledged in time.
     bench.send(channel, &[5]);
     let packet = bench.packet().unwrap();
     bench.acked(&packet);
     bench.now += MS * 10;
     assert!(bench.packet().is_none());
-    assert_eq!(bench.sending.deadline(), NEVER);
+    assert_eq!(bench.sending.repeats_at(), NEVER);
 }
 
 #[test]

@@ -1,0 +1,119 @@
+//! How an endpoint finds the connection of a packet, and what follows from it: an open connection, a moved one.
+
+use std::net::SocketAddr;
+
+use super::{Endpoint, forget_address};
+use crate::{
+    connection::{Context, Ending},
+    error::{CloseReason, Violation},
+    events::Event,
+    keys::Side,
+    packet::Header,
+    peers::{PeerId, State, wire_slot},
+    timer::Micros,
+};
+
+impl Endpoint {
+    pub(super) fn handle_packet(&mut self, now: Micros, from: SocketAddr, datagram: &mut [u8]) {
+        let Some((header, slot)) = self.find(from, datagram) else {
+            self.totals.unknown += 1;
+            return;
+        };
+        if self.events.bytes > self.config.events_bytes_max {
+            self.totals.overrun += 1;
+            return;
+        }
+        let Some(entry) = self.peers.at(slot) else { return };
+        let peer = entry.id;
+        let connection = match &mut entry.state {
+            State::Live(connection) => connection,
+            State::Lingering(linger) => {
+                linger.on_packet(now, from, &header, datagram);
+                return self.make_ready(slot);
+            }
+        };
+        let Some(packet) = connection.open(now, &header, datagram) else {
+            if let Some(ending) = connection.worn() {
+                self.settle(now, slot, Some(ending));
+            }
+            return;
+        };
+        if connection.is_half_open() {
+            connection.confirm(now);
+            let addr = connection.path.proven();
+            self.confirm(now, peer, addr);
+        }
+        let Some(entry) = self.peers.at(slot) else { return };
+        let State::Live(connection) = &mut entry.state else { return };
+        let mut cx = Context {
+            config: &self.config,
+            events: &mut self.events,
+            reassembly_total: &mut self.reassembly_total,
+            pool: &mut self.pool,
+        };
+        connection.locate(now, from, &packet, cx.config, || self.random.bytes());
+        // Only what is on trial can become proven.
+        let before = connection.path.is_on_trial().then(|| connection.path.proven());
+        let ending = connection.take_in(now, from, &packet, &mut cx).or_else(|| connection.worn());
+        if before.is_none() && ending.is_none() {
+            // Most packets: what `settle` would do, without looking for the connection again.
+            if entry.ready_since.is_none() {
+                entry.ready_since = Some(self.now);
+                self.ready.push(peer);
+            }
+            return;
+        }
+        let after = connection.path.proven();
+        if let Some(before) = before.filter(|&before| before != after) {
+            self.moved(peer, before, after);
+        }
+        self.settle(now, slot, ending);
+    }
+
+    /// The slot that a packet is for: by its connection id alone, or at a connector by its address alone.
+    fn find(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<(Header, u32)> {
+        let header = Header::parse(datagram)?;
+        let slot = match header.connection {
+            None => self.dialed.get(&from)?.slot(),
+            Some(connection) => {
+                let slot = wire_slot(connection);
+                let is_it = match &self.peers.at(slot)?.state {
+                    State::Live(live) => {
+                        let may_be = self.config.migration || live.path.proven() == from;
+                        live.side == Side::Acceptor && live.wire_id == connection && may_be
+                    }
+                    State::Lingering(linger) => {
+                        let may_be = self.config.migration || linger.addr == from;
+                        !linger.sends_id && linger.connection == connection && may_be
+                    }
+                };
+                is_it.then_some(slot)?
+            }
+        };
+        Some((header, slot))
+    }
+
+    /// A half-open connection has become an open one; an older one from its address is dead.
+    fn confirm(&mut self, now: Micros, peer: PeerId, addr: SocketAddr) {
+        self.half_open -= 1;
+        self.known += 1;
+        self.totals.connected += 1;
+        let known = self.accepted.entry(addr).or_default();
+        known.half_open = None;
+        let old = known.open.replace(peer);
+        if let Some(old) = old {
+            let reason = CloseReason::Protocol(Violation::Replaced);
+            self.settle(now, old.slot(), Some(Ending::Quiet(reason)));
+        }
+        self.events.push(Event::Connected { peer, addr, server_key: None });
+    }
+
+    /// A peer is at another address now. A connection that was there before keeps going by its id: its peer has moved as
+    /// well, or is gone.
+    fn moved(&mut self, peer: PeerId, from: SocketAddr, to: SocketAddr) {
+        forget_address(&mut self.accepted, from, peer);
+        self.accepted.entry(to).or_default().open = Some(peer);
+        self.totals.moves += 1;
+        self.events.push(Event::Moved { peer, addr: to });
+    }
+}
