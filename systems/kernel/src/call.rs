@@ -280,7 +280,10 @@ impl Calls {
             let world = self.hall.world.borrow();
             world.get_resource::<crate::script::AfterHooks>().is_some_and(|hooks| hooks.0.contains(&op))
         };
-        let kept = hooked.then(|| serde_json::to_value(&*request).unwrap_or_default());
+        let kept = hooked.then(|| {
+            let json = guarded(&row.op.name, || Ok(serde_json::to_value(&*request).unwrap_or_default()));
+            json.unwrap_or_default()
+        });
         match &row.handler {
             Handler::Read(read) => {
                 let world = self.hall.world.borrow();

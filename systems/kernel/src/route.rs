@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::call::{Caller, Calls, ReplyTo, Routed};
 use crate::clock::Clock;
 use crate::codec::{Codec, Inbound, InboundMessage, Outbound, SessionCodec, TO_ROOM};
+use crate::failures::guarded;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId};
 use crate::ingest::{Datum, FrameInputs};
@@ -74,12 +75,27 @@ pub(crate) fn route(world: &mut World) {
         let measure = Measure::of(world);
         let mut messages = Vec::new();
         for datum in data.drain(..) {
-            read(world, &mut calls, &ops, &measure, &*codec.0, datum, &mut messages);
+            let id = datum.session;
+            let done = guarded(|| {
+                read(world, &mut calls, &ops, &measure, &*codec.0, datum, &mut messages);
+            });
+            if done.is_none() {
+                broken(world, id);
+                messages.clear();
+            }
         }
         world.insert_non_send(calls);
     }
     data.clear();
     world.resource_mut::<FrameInputs>().data = data;
+}
+
+/// Something panicked while this session's data was read: it ends, since what was counted is not known.
+fn broken(world: &mut World, id: SessionId) {
+    tracing::error!(session = %id, "reading what a session sent panicked: it ends, the server goes on");
+    if guarded(|| end_session(world, id, Some(FaultKind::Internal.into()))).is_none() {
+        tracing::error!(session = %id, "nor could it be ended without a panic");
+    }
 }
 
 /// Reads one piece: whole messages of one session, in order.

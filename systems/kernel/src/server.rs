@@ -8,6 +8,7 @@ use crate::call::{Calls, FrameOutputs};
 use crate::clock::{Clock, Quantum};
 use crate::deadline::Deadlines;
 use crate::dice::{Dice, ServerDice};
+use crate::failures::{self, Failures};
 use crate::frame::{Frame, add_core, explain, listing, schedule};
 use crate::hash::{StateHashers, hash_outputs, hash_state};
 use crate::hooks::HookDice;
@@ -61,6 +62,7 @@ pub struct Server {
     due: Option<u64>,
     outputs_hash: u64,
     noise: Vec<String>,
+    failures: Failures,
     /// What frames take in and give out, for the memory of their lists.
     lately: Lately,
 }
@@ -92,9 +94,8 @@ impl Server {
         build.settings.check().map_err(BuildError)?;
         let mut app = App::empty();
         app.add_schedule(schedule());
-        app.set_error_handler(|error, context| {
-            tracing::error!(%context, %error, "a system failed; the frame goes on without it");
-        });
+        failures::forget();
+        app.set_error_handler(failures::failed);
         app.insert_resource(Clock::new(build.quantum))
             .insert_resource(build.settings.clone())
             .insert_resource(ServerDice::new(0))
@@ -147,6 +148,7 @@ impl Server {
             due: None,
             outputs_hash: 0,
             noise: Vec::new(),
+            failures: Failures::default(),
             lately: Lately::default(),
         })
     }
@@ -154,6 +156,10 @@ impl Server {
     /// Runs frame `n`. Frame numbers grow; those that are left out were quiet, or the runner was late.
     ///
     /// `inputs` is drained, `outputs` is cleared and filled.
+    ///
+    /// # Panics
+    /// When the server itself has a defect. What a plugin's system, handler, observer or type does wrong
+    /// ends one thing and is [counted](Server::failures).
     pub fn frame(&mut self, n: u64, inputs: &mut Vec<Input>, outputs: &mut Outputs) {
         let quiet = inputs.is_empty() && self.due.is_none_or(|due| n < due);
         let exactly_due = inputs.is_empty() && self.due == Some(n);
@@ -173,6 +179,7 @@ impl Server {
             std::mem::swap(&mut frame_outputs.bypass_change_detection().0, outputs);
         }
         self.schedule.run(&mut self.world);
+        self.failures.take(n, self.world.resource::<Clock>().hz());
         if self.strict && quiet {
             self.noise.extend(who_broke_quiet(&self.world, &self.schedule, before));
         }
@@ -245,6 +252,11 @@ impl Server {
     /// In strict mode: who changed something in frames that should have been quiet.
     pub fn noise(&self) -> &[String] {
         &self.noise
+    }
+
+    /// Systems, run conditions, commands and observers of plugins that failed since the start.
+    pub fn failures(&self) -> &Failures {
+        &self.failures
     }
 
     /// The operation table.
