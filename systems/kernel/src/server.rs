@@ -178,6 +178,11 @@ impl Server {
             let mut frame_outputs = self.world.resource_mut::<FrameOutputs>();
             std::mem::swap(&mut frame_outputs.bypass_change_detection().0, outputs);
         }
+        // Bevy does so for the schedules in its own list: after 4 billion ticks, of which each system's run takes one,
+        // what changed long ago would look new.
+        if let Some(check) = self.world.check_change_ticks() {
+            self.schedule.check_change_ticks(check);
+        }
         self.schedule.run(&mut self.world);
         self.failures.take(n, self.world.resource::<Clock>().hz());
         if self.strict && quiet {
