@@ -14,6 +14,9 @@ use serde_json::Value as Json;
 
 use super::Inner;
 
+/// Messages that a client sends again in one piece: no more than a quarter of what a door takes in one.
+const PIECE: usize = 1024;
+
 /// What a client was told.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
@@ -448,9 +451,9 @@ impl Player {
         if let Some(reason) = &self.client().ended {
             return Err(reason.clone());
         }
-        let again: Vec<u8> = self.client().kept.iter().flat_map(|(_, _, bytes)| bytes.clone()).collect();
-        if !again.is_empty() {
-            self.send_raw(again);
+        let again: Vec<Vec<u8>> = self.client().kept.iter().map(|(_, _, bytes)| bytes.clone()).collect();
+        for piece in again.chunks(PIECE) {
+            self.send_raw(piece.concat());
         }
         Ok(())
     }

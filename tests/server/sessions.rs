@@ -63,6 +63,36 @@ fn a_lost_connection_comes_back_to_its_seat_with_every_message_once_and_in_order
 }
 
 #[test]
+fn what_a_client_said_while_it_was_away_arrives_whatever_a_rooms_inbox_holds() {
+    let count = "local M = {}
+        function M.match_init() return { state = { heard = 0, last = -1, gaps = 0 }, tick_rate = 10 } end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(_, s, _, ms)
+          for i = 1, #ms do
+            local n = tonumber(ms[i].data)
+            if n ~= s.last + 1 then s.gaps = s.gaps + 1 end
+            s.heard, s.last = s.heard + 1, n
+          end
+          return s
+        end
+        return M";
+    let mut t =
+        server_of([("matches/count.lua", count)]).settings(|s| s.game.fuel = 10_000_000).skipping().start();
+    let (ada, bob) = (t.join("count", "ada"), t.join("count", "bob"));
+    ada.drop_connection();
+    // 240 a second, which a session may send, for the 30 s that its seat waits.
+    say(&ada, 0, 7200);
+    t.run_ms(29_000);
+    ada.resume().expect("within the seat's time");
+    t.run_ms(1000);
+    assert_eq!(t.room("count").state(""), serde_json::json!({ "heard": 7200, "last": 7199, "gaps": 0 }));
+    assert_eq!((ada.ended(), bob.ended()), (None, None));
+    assert!(!ada.events().iter().any(|event| matches!(event, Event::Refused(_))), "and nothing was refused");
+    t.replays_equally();
+}
+
+#[test]
 fn a_seat_that_waits_too_long_is_given_up_and_its_token_is_worthless() {
     let mut t = server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.seat_ms = 2000).start();
     let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));

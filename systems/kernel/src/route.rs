@@ -163,7 +163,9 @@ fn one(
     if inbound.counted.is_some() {
         state.unacknowledged += inbound.size;
     }
-    let Ok(limited) = take_from_budget(&mut state, ops, measure, &inbound) else {
+    let again = is_sent_again(&mut state, measure, &inbound);
+    let Ok(limited) = (if again { Ok(Ok(())) } else { take_from_budget(&mut state, ops, measure, &inbound) })
+    else {
         let fault = Fault::new(FaultKind::RateLimited, "messages came without end, whatever was refused");
         end_session(world, id, Some(fault));
         return;
@@ -186,7 +188,7 @@ fn one(
                     Err(Fault::new(FaultKind::RateLimited, "room data faster than this session may send")
                         .retry_in_ms(retry_ms))
                 }
-                Ok(()) => to_room(world, measure, entity, handle, to, op, data, reliable),
+                Ok(()) => to_room(world, measure, entity, again, handle, to, op, data, reliable),
             };
             if let Err(fault) = taken {
                 refuse_data(world, measure, id, entity, fault);
@@ -231,21 +233,26 @@ fn too_many_calls(retry_ms: u32) -> Fault {
 /// It floods: see [`FLOOD_FACTOR`].
 struct Flood;
 
+/// Is it room data that a client sends again after a resume, within its credit? Then no limit may refuse it: it is
+/// counted, so the client believes that it arrived. A session's keep bounds it.
+fn is_sent_again(state: &mut SessionState, measure: &Measure, inbound: &Inbound) -> bool {
+    let InboundMessage::Data { reliable: true, .. } = inbound.message else { return false };
+    let (credit, until) = &mut state.replay_credit;
+    let within = measure.frame < *until && inbound.size <= *credit;
+    if within {
+        *credit -= inbound.size;
+    }
+    within
+}
+
 /// Takes a message from its session's budget. Heartbeats and goodbyes are free, since refusing them would
-/// only lose a healthy session. So is the room data that a client sends again after a resume, within its credit.
+/// only lose a healthy session.
 fn take_from_budget(
     state: &mut SessionState,
     ops: &OpTable,
     measure: &Measure,
     inbound: &Inbound,
 ) -> Result<Result<(), u32>, Flood> {
-    if let InboundMessage::Data { reliable: true, .. } = inbound.message {
-        let (credit, until) = &mut state.replay_credit;
-        if measure.frame < *until && inbound.size <= *credit {
-            *credit -= inbound.size;
-            return Ok(Ok(()));
-        }
-    }
     state.flood.take(measure.now_ns, 1, measure.flood).map_err(|_| Flood)?;
     let cost = match &inbound.message {
         InboundMessage::Heartbeat { .. } | InboundMessage::End => return Ok(Ok(())),
@@ -307,12 +314,13 @@ fn acknowledge(world: &mut World, entity: Entity) {
     }
 }
 
-/// Puts room data into the inbox of its room.
+/// Puts room data into the inbox of its room. What is sent `again` after a resume goes past the inbox's bounds.
 #[expect(clippy::too_many_arguments, reason = "the fields of a message, on the hot path")]
 fn to_room(
     world: &mut World,
     measure: &Measure,
     session: Entity,
+    again: bool,
     handle: u16,
     to: u16,
     op: u8,
@@ -334,7 +342,9 @@ fn to_room(
         ));
     }
     let mut inbox = room.get_mut::<Inbox>().ok_or_else(not_in_room)?;
-    if inbox.messages.len() >= measure.inbox_messages || inbox.bytes + data.len() > measure.inbox_bytes {
+    let full =
+        inbox.messages.len() >= measure.inbox_messages || inbox.bytes + data.len() > measure.inbox_bytes;
+    if full && !again {
         return Err(Fault::new(FaultKind::Busy, "the room's inbox is full").retry_in_ms(100));
     }
     inbox.bytes += data.len();

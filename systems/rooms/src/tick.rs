@@ -38,6 +38,7 @@ pub(crate) fn run(world: &mut World) {
             frame,
             hz: world.resource::<Clock>().hz(),
             lag_max: world.resource::<Settings>().room.lag_ticks_max,
+            inbox_messages: world.resource::<Settings>().room.inbox_messages,
             game: world.resource::<Settings>().game.clone(),
             ops: world.resource::<Ops>().0.clone(),
         };
@@ -60,6 +61,7 @@ struct Turn {
     frame: u64,
     hz: u64,
     lag_max: u64,
+    inbox_messages: usize,
     game: MatchSettings,
     ops: Arc<OpTable>,
 }
@@ -182,7 +184,7 @@ fn room(
     }
     let mut inbox = at.get_mut::<Inbox>()?;
     let events = std::mem::take(&mut inbox.events);
-    let messages = if tick.is_some() { inbox.take_messages(turn.frame, turn.hz) } else { Vec::new() };
+    let messages = if tick.is_some() { inbox.take_messages(turn.inbox_messages, turn.frame, turn.hz) } else { Vec::new() };
     if tick_due {
         world.resource_mut::<Agenda>().ticks.insert((playing.due, id));
     }
