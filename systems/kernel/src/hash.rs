@@ -91,7 +91,7 @@ pub(crate) fn hash_state(world: &mut World) -> u64 {
             session.peer,
             session.door.word(),
             (session.started, session.last_input, session.last_heard, session.lost_since, session.rtt_us),
-            (state.resume_token, state.received, state.bad_messages),
+            (state.resume_token, state.received, state.bad_messages.even_at()),
             world.get::<Handles>(entity).map(Handles::len),
             keep,
         );

@@ -28,6 +28,9 @@ const ACKNOWLEDGE_BYTES: usize = 32 * 1024;
 /// ends. Every message counts for this, heartbeats and refused ones too.
 const FLOOD_FACTOR: u32 = 8;
 
+/// Seconds after which one unreadable message is forgotten: a client with a rare defect is none that must go.
+const BAD_FORGOTTEN_S: u32 = 60;
+
 /// What every message of a frame is measured by.
 struct Measure {
     frame: u64,
@@ -36,7 +39,7 @@ struct Measure {
     messages: Rate,
     bytes: Rate,
     flood: Rate,
-    bad_max: u32,
+    bad: Rate,
     keep_bytes: usize,
     inbox_messages: usize,
     inbox_bytes: usize,
@@ -54,7 +57,8 @@ impl Measure {
             messages: Rate::new(limit.session_messages, limit.session_messages_burst),
             bytes: Rate::new(limit.session_bytes, limit.session_bytes_burst),
             flood: Rate::new(flood(limit.session_messages), flood(limit.session_messages_burst)),
-            bad_max: limit.bad_messages_max,
+            // The last of so many is the one that ends the session.
+            bad: Rate::slow(BAD_FORGOTTEN_S, limit.bad_messages_max.saturating_sub(1)),
             keep_bytes: settings.session.keep_bytes,
             inbox_messages: settings.room.inbox_messages,
             inbox_bytes: settings.room.inbox_bytes,
@@ -203,26 +207,20 @@ fn one(
             calls.routed.push(Routed { op, caller, request: allowed.map(|()| request), reply_to });
         }
         InboundMessage::Bad { cid, lane, fault } => {
-            let unreadable = matches!(fault.kind, FaultKind::Invalid | FaultKind::Protocol);
+            let unreadable = cid == 0 && matches!(fault.kind, FaultKind::Invalid | FaultKind::Protocol);
             if !unreadable {
-                // A request for what this server does not have is readable, and refused like any other.
+                // A request that tells its number is readable: for what this server does not have, or with an
+                // argument that is none. It is refused like any other.
                 refuse(world, id, cid, lane, limited.map_err(too_many_calls).err().unwrap_or(fault));
                 return;
             }
-            state_of(world, entity, |state| state.bad_messages += 1);
-            let bad = world.get::<SessionState>(entity).map_or(0, |state| state.bad_messages);
-            if bad >= measure.bad_max {
+            let Some(mut state) = world.get_mut::<SessionState>(entity) else { return };
+            if state.bad_messages.take(measure.now_ns, 1, measure.bad).is_err() {
                 end_session(world, id, Some(Fault::new(FaultKind::Protocol, fault.message)));
             } else {
                 refuse(world, id, cid, lane, fault);
             }
         }
-    }
-}
-
-fn state_of(world: &mut World, entity: Entity, work: impl FnOnce(&mut SessionState)) {
-    if let Some(mut state) = world.get_mut::<SessionState>(entity) {
-        work(&mut state);
     }
 }
 

@@ -216,7 +216,8 @@ pub struct LimitSettings {
     pub session_rooms_max: u32,
     /// Sessions of this node, held seats included. Default 20000, at most 1048576.
     pub sessions_max: u32,
-    /// Messages that cannot be read before a session is closed. Default 10.
+    /// Messages that cannot be read before a session is closed; one is forgotten in a minute. Default 10. A request that
+    /// can be read and asks for something wrong is refused and does not count.
     pub bad_messages_max: u32,
 }
 
