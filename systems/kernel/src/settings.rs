@@ -130,7 +130,7 @@ impl Default for RoomSettings {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
-    /// The callback is abandoned, the state stays as it left it; `errors_max` in a row end the room.
+    /// The callback is abandoned, the state stays as it left it; `errors_max` failed ticks in a row end the room.
     #[default]
     Skip,
     /// The room ends.
@@ -143,7 +143,8 @@ pub enum Policy {
 pub struct MatchSettings {
     /// `skip` or `end`. Default skip.
     pub on_error: Policy,
-    /// With `skip`: failed ticks in a row that end the room, 1 to 1000. Default 10.
+    /// With `skip`: failed ticks in a row that end the room, 1 to 1000. Default 10. A tick has failed when match_loop
+    /// did; other callbacks that fail are written to the log.
     pub errors_max: u32,
     /// Memory of one room's virtual machine, in bytes. Default 16777216. A room out of memory ends.
     pub memory_bytes: usize,
