@@ -63,6 +63,29 @@ fn a_lost_connection_comes_back_to_its_seat_with_every_message_once_and_in_order
 }
 
 #[test]
+fn what_a_client_had_received_is_not_lost_though_the_keep_dropped_it() {
+    let mut t = server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.keep_bytes = 8 * 1024).start();
+    let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
+    bob.stop_acknowledging();
+    say(&ada, 0, 40);
+    t.run_ms(500);
+    assert_eq!(bob.data_of(2).len(), 40, "received and not acknowledged");
+    bob.drop_connection();
+    say(&ada, 40, 80);
+    t.run_ms(500);
+    bob.events();
+    bob.resume().expect("within the seat's time");
+    t.run_ms(500);
+    let events = bob.events();
+    let came = events.iter().filter(|event| matches!(event, Event::Data(..))).count() as u64;
+    let lost: u64 =
+        events.iter().map(|event| if let Event::State(state) = event { state.lost } else { 0 }).sum();
+    assert_eq!(lost + came, 40);
+    assert!(came > 0 && lost < 40, "{lost} lost, {came} came");
+    t.replays_equally();
+}
+
+#[test]
 fn what_a_client_said_while_it_was_away_arrives_whatever_a_rooms_inbox_holds() {
     let count = "local M = {}
         function M.match_init() return { state = { heard = 0, last = -1, gaps = 0 }, tick_rate = 10 } end
@@ -265,6 +288,12 @@ fn a_connection_that_died_unnoticed_under_traffic_is_lost_and_not_slow() {
     assert!(ada.events().contains(&Event::Changed(vec![("bob".into(), false)])), "the seat is held");
     bob.resume().expect("and can be taken again");
     t.run_ms(200);
-    assert!(bob.events().iter().any(|event| matches!(event, Event::State(state) if state.lost > 0)));
+    let events = bob.events();
+    let lost = events.iter().find_map(|event| match event {
+        Event::State(state) if state.lost > 0 => Some(state.lost),
+        _ => None,
+    });
+    let came = events.iter().filter(|event| matches!(event, Event::Data(..))).count() as u64;
+    assert_eq!(lost.map(|lost| lost + came), Some(600), "what was lost and what came are all there was");
     t.replays_equally();
 }

@@ -82,8 +82,7 @@ pub(crate) fn hash_state(world: &mut World) -> u64 {
         else {
             continue;
         };
-        let keep =
-            world.get::<Keep>(entity).map(|keep| (keep.counts(), keep.bytes, keep.lost, keep.superseded));
+        let keep = world.get::<Keep>(entity).map(|keep| (keep.counts(), keep.bytes, keep.superseded));
         let row = (
             id.0,
             &session.identity,

@@ -14,7 +14,7 @@ use crate::flush::give_up;
 use crate::hooks::HookDice;
 use crate::ids::{PeerId, SessionId, Ticket};
 use crate::input::{Body, Claim, Counts, Gone, Identity, Input};
-use crate::keep::Keep;
+use crate::keep::{Keep, Resumed};
 use crate::limit::Addresses;
 use crate::op::Ops;
 use crate::output::{Answer, Reply};
@@ -358,10 +358,10 @@ fn resume(
     if !(equals(state.resume_token) || by_former) || ending {
         return Err(cannot());
     }
-    let acknowledged = world.get_mut::<Keep>(entity).ok_or_else(cannot)?.acknowledge(received);
-    if !acknowledged {
+    let resumed = world.get_mut::<Keep>(entity).ok_or_else(cannot)?.resume(received, !by_former);
+    let Some(Resumed { base, lost, unstated }) = resumed else {
         return Err(Fault::new(FaultKind::Protocol, "the client claims messages that were never sent"));
-    }
+    };
     let frame = world.resource::<Clock>().frame();
     let idle = world.resource::<Clock>().frames_in_ms(world.resource::<Settings>().session.idle_ms);
     // A client keeps as much as the server does, and sends it as fast as it can.
@@ -378,10 +378,6 @@ fn resume(
         send_now(world, old, &Outbound::Ended(FaultKind::Resumed.into()));
         close_peer(world, old, Some(FaultKind::Resumed));
     }
-    let (base, lost, unstated) = {
-        let mut keep = world.get_mut::<Keep>(entity).ok_or_else(cannot)?;
-        (keep.rewind(), keep.lost, keep.state_lost())
-    };
     let received = {
         let mut state = world.get_mut::<SessionState>(entity).ok_or_else(cannot)?;
         state.former_token = Some(token);

@@ -117,11 +117,8 @@ fn read(
         return;
     }
     // Something was heard on the present peer: the client has what its SessionStarted said.
-    if let Some(mut state) = world.get_mut::<SessionState>(entity)
-        && state.former_token.take().is_some()
-        && let Some(mut keep) = world.get_mut::<Keep>(entity)
-    {
-        keep.heard();
+    if let Some(mut state) = world.get_mut::<SessionState>(entity) {
+        state.former_token = None;
     }
     let split = codec.decode(&bytes, ops, &mut |message| messages.push(message));
     for message in messages.drain(..) {
