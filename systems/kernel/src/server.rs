@@ -58,6 +58,8 @@ pub struct Server {
     strict: bool,
     /// The last frame that ran.
     frame: Option<u64>,
+    /// A frame that has begun and is not in the journal, as one that is only due.
+    unwritten: Option<u64>,
     /// The next frame that something asked for.
     due: Option<u64>,
     outputs_hash: u64,
@@ -145,6 +147,7 @@ impl Server {
             journal: Journal::new(build.journal_bytes_max),
             strict: build.strict,
             frame: None,
+            unwritten: None,
             due: None,
             outputs_hash: 0,
             noise: Vec::new(),
@@ -161,12 +164,30 @@ impl Server {
     /// When the server itself has a defect. What a plugin's system, handler, observer or type does wrong
     /// ends one thing and is [counted](Server::failures).
     pub fn frame(&mut self, n: u64, inputs: &mut Vec<Input>, outputs: &mut Outputs) {
+        self.frame_noted(n, inputs, outputs, |_| ());
+    }
+
+    /// [`Server::frame`]; `noted` gets the journal when this frame's inputs are in it and nothing was done with them
+    /// yet: what it writes out has the frame even if that never ends.
+    ///
+    /// # Panics
+    /// As [`Server::frame`].
+    pub fn frame_noted(
+        &mut self,
+        n: u64,
+        inputs: &mut Vec<Input>,
+        outputs: &mut Outputs,
+        noted: impl FnOnce(&mut Journal),
+    ) {
         let quiet = inputs.is_empty() && self.due.is_none_or(|due| n < due);
         let exactly_due = inputs.is_empty() && self.due == Some(n);
         if !quiet && !exactly_due {
             let after = self.frame.unwrap_or(0);
             self.journal.push(&Record::Frame { frame: n, after, inputs: inputs.clone() });
+        } else {
+            self.unwritten = Some(n);
         }
+        noted(&mut self.journal);
         outputs.clear();
         let came = inputs.len();
         let before = self.world.read_change_tick();
@@ -196,6 +217,7 @@ impl Server {
         }
         self.due = self.world.resource::<Clock>().due();
         self.frame = Some(n);
+        self.unwritten = None;
         self.give_back(n, came, inputs, outputs);
         if !outputs.is_empty() {
             self.outputs_hash = hash_outputs(n, outputs, self.outputs_hash);
@@ -242,6 +264,15 @@ impl Server {
             Record::Check { frame: self.frame.unwrap_or(0), outputs_hash: self.outputs_hash, state_hash };
         self.journal.push(&record);
         record
+    }
+
+    /// After a frame that panicked: writes it into the journal if it is not there, since no input came in it. A replay
+    /// then comes to the same place.
+    pub fn write_broken(&mut self) {
+        if let Some(frame) = self.unwritten.take() {
+            let after = self.frame.unwrap_or(0);
+            self.journal.push(&Record::Frame { frame, after, inputs: Vec::new() });
+        }
     }
 
     /// The journal.
@@ -313,8 +344,13 @@ fn header(world: &World, build: &Build) -> Header {
         settings: serde_json::to_string(&build.settings).unwrap_or_default(),
         scripts_hash,
         ops: world.resource::<Ops>().0.rows().iter().map(|row| row.op.name.clone()).collect(),
+        dev: world.contains_resource::<Development>(),
     }
 }
+
+/// Clients are told more than in production; inserted by kaos-script.
+#[derive(Resource, Clone, Copy, Debug)]
+pub struct Development;
 
 /// Of all scripts' names and bytes; inserted by kaos-script.
 #[derive(Resource, Clone, Copy, Debug)]
