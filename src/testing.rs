@@ -386,6 +386,11 @@ impl Test {
         self.frames(frames);
     }
 
+    /// Leaves that many frames out, as a server does whose machine was busy: the next one that runs is late.
+    pub fn miss(&mut self, n: u64) {
+        self.inner().frame += n;
+    }
+
     /// The oldest room of a module.
     ///
     /// # Panics
