@@ -384,9 +384,11 @@ fn resume(
         state.lost_peer = None;
         state.resume_token = fresh;
         state.unacknowledged = 0;
+        // Once in a while, however often it resumes; what is left of it holds from the newest resume on.
         if frame >= state.replay_credit.1 {
-            state.replay_credit = (keep_bytes, frame + replay_frames);
+            state.replay_credit.0 = keep_bytes;
         }
+        state.replay_credit.1 = frame + replay_frames;
         state.received
     };
     bind(world, peer.id, id);
