@@ -18,6 +18,21 @@ const ECHO: &str = "local M = {}
     end
     return M";
 
+/// A match that counts what it hears and what is missing of it.
+const COUNT: &str = "local M = {}
+    function M.match_init() return { state = { heard = 0, last = -1, gaps = 0 }, tick_rate = 10 } end
+    function M.match_join(_, s) return s end
+    function M.match_leave(_, s) return s end
+    function M.match_loop(_, s, _, ms)
+      for i = 1, #ms do
+        local n = tonumber(ms[i].data)
+        if n ~= s.last + 1 then s.gaps = s.gaps + 1 end
+        s.heard, s.last = s.heard + 1, n
+      end
+      return s
+    end
+    return M";
+
 fn numbers(data: Vec<(u16, Vec<u8>)>) -> Vec<u32> {
     data.into_iter().map(|(_, bytes)| String::from_utf8_lossy(&bytes).parse().expect("a number")).collect()
 }
@@ -87,21 +102,8 @@ fn what_a_client_had_received_is_not_lost_though_the_keep_dropped_it() {
 
 #[test]
 fn what_a_client_said_while_it_was_away_arrives_whatever_a_rooms_inbox_holds() {
-    let count = "local M = {}
-        function M.match_init() return { state = { heard = 0, last = -1, gaps = 0 }, tick_rate = 10 } end
-        function M.match_join(_, s) return s end
-        function M.match_leave(_, s) return s end
-        function M.match_loop(_, s, _, ms)
-          for i = 1, #ms do
-            local n = tonumber(ms[i].data)
-            if n ~= s.last + 1 then s.gaps = s.gaps + 1 end
-            s.heard, s.last = s.heard + 1, n
-          end
-          return s
-        end
-        return M";
     let mut t =
-        server_of([("matches/count.lua", count)]).settings(|s| s.game.fuel = 10_000_000).skipping().start();
+        server_of([("matches/count.lua", COUNT)]).settings(|s| s.game.fuel = 10_000_000).skipping().start();
     let (ada, bob) = (t.join("count", "ada"), t.join("count", "bob"));
     ada.drop_connection();
     // 240 a second, which a session may send, for the 30 s that its seat waits.
@@ -112,6 +114,24 @@ fn what_a_client_said_while_it_was_away_arrives_whatever_a_rooms_inbox_holds() {
     assert_eq!(t.room("count").state(""), serde_json::json!({ "heard": 7200, "last": 7199, "gaps": 0 }));
     assert_eq!((ada.ended(), bob.ended()), (None, None));
     assert!(!ada.events().iter().any(|event| matches!(event, Event::Refused(_))), "and nothing was refused");
+    t.replays_equally();
+}
+
+#[test]
+fn a_second_resume_soon_after_the_first_loses_nothing_either() {
+    let settings = |s: &mut kaos_kernel::settings::Settings| s.game.fuel = 10_000_000;
+    let mut t = server_of([("matches/count.lua", COUNT)]).settings(settings).skipping().start();
+    let ada = t.join("count", "ada");
+    ada.drop_connection();
+    t.frames(1);
+    ada.resume().expect("within the seat's time");
+    ada.drop_connection();
+    say(&ada, 0, 1500);
+    // What is sent again arrives five seconds after the first resume.
+    t.frames(9998);
+    ada.resume().expect("within the seat's time");
+    t.run_ms(1000);
+    assert_eq!(t.room("count").state(""), serde_json::json!({ "heard": 1500, "last": 1499, "gaps": 0 }));
     t.replays_equally();
 }
 
