@@ -166,7 +166,8 @@ impl Default for Limit {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JournalConfig {
-    /// What is kept in memory, in bytes. Default 8388608; beyond it the oldest goes. 0: nothing.
+    /// What is kept in memory, in bytes. Default 8388608; beyond it the oldest goes. 0: nothing. As long as all since
+    /// the start is in it, a panic of the frame thread writes it to `crash.kj` in the data folder.
     pub memory_bytes: usize,
     /// A file that the whole run is written to, for `kaosnet replay`; one that is there is kept as `<name>.1`, and the
     /// one before it goes. Only the server's user may read it. Default none.

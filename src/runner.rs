@@ -395,6 +395,8 @@ pub fn serve(
 struct Parts {
     server: Server,
     jobs: JobPool,
+    /// See [`Frames`].
+    crash: std::path::PathBuf,
 }
 
 /// Builds the server, on the frame thread, where it stays.
@@ -419,7 +421,7 @@ fn build(
     stats.count_ops(ops.rows().len());
     let jobs = JobPool::start(bridge, stats, server.jobs(), rpcs(scripting))?;
     let _ = built.send(Ok(Built { ops, scripts: server.scripts() }));
-    Ok(Parts { server, jobs })
+    Ok(Parts { server, jobs, crash: config.data.join("crash.kj") })
 }
 
 /// Makes the workers of rpcs.

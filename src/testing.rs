@@ -11,7 +11,8 @@
 //!
 //! The server is the one that runs in production, without its doors and threads: clients speak the wire
 //! format into memory, rpcs and jobs run at once, and time moves only when a test moves it. It runs in
-//! strict mode: a frame that should have been quiet and changed something fails the test by name.
+//! strict mode: a frame that should have been quiet and changed something fails the test by name. So does a plugin's
+//! system that panics or cannot run, in the frame in which it does.
 
 mod player;
 
@@ -50,6 +51,7 @@ pub struct Setup {
     settings: Settings,
     quantum: Quantum,
     strict: bool,
+    tolerant: bool,
     plugins: Vec<Plugins>,
 }
 
@@ -81,6 +83,7 @@ impl Setup {
             settings: Settings::default(),
             quantum: Quantum::default(),
             strict: true,
+            tolerant: false,
             plugins: Vec::new(),
         }
     }
@@ -100,6 +103,13 @@ impl Setup {
     /// Skips quiet frames, as a server in production does, instead of running and watching every one.
     pub fn skipping(mut self) -> Self {
         self.strict = false;
+        self
+    }
+
+    /// Goes on when systems, run conditions, commands or observers of plugins fail, as a server in production does:
+    /// [`Test::failures`] tells of them. Without this the test fails with the frame in which the first one did.
+    pub fn tolerating_failures(mut self) -> Self {
+        self.tolerant = true;
         self
     }
 
@@ -203,6 +213,9 @@ impl Inner {
     /// Runs one frame with what came in, and does what it asked for.
     pub(crate) fn step(&mut self) {
         self.server.frame(self.frame, &mut self.inputs, &mut self.outputs);
+        if !self.setup.tolerant {
+            self.check_failures();
+        }
         self.frame += 1;
         let outputs = std::mem::take(&mut self.outputs);
         for send in &outputs.sends {
@@ -293,6 +306,14 @@ impl Inner {
         self.inputs.extend(beats);
     }
 
+    fn check_failures(&self) {
+        let failures = self.server.failures();
+        #[expect(clippy::panic, reason = "a test kit fails tests")]
+        if !failures.is_empty() {
+            panic!("frame {}: {}", self.frame, failures.sentences().join("\n"));
+        }
+    }
+
     fn check_noise(&self) -> Result<(), String> {
         if self.server.noise().is_empty() { Ok(()) } else { Err(self.server.noise().join("\n")) }
     }
@@ -345,6 +366,9 @@ impl Test {
     }
 
     /// Runs that many frames.
+    ///
+    /// # Panics
+    /// When a system of a plugin fails in one; see [`Setup::tolerating_failures`].
     pub fn frames(&mut self, n: u64) {
         let mut inner = self.inner();
         let to = inner.frame + n;
@@ -355,6 +379,11 @@ impl Test {
     pub fn run_ms(&mut self, ms: u64) {
         let frames = (ms * 1000).div_ceil(self.inner().setup.quantum.us());
         self.frames(frames);
+    }
+
+    /// Leaves that many frames out, as a server does whose machine was busy: the next one that runs is late.
+    pub fn miss(&mut self, n: u64) {
+        self.inner().frame += n;
     }
 
     /// The oldest room of a module.
@@ -435,6 +464,12 @@ impl Test {
     /// What scripts and the server wrote to the log since the last time.
     pub fn logs(&mut self) -> Vec<Log> {
         std::mem::take(&mut self.inner().logs)
+    }
+
+    /// A sentence for each system, run condition, command and observer that failed since the start; see
+    /// [`Setup::tolerating_failures`].
+    pub fn failures(&self) -> Vec<String> {
+        self.inner().server.failures().sentences()
     }
 
     /// How much there is of everything.

@@ -241,8 +241,13 @@ fn a_server_serves_records_and_ends_and_its_journal_replays() {
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("inputs: equal at "), "{stdout}");
     let mut bytes = std::fs::read(folder.0.join("run.kj")).expect("recorded");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    // The last byte of the record in the middle: a bent length would look like a file that was cut off.
+    let (middle, mut at) = (bytes.len() / 2, 8);
+    while at < middle {
+        let length = u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four"));
+        at += 8 + length as usize;
+    }
+    bytes[at - 1] ^= 1;
     std::fs::write(folder.0.join("bent.kj"), bytes).expect("written");
     let (code, _, stderr) = run(&folder, &["replay", "bent.kj"]);
     assert_eq!(code, 1, "{stderr}");
@@ -255,4 +260,24 @@ fn a_journal_that_cannot_be_written_ends_with_exit_code_1() {
     let folder = Folder::new("full");
     let last = Served::start(&folder, &["--journal.record", "/dev/full"]).end_with(1);
     assert!(last.contains("journal incomplete"), "{last}");
+}
+
+#[test]
+fn a_journal_of_a_server_in_development_replays_without_being_told() {
+    use std::io::{Read, Write};
+    let folder = Folder::new("dev");
+    folder.write("own/hooks.lua", "kaos.register_before('room_list', function() error('not today') end)");
+    let served = Served::start(&folder, &["--dev", "--scripts", "own", "--journal.record", "run.kj"]);
+    let address = served.http();
+    let mut stream = std::net::TcpStream::connect(address.trim_start_matches("http://")).expect("it listens");
+    stream
+        .write_all(b"GET /v1/rooms HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        .expect("taken");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains("own/hooks.lua:1: not today"), "a client is told: {answer}");
+    served.end();
+    let (code, stdout, stderr) = run(&folder, &["replay", "run.kj", "--scripts", "own"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("inputs: equal at "), "{stdout}");
 }

@@ -4,6 +4,7 @@ mod calls;
 mod faults;
 mod frames;
 mod hostile;
+mod panics;
 mod races;
 mod rooms;
 mod samples;

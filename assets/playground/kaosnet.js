@@ -867,7 +867,10 @@ export class Session {
     }
     switch (name) {
       case "SessionStarted": return this.#started(fields);
-      case "SessionEnd": return this.#end(fields);
+      case "SessionEnd":
+        // A server that has too much to do just now still holds the seat: rate_limited and busy.
+        if (this.state === "waiting" && (fields.code === 8 || fields.code === 14)) return this.#lose();
+        return this.#end(fields);
       case "Heartbeat": return this.#echo(fields);
       case "RoomData": case "RoomDataUnreliable": return this.#roomData(fields, name === "RoomData");
       case "RoomState": return this.#roomState(fields);

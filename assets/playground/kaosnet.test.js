@@ -286,6 +286,28 @@ test("an unreachable server is tried again until the seat is gone", async () => 
   assert.deepEqual(clock.timers, []);
 });
 
+test("a resume that a busy server refuses is tried again, and the seat is kept", async () => {
+  const { session, last, clock, sockets } = await joined();
+  const closed = [];
+  session.on("Closed", (event) => closed.push(event.reason));
+  last().onclose({ code: 1006 });
+  await clock.forward(0);
+  last().say(["SessionEnd", { code: 14, reason: "busy", message: "full" }]);
+  assert.equal(session.state, "waiting");
+  await clock.forward(250);
+  last().say(["SessionEnd", { code: 8, reason: "rate_limited", message: "too many session starts" }]);
+  await clock.forward(500);
+  assert.equal(sockets.length, 4);
+  assert.equal(hex(last().named("SessionStart")[0].resume.token), hex(token(1)));
+  last().say(started({ resumed: true, resume_token: token(2), received: { data: 1 }, base: { data: 2 } }));
+  assert.deepEqual([session.state, session.resumes, closed], ["connected", 1, []]);
+  // Any other reason is the end, while resuming too.
+  last().onclose({ code: 1006 });
+  await clock.forward(0);
+  last().say(["SessionEnd", { code: 26, reason: "cannot_resume", message: "gone" }]);
+  assert.deepEqual(closed, ["cannot_resume"]);
+});
+
 test("the server's reason ends session, rooms and requests in one word", async () => {
   const { session, last, events } = await joined();
   const rpc = session.rpc("slow", "");

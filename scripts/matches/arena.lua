@@ -206,8 +206,8 @@ function M.match_loop(ctx, state, tick, messages)
   return state
 end
 
-function M.match_terminate(ctx, state, grace_s)
-  kaos.broadcast(ctx.room_id, nil, "the server stops in " .. grace_s .. " s", nil, { op = 4 })
+function M.match_terminate(ctx, state)
+  kaos.broadcast(ctx.room_id, nil, "the server stops", nil, { op = 4 })
   return state
 end
 

@@ -4,6 +4,7 @@
 //! with everything else that came until then; frames in which nothing came and nothing is due are left out.
 //! A thread that was late runs the frame of the moment, so numbers jump and the grid holds.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,6 +16,7 @@ use kaos_gate::stats::Stats;
 use kaos_gate::waker::{pause, sleep_exactly};
 use kaos_kernel::clock::Clock;
 use kaos_kernel::input::{Boot, Input};
+use kaos_kernel::journal::Journal;
 use kaos_kernel::output::{Level, Log, Outputs};
 use kaos_kernel::room::RoomIndex;
 use kaos_kernel::server::Server;
@@ -23,8 +25,8 @@ use kaos_kernel::session::SessionIndex;
 use super::recorder::Recorder;
 use super::{Parts, Since, Stopped};
 
-/// What match_terminate is told: this long until everything is closed, in seconds.
-const GRACE_S: u32 = 2;
+/// What match_terminate is told, in seconds: a room is closed in the frame in which it is told, so there is no grace.
+const GRACE_S: u32 = 0;
 
 /// How long rooms and sessions may take to be told and closed. A frame ends few rooms, so this holds to within one.
 pub(crate) const STOP_TIME: Duration = Duration::from_secs(5);
@@ -47,6 +49,8 @@ pub(super) struct Frames {
     bridge: Arc<Bridge>,
     stats: Arc<Stats>,
     recorder: Option<Recorder>,
+    /// Where the journal in memory goes when a frame panics.
+    crash: PathBuf,
     since: Since,
     /// Microseconds in a frame.
     quantum_us: u64,
@@ -69,7 +73,7 @@ impl Frames {
         stats: Arc<Stats>,
         recorder: Option<Recorder>,
     ) -> Self {
-        let Parts { mut server, jobs } = parts;
+        let Parts { mut server, jobs, crash } = parts;
         let quantum_us = server.world().resource::<Clock>().quantum().us();
         if recorder.is_some() {
             let header = server.header().clone();
@@ -82,6 +86,7 @@ impl Frames {
             bridge,
             stats,
             recorder,
+            crash,
             since: Since::now(),
             quantum_us,
             inputs: Vec::new(),
@@ -199,7 +204,10 @@ impl Frames {
         let planned = [due, wanted].into_iter().flatten().min().unwrap_or(n);
         self.look_at_calendar(n);
         self.stats.frame_entered.store(n + 1, Ordering::Relaxed);
-        self.server.frame(n, &mut self.inputs, &mut self.outputs);
+        let (recorder, stats) = (&mut self.recorder, &self.stats);
+        // Before it runs: a frame that never ends, or ends the process, is in the file.
+        let noted = |journal: &mut Journal| record(recorder.as_mut(), journal, stats);
+        self.server.frame_noted(n, &mut self.inputs, &mut self.outputs, noted);
         self.stats.frame_entered.store(0, Ordering::Relaxed);
         self.hand_out();
         let done = self.since.us();
@@ -245,11 +253,30 @@ impl Frames {
     }
 
     fn record(&mut self) {
-        if let Some(recorder) = &mut self.recorder
-            && let Some(chunk) = self.server.journal().take_stream()
-        {
-            self.stats.journal_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-            recorder.append(chunk);
+        record(self.recorder.as_mut(), self.server.journal(), &self.stats);
+    }
+
+    /// A frame panicked: what led to it is written down.
+    fn write_crash(&mut self) {
+        self.server.write_broken();
+        if self.recorder.is_some() {
+            self.record();
+            tracing::error!("the journal of this run ends with the frame that panicked");
+            return;
+        }
+        let header = self.server.header().clone();
+        let path = self.crash.display();
+        let Some(bytes) = self.server.journal().to_bytes(&header) else {
+            tracing::error!(
+                "no journal of this run: `journal.memory_bytes` is less than it had come to. `journal.record` keeps all"
+            );
+            return;
+        };
+        match write_private(&self.crash, &bytes) {
+            Ok(()) => tracing::error!(
+                "the inputs of this run are in {path}: `kaosnet replay {path}` makes it again"
+            ),
+            Err(error) => tracing::error!(%error, "the inputs of this run cannot be written to {path}"),
         }
     }
 
@@ -266,6 +293,43 @@ impl Frames {
             self.inputs.push(Input::Wall { ms: is });
         }
     }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.write_crash();
+        }
+    }
+}
+
+/// Hands what is new in the journal over to its file.
+fn record(recorder: Option<&mut Recorder>, journal: &mut Journal, stats: &Stats) {
+    if let Some(recorder) = recorder
+        && let Some(chunk) = journal.take_stream()
+    {
+        stats.journal_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        recorder.append(chunk);
+    }
+}
+
+/// A file that only its owner may read: a journal is as secret as the traffic. One that is there is replaced.
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Writes a line of a script to the log.

@@ -618,3 +618,68 @@ fn frames_that_were_left_out_stay_left_out_in_a_replay() {
     assert_eq!(turns(&mut second), turns(&mut first));
     assert_eq!(replay(&bytes, built()).map(|replayed| replayed.last_frame), Ok(19));
 }
+
+/// A server whose observer panics when a room ends, which is more than a frame can go on from.
+fn breaks_when_a_room_ends(app: &mut App) {
+    app.add_observer(|_: On<Remove<Room>>| panic!("a defect of a plugin"));
+    let op = Op::new("brief").public().rest("POST /v1/brief");
+    app.op(op, async |cx: Call, _: ()| -> Result<RoomId, Fault> {
+        let spec = kaos_rooms::Spec { ends_empty: true, ..kaos_rooms::Spec::default() };
+        cx.with(|world| kaos_rooms::create_room(world, spec))
+    });
+}
+
+/// Runs until a room that nobody joined has ended, and with it the server.
+fn crash(config: &Config) {
+    let server = start(config, breaks_when_a_room_ends).unwrap_or_else(|error| panic!("{error}"));
+    let (status, body) = http(&server, "POST /v1/brief", "", "");
+    assert_eq!(status, 200, "{body}");
+    // It ends by itself.
+    let _ = server.join();
+}
+
+fn replay_panics(config: &Config, journal: &[u8]) {
+    let build =
+        Build { settings: config.settings(), quantum: config.quantum(), journal_bytes_max: 0, strict: false };
+    let scripts = Scripts::from_dir(&config.scripts).dev(config.dev);
+    let server = Server::build(build, |app| {
+        app.insert_resource(kaos_kernel::codec::SessionCodec(Arc::new(KaosCodec::default())));
+        app.add_plugins(kaos_rooms::Rooms);
+        breaks_when_a_room_ends(app);
+        app.add_plugins(scripts);
+    });
+    let server = server.unwrap_or_else(|error| panic!("{error}"));
+    let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| replay(journal, server)));
+    let panic = again.expect_err("the run is the same to its end");
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"a defect of a plugin"));
+}
+
+#[test]
+fn the_frame_that_ended_the_server_is_in_its_journal() {
+    let home = Home::new();
+    let mut config = home.config();
+    config.room.empty_ms = 100;
+    let recorded = home.0.join("run.kj");
+    config.journal.record = Some(recorded.clone());
+    crash(&config);
+    replay_panics(&config, &fs::read(recorded).expect("written"));
+    assert!(!config.data.join("crash.kj").exists(), "the file has it");
+}
+
+#[test]
+fn the_journal_in_memory_is_written_down_when_the_server_dies_and_for_its_owner_only() {
+    let home = Home::new();
+    let mut config = home.config();
+    config.room.empty_ms = 100;
+    for _ in 0..2 {
+        crash(&config);
+        let dumped = config.data.join("crash.kj");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(&dumped).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        replay_panics(&config, &fs::read(dumped).expect("written"));
+    }
+}

@@ -14,6 +14,9 @@ use serde_json::Value as Json;
 
 use super::Inner;
 
+/// Messages that a client sends again in one piece: no more than a quarter of what a door takes in one.
+const PIECE: usize = 1024;
+
 /// What a client was told.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
@@ -54,12 +57,17 @@ pub(crate) struct Client {
     last_beat: u64,
     /// Sends heartbeats. A test may switch it off to play dead.
     alive: bool,
+    /// What is sent to it does not arrive either.
+    dead: bool,
     /// Acknowledges nothing in its heartbeats.
     deaf: bool,
 }
 
 impl Client {
     pub(crate) fn receive(&mut self, bytes: &[u8]) {
+        if self.dead {
+            return;
+        }
         for message in messages(bytes) {
             let Ok((op, payload)) = message else { continue };
             match counted(op) {
@@ -423,9 +431,12 @@ impl Player {
         }
     }
 
-    /// It falls silent: its peer stays, but nothing is heard of it any more.
+    /// Its connection dies unnoticed, as UDP does: its peer stays, nothing is heard of it any more, and what is sent
+    /// to it goes nowhere.
     pub fn play_dead(&self) {
-        self.client().alive = false;
+        let mut client = self.client();
+        client.alive = false;
+        client.dead = true;
     }
 
     /// It goes on sending heartbeats that acknowledge nothing: a reader that is too slow.
@@ -444,13 +455,14 @@ impl Player {
             Claim::Resume { session, token: client.token, received: client.received }
         };
         self.client().alive = true;
+        self.client().dead = false;
         self.open(claim);
         if let Some(reason) = &self.client().ended {
             return Err(reason.clone());
         }
-        let again: Vec<u8> = self.client().kept.iter().flat_map(|(_, _, bytes)| bytes.clone()).collect();
-        if !again.is_empty() {
-            self.send_raw(again);
+        let again: Vec<Vec<u8>> = self.client().kept.iter().map(|(_, _, bytes)| bytes.clone()).collect();
+        for piece in again.chunks(PIECE) {
+            self.send_raw(piece.concat());
         }
         Ok(())
     }

@@ -200,3 +200,30 @@ fn a_match_that_broadcasts_without_end_is_stopped_before_it_fills_the_memory() {
     drop(bob);
     t.replays_equally();
 }
+
+#[test]
+fn joins_that_fail_end_no_room_however_many_come() {
+    let frail = "local M = {}
+        function M.match_init() return { state = { n = 0 }, tick_rate = 10 } end
+        function M.match_join(_, s, ps) if ps[1].username == 'mal' then error('frail') end return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(_, s) s.n = s.n + 1 return s end
+        return M";
+    let mut t = server_of([("matches/frail.lua", frail)]).start();
+    let (ada, mal) = (t.join("frail", "ada"), t.connect("mal"));
+    let room = t.room("frail").id().to_string();
+    for _ in 0..30 {
+        mal.join_id(&room).expect("the room is there");
+        mal.leave(&room).expect("in it");
+    }
+    for _ in 0..12 {
+        mal.join_id(&room).expect("the room is there");
+        t.run_ms(100);
+        mal.leave(&room).expect("in it");
+    }
+    assert_eq!(closed(ada.events()), None);
+    assert!(t.room("frail").state("/n").as_u64().is_some_and(|n| n >= 12), "its ticks run");
+    let logs: Vec<String> = t.logs().into_iter().map(|log| log.text).collect();
+    assert!(logs.iter().any(|text| text.contains("policy skip: the callback was abandoned")), "{logs:?}");
+    t.replays_equally();
+}

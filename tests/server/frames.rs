@@ -200,3 +200,31 @@ fn rate_limits_are_told_and_pass_again() {
     assert_eq!(ada.ended(), None);
     t.replays_equally();
 }
+
+#[test]
+fn a_match_that_was_late_is_told_how_many_ticks_were_left_out() {
+    let late = "local M = {}
+        function M.match_init(ctx) return { state = { told = {}, before = ctx.skipped == nil }, tick_rate = 20 } end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(ctx, s, tick)
+          if ctx.skipped ~= 0 then s.told[#s.told + 1] = { tick = tick, skipped = ctx.skipped } end
+          s.last = tick
+          return s
+        end
+        return M";
+    let setup = server_of([("matches/late.lua", late)]).settings(|s| s.room.lag_ticks_max = 5).skipping();
+    let mut t = setup.start();
+    let _ada = t.join("late", "ada");
+    t.run_ms(500);
+    let last = t.room("late").state("/last").as_u64().expect("it ticked");
+    // The machine was busy with something else for a second.
+    t.miss(2000);
+    t.run_ms(500);
+    let told = t.room("late").state("/told");
+    let (tick, skipped) = (told[0]["tick"].as_u64(), told[0]["skipped"].as_u64());
+    assert_eq!(told.as_array().map(Vec::len), Some(1), "{told}");
+    assert!(skipped.is_some_and(|skipped| (19..=20).contains(&skipped)), "{told}");
+    assert_eq!(tick, skipped.map(|skipped| last + 1 + skipped));
+    t.replays_equally();
+}

@@ -315,3 +315,32 @@ fn names_of_any_length_are_refused_quickly() {
     }
     assert_eq!(t.population().rooms, 0);
 }
+
+#[test]
+fn bad_arguments_are_refused_for_ever_and_unreadable_messages_are_forgotten_in_time() {
+    let mut t = server_of([]).skipping().start();
+    let ada = t.connect("ada");
+    for _ in 0..30 {
+        let refused = ada.call("room.get", &json!({"room_id": "typo"})).expect_err("that is no id");
+        assert_eq!(refused.kind, FaultKind::Invalid);
+        let refused = ada.join_id("typo").expect_err("nor here");
+        assert_eq!(refused.kind, FaultKind::Invalid);
+        t.run_ms(1000);
+    }
+    // One a minute for an hour, then more than are forgiven.
+    let unreadable = || ada.send_raw(vec![Op::RoomJoin as u8, 2, 0, 0xff, 0xff]);
+    for _ in 0..60 {
+        unreadable();
+        t.run_ms(60_000);
+    }
+    assert_eq!(ada.ended(), None);
+    for _ in 0..9 {
+        unreadable();
+        t.frames(1);
+    }
+    assert_eq!(ada.ended(), None, "nine are forgiven");
+    unreadable();
+    t.frames(1);
+    assert_eq!(ada.ended(), Some("protocol".into()));
+    t.replays_equally();
+}

@@ -304,3 +304,23 @@ fn who_waited_for_a_room_joins_the_one_that_others_made_meanwhile() {
     assert_eq!(t.population().rooms, 3, "two seats each, and none is empty");
     t.replays_equally();
 }
+
+#[test]
+fn a_match_reads_the_world_as_it_stood_when_the_stage_began_its_own_room_too() {
+    let mirror = "local M = {}
+        function M.match_init() return { state = { odd = 0, ticks = 0 }, tick_rate = 20 } end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(ctx, s, tick)
+          if tick > 0 and kaos.room_get(ctx.room_id).tick ~= tick - 1 then s.odd = s.odd + 1 end
+          s.ticks = s.ticks + 1
+          return s
+        end
+        return M";
+    let mut t = server_of([("matches/mirror.lua", mirror)]).start();
+    let _ada = t.join("mirror", "ada");
+    t.run_ms(500);
+    assert_eq!(t.room("mirror").state("/odd"), 0);
+    assert!(t.room("mirror").state("/ticks").as_u64().is_some_and(|n| n >= 9));
+    t.replays_equally();
+}

@@ -18,6 +18,21 @@ const ECHO: &str = "local M = {}
     end
     return M";
 
+/// A match that counts what it hears and what is missing of it.
+const COUNT: &str = "local M = {}
+    function M.match_init() return { state = { heard = 0, last = -1, gaps = 0 }, tick_rate = 10 } end
+    function M.match_join(_, s) return s end
+    function M.match_leave(_, s) return s end
+    function M.match_loop(_, s, _, ms)
+      for i = 1, #ms do
+        local n = tonumber(ms[i].data)
+        if n ~= s.last + 1 then s.gaps = s.gaps + 1 end
+        s.heard, s.last = s.heard + 1, n
+      end
+      return s
+    end
+    return M";
+
 fn numbers(data: Vec<(u16, Vec<u8>)>) -> Vec<u32> {
     data.into_iter().map(|(_, bytes)| String::from_utf8_lossy(&bytes).parse().expect("a number")).collect()
 }
@@ -59,6 +74,64 @@ fn a_lost_connection_comes_back_to_its_seat_with_every_message_once_and_in_order
     said.extend(numbers(ada.data_of(2)));
     assert_eq!(said, (0..40).chain(0..5).chain(40..50).chain(5..8).collect::<Vec<u32>>());
     assert_eq!(t.room("echo").state("/left"), serde_json::json!({}), "nobody left");
+    t.replays_equally();
+}
+
+#[test]
+fn what_a_client_had_received_is_not_lost_though_the_keep_dropped_it() {
+    let mut t = server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.keep_bytes = 8 * 1024).start();
+    let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
+    bob.stop_acknowledging();
+    say(&ada, 0, 40);
+    t.run_ms(500);
+    assert_eq!(bob.data_of(2).len(), 40, "received and not acknowledged");
+    bob.drop_connection();
+    say(&ada, 40, 80);
+    t.run_ms(500);
+    bob.events();
+    bob.resume().expect("within the seat's time");
+    t.run_ms(500);
+    let events = bob.events();
+    let came = events.iter().filter(|event| matches!(event, Event::Data(..))).count() as u64;
+    let lost: u64 =
+        events.iter().map(|event| if let Event::State(state) = event { state.lost } else { 0 }).sum();
+    assert_eq!(lost + came, 40);
+    assert!(came > 0 && lost < 40, "{lost} lost, {came} came");
+    t.replays_equally();
+}
+
+#[test]
+fn what_a_client_said_while_it_was_away_arrives_whatever_a_rooms_inbox_holds() {
+    let mut t =
+        server_of([("matches/count.lua", COUNT)]).settings(|s| s.game.fuel = 10_000_000).skipping().start();
+    let (ada, bob) = (t.join("count", "ada"), t.join("count", "bob"));
+    ada.drop_connection();
+    // 240 a second, which a session may send, for the 30 s that its seat waits.
+    say(&ada, 0, 7200);
+    t.run_ms(29_000);
+    ada.resume().expect("within the seat's time");
+    t.run_ms(1000);
+    assert_eq!(t.room("count").state(""), serde_json::json!({ "heard": 7200, "last": 7199, "gaps": 0 }));
+    assert_eq!((ada.ended(), bob.ended()), (None, None));
+    assert!(!ada.events().iter().any(|event| matches!(event, Event::Refused(_))), "and nothing was refused");
+    t.replays_equally();
+}
+
+#[test]
+fn a_second_resume_soon_after_the_first_loses_nothing_either() {
+    let settings = |s: &mut kaos_kernel::settings::Settings| s.game.fuel = 10_000_000;
+    let mut t = server_of([("matches/count.lua", COUNT)]).settings(settings).skipping().start();
+    let ada = t.join("count", "ada");
+    ada.drop_connection();
+    t.frames(1);
+    ada.resume().expect("within the seat's time");
+    ada.drop_connection();
+    say(&ada, 0, 1500);
+    // What is sent again arrives five seconds after the first resume.
+    t.frames(9998);
+    ada.resume().expect("within the seat's time");
+    t.run_ms(1000);
+    assert_eq!(t.room("count").state(""), serde_json::json!({ "heard": 1500, "last": 1499, "gaps": 0 }));
     t.replays_equally();
 }
 
@@ -235,6 +308,12 @@ fn a_connection_that_died_unnoticed_under_traffic_is_lost_and_not_slow() {
     assert!(ada.events().contains(&Event::Changed(vec![("bob".into(), false)])), "the seat is held");
     bob.resume().expect("and can be taken again");
     t.run_ms(200);
-    assert!(bob.events().iter().any(|event| matches!(event, Event::State(state) if state.lost > 0)));
+    let events = bob.events();
+    let lost = events.iter().find_map(|event| match event {
+        Event::State(state) if state.lost > 0 => Some(state.lost),
+        _ => None,
+    });
+    let came = events.iter().filter(|event| matches!(event, Event::Data(..))).count() as u64;
+    assert_eq!(lost.map(|lost| lost + came), Some(600), "what was lost and what came are all there was");
     t.replays_equally();
 }

@@ -127,6 +127,8 @@ struct Active {
     reply_to: ReplyTo,
     work: Running,
     outstanding: Outstanding,
+    /// Its rows in `by_ticket`.
+    entered: Vec<Ticket>,
     deadline: u64,
 }
 
@@ -204,6 +206,12 @@ impl Calls {
             finished: Vec::new(),
             next_call: 0,
         }
+    }
+
+    /// Rows of tickets and answers, for tests: none when nobody waits.
+    #[cfg(test)]
+    fn rows(&self) -> (usize, usize) {
+        (self.by_ticket.len(), self.hall.answers.borrow().len())
     }
 
     /// Calls that wait for a job.
@@ -304,7 +312,10 @@ impl Calls {
             let world = self.hall.world.borrow();
             world.get_resource::<crate::script::AfterHooks>().is_some_and(|hooks| hooks.0.contains(&op))
         };
-        let kept = hooked.then(|| serde_json::to_value(&*request).unwrap_or_default());
+        let kept = hooked.then(|| {
+            let json = guarded(&row.op.name, || Ok(serde_json::to_value(&*request).unwrap_or_default()));
+            json.unwrap_or_default()
+        });
         match &row.handler {
             Handler::Read(read) => {
                 let world = self.hall.world.borrow();
@@ -332,8 +343,17 @@ impl Calls {
                         let number = self.next_call;
                         self.next_call += 1;
                         let deadline = frame + wait_frames;
-                        let active =
-                            Active { op, caller, request: kept, reply_to, work, outstanding, deadline };
+                        let entered = Vec::new();
+                        let active = Active {
+                            op,
+                            caller,
+                            request: kept,
+                            reply_to,
+                            work,
+                            outstanding,
+                            entered,
+                            deadline,
+                        };
                         self.enter(number, active);
                         self.poll(number);
                     }
@@ -360,7 +380,14 @@ impl Calls {
                 Err(Fault::internal("the handler awaits something that is not a job: nothing would wake it"))
             }
             Ok(Poll::Pending) => {
-                self.by_ticket.extend(active.outstanding.borrow().iter().map(|ticket| (*ticket, number)));
+                // One that was answered and not asked for yet waits among the answers; one that was dropped unasked
+                // waits for nothing.
+                let (waits, answers) = (active.outstanding.borrow(), self.hall.answers.borrow());
+                for ticket in active.entered.drain(..) {
+                    self.by_ticket.remove(&ticket);
+                }
+                active.entered.extend(waits.iter().filter(|ticket| !answers.contains_key(ticket)));
+                self.by_ticket.extend(active.entered.iter().map(|ticket| (*ticket, number)));
                 return;
             }
             Ok(Poll::Ready(result)) => result,
@@ -408,20 +435,22 @@ impl Calls {
                 self.waiters.remove(&waiter);
             }
         }
-        let Active { op, caller, request, reply_to, work, outstanding, .. } = active;
+        let Active { op, caller, request, reply_to, work, outstanding, entered, .. } = active;
         if let ReplyTo::Door { ticket, .. } = reply_to {
             self.by_door.remove(&ticket);
         }
-        self.forget(&outstanding);
+        self.forget(&entered, &outstanding);
         // A handler's destructor may touch the world through its Call, or panic: both stay here.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
         self.finished.push(Finished { op, caller, request, result, reply_to });
     }
 
     /// A call is over: answers to its jobs have nobody to come to.
-    fn forget(&mut self, outstanding: &Outstanding) {
-        for ticket in outstanding.borrow().iter() {
+    fn forget(&mut self, entered: &[Ticket], outstanding: &Outstanding) {
+        for ticket in entered {
             self.by_ticket.remove(ticket);
+        }
+        for ticket in outstanding.borrow().iter() {
             self.hall.answers.borrow_mut().remove(ticket);
         }
     }
@@ -581,6 +610,18 @@ impl JobAnswer {
     }
 }
 
+impl Drop for JobAnswer {
+    /// Nobody will ask for it: the call waits for it no longer, and its answer is dropped.
+    fn drop(&mut self) {
+        if let Ok(mut outstanding) = self.outstanding.try_borrow_mut() {
+            outstanding.remove(&self.ticket);
+        }
+        if let Ok(mut answers) = self.hall.answers.try_borrow_mut() {
+            answers.remove(&self.ticket);
+        }
+    }
+}
+
 impl Future for JobAnswer {
     type Output = Result<Bytes, Fault>;
 
@@ -618,5 +659,63 @@ pub(crate) fn lane_of(ops: &OpTable, op: OpId, form: Form) -> Lane {
     match form {
         Form::Json => Lane::Control,
         Form::Wire => ops.get(op).map_or(Lane::Control, |row| row.op.lane),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::app::KaosApp;
+    use crate::input::{Boot, Input};
+    use crate::op::Op;
+    use crate::server::{Build, Server};
+
+    #[test]
+    fn nothing_of_a_call_stays_in_whatever_order_its_jobs_are_answered_or_dropped() {
+        let built = Server::build(Build::default(), |app| {
+            app.job("x", Ok).op(Op::new("two").public(), async |cx: Call, _: ()| -> Result<(), Fault> {
+                let (a, b, unasked) = (cx.job("x", "a"), cx.job("x", "b"), cx.job("x", "c"));
+                a.await?;
+                drop(unasked);
+                b.await?;
+                Ok(())
+            });
+        });
+        let mut server = built.expect("it fits");
+        let (mut inputs, mut outputs) =
+            (vec![Input::Boot(Boot { seed: 1, wall_ms: 1, node: 1 })], Outputs::default());
+        let mut frame = 0;
+        let mut run = |server: &mut Server, input: Option<Input>| {
+            inputs.extend(input);
+            server.frame(frame, &mut inputs, &mut outputs);
+            frame += 1;
+            std::mem::take(&mut outputs)
+        };
+        run(&mut server, None);
+        for (call, order) in
+            [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]].into_iter().enumerate()
+        {
+            let ticket = Ticket(2 * call as u64 + 2);
+            let asked = Input::Call {
+                ticket,
+                op: "two".into(),
+                identity: None,
+                address: Ipv4Addr::LOCALHOST.into(),
+                body: Body::Json("".into()),
+            };
+            let jobs: Vec<Ticket> = run(&mut server, Some(asked)).jobs.iter().map(|job| job.ticket).collect();
+            assert_eq!(jobs.len(), 3);
+            let mut replies = 0;
+            for at in order {
+                let done = Input::Done { ticket: jobs[at], answer: Ok(Bytes::new()) };
+                replies +=
+                    run(&mut server, Some(done)).replies.iter().filter(|reply| reply.result.is_ok()).count();
+            }
+            assert_eq!(replies, 1, "{order:?}");
+            let calls = server.world().get_non_send::<Calls>().expect("always there");
+            assert_eq!((calls.waiting(), calls.rows()), (0, (0, 0)), "{order:?}");
+        }
     }
 }

@@ -7,12 +7,13 @@ use crate::call::{Calls, Finished, FrameOutputs, ReplyTo, lane_of};
 use crate::clock::Clock;
 use crate::codec::{Outbound, SessionCodec};
 use crate::deadline::{Deadlines, Who};
+use crate::failures::{guarded, guarded_or_fault};
 use crate::fault::{Fault, FaultKind};
 use crate::hooks;
 use crate::ids::SessionId;
 use crate::ingest::{Flushable, Stopping, ask_again};
 use crate::keep::Keep;
-use crate::op::{OpTable, Ops, Payload};
+use crate::op::{OpId, OpTable, Ops, Payload};
 use crate::output::{Answer, Lane, Level, Log, Reply, Send};
 use crate::room::{RoomIndex, SessionFacts};
 use crate::send::{Asked, Outbox, kicked, post};
@@ -66,7 +67,7 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
     match reply_to {
         ReplyTo::Session { session, cid, form } => {
             let message = Outbound::Answer { cid, op, form, result };
-            let posted = post(world, &message).or_else(|fault| {
+            let posted = guarded_or_fault(name_of(ops, op), || post(world, &message)).or_else(|fault| {
                 let lane = lane_of(ops, op, form);
                 post(world, &Outbound::Refusal { cid, lane, fault })
             });
@@ -79,11 +80,11 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
             }
         }
         ReplyTo::Door { ticket, wire } => {
-            let result = result.and_then(|reply| render(ops, op, wire, &*reply));
+            let result = render(ops, op, wire, result);
             world.resource_mut::<FrameOutputs>().0.replies.push(Reply { ticket, result });
         }
         ReplyTo::Ask { ticket, seq } => {
-            let result = result.and_then(|reply| render(ops, op, false, &*reply));
+            let result = render(ops, op, false, result);
             world.resource_mut::<FrameOutputs>().0.answers.push(Answer { ticket, seq, result });
         }
         ReplyTo::Log => {
@@ -92,7 +93,7 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
                 if *refused > REFUSALS_LOGGED {
                     return;
                 }
-                let name = ops.get(op).map_or("", |row| row.op.name.as_str());
+                let name = name_of(ops, op);
                 let log = Log {
                     level: Level::Warn,
                     source: match &caller {
@@ -107,14 +108,24 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
     }
 }
 
-fn render(ops: &OpTable, op: crate::op::OpId, wire: bool, reply: &dyn Payload) -> Result<Bytes, Fault> {
+fn name_of(ops: &OpTable, op: OpId) -> &str {
+    ops.get(op).map_or("", |row| row.op.name.as_str())
+}
+
+fn render(
+    ops: &OpTable,
+    op: OpId,
+    wire: bool,
+    result: Result<Box<dyn Payload>, Fault>,
+) -> Result<Bytes, Fault> {
+    let reply = result?;
     let form = ops.get(op).and_then(|row| row.op.wire).filter(|_| wire);
-    let bytes = match form {
-        Some(form) => (form.render)(0, reply)?,
-        None => serde_json::to_vec(reply)
-            .map_err(|error| Fault::internal(format!("the reply is no JSON: {error}")))?,
-    };
-    Ok(bytes.into())
+    let bytes = guarded_or_fault(name_of(ops, op), || match form {
+        Some(form) => (form.render)(0, &*reply),
+        None => serde_json::to_vec(&*reply)
+            .map_err(|error| Fault::internal(format!("the reply is no JSON: {error}"))),
+    });
+    bytes.map(Bytes::from)
 }
 
 /// Expands what was written once into every recipient's keep, and hands it to the transports.
@@ -232,7 +243,9 @@ fn remove_told(world: &mut World) {
         return;
     }
     for id in std::mem::take(&mut world.resource_mut::<SessionFacts>().told) {
-        remove(world, id);
+        if guarded(|| remove(world, id)).is_none() {
+            tracing::error!(session = %id, "an observer of sessions that go panicked");
+        }
     }
 }
 

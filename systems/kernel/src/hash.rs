@@ -82,8 +82,7 @@ pub(crate) fn hash_state(world: &mut World) -> u64 {
         else {
             continue;
         };
-        let keep =
-            world.get::<Keep>(entity).map(|keep| (keep.counts(), keep.bytes, keep.lost, keep.superseded));
+        let keep = world.get::<Keep>(entity).map(|keep| (keep.counts(), keep.bytes, keep.superseded));
         let row = (
             id.0,
             &session.identity,
@@ -91,7 +90,7 @@ pub(crate) fn hash_state(world: &mut World) -> u64 {
             session.peer,
             session.door.word(),
             (session.started, session.last_input, session.last_heard, session.lost_since, session.rtt_us),
-            (state.resume_token, state.received, state.bad_messages),
+            (state.resume_token, state.received, state.bad_messages.even_at()),
             world.get::<Handles>(entity).map(Handles::len),
             keep,
         );

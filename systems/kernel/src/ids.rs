@@ -27,6 +27,9 @@ impl SessionId {
     /// Sessions that one node can hold at a time: the 20 bits of the slot.
     pub const SLOTS: u32 = 1 << 20;
 
+    /// The last use of a slot: the 20 bits of the generation.
+    const LAST: u32 = (1 << 20) - 1;
+
     pub(crate) fn new(slot: u32, generation: u32, boot: u16, node: u8) -> Self {
         let generation = u64::from(generation) & 0xf_ffff;
         SessionId(u64::from(node) << 56 | u64::from(boot) << 40 | generation << 20 | u64::from(slot))
@@ -127,10 +130,12 @@ as_text!(RoomId);
 /// Slot and generation to entity: how a session or peer is found without scanning or hashing.
 ///
 /// A freed slot is used again, the lowest first, so that the table stays as small as the most that
-/// were ever there at a time.
+/// were ever there at a time. After its last generation a slot is not used again: no id comes twice.
 #[derive(Default, Debug)]
 pub(crate) struct Slab {
     rows: Vec<Row>,
+    /// Slots that were used up.
+    retired: u32,
     /// Free slots, as a sorted set: which one comes next must not depend on the order of leaving.
     free: std::collections::BTreeSet<u32>,
 }
@@ -142,18 +147,21 @@ struct Row {
 }
 
 impl Slab {
-    /// Takes the lowest free slot; `None` when `slots_max` are in use.
+    /// Takes the lowest free slot; `None` when `slots_max` are in use, or all of [`SessionId::SLOTS`] were used up.
     pub(crate) fn reserve(&mut self, slots_max: u32) -> Option<(u32, u32)> {
         let slot = match self.free.pop_first() {
             Some(slot) => slot,
             None => {
-                let slot = u32::try_from(self.rows.len()).ok().filter(|slot| *slot < slots_max)?;
+                let slot = u32::try_from(self.rows.len()).ok().filter(|slot| *slot < SessionId::SLOTS)?;
+                if slot - self.retired >= slots_max {
+                    return None;
+                }
                 self.rows.push(Row::default());
                 slot
             }
         };
         let row = self.rows.get_mut(slot as usize)?;
-        row.generation = row.generation.wrapping_add(1);
+        row.generation += 1;
         Some((slot, row.generation))
     }
 
@@ -167,7 +175,11 @@ impl Slab {
         if let Some(row) = self.rows.get_mut(slot as usize)
             && row.entity.take().is_some()
         {
-            self.free.insert(slot);
+            if row.generation < SessionId::LAST {
+                self.free.insert(slot);
+            } else {
+                self.retired += 1;
+            }
         }
     }
 
@@ -182,6 +194,8 @@ pub struct PeerSlots {
     /// The newest generation of each slot, and whether it is open.
     rows: Vec<(u32, bool)>,
     free: Vec<u32>,
+    /// Slots that were used up.
+    retired: usize,
 }
 
 impl PeerSlots {
@@ -190,13 +204,16 @@ impl PeerSlots {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
-                let slot = u32::try_from(self.rows.len()).ok().filter(|slot| *slot < peers_max)?;
+                if self.open_count() >= peers_max as usize {
+                    return None;
+                }
+                let slot = u32::try_from(self.rows.len()).ok()?;
                 self.rows.push((0, false));
                 slot
             }
         };
         let (generation, open) = self.rows.get_mut(slot as usize)?;
-        *generation = generation.wrapping_add(1);
+        *generation += 1;
         *open = true;
         Some(PeerId { slot, generation: *generation })
     }
@@ -207,13 +224,17 @@ impl PeerSlots {
             && *generation == peer.generation
             && std::mem::take(open)
         {
-            self.free.push(peer.slot);
+            if *generation < u32::MAX {
+                self.free.push(peer.slot);
+            } else {
+                self.retired += 1;
+            }
         }
     }
 
     /// Peers that are open now.
     pub fn open_count(&self) -> usize {
-        self.rows.len() - self.free.len()
+        self.rows.len() - self.free.len() - self.retired
     }
 }
 
@@ -230,6 +251,26 @@ mod tests {
         assert_eq!(room.to_string().parse(), Ok(room));
         assert!("+00000000000000f".parse::<SessionId>().is_err());
         assert!("42".parse::<RoomId>().is_err());
+    }
+
+    #[test]
+    fn a_slot_whose_generations_are_used_up_is_not_given_again() {
+        let mut slab = Slab::default();
+        let mut seen = None;
+        for _ in 0..SessionId::LAST {
+            let (slot, generation) = slab.reserve(1).expect("one place");
+            assert!(slot == 0 && seen < Some(generation), "{generation} comes twice");
+            seen = Some(generation);
+            slab.set(slot, Entity::PLACEHOLDER);
+            slab.free(slot);
+        }
+        assert_eq!(slab.reserve(1), Some((1, 1)), "the next slot");
+        assert_eq!(slab.reserve(1), None, "and one place is still one");
+        let last = PeerId { slot: 0, generation: u32::MAX };
+        let mut slots = PeerSlots { rows: vec![(u32::MAX, true)], ..PeerSlots::default() };
+        slots.close(last);
+        assert_eq!((slots.open_count(), slots.open(1)), (0, Some(PeerId { slot: 1, generation: 1 })));
+        assert_eq!(slots.open(1), None);
     }
 
     #[test]

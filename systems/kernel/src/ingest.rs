@@ -8,12 +8,13 @@ use crate::clock::Clock;
 use crate::codec::Outbound;
 use crate::deadline::{Deadlines, Who};
 use crate::dice::ServerDice;
+use crate::failures::{guarded, put_back};
 use crate::fault::{Fault, FaultKind};
 use crate::flush::give_up;
 use crate::hooks::HookDice;
 use crate::ids::{PeerId, SessionId, Ticket};
 use crate::input::{Body, Claim, Counts, Gone, Identity, Input};
-use crate::keep::Keep;
+use crate::keep::{Keep, Resumed};
 use crate::limit::Addresses;
 use crate::op::Ops;
 use crate::output::{Answer, Reply};
@@ -53,11 +54,45 @@ pub(crate) fn ingest(world: &mut World) {
     if any {
         let mut inputs = std::mem::take(&mut world.resource_mut::<FrameInputs>().inputs);
         for input in inputs.drain(..) {
-            take(world, input);
+            let peer = peer_of(&input);
+            if guarded(|| take(world, input)).is_none() {
+                broken(world, peer);
+            }
         }
         world.resource_mut::<FrameInputs>().inputs = inputs;
     }
     expire(world);
+}
+
+/// Whose input it is.
+fn peer_of(input: &Input) -> Option<PeerId> {
+    match input {
+        Input::Open { peer, .. }
+        | Input::Start { peer, .. }
+        | Input::Data { peer, .. }
+        | Input::Gone { peer, .. }
+        | Input::Blocked { peer, .. }
+        | Input::Writable { peer } => Some(*peer),
+        _ => None,
+    }
+}
+
+/// An input was taken half since a plugin's observer panicked: whoever it came from ends, and nobody else.
+fn broken(world: &mut World, peer: Option<PeerId>) {
+    tracing::error!(?peer, "an input was taken only half, since something panicked: its peer ends");
+    let Some(peer) = peer else { return };
+    let ended = guarded(|| match session_of(world, peer) {
+        Some(session) => {
+            end_session(world, session, Some(FaultKind::Internal.into()));
+        }
+        None => {
+            send_now(world, peer, &Outbound::Ended(FaultKind::Internal.into()));
+            close_peer(world, peer, Some(FaultKind::Internal));
+        }
+    });
+    if ended.is_none() {
+        tracing::error!(?peer, "nor could it be ended without a panic");
+    }
 }
 
 fn take(world: &mut World, input: Input) {
@@ -125,9 +160,13 @@ fn with_keep(world: &mut World, peer: PeerId, work: impl FnOnce(&mut Keep)) {
 }
 
 fn calls(world: &mut World, work: impl FnOnce(&mut Calls, &mut World)) {
-    if let Some(mut calls) = world.remove_non_send::<Calls>() {
-        work(&mut calls, world);
-        world.insert_non_send(calls);
+    if let Some(calls) = world.remove_non_send::<Calls>() {
+        put_back(
+            world,
+            calls,
+            |world, calls| work(calls, world),
+            |world, calls| world.insert_non_send(calls),
+        );
     }
 }
 
@@ -143,8 +182,10 @@ fn open(world: &mut World, peer: PeerId, door: crate::input::Door, address: std:
     }
     let frame = world.resource::<Clock>().frame();
     let admitted = world.resource_mut::<Addresses>().open(address, now, &limits);
-    let entity = world.spawn(Peer { id: peer, door, address, opened: frame, session: None, admitted }).id();
+    // Known before observers hear of it: one that panics leaves nothing that is not found again.
+    let entity = world.spawn_empty().id();
     world.resource_mut::<PeerIndex>().insert(peer, entity);
+    world.entity_mut(entity).insert(Peer { id: peer, door, address, opened: frame, session: None, admitted });
     if !admitted {
         let fault = Fault::new(FaultKind::Busy, "too many connections from this address").retry_in_ms(5000);
         send_now(world, peer, &Outbound::Ended(fault));
@@ -245,14 +286,11 @@ fn begin(
     if !replace && others.len() >= user_max as usize {
         return Err(Fault::new(FaultKind::Busy, format!("this user has {user_max} sessions already")));
     }
-    // First the new place, then the end of the old: who is refused has not lost what he had.
+    // First the new, then the end of the old: who is refused has not lost what he had.
     let id = world
         .resource_mut::<SessionIndex>()
         .reserve(sessions_max)
         .ok_or_else(|| Fault::new(FaultKind::Busy, "the server is full").retry_in_ms(5000))?;
-    for other in others.into_iter().filter(|_| replace) {
-        end_session(world, other, Some(FaultKind::Replaced.into()));
-    }
     let frame = world.resource::<Clock>().frame();
     let idle = world.resource::<Clock>().frames_in_ms(idle_ms);
     let session = Session {
@@ -271,8 +309,22 @@ fn begin(
         ending: None,
     };
     let state = SessionState { resume_token: fresh, ..SessionState::default() };
-    let entity = world.spawn((session, state, Keep::default(), Handles::default())).id();
+    let entity = world.spawn_empty().id();
     world.resource_mut::<SessionIndex>().enter(id, entity, &identity.user_id);
+    let made = guarded(|| {
+        world.entity_mut(entity).insert((session, state, Keep::default(), Handles::default()));
+    });
+    if made.is_none() {
+        tracing::error!(session = %id, "an observer of new sessions panicked: this one is refused");
+        world.resource_mut::<SessionIndex>().remove(id, &identity.user_id);
+        if guarded(|| world.despawn(entity)).is_none() {
+            tracing::error!(session = %id, "an observer of sessions that go panicked too");
+        }
+        return Err(FaultKind::Internal.into());
+    }
+    for other in others.into_iter().filter(|_| replace) {
+        end_session(world, other, Some(FaultKind::Replaced.into()));
+    }
     bind(world, peer.id, id);
     world.resource_mut::<Deadlines>().add(Who::Session(id), frame + idle);
     started(world, peer.id, id, identity, fresh, None);
@@ -306,10 +358,10 @@ fn resume(
     if !(equals(state.resume_token) || by_former) || ending {
         return Err(cannot());
     }
-    let acknowledged = world.get_mut::<Keep>(entity).ok_or_else(cannot)?.acknowledge(received);
-    if !acknowledged {
+    let resumed = world.get_mut::<Keep>(entity).ok_or_else(cannot)?.resume(received, !by_former);
+    let Some(Resumed { base, lost, unstated }) = resumed else {
         return Err(Fault::new(FaultKind::Protocol, "the client claims messages that were never sent"));
-    }
+    };
     let frame = world.resource::<Clock>().frame();
     let idle = world.resource::<Clock>().frames_in_ms(world.resource::<Settings>().session.idle_ms);
     // A client keeps as much as the server does, and sends it as fast as it can.
@@ -326,19 +378,17 @@ fn resume(
         send_now(world, old, &Outbound::Ended(FaultKind::Resumed.into()));
         close_peer(world, old, Some(FaultKind::Resumed));
     }
-    let (base, lost, unstated) = {
-        let mut keep = world.get_mut::<Keep>(entity).ok_or_else(cannot)?;
-        (keep.rewind(), keep.lost, keep.state_lost())
-    };
     let received = {
         let mut state = world.get_mut::<SessionState>(entity).ok_or_else(cannot)?;
         state.former_token = Some(token);
         state.lost_peer = None;
         state.resume_token = fresh;
         state.unacknowledged = 0;
+        // Once in a while, however often it resumes; what is left of it holds from the newest resume on.
         if frame >= state.replay_credit.1 {
-            state.replay_credit = (keep_bytes, frame + replay_frames);
+            state.replay_credit.0 = keep_bytes;
         }
+        state.replay_credit.1 = frame + replay_frames;
         state.received
     };
     bind(world, peer.id, id);
@@ -439,13 +489,16 @@ fn expire(world: &mut World) {
     }
     let frame = world.resource::<Clock>().frame();
     while let Some(who) = world.resource_mut::<Deadlines>().pop(frame) {
-        match who {
+        let looked = guarded(|| match who {
             Who::Peer(peer) => {
                 let fault = Fault::new(FaultKind::TimedOut, "no SessionStart came in time");
                 send_now(world, peer, &Outbound::Ended(fault));
                 close_peer(world, peer, Some(FaultKind::TimedOut));
             }
             Who::Session(id) => look_at(world, id, frame),
+        });
+        if looked.is_none() {
+            tracing::error!(?who, "an observer panicked at a deadline");
         }
     }
 }

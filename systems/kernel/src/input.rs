@@ -113,7 +113,7 @@ pub enum Input {
     },
     /// Stop: rooms are told, sessions closed, and the outputs say when it is done.
     Stop {
-        /// What match_terminate gets, in seconds.
+        /// What match_terminate gets, in seconds. Rooms close in the frame in which they are told, so the runner says 0.
         grace_s: u32,
     },
 }

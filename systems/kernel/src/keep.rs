@@ -72,6 +72,17 @@ impl KeepLane {
     }
 }
 
+/// Where a session goes on with a new peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Resumed {
+    /// The counts that the next messages follow.
+    pub(crate) base: Counts,
+    /// Reliable room data that the client lacks and that is not kept.
+    pub(crate) lost: u64,
+    /// The part of it of which no RoomState tells yet.
+    pub(crate) unstated: u64,
+}
+
 /// The two reliable lanes of a session.
 #[derive(Component, Default, Debug)]
 pub(crate) struct Keep {
@@ -79,9 +90,7 @@ pub(crate) struct Keep {
     data: KeepLane,
     /// The cost of all that is kept.
     pub(crate) bytes: usize,
-    /// Reliable room data that was dropped and of which the client may not know yet: it was not heard since.
-    pub(crate) lost: u64,
-    /// The part of it of which a RoomState in the keep tells.
+    /// Room data that the client lacks and of which a RoomState in the keep tells.
     stated: u64,
     /// Since which frame the keep is over its bound while connected.
     pub(crate) over_since: Option<u64>,
@@ -140,8 +149,25 @@ impl Keep {
         self.data.blocked = false;
     }
 
-    /// A new peer: everything that is kept goes out again. Returns where the counts go on.
-    pub(crate) fn rewind(&mut self) -> Counts {
+    /// A new peer, and what the client has received: everything else that is kept goes out again. `knows`: the client
+    /// has the SessionStarted of its last resume, if there was one. `None`: the counts are a lie.
+    pub(crate) fn resume(&mut self, received: Counts, knows: bool) -> Option<Resumed> {
+        if !self.acknowledge(received) {
+            return None;
+        }
+        let base = self.rewind();
+        // What it has not received and is not kept. What was dropped and had been received is no loss.
+        let lost = base.data - received.data;
+        if knows {
+            self.stated = 0;
+        }
+        let unstated = lost.saturating_sub(self.stated);
+        self.stated = lost;
+        Some(Resumed { base, lost, unstated })
+    }
+
+    /// Everything that is kept goes out again. Returns where the counts go on.
+    fn rewind(&mut self) -> Counts {
         let base = |lane: &mut KeepLane| {
             lane.blocked = false;
             lane.handed = lane.sent - lane.queue.len() as u64;
@@ -155,19 +181,6 @@ impl Keep {
         Counts { control: base(&mut self.control), data: base(&mut self.data) }
     }
 
-    /// What was lost and is in no RoomState yet; with this it will be.
-    pub(crate) fn state_lost(&mut self) -> u64 {
-        let lost = self.lost - self.stated;
-        self.stated = self.lost;
-        lost
-    }
-
-    /// The client was heard on its present peer, so it got the SessionStarted that told of what was lost.
-    pub(crate) fn heard(&mut self) {
-        self.lost = 0;
-        self.stated = 0;
-    }
-
     /// When the cost is over `bytes_max`: drops room data, the oldest first, down to seven eighths of it, so that
     /// the queue is not gone through again for every message that follows. Returns whether it is within the bound.
     pub(crate) fn drop_room_data(&mut self, bytes_max: usize) -> bool {
@@ -175,17 +188,15 @@ impl Keep {
             return true;
         }
         let goal = bytes_max - bytes_max / 8;
-        let (mut bytes, mut lost) = (self.bytes, 0);
+        let mut bytes = self.bytes;
         self.data.queue.retain(|kept| {
             let drop = bytes > goal && kept.room_data;
             if drop {
                 bytes -= kept.cost();
-                lost += 1;
             }
             !drop
         });
         self.bytes = bytes;
-        self.lost += lost;
         bytes <= bytes_max
     }
 
@@ -231,8 +242,8 @@ mod tests {
     fn a_new_peer_gets_what_was_not_acknowledged() {
         let mut keep = keep(4);
         sent(&mut keep);
-        assert!(keep.acknowledge(Counts { control: 0, data: 3 }));
-        assert_eq!(keep.rewind(), Counts { control: 0, data: 3 });
+        let base = Counts { control: 0, data: 3 };
+        assert_eq!(keep.resume(base, true), Some(Resumed { base, lost: 0, unstated: 0 }));
         assert_eq!(sent(&mut keep), [(4, 3)]);
         assert!(keep.acknowledge(Counts { control: 0, data: 4 }));
         assert_eq!(keep.bytes, 0);
@@ -244,11 +255,24 @@ mod tests {
         keep.push(Lane::Data, Head::new(), Bytes::from_static(&[9]), HeadKind::Handle);
         let one = keep.bytes / 5;
         assert!(keep.drop_room_data(one * 5 - 1));
-        assert_eq!(keep.lost, 1, "a little more than must be");
+        assert_eq!(keep.data.queue.len(), 4, "a little more than must be");
         assert!(keep.drop_room_data(one * 5 / 2));
-        assert_eq!(keep.lost, 3);
-        assert_eq!(keep.rewind(), Counts { control: 0, data: 3 });
+        let base = Counts { control: 0, data: 3 };
+        assert_eq!(keep.resume(Counts::default(), true), Some(Resumed { base, lost: 3, unstated: 3 }));
         assert_eq!(sent(&mut keep), [(4, 3), (5, 9)]);
+    }
+
+    #[test]
+    fn what_was_dropped_and_had_been_received_is_not_lost() {
+        let mut keep = keep(8);
+        sent(&mut keep);
+        let one = keep.bytes / 8;
+        assert!(keep.drop_room_data(one * 4));
+        let kept = keep.data.queue.len() as u64;
+        // The acknowledgement of five was on its way when the connection died.
+        let resumed = keep.resume(Counts { control: 0, data: 5 }, true).expect("true counts");
+        let base = Counts { control: 0, data: 5.max(8 - kept) };
+        assert_eq!(resumed, Resumed { base, lost: base.data - 5, unstated: base.data - 5 });
     }
 
     #[test]
@@ -256,12 +280,15 @@ mod tests {
         let mut keep = keep(8);
         let one = keep.bytes / 8;
         assert!(keep.drop_room_data(one * 4));
-        let lost = keep.lost;
-        assert_eq!((keep.state_lost(), keep.lost), (lost, lost));
+        let lost = 8 - keep.data.queue.len() as u64;
+        let first = keep.resume(Counts::default(), true).expect("true counts");
+        assert_eq!((first.lost, first.unstated), (lost, lost));
         // The peer was lost before the client saw anything: the next one is told again, the RoomState is kept.
-        assert_eq!((keep.state_lost(), keep.lost), (0, lost));
-        keep.heard();
-        assert_eq!((keep.state_lost(), keep.lost), (0, 0));
+        let second = keep.resume(Counts::default(), false).expect("true counts");
+        assert_eq!((second.lost, second.unstated), (lost, 0));
+        // It saw the second one and is lost again: what it was told is behind it.
+        let third = keep.resume(second.base, true).expect("true counts");
+        assert_eq!((third.lost, third.unstated), (0, 0));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod op;
 pub mod script;
 
 mod deadline;
+pub mod failures;
 mod keep;
 pub mod limit;
 pub mod presence;

@@ -24,6 +24,14 @@ impl Rate {
     }
 }
 
+impl Rate {
+    /// One unit in so many seconds, so many at once.
+    pub(crate) fn slow(secs: u32, burst: u32) -> Self {
+        let unit_ns = u64::from(secs) * 1_000_000_000;
+        Rate { unit_ns, burst_ns: unit_ns.saturating_mul(u64::from(burst)) }
+    }
+}
+
 /// The state of one key: when its account would be even again, in nanoseconds of the grid.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Gcra(u64);
@@ -42,6 +50,11 @@ impl Gcra {
         }
         self.0 = even;
         Ok(())
+    }
+
+    /// When it would be even again, for the state hash.
+    pub(crate) fn even_at(&self) -> u64 {
+        self.0
     }
 
     /// Is nothing run up any more?

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::call::{Call, Caller};
+use crate::failures::guarded_or_fault;
 use crate::fault::Fault;
 use crate::input::Body;
 use crate::output::Lane;
@@ -233,7 +234,9 @@ impl OpRow {
     /// # Errors
     /// [`FaultKind::Invalid`](crate::fault::FaultKind::Invalid) with serde's sentence.
     pub fn parse(&self, from: &mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Payload>, Fault> {
-        (self.parse)(from).map_err(|error| Fault::invalid(format!("{}: {error}", self.op.name)))
+        guarded_or_fault(&self.op.name, || {
+            (self.parse)(from).map_err(|error| Fault::invalid(format!("{}: {error}", self.op.name)))
+        })
     }
 
     /// Reads a request as it came through a door.
@@ -260,7 +263,7 @@ impl OpRow {
                 let form = self.op.wire.ok_or_else(|| {
                     Fault::invalid(format!("{} has no binary form: send it as JSON", self.op.name))
                 })?;
-                (form.parse)(bytes).map(|(_, request)| request)
+                guarded_or_fault(&self.op.name, || (form.parse)(bytes).map(|(_, request)| request))
             }
         }
     }

@@ -54,7 +54,9 @@ impl Beat {
 }
 
 /// What waits for a room's next tick. Bounded by `room.inbox_messages` and `room.inbox_bytes`; what
-/// comes beyond is refused to its sender with `busy`.
+/// comes beyond is refused to its sender with `busy`. What a session sends again after a resume is not refused, since
+/// it counts as arrived: it is bounded by `session.keep_bytes` of each such session. A tick takes no more than
+/// `room.inbox_messages` at once, the next one the rest.
 #[derive(Component, Default, Debug)]
 pub struct Inbox {
     /// In the order of arrival.
@@ -67,12 +69,12 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Takes all messages, in the order of arrival. `frame` is this one, `second` the frames of a second: the
-    /// memory of a burst is [given back](Lately) after one to two seconds without another.
-    pub fn take_messages(&mut self, frame: u64, second: u64) -> Vec<RoomMessage> {
-        self.bytes = 0;
+    /// Takes the oldest messages, at most `most`, in the order of arrival. `frame` is this one, `second` the frames of a
+    /// second: the memory of a burst is [given back](Lately) after one to two seconds without another.
+    pub fn take_messages(&mut self, most: usize, frame: u64, second: u64) -> Vec<RoomMessage> {
         let keep = self.lately.keep(frame, second, self.messages.len());
-        let messages = self.messages.drain(..).collect();
+        let messages: Vec<RoomMessage> = self.messages.drain(..most.min(self.messages.len())).collect();
+        self.bytes -= messages.iter().map(|message| message.data.len()).sum::<usize>();
         if let Some(rows) = keep {
             self.messages.shrink_to(rows);
         }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::call::{Caller, Calls, ReplyTo, Routed};
 use crate::clock::Clock;
 use crate::codec::{Codec, Inbound, InboundMessage, Outbound, SessionCodec, TO_ROOM};
+use crate::failures::guarded;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId};
 use crate::ingest::{Datum, FrameInputs};
@@ -28,6 +29,9 @@ const ACKNOWLEDGE_BYTES: usize = 32 * 1024;
 /// is refused too: the journal keeps it all.
 const FLOOD_FACTOR: u32 = 8;
 
+/// Seconds after which one unreadable message is forgotten: a client with a rare defect is none that must go.
+const BAD_FORGOTTEN_S: u32 = 60;
+
 /// What every message of a frame is measured by.
 struct Measure {
     frame: u64,
@@ -37,7 +41,7 @@ struct Measure {
     bytes: Rate,
     flood: Rate,
     flood_bytes: Rate,
-    bad_max: u32,
+    bad: Rate,
     keep_bytes: usize,
     inbox_messages: usize,
     inbox_bytes: usize,
@@ -56,7 +60,8 @@ impl Measure {
             bytes: Rate::new(limit.session_bytes, limit.session_bytes_burst),
             flood: Rate::new(flood(limit.session_messages), flood(limit.session_messages_burst)),
             flood_bytes: Rate::new(flood(limit.session_bytes), flood(limit.session_bytes_burst)),
-            bad_max: limit.bad_messages_max,
+            // The last of so many is the one that ends the session.
+            bad: Rate::slow(BAD_FORGOTTEN_S, limit.bad_messages_max.saturating_sub(1)),
             keep_bytes: settings.session.keep_bytes,
             inbox_messages: settings.room.inbox_messages,
             inbox_bytes: settings.room.inbox_bytes,
@@ -77,12 +82,27 @@ pub(crate) fn route(world: &mut World) {
         let measure = Measure::of(world);
         let mut messages = Vec::new();
         for datum in data.drain(..) {
-            read(world, &mut calls, &ops, &measure, &*codec.0, datum, &mut messages);
+            let id = datum.session;
+            let done = guarded(|| {
+                read(world, &mut calls, &ops, &measure, &*codec.0, datum, &mut messages);
+            });
+            if done.is_none() {
+                broken(world, id);
+                messages.clear();
+            }
         }
         world.insert_non_send(calls);
     }
     data.clear();
     world.resource_mut::<FrameInputs>().data = data;
+}
+
+/// Something panicked while this session's data was read: it ends, since what was counted is not known.
+fn broken(world: &mut World, id: SessionId) {
+    tracing::error!(session = %id, "reading what a session sent panicked: it ends, the server goes on");
+    if guarded(|| end_session(world, id, Some(FaultKind::Internal.into()))).is_none() {
+        tracing::error!(session = %id, "nor could it be ended without a panic");
+    }
 }
 
 /// Reads one piece: whole messages of one session, in order.
@@ -100,11 +120,8 @@ fn read(
         return;
     }
     // Something was heard on the present peer: the client has what its SessionStarted said.
-    if let Some(mut state) = world.get_mut::<SessionState>(entity)
-        && state.former_token.take().is_some()
-        && let Some(mut keep) = world.get_mut::<Keep>(entity)
-    {
-        keep.heard();
+    if let Some(mut state) = world.get_mut::<SessionState>(entity) {
+        state.former_token = None;
     }
     let credit = world.get::<SessionState>(entity).map_or(0, |state| state.replay_credit.0);
     let split = codec.decode(&bytes, ops, &mut |message| messages.push(message));
@@ -166,7 +183,9 @@ fn one(
     if inbound.counted.is_some() {
         state.unacknowledged += inbound.size;
     }
-    let Ok(limited) = take_from_budget(&mut state, ops, measure, &inbound) else {
+    let again = is_sent_again(&mut state, measure, &inbound);
+    let Ok(limited) = (if again { Ok(Ok(())) } else { take_from_budget(&mut state, ops, measure, &inbound) })
+    else {
         let fault = Fault::new(FaultKind::RateLimited, "messages came without end, whatever was refused");
         end_session(world, id, Some(fault));
         return;
@@ -189,7 +208,7 @@ fn one(
                     Err(Fault::new(FaultKind::RateLimited, "room data faster than this session may send")
                         .retry_in_ms(retry_ms))
                 }
-                Ok(()) => to_room(world, measure, entity, handle, to, op, data, reliable),
+                Ok(()) => to_room(world, measure, entity, again, handle, to, op, data, reliable),
             };
             if let Err(fault) = taken {
                 refuse_data(world, measure, id, entity, fault);
@@ -204,26 +223,20 @@ fn one(
             calls.routed.push(Routed { op, caller, request: allowed.map(|()| request), reply_to });
         }
         InboundMessage::Bad { cid, lane, fault } => {
-            let unreadable = matches!(fault.kind, FaultKind::Invalid | FaultKind::Protocol);
+            let unreadable = cid == 0 && matches!(fault.kind, FaultKind::Invalid | FaultKind::Protocol);
             if !unreadable {
-                // A request for what this server does not have is readable, and refused like any other.
+                // A request that tells its number is readable: for what this server does not have, or with an
+                // argument that is none. It is refused like any other.
                 refuse(world, id, cid, lane, limited.map_err(too_many_calls).err().unwrap_or(fault));
                 return;
             }
-            state_of(world, entity, |state| state.bad_messages += 1);
-            let bad = world.get::<SessionState>(entity).map_or(0, |state| state.bad_messages);
-            if bad >= measure.bad_max {
+            let Some(mut state) = world.get_mut::<SessionState>(entity) else { return };
+            if state.bad_messages.take(measure.now_ns, 1, measure.bad).is_err() {
                 end_session(world, id, Some(Fault::new(FaultKind::Protocol, fault.message)));
             } else {
                 refuse(world, id, cid, lane, fault);
             }
         }
-    }
-}
-
-fn state_of(world: &mut World, entity: Entity, work: impl FnOnce(&mut SessionState)) {
-    if let Some(mut state) = world.get_mut::<SessionState>(entity) {
-        work(&mut state);
     }
 }
 
@@ -234,21 +247,26 @@ fn too_many_calls(retry_ms: u32) -> Fault {
 /// It floods: see [`FLOOD_FACTOR`].
 struct Flood;
 
+/// Is it room data that a client sends again after a resume, within its credit? Then no limit may refuse it: it is
+/// counted, so the client believes that it arrived. A session's keep bounds it.
+fn is_sent_again(state: &mut SessionState, measure: &Measure, inbound: &Inbound) -> bool {
+    let InboundMessage::Data { reliable: true, .. } = inbound.message else { return false };
+    let (credit, until) = &mut state.replay_credit;
+    let within = measure.frame < *until && inbound.size <= *credit;
+    if within {
+        *credit -= inbound.size;
+    }
+    within
+}
+
 /// Takes a message from its session's budget. Heartbeats and goodbyes are free, since refusing them would
-/// only lose a healthy session. So is the room data that a client sends again after a resume, within its credit.
+/// only lose a healthy session.
 fn take_from_budget(
     state: &mut SessionState,
     ops: &OpTable,
     measure: &Measure,
     inbound: &Inbound,
 ) -> Result<Result<(), u32>, Flood> {
-    if let InboundMessage::Data { reliable: true, .. } = inbound.message {
-        let (credit, until) = &mut state.replay_credit;
-        if measure.frame < *until && inbound.size <= *credit {
-            *credit -= inbound.size;
-            return Ok(Ok(()));
-        }
-    }
     state.flood.take(measure.now_ns, 1, measure.flood).map_err(|_| Flood)?;
     let cost = match &inbound.message {
         InboundMessage::Heartbeat { .. } | InboundMessage::End => return Ok(Ok(())),
@@ -310,12 +328,13 @@ fn acknowledge(world: &mut World, entity: Entity) {
     }
 }
 
-/// Puts room data into the inbox of its room.
+/// Puts room data into the inbox of its room. What is sent `again` after a resume goes past the inbox's bounds.
 #[expect(clippy::too_many_arguments, reason = "the fields of a message, on the hot path")]
 fn to_room(
     world: &mut World,
     measure: &Measure,
     session: Entity,
+    again: bool,
     handle: u16,
     to: u16,
     op: u8,
@@ -337,7 +356,9 @@ fn to_room(
         ));
     }
     let mut inbox = room.get_mut::<Inbox>().ok_or_else(not_in_room)?;
-    if inbox.messages.len() >= measure.inbox_messages || inbox.bytes + data.len() > measure.inbox_bytes {
+    let full =
+        inbox.messages.len() >= measure.inbox_messages || inbox.bytes + data.len() > measure.inbox_bytes;
+    if full && !again {
         return Err(Fault::new(FaultKind::Busy, "the room's inbox is full").retry_in_ms(100));
     }
     inbox.bytes += data.len();

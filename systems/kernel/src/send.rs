@@ -1,4 +1,5 @@
-//! What systems want done to sessions: messages and kicks, written from anywhere, applied in Flush in a fixed order.
+//! What systems want done to sessions: messages and kicks, written from anywhere, applied in a fixed order: kicks in Flush,
+//! broadcasts at the end of Match.
 
 use std::collections::BTreeMap;
 
@@ -136,19 +137,20 @@ impl SystemBuffer for KickBuffer {
     }
 }
 
-/// Sends room data from a system.
+/// Sends room data from a system. What is asked for before `Core::Match` leaves in this frame; what is asked for in
+/// `Stage::Match` or later leaves in the next one, since the rooms have had their turn.
 #[derive(SystemParam)]
 pub struct Casts<'s> {
     buffer: Deferred<'s, CastBuffer>,
 }
 
 impl Casts<'_> {
-    /// Sends data to all members of a room, in the server's name.
+    /// Sends data to all members of a room, in the server's name; see [`Casts`] for when.
     pub fn broadcast(&mut self, room: RoomId, op: u8, data: impl Into<Bytes>, reliable: bool) {
         self.buffer.0.push(Cast { room, sender: None, op, data: data.into(), to: None, reliable });
     }
 
-    /// Sends data to one member of a room, in the server's name.
+    /// Sends data to one member of a room, in the server's name; see [`Casts`] for when.
     pub fn send(&mut self, room: RoomId, session: SessionId, op: u8, data: impl Into<Bytes>, reliable: bool) {
         let to = Some([session].into());
         self.buffer.0.push(Cast { room, sender: None, op, data: data.into(), to, reliable });

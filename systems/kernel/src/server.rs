@@ -8,6 +8,7 @@ use crate::call::{Calls, FrameOutputs};
 use crate::clock::{Clock, Quantum};
 use crate::deadline::Deadlines;
 use crate::dice::{Dice, ServerDice};
+use crate::failures::{self, Failures};
 use crate::frame::{Frame, add_core, explain, listing, schedule};
 use crate::hash::{StateHashers, hash_outputs, hash_state};
 use crate::hooks::HookDice;
@@ -57,10 +58,13 @@ pub struct Server {
     strict: bool,
     /// The last frame that ran.
     frame: Option<u64>,
+    /// A frame that has begun and is not in the journal, as one that is only due.
+    unwritten: Option<u64>,
     /// The next frame that something asked for.
     due: Option<u64>,
     outputs_hash: u64,
     noise: Vec<String>,
+    failures: Failures,
     /// What frames take in and give out, for the memory of their lists.
     lately: Lately,
 }
@@ -92,9 +96,8 @@ impl Server {
         build.settings.check().map_err(BuildError)?;
         let mut app = App::empty();
         app.add_schedule(schedule());
-        app.set_error_handler(|error, context| {
-            tracing::error!(%context, %error, "a system failed; the frame goes on without it");
-        });
+        failures::forget();
+        app.set_error_handler(failures::failed);
         app.insert_resource(Clock::new(build.quantum))
             .insert_resource(build.settings.clone())
             .insert_resource(ServerDice::new(0))
@@ -144,9 +147,11 @@ impl Server {
             journal: Journal::new(build.journal_bytes_max),
             strict: build.strict,
             frame: None,
+            unwritten: None,
             due: None,
             outputs_hash: 0,
             noise: Vec::new(),
+            failures: Failures::default(),
             lately: Lately::default(),
         })
     }
@@ -154,13 +159,35 @@ impl Server {
     /// Runs frame `n`. Frame numbers grow; those that are left out were quiet, or the runner was late.
     ///
     /// `inputs` is drained, `outputs` is cleared and filled.
+    ///
+    /// # Panics
+    /// When the server itself has a defect. What a plugin's system, handler, observer or type does wrong
+    /// ends one thing and is [counted](Server::failures).
     pub fn frame(&mut self, n: u64, inputs: &mut Vec<Input>, outputs: &mut Outputs) {
+        self.frame_noted(n, inputs, outputs, |_| ());
+    }
+
+    /// [`Server::frame`]; `noted` gets the journal when this frame's inputs are in it and nothing was done with them
+    /// yet: what it writes out has the frame even if that never ends.
+    ///
+    /// # Panics
+    /// As [`Server::frame`].
+    pub fn frame_noted(
+        &mut self,
+        n: u64,
+        inputs: &mut Vec<Input>,
+        outputs: &mut Outputs,
+        noted: impl FnOnce(&mut Journal),
+    ) {
         let quiet = inputs.is_empty() && self.due.is_none_or(|due| n < due);
         let exactly_due = inputs.is_empty() && self.due == Some(n);
         if !quiet && !exactly_due {
             let after = self.frame.unwrap_or(0);
             self.journal.push(&Record::Frame { frame: n, after, inputs: inputs.clone() });
+        } else {
+            self.unwritten = Some(n);
         }
+        noted(&mut self.journal);
         outputs.clear();
         let came = inputs.len();
         let before = self.world.read_change_tick();
@@ -172,7 +199,13 @@ impl Server {
             let mut frame_outputs = self.world.resource_mut::<FrameOutputs>();
             std::mem::swap(&mut frame_outputs.bypass_change_detection().0, outputs);
         }
+        // Bevy does so for the schedules in its own list: after 4 billion ticks, of which each system's run takes one,
+        // what changed long ago would look new.
+        if let Some(check) = self.world.check_change_ticks() {
+            self.schedule.check_change_ticks(check);
+        }
         self.schedule.run(&mut self.world);
+        self.failures.take(n, self.world.resource::<Clock>().hz());
         if self.strict && quiet {
             self.noise.extend(who_broke_quiet(&self.world, &self.schedule, before));
         }
@@ -184,6 +217,7 @@ impl Server {
         }
         self.due = self.world.resource::<Clock>().due();
         self.frame = Some(n);
+        self.unwritten = None;
         self.give_back(n, came, inputs, outputs);
         if !outputs.is_empty() {
             self.outputs_hash = hash_outputs(n, outputs, self.outputs_hash);
@@ -232,6 +266,15 @@ impl Server {
         record
     }
 
+    /// After a frame that panicked: writes it into the journal if it is not there, since no input came in it. A replay
+    /// then comes to the same place.
+    pub fn write_broken(&mut self) {
+        if let Some(frame) = self.unwritten.take() {
+            let after = self.frame.unwrap_or(0);
+            self.journal.push(&Record::Frame { frame, after, inputs: Vec::new() });
+        }
+    }
+
     /// The journal.
     pub fn journal(&mut self) -> &mut Journal {
         &mut self.journal
@@ -245,6 +288,11 @@ impl Server {
     /// In strict mode: who changed something in frames that should have been quiet.
     pub fn noise(&self) -> &[String] {
         &self.noise
+    }
+
+    /// Systems, run conditions, commands and observers of plugins that failed since the start.
+    pub fn failures(&self) -> &Failures {
+        &self.failures
     }
 
     /// The operation table.
@@ -296,8 +344,13 @@ fn header(world: &World, build: &Build) -> Header {
         settings: serde_json::to_string(&build.settings).unwrap_or_default(),
         scripts_hash,
         ops: world.resource::<Ops>().0.rows().iter().map(|row| row.op.name.clone()).collect(),
+        dev: world.contains_resource::<Development>(),
     }
 }
+
+/// Clients are told more than in production; inserted by kaos-script.
+#[derive(Resource, Clone, Copy, Debug)]
+pub struct Development;
 
 /// Of all scripts' names and bytes; inserted by kaos-script.
 #[derive(Resource, Clone, Copy, Debug)]

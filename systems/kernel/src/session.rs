@@ -70,7 +70,8 @@ pub(crate) struct SessionState {
     /// Against messages without end: see `route`.
     pub(crate) flood: Gcra,
     pub(crate) flood_bytes: Gcra,
-    pub(crate) bad_messages: u32,
+    /// Messages that could not be read.
+    pub(crate) bad_messages: Gcra,
     /// The frame after which the client may be told of its rate limit again: telling is no amplifier.
     pub(crate) told_limited: u64,
 }

@@ -135,7 +135,7 @@ impl Default for RoomSettings {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
-    /// The callback is abandoned, the state stays as it left it; `errors_max` in a row end the room.
+    /// The callback is abandoned, the state stays as it left it; `errors_max` failed ticks in a row end the room.
     #[default]
     Skip,
     /// The room ends.
@@ -148,7 +148,8 @@ pub enum Policy {
 pub struct MatchSettings {
     /// `skip` or `end`. Default skip.
     pub on_error: Policy,
-    /// With `skip`: failed ticks in a row that end the room, 1 to 1000. Default 10.
+    /// With `skip`: failed ticks in a row that end the room, 1 to 1000. Default 10. A tick has failed when match_loop
+    /// did; other callbacks that fail are written to the log.
     pub errors_max: u32,
     /// Memory of one room's virtual machine, in bytes. Default 16777216. A room out of memory ends.
     pub memory_bytes: usize,
@@ -227,7 +228,8 @@ pub struct LimitSettings {
     pub address_rooms_made_max: u32,
     /// Sessions of this node, held seats included. Default 20000, at most 1048576.
     pub sessions_max: u32,
-    /// Messages that cannot be read before a session is closed. Default 10.
+    /// Messages that cannot be read before a session is closed; one is forgotten in a minute. Default 10. A request that
+    /// can be read and asks for something wrong is refused and does not count.
     pub bad_messages_max: u32,
 }
 

@@ -50,7 +50,7 @@ impl Plugin for Rooms {
 struct Playing {
     game: Box<dyn Match>,
     dice: Dice,
-    /// Ticks in a row in which a callback failed.
+    /// Ticks in a row that failed.
     errors_in_row: u32,
     /// The frame after which an error is written to the log again, and how many were not.
     log_after: u64,

@@ -45,12 +45,19 @@ pub(crate) fn run(world: &mut World) {
             frame,
             hz: world.resource::<Clock>().hz(),
             lag_max: world.resource::<Settings>().room.lag_ticks_max,
+            inbox_messages: world.resource::<Settings>().room.inbox_messages,
             game: world.resource::<Settings>().game.clone(),
             ops: world.resource::<Ops>().0.clone(),
         };
+        let mut beats = Vec::new();
         for (id, tick_due) in due {
-            if let Some(end) = room(world, &mut matches, &turn, id, tick_due, &mut wishes) {
+            if let Some(end) = room(world, &mut matches, &turn, id, tick_due, &mut beats, &mut wishes) {
                 ends.push((id, end));
+            }
+        }
+        for (entity, beat) in beats {
+            if let Some(mut at) = world.get_mut::<Beat>(entity) {
+                *at = beat;
             }
         }
         world.insert_non_send(matches);
@@ -67,6 +74,7 @@ struct Turn {
     frame: u64,
     hz: u64,
     lag_max: u64,
+    inbox_messages: usize,
     game: MatchSettings,
     ops: Arc<OpTable>,
 }
@@ -156,13 +164,15 @@ fn due_rooms(world: &mut World, frame: u64) -> std::collections::BTreeMap<RoomId
     due
 }
 
-/// Runs one room. Returns how it ends, if it does.
+/// Runs one room. Returns how it ends, if it does. Its next beat goes to `beats`: what other rooms read of it in this
+/// stage is as it was when the stage began.
 fn room(
     world: &mut World,
     matches: &mut Matches,
     turn: &Turn,
     id: RoomId,
     tick_due: bool,
+    beats: &mut Vec<(Entity, Beat)>,
     wishes: &mut Vec<Wishes>,
 ) -> Option<Closed> {
     let entity = world.resource::<RoomIndex>().get(id)?;
@@ -177,7 +187,7 @@ fn room(
     let mut tick = None;
     let mut skipped = 0;
     if tick_due {
-        let mut beat = at.get_mut::<Beat>()?;
+        let mut beat = *at.get::<Beat>()?;
         // Ticks that should have run by now, this one included.
         let behind = (turn.frame - beat.start.min(turn.frame)).saturating_mul(u64::from(rate)) / turn.hz;
         let late = behind.saturating_sub(beat.next);
@@ -190,10 +200,15 @@ fn room(
         beat.next += 1;
         // At most one tick a frame: a late room catches up in the frames that follow.
         playing.due = beat.due(beat.next, turn.hz, rate).max(turn.frame + 1);
+        beats.push((entity, beat));
     }
     let mut inbox = at.get_mut::<Inbox>()?;
     let events = std::mem::take(&mut inbox.events);
-    let messages = if tick.is_some() { inbox.take_messages(turn.frame, turn.hz) } else { Vec::new() };
+    let messages = if tick.is_some() {
+        inbox.take_messages(turn.inbox_messages, turn.frame, turn.hz)
+    } else {
+        Vec::new()
+    };
     if tick_due {
         world.resource_mut::<Agenda>().ticks.insert((playing.due, id));
     }
@@ -220,10 +235,10 @@ fn judge(
         env.log(Level::Error, format!("room {id}"), text);
         return Some(internal());
     };
-    if errors.is_empty() {
-        playing.errors_in_row = if batch.tick.is_some() { 0 } else { playing.errors_in_row };
-    } else {
-        playing.errors_in_row += 1;
+    // Of ticks only: a join that fails says nothing of the next tick, and how many of those come is for players to say.
+    if batch.tick.is_some() {
+        let failed = errors.iter().any(|error| error.callback == "match_loop");
+        playing.errors_in_row = if failed { playing.errors_in_row + 1 } else { 0 };
     }
     let (frame, settings) = (turn.frame, &turn.game);
     let mut end = ended.then(|| Closed {
@@ -232,7 +247,8 @@ fn judge(
         message: "the match is over".to_owned(),
     });
     for error in &errors {
-        let (fatal, policy) = verdict(error, settings.on_error, playing.errors_in_row, settings.errors_max);
+        let in_row = if error.callback == "match_loop" { playing.errors_in_row } else { 0 };
+        let (fatal, policy) = verdict(error, settings.on_error, in_row, settings.errors_max);
         // Every error that ends a room is written; of the others one a second, with a count of the rest.
         if fatal || frame >= playing.log_after {
             let tick = batch.tick.map_or_else(String::new, |tick| format!(" tick {tick}"));
@@ -274,6 +290,9 @@ fn verdict(error: &MatchError, policy: Policy, in_row: u32, errors_max: u32) -> 
         Policy::End => (true, "policy end: the room ends".to_owned()),
         Policy::Skip if in_row >= errors_max => {
             (true, format!("policy skip ({in_row} of {errors_max} in a row): the room ends"))
+        }
+        Policy::Skip if in_row == 0 => {
+            (false, "policy skip: the callback was abandoned, the room goes on".to_owned())
         }
         Policy::Skip => (
             false,

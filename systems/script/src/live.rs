@@ -399,12 +399,23 @@ impl Match for LuaMatch {
             }
         }
         let Some(tick) = batch.tick else { return outcome };
+        if batch.skipped > 0
+            && let Err(error) = self.game.set_skipped(batch.skipped)
+        {
+            outcome.errors.push(of_script("match_loop", &error));
+            return outcome;
+        }
         let number = tick.cast_signed();
         let messages: Vec<Message<'_>> =
             batch.messages.iter().map(|message| of_room(message, number)).collect();
         match self.with(env, |game, host| game.tick(host, tick, &messages)) {
             Ok(called) => outcome.ended = called.value == Left::Ended,
             Err(error) => outcome.errors.push(of_script("match_loop", &error)),
+        }
+        if batch.skipped > 0
+            && let Err(error) = self.game.set_skipped(0)
+        {
+            outcome.errors.push(of_script("match_loop", &error));
         }
         self.game.vm().rest(tick);
         outcome

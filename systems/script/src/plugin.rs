@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use kaos_kernel::op::Ops;
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::ScriptHost;
-use kaos_kernel::server::{BuildErrors, ScriptsHash};
+use kaos_kernel::server::{BuildErrors, Development, ScriptsHash};
 
 use crate::functions::functions;
 use crate::library::{Diagnostic, Library, read_dir};
@@ -75,6 +75,9 @@ impl Plugin for Scripts {
             Ok((registered, library)) => {
                 let live = LiveScripts::new(library.clone(), &registered, fuel, self.dev);
                 app.insert_resource(ScriptsHash(library.hash)).insert_non_send(ScriptHost(Box::new(live)));
+                if self.dev {
+                    app.insert_resource(Development);
+                }
                 let _ = self.ready.set(Scripting { library, fuel, dev: self.dev });
             }
             Err(wrong) => {

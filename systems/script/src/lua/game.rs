@@ -136,6 +136,7 @@ impl Game {
         let begun = game.init(host, params)?;
         game.set_ctx("tick_rate", &Value::Int(begun.tick_rate.into()))?;
         game.set_ctx("label", &begun.label)?;
+        game.set_skipped(0)?;
         Ok((game, begun))
     }
 
@@ -296,6 +297,14 @@ impl Game {
     /// The machine is out of memory.
     pub fn set_label(&mut self, label: &Value) -> Result<(), ScriptError> {
         self.set_ctx("label", label)
+    }
+
+    /// How many ticks were left out before the one that comes: `ctx.skipped`.
+    ///
+    /// # Errors
+    /// The machine is out of memory.
+    pub fn set_skipped(&mut self, ticks: u64) -> Result<(), ScriptError> {
+        self.set_ctx("skipped", &Value::Int(ticks.cast_signed()))
     }
 
     /// A number that is equal when the state is, in any process. See [`Vm::hash`].
