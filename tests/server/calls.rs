@@ -119,6 +119,63 @@ fn read_and_command_from_every_caller() {
     t.replays_equally();
 }
 
+/// The plugin that the README shows.
+#[path = "../../src/examples/game_server.rs"]
+#[allow(dead_code, unreachable_pub, reason = "it is a program of its own, with a main")]
+mod game_server;
+
+#[test]
+fn the_readmes_plugin_works_on_every_door_it_names() {
+    let rpc = "kaos.register_rpc('afk', function() return { idle = kaos.afk_count() } end)";
+    let setup = server_of([("afk.lua", rpc)]).plugins(|app| {
+        app.add_plugins(game_server::Afk { seconds: 5 });
+    });
+    let mut t = setup.start();
+    let (ada, bob) = (t.connect("ada"), t.connect("bob"));
+    for _ in 0..2 {
+        t.run_ms(4000);
+        assert!(ada.call("afk.count", &json!(null)).is_ok());
+    }
+    // A socket, HTTP and Lua.
+    assert_eq!(ada.call("afk.count", &json!(null)), Ok(json!(1)));
+    assert_eq!(t.call(Some("u"), "afk.count", json!(null)), Ok(json!(1)));
+    assert_eq!(ada.rpc("afk", "").expect("answered"), b"{\"idle\":1}");
+    let route =
+        t.with_server(|server| server.ops().by_name("afk.count").and_then(|row| row.op.route.clone()));
+    assert_eq!(route.map(|route| route.method + " " + &route.path).as_deref(), Some("GET /v1/afk"));
+    for _ in 0..3 {
+        t.run_ms(3000);
+        assert!(ada.call("afk.count", &json!(null)).is_ok());
+    }
+    assert_eq!(bob.ended().as_deref(), Some("kicked"));
+    assert_eq!(ada.ended(), None);
+    t.replays_equally();
+}
+
+#[test]
+fn an_operation_of_the_calling_session_says_so_to_who_is_none() {
+    let rpc = "kaos.register_rpc('mine', function() return select(2, pcall(kaos.board_mine)) end)";
+    let mut t = server_of([("mine.lua", rpc)]).plugins(board).start();
+    let ada = t.connect("ada");
+    assert!(ada.call("board.mine", &json!(null)).is_ok());
+    let from_script = String::from_utf8(ada.rpc("mine", "").expect("answered")).expect("text");
+    assert!(from_script.contains("this works on the session that calls"), "{from_script}");
+    assert_eq!(t.call(Some("u"), "board.mine", json!(null)).expect_err("none").kind, FaultKind::NeedsSession);
+    let closed = server_of([]).plugins(|app| {
+        app.op(
+            Op::new("my.own").session().rest("GET /v1/mine"),
+            async |_: Call, _: ()| -> Result<(), Fault> { Ok(()) },
+        );
+    });
+    assert_eq!(
+        closed.try_start().err().map(|error| error.to_string()).as_deref(),
+        Some(
+            "op my.own: only a live session may call it, and GET /v1/mine would refuse everyone: \
+             leave out `.session()` or `.rest(…)`"
+        )
+    );
+}
+
 #[test]
 fn wait_from_a_session_http_and_an_rpc() {
     let mut t = with_board().start();

@@ -151,7 +151,8 @@ impl Op {
         self
     }
 
-    /// Asks for a live session.
+    /// Asks for a live session: for what works on the one that calls, over UDP or WebSocket. Not with
+    /// [`Op::rest`], since a request over HTTP has no session.
     pub fn session(mut self) -> Self {
         self.auth = Auth::Session;
         self
@@ -377,6 +378,16 @@ impl OpTable {
         {
             let other = self.get(other).map_or("", |row| row.op.name.as_str()).to_owned();
             self.errors.push(format!("op {}: opcode 0x{:02x} belongs to {other}", op.name, form.opcode));
+        }
+        if let (Some(route), Auth::Session | Auth::Server) = (&op.route, op.auth) {
+            let (who, way) = match op.auth {
+                Auth::Session => ("a live session", "session"),
+                _ => ("scripts and the server", "server"),
+            };
+            self.errors.push(format!(
+                "op {}: only {who} may call it, and {} {} would refuse everyone: leave out `.{way}()` or `.rest(…)`",
+                op.name, route.method, route.path
+            ));
         }
         if let Some(route) = &op.route {
             let taken = self.rows.iter().find(|row| row.op.route.as_ref() == Some(route));
