@@ -186,6 +186,14 @@ impl Game {
                     convert::push(state, metadata);
                 },
                 |state, first| {
+                    // A forgotten state moves a reason to where accept belongs, and a reason is true.
+                    if ffi::lua_type(state, first + 1) != ffi::LUA_TBOOLEAN {
+                        return Err(format!(
+                            "match_join_attempt returned {} as accept, not true or false: \
+                             return state, accept, reason",
+                            super::gate::type_at(state, first + 1)
+                        ));
+                    }
                     keep_state(state, first, slot);
                     if ffi::lua_toboolean(state, first + 1) != 0 {
                         return Ok(Ok(()));
