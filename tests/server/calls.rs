@@ -261,3 +261,17 @@ fn an_operation_that_is_not_there_is_named() {
     let wrong = ada.call("board.mine", &json!({ "surplus": 1 })).expect_err("takes nothing");
     assert_eq!(wrong.kind, FaultKind::Invalid);
 }
+
+#[test]
+fn the_variables_of_a_token_reach_an_rpc_without_a_session() {
+    let rpc = "kaos.register_rpc('vars', function(ctx) return ctx.vars end)";
+    let mut t = server_of([("vars.lua", rpc)]).start();
+    let ada = kaos_kernel::input::Identity {
+        user_id: "ada".into(),
+        username: "ada".into(),
+        vars: BTreeMap::from([("team".to_owned(), "red".to_owned())]),
+    };
+    let answer = t.call_as(Some(ada), "rpc", json!({ "id": "vars" })).expect("answered");
+    assert_eq!(answer["payload"], json!(r#"{"team":"red"}"#));
+    t.replays_equally();
+}
