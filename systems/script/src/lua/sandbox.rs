@@ -85,6 +85,17 @@ unsafe fn set(
     }
 }
 
+/// A file without what stock Lua skips too: the byte order mark of UTF-8 that some editors write, and a first line
+/// that begins with `#`, of which the line end stays so that lines keep their numbers.
+fn lua_of(bytes: &[u8]) -> &[u8] {
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if text.first() != Some(&b'#') {
+        return text;
+    }
+    let end = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
+    text.get(end..).unwrap_or_default()
+}
+
 /// Where `require` is with a file: stands in the table of loaded modules until the file returned.
 const LOADING: &CStr = c"loading";
 
@@ -102,7 +113,8 @@ pub(super) unsafe extern "C-unwind" fn require(state: State) -> c_int {
             let name = bytes_at(state, 1).and_then(|name| std::str::from_utf8(name).ok());
             let name = name.ok_or("require: the module's name is a string")?;
             let file = gate.sources.find(name).map_err(|e| format!("require: {e}"))?;
-            let bytes = gate.sources.get(file).map(|bytes| (bytes.as_ptr(), bytes.len())).unwrap_or(source);
+            let text = gate.sources.get(file).map(|bytes| lua_of(bytes));
+            let bytes = text.map(|text| (text.as_ptr(), text.len())).unwrap_or(source);
             scratch.bytes = chunk_name(&gate.sources.shown(file)).into_bytes_with_nul();
             path = (file.as_ptr(), file.len());
             source = bytes;
