@@ -275,3 +275,56 @@ fn the_variables_of_a_token_reach_an_rpc_without_a_session() {
     assert_eq!(answer["payload"], json!(r#"{"team":"red"}"#));
     t.replays_equally();
 }
+
+#[test]
+fn the_protocol_page_lists_the_operations_that_clients_may_call_and_no_others() {
+    let page = include_str!("../../assets/proto/README.md");
+    let table =
+        page.split("### Operations").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("there");
+    let listed: Vec<(&str, &str)> = table
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split('|').map(|cell| cell.trim().trim_matches('`'));
+            Some((cells.next()?, cells.next()?))
+        })
+        .collect();
+    let mut t = server_of([]).start();
+    let ops = t.with_server(|server| server.ops());
+    let open = ops.rows().iter().filter(|row| row.op.auth != kaos_kernel::op::Auth::Server);
+    let there: Vec<(String, String)> = open
+        .map(|row| {
+            let route = row.op.route.as_ref();
+            (row.op.name.clone(), route.map(|r| r.method.clone() + " " + &r.path).unwrap_or_default())
+        })
+        .collect();
+    let there: Vec<(&str, &str)> =
+        there.iter().map(|(name, route)| (name.as_str(), route.as_str())).collect();
+    assert_eq!(listed, there);
+}
+
+#[test]
+fn a_join_says_what_it_lacks_and_a_request_without_an_id_is_refused() {
+    let mut t = server_of([]).start();
+    let ada = t.connect("ada");
+    let neither = ada.join("").expect_err("names nothing");
+    assert_eq!(
+        neither.message,
+        "field `room_id` of opcode 0x11: it is missing, and so is `module`: give one of them"
+    );
+    let both = kaos_wire::v1::RoomJoin {
+        room_id: "6f1c2d3e-0000-4000-8000-000000000001".into(),
+        module: "arena".into(),
+        ..Default::default()
+    };
+    assert!(ada.join_with(both).expect_err("names two").message.contains("`module` is given too"));
+    let mut bytes = Vec::new();
+    let call = kaos_wire::v1::Call { cid: 0, op: "room.list".into(), body: Vec::new() };
+    kaos_wire::encode(kaos_wire::Op::Call, &call, &mut bytes).expect("short");
+    let rpc = kaos_wire::v1::Rpc { cid: 0, id: "echo".into(), payload: Vec::new() };
+    kaos_wire::encode(kaos_wire::Op::Rpc, &rpc, &mut bytes).expect("short");
+    ada.send_raw(bytes);
+    t.frames(3);
+    let refused = ada.events();
+    let refused = refused.iter().filter(|event| matches!(event, kaosnet::testing::Event::Refused(_))).count();
+    assert_eq!(refused, 2);
+}

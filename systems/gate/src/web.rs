@@ -23,7 +23,7 @@ use crate::access::Access;
 use crate::bridge::Bridge;
 use crate::credentials::Credentials;
 use crate::files::Files;
-use crate::handlers::{connect, figures, health, other, upgrade_socket};
+use crate::handlers::{connect, figures, get_only, health, other, upgrade_socket};
 use crate::link::lock;
 use crate::routes::Routes;
 use crate::socket;
@@ -208,6 +208,7 @@ async fn serve(setup: WebSetup, stopped: watch::Receiver<bool>) -> io::Result<()
         .route("/metrics", get(figures))
         .route("/kaos", get(upgrade_socket))
         .fallback(other)
+        .method_not_allowed_fallback(get_only)
         .with_state(shared.clone());
     let service = TowerToHyperService::new(router);
     let mut stop = stopped;
