@@ -328,3 +328,15 @@ fn a_join_says_what_it_lacks_and_a_request_without_an_id_is_refused() {
     let refused = refused.iter().filter(|event| matches!(event, kaosnet::testing::Event::Refused(_))).count();
     assert_eq!(refused, 2);
 }
+
+#[test]
+fn a_wrong_value_is_named_without_a_place_in_the_json() {
+    let mut t = server_of([]).start();
+    let ada = t.connect("ada");
+    let refused = ada.call("room.get", &json!({ "room_id": "here" })).expect_err("no id");
+    assert_eq!(refused.kind, FaultKind::Invalid);
+    assert!(refused.message.starts_with("room.get: a room id is a UUID"), "{refused}");
+    assert!(!refused.message.contains(" line "), "{refused}");
+    let refused = ada.call("room.list", &json!({ "limit": "many" })).expect_err("no number");
+    assert!(!refused.message.contains(" line "), "{refused}");
+}

@@ -285,7 +285,13 @@ impl OpRow {
             return self.parse_nothing();
         }
         let mut json = serde_json::Deserializer::from_slice(bytes);
-        let request = self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut json))?;
+        let request = self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut json));
+        let request =
+            request.map_err(|fault| match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+                // The text is JSON, and what is wrong is a value: line and column would lead nowhere.
+                Ok(_) => Fault::invalid(without_place(&fault.message).to_owned()),
+                Err(_) => fault,
+            })?;
         json.end().map_err(|error| Fault::invalid(format!("{}: {error}", self.op.name)))?;
         Ok(request)
     }
@@ -304,6 +310,22 @@ impl OpRow {
             Handler::Read(read) => read(world, caller, request),
             Handler::Start(_) => Err(Fault::internal(format!("{} does not only read", self.op.name))),
         }
+    }
+}
+
+/// A sentence of serde_json without ` at line 1 column 27` at its end.
+fn without_place(sentence: &str) -> &str {
+    let is_place = |place: &str| {
+        let mut words = place.split(' ');
+        let number = |word: Option<&str>| word.is_some_and(|word| word.parse::<u64>().is_ok());
+        number(words.next())
+            && words.next() == Some("column")
+            && number(words.next())
+            && words.next().is_none()
+    };
+    match sentence.rsplit_once(" at line ") {
+        Some((sentence, place)) if is_place(place) => sentence,
+        _ => sentence,
     }
 }
 
