@@ -221,7 +221,7 @@ fn in_development_and_only_then_clients_are_told_the_errors_of_matches() {
         let mut t = setup.settings(|s| (s.dev, s.game.on_error) = (dev, Policy::End)).start();
         for (at, error) in [
             ("init", "scripts/matches/failing.lua:3: attempt to perform arithmetic on a nil value"),
-            ("rate", "tick_rate from 1 to 128"),
+            ("rate", "tick_rate = 500: it is a whole number and goes from 1 to 128"),
             ("attempt", "scripts/matches/failing.lua:7: closed today\n  in match_join_attempt"),
         ] {
             let request = kaos_wire::v1::RoomJoin {

@@ -482,7 +482,7 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, St
             .and_then(|rate| rate.as_int())
             .and_then(|rate| u8::try_from(rate).ok())
             .filter(|rate| (1..=128).contains(rate))
-            .ok_or("match_init returned no tick_rate from 1 to 128")?;
+            .ok_or_else(|| no_tick_rate(state))?;
         let kind = entry(state, index, "label")?;
         let label = match kind {
             ffi::LUA_TNIL => Value::text(""),
@@ -503,6 +503,21 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, St
             ),
         };
         Ok(Begun { tick_rate, label, max_players })
+    }
+}
+
+/// What is wrong with the tick rate on top of the stack.
+///
+/// # Safety
+/// Raises nothing.
+unsafe fn no_tick_rate(state: State) -> String {
+    // SAFETY: a number is read and not converted.
+    unsafe {
+        if ffi::lua_type(state, -1) != ffi::LUA_TNUMBER {
+            return "match_init returned no tick_rate from 1 to 128".to_owned();
+        }
+        let rate = ffi::lua_tonumber(state, -1);
+        format!("match_init returned tick_rate = {rate}: it is a whole number and goes from 1 to 128")
     }
 }
 

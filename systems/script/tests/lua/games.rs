@@ -154,7 +154,10 @@ fn contracts_are_checked() {
         (init("nil"), "match_init returned nil, not a table with state and tick_rate"),
         (init("{ tick_rate = 10 }"), "match_init returned no state"),
         (init("{ state = {} }"), "match_init returned no tick_rate from 1 to 128"),
-        (init("{ state = {}, tick_rate = 129 }"), "match_init returned no tick_rate from 1 to 128"),
+        (
+            init("{ state = {}, tick_rate = 129 }"),
+            "match_init returned tick_rate = 129: it is a whole number and goes from 1 to 128",
+        ),
         (
             init("{ state = {}, tick_rate = 1, label = 5 }"),
             "match_init returned a label that is neither a string nor a table",
