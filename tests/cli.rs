@@ -105,7 +105,7 @@ fn mistakes_are_one_sentence_and_exit_code_2() {
     let file = file.to_str().expect("text");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = listener.local_addr().expect("an address").to_string();
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["sevre"], "error: unrecognized subcommand 'sevre'"),
         (
             &["--room.max_player", "3"],
@@ -129,6 +129,7 @@ fn mistakes_are_one_sentence_and_exit_code_2() {
         (&["bots", "--door", "ws", "--rtt", "50"], "they go with --door udp"),
         (&["bots", "--loss", "51"], "a percentage from 0 to 50"),
         (&["replay", "none.kj"], "error: none.kj cannot be read"),
+        (&["token", "--user", "ada", "--ttl", "0"], "invalid value '0' for '--ttl"),
         (&["--scripts", "scirpts"], "error: --scripts: `scripts` is `scirpts`: there is no such folder"),
     ];
     for (args, sentence) in cases {
@@ -207,8 +208,11 @@ fn config_shows_values_and_where_they_come_from() {
 #[test]
 fn a_token_is_good_for_the_server_that_shares_the_folder() {
     let folder = Folder::new("token");
-    let (code, token, _) = run(&folder, &["token", "--user", "ada", "--name", "Ada"]);
+    let (code, token, stderr) = run(&folder, &["token", "--user", "ada", "--name", "Ada"]);
     assert_eq!((code, token.trim().split('.').count()), (0, 3));
+    assert!(stderr.contains("made a new key in data/keys: only a server with that data folder"), "{stderr}");
+    let (_, _, stderr) = run(&folder, &["token", "--user", "bob"]);
+    assert_eq!(stderr, "", "the key is there now");
     let key = std::fs::read(folder.0.join("data/keys/session.key")).expect("it was made and kept");
     let proof = kaos_gate::credentials::Credentials::new(key.trim_ascii(), false).token(token.trim());
     let identity = proof.expect("genuine").identity;
