@@ -277,6 +277,21 @@ fn the_variables_of_a_token_reach_an_rpc_without_a_session() {
 }
 
 #[test]
+fn lists_that_operations_answer_stay_lists_when_they_are_empty() {
+    let rpc = "kaos.register_rpc('rooms', function(ctx)
+        local rooms = kaos.room_list{ module = 'none' }
+        return { rooms = rooms, text = kaos.json_encode({ rooms = rooms }), own = kaos.json_array(), map = {} }
+    end)";
+    let mut t = server_of([("rooms.lua", rpc)]).start();
+    let answer = t.connect("ada").rpc("rooms", "").expect("answered");
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&answer).expect("JSON"),
+        json!({ "rooms": [], "text": r#"{"rooms":[]}"#, "own": [], "map": {} })
+    );
+    t.replays_equally();
+}
+
+#[test]
 fn the_protocol_page_lists_the_operations_that_clients_may_call_and_no_others() {
     let page = include_str!("../../assets/proto/README.md");
     let table =
