@@ -815,7 +815,7 @@ export class Session {
     }
     let nextMs = null;
     if (!this.#paused && this.#options.resume === false) {
-      this.#end({ code: 27, reason: "lost", message: "The connection was lost, and this client does not resume." });
+      this.#end({ code: 0, reason: "lost", message: "The connection was lost, and this client does not resume." });
       return;
     }
     if (!this.#paused) {
