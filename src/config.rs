@@ -214,6 +214,7 @@ impl Config {
             call: self.call.clone(),
             limit: self.limit.rules.clone(),
             node: NodeName(self.node.clone()),
+            dev: self.dev,
         }
     }
 

@@ -414,10 +414,22 @@ impl Test {
     /// # Errors
     /// The operation's fault.
     pub fn call(&mut self, user: Option<&str>, op: &str, request: Json) -> Result<Json, Fault> {
+        let identity = user.map(|user| Identity {
+            user_id: user.to_owned(),
+            username: user.to_owned(),
+            ..Identity::default()
+        });
+        self.call_as(identity, op, request)
+    }
+
+    /// As [`Test::call`], with all that a token can say, its variables too.
+    ///
+    /// # Errors
+    /// The operation's fault.
+    pub fn call_as(&mut self, identity: Option<Identity>, op: &str, request: Json) -> Result<Json, Fault> {
         let mut inner = self.inner();
         inner.tickets += 2;
         let ticket = Ticket(inner.tickets);
-        let identity = user.map(|user| Identity { user_id: user.to_owned(), username: user.to_owned() });
         let body = Body::Json(request.to_string().into());
         let address = std::net::Ipv4Addr::LOCALHOST.into();
         inner.inputs.push(Input::Call { ticket, op: op.to_owned(), identity, address, body });

@@ -105,7 +105,7 @@ fn mistakes_are_one_sentence_and_exit_code_2() {
     let file = file.to_str().expect("text");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = listener.local_addr().expect("an address").to_string();
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["sevre"], "error: unrecognized subcommand 'sevre'"),
         (
             &["--room.max_player", "3"],
@@ -129,6 +129,8 @@ fn mistakes_are_one_sentence_and_exit_code_2() {
         (&["bots", "--door", "ws", "--rtt", "50"], "they go with --door udp"),
         (&["bots", "--loss", "51"], "a percentage from 0 to 50"),
         (&["replay", "none.kj"], "error: none.kj cannot be read"),
+        (&["token", "--user", "ada", "--ttl", "0"], "invalid value '0' for '--ttl"),
+        (&["--scripts", "scirpts"], "error: --scripts: `scripts` is `scirpts`: there is no such folder"),
     ];
     for (args, sentence) in cases {
         let (code, stdout, stderr) = run(&folder, args);
@@ -158,6 +160,34 @@ fn check_finds_what_is_wrong_with_scripts_and_says_where() {
     let lines: Vec<u64> =
         object["problems"].as_array().expect("a list").iter().filter_map(|p| p["line"].as_u64()).collect();
     assert!(lines.contains(&2), "{object}");
+}
+
+#[test]
+fn check_finds_matches_that_give_no_match_or_a_tick_rate_out_of_range() {
+    let folder = Folder::new("matches");
+    let module = |init: &str, end: &str| {
+        format!(
+            "local M = {{}}\nfunction M.match_init(ctx, params)\n  {init}\nend\n\
+             function M.match_join(c, s) return s end\nfunction M.match_leave(c, s) return s end\n\
+             function M.match_loop(c, s) return s end\n{end}\n"
+        )
+    };
+    folder.write("s/matches/good.lua", &module("return { state = {}, tick_rate = 10 }", "return M"));
+    // It needs parameters, which says nothing against it.
+    folder.write("s/matches/asks.lua", &module("return { state = {}, tick_rate = params.rate }", "return M"));
+    let check = || run(&folder, &["check", "--scripts", "s"]);
+    let (code, stdout, stderr) = check();
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    folder.write("s/matches/fast.lua", &module("return { state = {}, tick_rate = 500 }", "return M"));
+    let (code, _, stderr) = check();
+    assert_eq!(code, 1);
+    assert!(stderr.contains("s/matches/fast.lua:3: match_init returned tick_rate = 500: it is"), "{stderr}");
+    folder.write("s/matches/forgot.lua", &module("return { state = {}, tick_rate = 10 }", ""));
+    folder.write("s/matches/number.lua", "-- a number\nreturn { match_init = 5 }\n");
+    let (code, _, stderr) = check();
+    assert_eq!(code, 1);
+    assert!(stderr.contains("s/matches/forgot.lua:7: this file gives no match"), "{stderr}");
+    assert!(stderr.contains("s/matches/number.lua:2: this file gives no match"), "{stderr}");
 }
 
 #[test]
@@ -195,8 +225,11 @@ fn a_token_that_no_server_would_take_is_not_made() {
 #[test]
 fn a_token_is_good_for_the_server_that_shares_the_folder() {
     let folder = Folder::new("token");
-    let (code, token, _) = run(&folder, &["token", "--user", "ada", "--name", "Ada"]);
+    let (code, token, stderr) = run(&folder, &["token", "--user", "ada", "--name", "Ada"]);
     assert_eq!((code, token.trim().split('.').count()), (0, 3));
+    assert!(stderr.contains("made a new key in data/keys: only a server with that data folder"), "{stderr}");
+    let (_, _, stderr) = run(&folder, &["token", "--user", "bob"]);
+    assert_eq!(stderr, "", "the key is there now");
     let key = std::fs::read(folder.0.join("data/keys/session.key")).expect("it was made and kept");
     let proof = kaos_gate::credentials::Credentials::new(key.trim_ascii(), false).token(token.trim());
     let identity = proof.expect("genuine").identity;

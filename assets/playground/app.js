@@ -45,6 +45,7 @@ const NEXT = {
   busy: "Wait a moment, then join again.",
   cannot_resume: "The seat was given up after its time. Join again for a new one.",
   timed_out: "Check the network and the server, then join again.",
+  url: "The address after ?server= is that of the server's HTTP port: http://127.0.0.1:7350",
   replaced: "The same user is playing somewhere else. Join again to play here.",
   stopping: "Join again when the server is back.",
   slow_reader: "This page could not keep up. Close what keeps it busy and join again.",
@@ -269,7 +270,7 @@ class Player {
   gone(reason, message) {
     const { parts, root } = this;
     if (this.session) this.log(reason ? "bad" : "note", reason ? `closed: ${reason}: ${message}` : "left");
-    const own = reason === "" || (reason === "ended" && message.startsWith("You "));
+    const own = reason === "" || (reason === "closed" && message.startsWith("You "));
     if (own && root.dataset.state === "idle") return;
     if (own && root.dataset.state === "closed") return;
     this.flush();

@@ -21,7 +21,7 @@ export declare class KaosError extends Error {
 }
 
 export interface ConnectOptions {
-  /** `http://host:7350`, `ws://host:7350/kaos`; default: where the page came from. */
+  /** `http://host:7350`, `host:7350`, `ws://host:7350/kaos`; default: where the page came from. */
   url?: string;
   /** An anonymous name, where the server allows it; default: a random one. */
   name?: string;
@@ -34,9 +34,21 @@ export interface ConnectOptions {
   /** false: a lost connection ends the session. Default: true. */
   resume?: boolean;
   /** A class with the interface of the browser's WebSocket, where there is none. */
-  WebSocket?: new (url: string) => WebSocket;
+  WebSocket?: new (url: string) => WebSocketLike;
   /** For tests: another clock. */
   clock?: Clock;
+}
+
+/** What the client uses of a WebSocket: the browser's, Node's and that of the package `ws` have it. */
+export interface WebSocketLike {
+  binaryType: string;
+  readonly bufferedAmount: number;
+  onopen: ((event: any) => void) | null;
+  onmessage: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  send(data: any): void;
+  close(): void;
 }
 
 export interface Clock {
@@ -151,7 +163,7 @@ export declare class Room implements AsyncIterable<RoomEvent> {
   /**
    * Sends to the match; in a relayed room to everyone else, or to the one member `to`. While the connection is away,
    * reliable data waits and unreliable data is dropped. Throws `closed`, `too_long` (over 65,530 bytes, or 1,112 when
-   * not `reliable`), `busy`.
+   * not `reliable`), `keep_full`.
    */
   send(op: number, data?: Data, options?: { reliable?: boolean; to?: number }): void;
   leave(): Promise<void>;
@@ -161,13 +173,13 @@ export declare class Room implements AsyncIterable<RoomEvent> {
 
 export interface JoinOptions {
   /** JSON object for match_join_attempt. */
-  metadata?: Json;
+  metadata?: unknown;
 }
 export interface CreateOptions {
   /** JSON object for match_init. */
-  params?: Json;
+  params?: unknown;
   /** In `create`: of a relayed room. In `joinOrCreate`: only rooms with this label. */
-  label?: Json;
+  label?: unknown;
   /** Default: the server's. */
   maxPlayers?: number;
 }
@@ -213,7 +225,8 @@ export declare class Session {
   /** Resolves to the room's id; joins nobody. */
   create(module?: string, options?: CreateOptions): Promise<string>;
   rpc(id: string, payload?: Data): Promise<Uint8Array>;
-  call(op: string, body?: Json): Promise<any>;
+  /** Any operation of the server or of a plugin; `body` is anything that JSON can say. */
+  call(op: string, body?: unknown): Promise<any>;
   close(): void;
   /** A test aid: cuts the connection without a goodbye and comes back after `forMs`. */
   drop(forMs?: number): void;

@@ -9,7 +9,8 @@
  *
  * A connection that is lost comes back by itself on the same seat, and no reliable message is lost or doubled on the
  * way. If it cannot, `Closed` says why in one word. The protocol: assets/proto/README.md. Types: kaosnet.d.ts.
- * Node 22 has a WebSocket; for an older one, give a class with the same interface as `options.WebSocket`.
+ * Node 22 has a WebSocket; for an older one, give a class with the same interface as `options.WebSocket`, such as that
+ * of the package `ws`.
  * @module
  */
 
@@ -22,7 +23,7 @@ export const SERVER = 65535;
 
 const PAYLOAD_MAX = 65535;
 const UNRELIABLE_MAX = 1112;           // bytes of data that fit into a datagram, whatever the transport
-const KEEP_MAX = 256 * 1024;           // bytes that wait for an acknowledgement; more is refused as `busy`
+const KEEP_MAX = 256 * 1024;           // bytes that wait for an acknowledgement; more is refused as `keep_full`
 const ACKNOWLEDGE_AFTER = 32 * 1024;   // bytes received after which a heartbeat goes out at once
 const SILENCE_MS = 10_000;             // without any message: the connection is lost; longer with rare heartbeats
 const ATTEMPT_MS = 5_000;              // for one attempt to connect
@@ -32,9 +33,11 @@ const ITERATOR_MAX = 4096;             // events that wait in one iterator; over
 
 /**
  * A refusal or a failure. `name` is one word that a program can match: a fault of the server (`not_found`, `full`,
- * `rate_limited`, ...), or one of the client's own: `unreachable` (no connection could be made), `closed` (the
- * session or room is over), `too_long` (more than one message can carry), `busy` (256 KiB wait already),
- * `slow_reader` (a `for await` loop left 4,096 events waiting).
+ * `rate_limited`, ...), or one of the client's own, which are the same in every client and stand in
+ * assets/proto/README.md: `url` (no address of a server), `no_websocket` (this Node has none, and no
+ * `options.WebSocket` was given), `unreachable` (no connection could be made), `closed` (the session or room is over),
+ * `too_long` (more than one message can carry), `keep_full` (256 KiB wait already), `slow_reader` (a `for await` loop
+ * left 4,096 events waiting).
  */
 export class KaosError extends Error {
   constructor(name, message, code = 0, retryMs = 0) {
@@ -662,7 +665,7 @@ export class Session {
   close() {
     if (this.state === "closed") return;
     if (this.state === "connected") this.#write(wire.encode("SessionEnd", {}), "SessionEnd");
-    this.#end({ code: 0, reason: "ended", message: "You ended the session." });
+    this.#end({ code: 0, reason: "closed", message: "You ended the session." });
   }
 
   /** A test aid: cuts the connection without a goodbye and comes back after `forMs`. */
@@ -715,7 +718,7 @@ export class Session {
     const lane = wire.lane(message[0]);
     if (lane) {
       if (this.keptBytes + message.length > KEEP_MAX) {
-        throw new KaosError("busy", `${this.keptBytes} bytes wait for the server already: send less, or wait`);
+        throw new KaosError("keep_full", `${this.keptBytes} bytes wait for the server already: send less, or wait`);
       }
       this.sent[lane] += 1;
       this.keptBytes += message.length;
@@ -812,7 +815,7 @@ export class Session {
     }
     let nextMs = null;
     if (!this.#paused && this.#options.resume === false) {
-      this.#end({ code: 27, reason: "timed_out", message: "The connection was lost." });
+      this.#end({ code: 0, reason: "lost", message: "The connection was lost, and this client does not resume." });
       return;
     }
     if (!this.#paused) {
@@ -1015,22 +1018,37 @@ export class Session {
 }
 
 function address(url) {
-  const base = globalThis.location?.href;
-  const full = base ? new URL(url ?? "/", base) : new URL(url ?? "http://127.0.0.1:7350");
+  const page = globalThis.location?.href;
+  // `localhost:7350` is a host and not a scheme; a page over HTTPS may open nothing else.
+  const scheme = globalThis.location?.protocol === "https:" ? "https" : "http";
+  const whole = url === undefined || /^([a-z][a-z0-9+.-]*:)?\//i.test(url) ? url : `${scheme}://${url}`;
+  let full;
+  try {
+    full = page ? new URL(whole ?? "/", page) : new URL(whole ?? "http://127.0.0.1:7350");
+  } catch {
+    throw new KaosError("url", `"${url}" is no address of a server: it looks like http://127.0.0.1:7350`);
+  }
   full.protocol = { "http:": "ws:", "https:": "wss:" }[full.protocol] ?? full.protocol;
+  if (full.protocol !== "ws:" && full.protocol !== "wss:") {
+    throw new KaosError("url", `"${url}" begins with ${full.protocol}//: this client speaks WebSocket, so give the address of the server's HTTP port, as http://127.0.0.1:7350`);
+  }
   if (full.pathname === "/") full.pathname = "/kaos";
   full.hash = "";
   return full.href;
 }
 
 /**
- * Connects and starts a session. The address is that of the server's HTTP port (`http://127.0.0.1:7350`), or of the
- * WebSocket itself (`ws://127.0.0.1:7350/kaos`); without one it is the server that the page came from.
- * Rejects with a KaosError whose name says why: `unreachable`, `unauthenticated`, `denied`, `client_too_old`, ...
+ * Connects and starts a session. The address is that of the server's HTTP port (`http://127.0.0.1:7350`, or without the
+ * scheme), or of the WebSocket itself (`ws://127.0.0.1:7350/kaos`); without one it is the server that the page came from.
+ * Rejects with a KaosError whose name says why: `url`, `unreachable`, `unauthenticated`, `denied`, `client_too_old`, ...
  */
 export async function connect(url, options = {}) {
   if (url !== undefined && typeof url !== "string") [url, options] = [url.url, url];
   const name = options.name ?? `guest-${Math.random().toString(36).slice(2, 6)}`;
-  const session = new Session({ client: "kaosnet.js", ...options, name, url: address(url) });
+  const full = address(url);
+  if (!(options.WebSocket ?? globalThis.WebSocket)) {
+    throw new KaosError("no_websocket", "this JavaScript has no WebSocket: use Node 22 or newer, or give a class such as that of the package `ws` as options.WebSocket");
+  }
+  const session = new Session({ client: "kaosnet.js", ...options, name, url: full });
   return session.open();
 }

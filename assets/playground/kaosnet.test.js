@@ -350,8 +350,78 @@ test("a full keep refuses instead of forgetting", async () => {
   const { room, session } = await joined();
   session.pause();
   for (let n = 0; n < 4; n++) room.send(1, new Uint8Array(60_000));
-  assert.throws(() => room.send(1, new Uint8Array(60_000)), { name: "busy" });
+  assert.throws(() => room.send(1, new Uint8Array(60_000)), { name: "keep_full" });
   assert.equal(session.keptMessages, 5);                 // the join is the fifth
+});
+
+test("an address without a scheme is the server's HTTP port, and what is none is said", async () => {
+  for (const [url, opened] of [
+    ["127.0.0.1:7350", "ws://127.0.0.1:7350/kaos"],
+    ["localhost:7350", "ws://localhost:7350/kaos"],
+    ["[::1]:7350", "ws://[::1]:7350/kaos"],
+    ["game.example/kaos", "ws://game.example/kaos"],
+    ["https://game.example", "wss://game.example/kaos"],
+  ]) {
+    const it = world();
+    connect(url, { ...it.options, url: undefined });
+    await Clock.settle();
+    assert.equal(it.last().url, opened);
+  }
+  for (const url of ["http://", "kaos://127.0.0.1:7352", "ftp://a", "a b:c", "127.0.0.1:port"]) {
+    const it = world();
+    await assert.rejects(connect(url, { ...it.options, url: undefined }), (error) => {
+      assert.ok(error instanceof KaosError, `${url}: ${error}`);
+      assert.equal(error.name, "url");
+      assert.match(error.message, /http:\/\/127\.0\.0\.1:7350/);
+      return true;
+    });
+    assert.equal(it.sockets.length, 0);
+  }
+});
+
+test("without a WebSocket it is said what to do", async () => {
+  const before = Object.getOwnPropertyDescriptor(globalThis, "WebSocket");
+  Object.defineProperty(globalThis, "WebSocket", { value: undefined, configurable: true, writable: true });
+  try {
+    await assert.rejects(connect("http://127.0.0.1:7350"), { name: "no_websocket", message: /Node 22.*`ws`.*options\.WebSocket/ });
+  } finally {
+    if (before) Object.defineProperty(globalThis, "WebSocket", before);
+    else delete globalThis.WebSocket;
+  }
+});
+
+test("the client's own ends have one word each", async () => {
+  const asked = await joined();
+  asked.session.close();
+  assert.equal(asked.session.closed.reason, "closed");
+  assert.equal(asked.events.at(-1).reason, "closed");
+  assert.throws(() => asked.room.send(1), { name: "closed" });
+  const it = world();
+  const connecting = connect({ ...it.options, resume: false });
+  await Clock.settle();
+  it.last().say(started());
+  const session = await connecting;
+  it.last().onclose({ code: 1006 });
+  assert.deepEqual([session.closed.reason, session.closed.code], ["lost", 0]);
+});
+
+test("the words of both clients stand on the protocol page", () => {
+  const read = (path) => readFileSync(new URL(path, import.meta.url), "utf8");
+  const page = read("../proto/README.md");
+  const faults = new Set(Array.from(page.matchAll(/^\| \d+ \| `(\w+)` \|/gm), (row) => row[1]));
+  const table = page.split("### Words of the clients")[1].split("All these lists")[0];
+  const listed = new Set(Array.from(table.matchAll(/^\| `(\w+)` \|/gm), (row) => row[1]));
+  const said = (text, pattern) => Array.from(text.matchAll(pattern), (found) => found[1]);
+  const client = (file) => read(`../../systems/client/src/${file}`);
+  const words = new Set([
+    ...said(read("./kaosnet.js"), /KaosError\("(\w+)"/g),
+    ...said(read("./kaosnet.js"), /#end\(\{ code: \d+, reason: "(\w+)"/g),
+    ...said(client("error.rs"), /Error::\w+(?: \{ \.\. \})? => "(\w+)"/g),
+    ...said(client("error.rs") + client("core.rs"), /End::own\(\s*"(\w+)"/g),
+  ]);
+  assert.ok(words.size >= 10, [...words].join(" "));
+  assert.deepEqual([...words].filter((word) => !listed.has(word) && !faults.has(word)), []);
+  assert.deepEqual([...listed].filter((word) => !words.has(word)), []);
 });
 
 test("a loop over a room begins with its state and ends after Closed", async () => {

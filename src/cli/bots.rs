@@ -52,7 +52,8 @@ pub(super) struct Args {
     /// How many clients
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     clients: u32,
-    /// The match module that they join
+    /// The match module that they join. What they shout (op 9) is counted where the match relays it to its members, as
+    /// arena does; of others round trips are measured
     #[arg(long = "match", value_name = "MODULE", default_value = "arena")]
     module: String,
     /// How long they play, in seconds

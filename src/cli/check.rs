@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use kaos_kernel::prelude::*;
+use kaos_kernel::script::{Birth, Env, MatchErrorKind, ScriptHost};
+use kaos_kernel::server::Server;
 use serde_json::json;
 
 use super::out::Out;
@@ -42,7 +45,10 @@ pub(super) fn run(
                 warnings(out, loaded);
             }
             match offline::build(config.settings(), config.quantum(), &config.scripts, config.dev, plugins) {
-                Ok(server) => summary = Some(server.scripts()),
+                Ok(mut server) => {
+                    found.extend(rehearse(&mut server));
+                    summary = Some(server.scripts()).filter(|_| found.is_empty());
+                }
                 Err(error) => found.extend(error.0.iter().map(|sentence| place(sentence))),
             }
         }
@@ -77,6 +83,38 @@ pub(super) fn run(
         }
     }
     if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}
+
+/// Begins each match as a room without parameters would, in a world that never runs: what its match_init wishes is
+/// thrown away. Says which give a value that is out of range. Whatever else fails may need the parameters.
+fn rehearse(server: &mut Server) -> Vec<Found> {
+    let (ops, matches) = (server.ops(), server.scripts().matches);
+    let world = server.world();
+    let Some(mut host) = world.remove_non_send::<ScriptHost>() else { return Vec::new() };
+    let mut found = Vec::new();
+    for module in matches {
+        let mut dice = Dice::of(0, "check", 0);
+        let (room, seed) = (RoomId(dice.uuid()), dice.roll());
+        let mut env = Env::new(world, &ops, Caller::Room(room), &mut dice);
+        let opened = host.0.open(&mut env, &module, Birth { room, seed }, &json!({}));
+        drop(env.finish());
+        if let Err(error) = opened
+            && error.kind == MatchErrorKind::Contract
+            && error.message.contains("goes from")
+        {
+            let mut problem = place(&error.message);
+            problem.line = line_of(&problem.file, "tick_rate").unwrap_or(problem.line);
+            found.push(problem);
+        }
+    }
+    world.insert_non_send(host);
+    found
+}
+
+/// The first line of a file that has this word.
+fn line_of(file: &str, word: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    text.lines().zip(1..).find(|(line, _)| line.contains(word)).map(|(_, number)| number)
 }
 
 /// Takes the place off a sentence that begins with one: `scripts/a.lua:3: why`.

@@ -1,6 +1,6 @@
 //! `kaosnet serve`: the banner, the log, the server, and the last line.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -147,7 +147,9 @@ fn banner(out: &Out, config: &Config, running: &Running) {
     }
     row("scripts", &scripts(config, &running.scripts), "");
     if arena {
-        row("try", &format!("kaosnet bots --clients 100 --match arena --secs 10{}", elsewhere(running)), "");
+        let found = elsewhere(running.http);
+        let tokens = tokens(config);
+        row("try", &format!("kaosnet bots --clients 100 --match arena --secs 10{found}{tokens}"), "");
     }
 }
 
@@ -158,9 +160,27 @@ fn address_with_key(udp: SocketAddr, key: PublicKey) -> String {
     format!("kaos://{server}#{key}")
 }
 
-/// The server that `bots` would not find by itself.
-fn elsewhere(running: &Running) -> String {
-    if running.http.port() == 7350 { String::new() } else { format!(" --server http://{}", running.http) }
+/// The server that `bots` would not find by itself: it looks at 127.0.0.1:7350.
+fn elsewhere(http: SocketAddr) -> String {
+    let mut reached = http;
+    if http.ip().is_unspecified() {
+        reached.set_ip(if http.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    if reached == SocketAddr::from((Ipv4Addr::LOCALHOST, 7350)) {
+        return String::new();
+    }
+    format!(" --server http://{reached}")
+}
+
+/// What lets `bots` in where names are refused: tokens, made with the same key.
+fn tokens(config: &Config) -> String {
+    if config.anonymous() {
+        return String::new();
+    }
+    if config.session.key.is_some() || config.data == Config::default().data {
+        return " --tokens".to_owned();
+    }
+    format!(" --tokens --data {}", config.data.display())
 }
 
 fn scripts(config: &Config, scripts: &Summary) -> String {
@@ -211,6 +231,26 @@ mod tests {
             let written = address_with_key(udp.parse().expect("an address"), key);
             assert_eq!(written, format!("{address}{key}"));
         }
+    }
+
+    #[test]
+    fn what_there_is_to_try_finds_the_server_and_is_let_in() {
+        for (http, server) in [
+            ("127.0.0.1:7350", ""),
+            ("0.0.0.0:7350", ""),
+            ("127.0.0.1:7360", " --server http://127.0.0.1:7360"),
+            ("0.0.0.0:7360", " --server http://127.0.0.1:7360"),
+            ("10.0.0.5:7350", " --server http://10.0.0.5:7350"),
+            ("[::]:7350", " --server http://[::1]:7350"),
+        ] {
+            assert_eq!(elsewhere(http.parse().expect("an address")), server);
+        }
+        let mut config = Config::default();
+        assert_eq!(tokens(&config), "");
+        config.session.anonymous = Some(false);
+        assert_eq!(tokens(&config), " --tokens");
+        config.data = "elsewhere".into();
+        assert_eq!(tokens(&config), " --tokens --data elsewhere");
     }
 
     #[test]

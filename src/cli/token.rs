@@ -21,7 +21,7 @@ pub(super) struct Args {
     #[arg(long)]
     name: Option<String>,
     /// How long the token is good, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
     ttl: u64,
     /// A variable of the session, which scripts read in ctx.vars; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
@@ -49,7 +49,17 @@ pub(super) fn run(out: &Out, args: &Args, loaded: &Loaded) -> ExitCode {
         return ExitCode::from(USAGE);
     }
     let name = args.name.clone().unwrap_or_else(|| args.user.clone());
-    match make(&loaded.config, &args.user, &name, args.ttl, vars) {
+    let config = &loaded.config;
+    let is_new = config.session.key.is_none() && !config.keys_dir().join("session.key").exists();
+    let made = make(config, &args.user, &name, args.ttl, vars);
+    if is_new && made.is_ok() {
+        out.warning(&format!(
+            "made a new key in {}: only a server with that data folder takes this token. For one that runs already, \
+             give --data with its folder",
+            config.keys_dir().display()
+        ));
+    }
+    match made {
         Ok((token, _)) if !args.json => out.line(&token),
         Ok((token, expires_at)) => out.line(
             &json!({"token": token, "user_id": args.user, "username": name, "expires_at": expires_at})

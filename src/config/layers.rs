@@ -171,7 +171,25 @@ pub fn load(
     for (key, value) in flags {
         layers.text(Origin::Flag(format!("--{key}")), key, value);
     }
-    layers.finish(read.then(|| path.to_owned()))
+    let loaded = layers.finish(read.then(|| path.to_owned()))?;
+    match no_scripts(&loaded) {
+        Some(problem) => Err(ConfigError(vec![problem])),
+        None => Ok(loaded),
+    }
+}
+
+/// A folder of scripts that was asked for by name and is not there was mistyped. The default one need not be there.
+fn no_scripts(loaded: &Loaded) -> Option<Problem> {
+    let (scripts, at) = (&loaded.config.scripts, loaded.origin("scripts"));
+    let asked = match at {
+        Origin::Default => false,
+        Origin::File { .. } => *scripts != Config::default().scripts,
+        Origin::Env(_) | Origin::Flag(_) => true,
+    };
+    (asked && !scripts.is_dir()).then(|| Problem {
+        at: at.clone(),
+        message: format!("`scripts` is `{}`: there is no such folder", scripts.display()),
+    })
 }
 
 struct Layers {
@@ -211,10 +229,14 @@ impl Layers {
                 // The library puts its own place before the sentence.
                 let sentence = message.split_once(": ").filter(|(place, _)| place.contains("line "));
                 let sentence = sentence.map_or(message.as_str(), |(_, sentence)| sentence);
-                self.problem(
-                    Origin::File { path: path.to_owned(), line },
-                    format!("this is no YAML: {sentence}"),
-                );
+                // What follows the key are settings of the library.
+                let twice = sentence.strip_prefix("duplicate mapping key: ");
+                let twice = twice.and_then(|rest| rest.split([' ', ',', ';', '(']).next());
+                let sentence = match twice {
+                    Some(key) => format!("`{key}` is there twice: leave one of them out"),
+                    None => format!("this is no YAML: {sentence}"),
+                };
+                self.problem(Origin::File { path: path.to_owned(), line }, sentence);
             }
         }
     }
@@ -236,6 +258,10 @@ impl Layers {
             }
             // `http:` with nothing under it, and an empty file.
             Node::Scalar(Value::Null) if path.is_empty() || is_section(path) => {}
+            Node::Scalar(_) | Node::Seq(_) if path.is_empty() => {
+                let what = "a configuration is keys with their values, such as `node: kaos1`";
+                self.problem(at, format!("there is no key here: {what}"));
+            }
             Node::Scalar(value) => {
                 let span = node.referenced.span();
                 let raw = span.byte_offset().zip(span.byte_len());
@@ -282,7 +308,11 @@ impl Layers {
         }
         // Names of a section are meant for us; others may be another program's.
         let section = rest.split('_').next().unwrap_or_default().to_lowercase();
-        let nearest = nearest(&name, keys().iter().map(|key| key.env.clone()));
+        // What all variables begin with makes none of them similar.
+        let above = if is_section(&section) { section.len() + 1 } else { 0 };
+        let (start, end) = name.split_at(name.len() - rest.len() + above.min(rest.len()));
+        let ends = keys().iter().filter_map(|key| key.env.strip_prefix(start)).map(str::to_owned);
+        let nearest = nearest(end, ends).replacen('`', &format!("`{start}"), 1);
         if is_section(&section) {
             self.problem(Origin::Env(name), format!("no key belongs to this variable{nearest}"));
         } else {
@@ -323,7 +353,11 @@ impl Layers {
         let written = text.or_else(|| choices.first().map(Value::to_string)).unwrap_or_default();
         let expected = match first.as_deref().and_then(|error| error.split_once("expected ")) {
             // Only sentences for people; serde's names of types are none.
-            Some((_, what)) if what.starts_with("one of") || what.contains(" such as ") => what.to_owned(),
+            Some((_, what))
+                if what.starts_with("one of") || what.starts_with('`') || what.contains(" such as ") =>
+            {
+                what.to_owned()
+            }
             _ => self.expected(path),
         };
         self.problem(at, format!("`{path}` is `{written}`: expected {expected}"));
@@ -608,13 +642,25 @@ mod tests {
                 "match:\n\n  errors_max: 0\n",
                 "kaosnet.yaml:3: `match.errors_max` is 0: it goes from 1 to 1000",
             ),
-            ("dev: true\ndev: true\n", "kaosnet.yaml:2: this is no YAML: duplicate mapping key: dev"),
+            ("dev: true\ndev: true\n", "kaosnet.yaml:2: `dev` is there twice: leave one of them out"),
+            (
+                "room:\n  max_players: 2\n  max_players: 3\n",
+                "kaosnet.yaml:3: `max_players` is there twice: leave one of them out",
+            ),
+            (
+                "match:\n  on_error: explode\n",
+                "kaosnet.yaml:2: `match.on_error` is `explode`: expected `skip` or `end`",
+            ),
+            ("- a\n- b\n", "kaosnet.yaml:1: there is no key here: a configuration is keys with their values"),
+            ("hello\n", "kaosnet.yaml:1: there is no key here: "),
+            ("foo: 1\n", "kaosnet.yaml:1: unknown key `foo`"),
             ("a: [1\n", "kaosnet.yaml:1: this is no YAML: "),
         ];
         for (text, sentence) in cases {
             let wrong = yaml(text).expect_err(sentence);
             assert!(wrong[0].starts_with(sentence), "wanted {sentence}\n   got {}", wrong[0]);
         }
+        assert_eq!(yaml("foo: 1\n").expect_err("unknown"), ["kaosnet.yaml:1: unknown key `foo`"]);
     }
 
     #[test]
@@ -675,6 +721,13 @@ mod tests {
         let wrong = [("KAOS_ROOM_TICKS".into(), "4".into())];
         let error = load(None, wrong, &[]).expect_err("unknown").to_string();
         assert!(error.starts_with("environment KAOS_ROOM_TICKS: no key belongs"), "{error}");
+        for (name, nearest) in
+            [("KAOS_ROOM_TICKRATE", ""), ("KAOS_ROOM_MAXPLAYERS", ". Did you mean `KAOS_ROOM_MAX_PLAYERS`?")]
+        {
+            let wrong = [(name.to_owned(), "4".to_owned())].map(|(name, value)| (name.into(), value.into()));
+            let error = load(None, wrong, &[]).expect_err("unknown").to_string();
+            assert_eq!(error, format!("environment {name}: no key belongs to this variable{nearest}"));
+        }
         let error = load(Some(&dir.join("none.yaml")), [], &[]).expect_err("missing").to_string();
         assert!(error.contains("none.yaml: the configuration cannot be read"), "{error}");
         std::fs::remove_dir_all(&dir).unwrap();

@@ -1,13 +1,14 @@
-//! A server with a plugin from outside: players who do nothing are closed, and can ask how often that happened.
+//! A server with a plugin from outside: players who do nothing are closed, and everyone can ask how many do nothing now.
 //!
 //! ```text
 //! cargo run --example game_server
 //! ```
-//! In Lua the operation is `kaos.afk_status()`, over HTTP `GET /v1/afk`, on the sockets `afk.status`.
+//! In Lua the operation is `kaos.afk_count()`, over HTTP `GET /v1/afk`, on the sockets `afk.count`:
+//! `me.call("afk.count")`.
 
 use kaosnet::prelude::*;
 
-/// Closes sessions that sent nothing for a while.
+/// Closes sessions that sent nothing for a while, ten seconds after it has noticed.
 pub struct Afk {
     /// How long a session may do nothing, in seconds.
     pub seconds: u64,
@@ -27,10 +28,7 @@ impl Plugin for Afk {
         app.register_required_components::<Session, Strikes>()
             .insert_resource(limit)
             .add_systems(Frame, kick_afk.in_set(Stage::Match).run_if(every_ms(1000)))
-            .op(
-                Op::new("afk.status").about("How often this session was idle.").session().rest("GET /v1/afk"),
-                afk_status,
-            );
+            .op(Op::new("afk.count").about("How many sessions are idle.").rest("GET /v1/afk"), afk_count);
     }
 }
 
@@ -41,15 +39,21 @@ fn kick_afk(
     mut kicks: Kicks,
 ) {
     for (session, mut strikes) in &mut sessions {
-        if clock.frame() - session.last_input > limit.frames {
-            strikes.0 += 1;
+        let idle = clock.frame() - session.last_input > limit.frames;
+        strikes.0 = if idle { strikes.0 + 1 } else { 0 };
+        if strikes.0 == 10 {
             kicks.kick(session.id, "afk");
         }
     }
 }
 
-async fn afk_status(cx: Call, _: ()) -> Result<u32, Fault> {
-    Ok(cx.me(|strikes: &mut Strikes| strikes.0))
+async fn afk_count(cx: Call, _: ()) -> Result<usize, Fault> {
+    cx.run(idle, ())
+}
+
+/// What an operation asks the world for is a bevy system too.
+fn idle(sessions: Query<&Strikes>) -> usize {
+    sessions.iter().filter(|strikes| strikes.0 > 0).count()
 }
 
 fn main() -> std::process::ExitCode {

@@ -140,6 +140,12 @@ fn http_answers_everything_that_it_promises() {
     let (status, body) = http(&server, "GET /v1/rooms?limit=many", "", "");
     assert_eq!((status, body.contains(r#""code":3"#)), (400, true), "{body}");
 
+    for path in ["/v1/connect", "/healthcheck", "/metrics", "/kaos"] {
+        let (status, head, body) = raw_http(&server, &format!("POST {path}"), "", "{}");
+        assert_eq!((status, body.contains(r#""code":12,"#)), (405, true), "{path}: {body}");
+        assert!(head.contains("allow: get, head"), "{path}: {head}");
+    }
+
     let (status, head, page) = raw_http(&server, "GET /", "", "");
     assert_eq!((status, page.contains("<canvas")), (200, true), "the playground");
     assert!(head.contains("content-security-policy: default-src 'none'"), "{head}");

@@ -54,6 +54,8 @@ pub(crate) struct Client {
     answers: BTreeMap<u32, Result<Vec<u8>, Fault>>,
     next_cid: u32,
     ended: Option<String>,
+    /// The sentence with which a room of it closed last.
+    closing: Option<String>,
     last_beat: u64,
     /// Sends heartbeats. A test may switch it off to play dead.
     alive: bool,
@@ -155,6 +157,7 @@ impl Client {
                 if let Ok(handle) = u16::try_from(event.handle) {
                     self.rooms.remove(&handle);
                 }
+                self.closing = Some(closed.message);
                 Event::Closed(closed.reason)
             }
             Some(Told::Label(label)) => Event::Label(label),
@@ -415,6 +418,11 @@ impl Player {
             _ => None,
         });
         data.collect()
+    }
+
+    /// The sentence for people with which a room of it closed last, if one did.
+    pub fn closed_because(&self) -> Option<String> {
+        self.client().closing.clone()
     }
 
     /// Why its session ended, if it did.

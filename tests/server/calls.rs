@@ -119,6 +119,63 @@ fn read_and_command_from_every_caller() {
     t.replays_equally();
 }
 
+/// The plugin that the README shows.
+#[path = "../../src/examples/game_server.rs"]
+#[allow(dead_code, unreachable_pub, reason = "it is a program of its own, with a main")]
+mod game_server;
+
+#[test]
+fn the_readmes_plugin_works_on_every_door_it_names() {
+    let rpc = "kaos.register_rpc('afk', function() return { idle = kaos.afk_count() } end)";
+    let setup = server_of([("afk.lua", rpc)]).plugins(|app| {
+        app.add_plugins(game_server::Afk { seconds: 5 });
+    });
+    let mut t = setup.start();
+    let (ada, bob) = (t.connect("ada"), t.connect("bob"));
+    for _ in 0..2 {
+        t.run_ms(4000);
+        assert!(ada.call("afk.count", &json!(null)).is_ok());
+    }
+    // A socket, HTTP and Lua.
+    assert_eq!(ada.call("afk.count", &json!(null)), Ok(json!(1)));
+    assert_eq!(t.call(Some("u"), "afk.count", json!(null)), Ok(json!(1)));
+    assert_eq!(ada.rpc("afk", "").expect("answered"), b"{\"idle\":1}");
+    let route =
+        t.with_server(|server| server.ops().by_name("afk.count").and_then(|row| row.op.route.clone()));
+    assert_eq!(route.map(|route| route.method + " " + &route.path).as_deref(), Some("GET /v1/afk"));
+    for _ in 0..3 {
+        t.run_ms(3000);
+        assert!(ada.call("afk.count", &json!(null)).is_ok());
+    }
+    assert_eq!(bob.ended().as_deref(), Some("kicked"));
+    assert_eq!(ada.ended(), None);
+    t.replays_equally();
+}
+
+#[test]
+fn an_operation_of_the_calling_session_says_so_to_who_is_none() {
+    let rpc = "kaos.register_rpc('mine', function() return select(2, pcall(kaos.board_mine)) end)";
+    let mut t = server_of([("mine.lua", rpc)]).plugins(board).start();
+    let ada = t.connect("ada");
+    assert!(ada.call("board.mine", &json!(null)).is_ok());
+    let from_script = String::from_utf8(ada.rpc("mine", "").expect("answered")).expect("text");
+    assert!(from_script.contains("this works on the session that calls"), "{from_script}");
+    assert_eq!(t.call(Some("u"), "board.mine", json!(null)).expect_err("none").kind, FaultKind::NeedsSession);
+    let closed = server_of([]).plugins(|app| {
+        app.op(
+            Op::new("my.own").session().rest("GET /v1/mine"),
+            async |_: Call, _: ()| -> Result<(), Fault> { Ok(()) },
+        );
+    });
+    assert_eq!(
+        closed.try_start().err().map(|error| error.to_string()).as_deref(),
+        Some(
+            "op my.own: only a live session may call it, and GET /v1/mine would refuse everyone: \
+             leave out `.session()` or `.rest(…)`"
+        )
+    );
+}
+
 #[test]
 fn wait_from_a_session_http_and_an_rpc() {
     let mut t = with_board().start();
@@ -203,4 +260,98 @@ fn an_operation_that_is_not_there_is_named() {
     assert_eq!(unknown.kind, FaultKind::Unimplemented);
     let wrong = ada.call("board.mine", &json!({ "surplus": 1 })).expect_err("takes nothing");
     assert_eq!(wrong.kind, FaultKind::Invalid);
+}
+
+#[test]
+fn the_variables_of_a_token_reach_an_rpc_without_a_session() {
+    let rpc = "kaos.register_rpc('vars', function(ctx) return ctx.vars end)";
+    let mut t = server_of([("vars.lua", rpc)]).start();
+    let ada = kaos_kernel::input::Identity {
+        user_id: "ada".into(),
+        username: "ada".into(),
+        vars: BTreeMap::from([("team".to_owned(), "red".to_owned())]),
+    };
+    let answer = t.call_as(Some(ada), "rpc", json!({ "id": "vars" })).expect("answered");
+    assert_eq!(answer["payload"], json!(r#"{"team":"red"}"#));
+    t.replays_equally();
+}
+
+#[test]
+fn lists_that_operations_answer_stay_lists_when_they_are_empty() {
+    let rpc = "kaos.register_rpc('rooms', function(ctx)
+        local rooms = kaos.room_list{ module = 'none' }
+        return { rooms = rooms, text = kaos.json_encode({ rooms = rooms }), own = kaos.json_array(), map = {} }
+    end)";
+    let mut t = server_of([("rooms.lua", rpc)]).start();
+    let answer = t.connect("ada").rpc("rooms", "").expect("answered");
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&answer).expect("JSON"),
+        json!({ "rooms": [], "text": r#"{"rooms":[]}"#, "own": [], "map": {} })
+    );
+    t.replays_equally();
+}
+
+#[test]
+fn the_protocol_page_lists_the_operations_that_clients_may_call_and_no_others() {
+    let page = include_str!("../../assets/proto/README.md");
+    let table =
+        page.split("### Operations").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("there");
+    let listed: Vec<(&str, &str)> = table
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split('|').map(|cell| cell.trim().trim_matches('`'));
+            Some((cells.next()?, cells.next()?))
+        })
+        .collect();
+    let mut t = server_of([]).start();
+    let ops = t.with_server(|server| server.ops());
+    let open = ops.rows().iter().filter(|row| row.op.auth != kaos_kernel::op::Auth::Server);
+    let there: Vec<(String, String)> = open
+        .map(|row| {
+            let route = row.op.route.as_ref();
+            (row.op.name.clone(), route.map(|r| r.method.clone() + " " + &r.path).unwrap_or_default())
+        })
+        .collect();
+    let there: Vec<(&str, &str)> =
+        there.iter().map(|(name, route)| (name.as_str(), route.as_str())).collect();
+    assert_eq!(listed, there);
+}
+
+#[test]
+fn a_join_says_what_it_lacks_and_a_request_without_an_id_is_refused() {
+    let mut t = server_of([]).start();
+    let ada = t.connect("ada");
+    let neither = ada.join("").expect_err("names nothing");
+    assert_eq!(
+        neither.message,
+        "field `room_id` of opcode 0x11: it is missing, and so is `module`: give one of them"
+    );
+    let both = kaos_wire::v1::RoomJoin {
+        room_id: "6f1c2d3e-0000-4000-8000-000000000001".into(),
+        module: "arena".into(),
+        ..Default::default()
+    };
+    assert!(ada.join_with(both).expect_err("names two").message.contains("`module` is given too"));
+    let mut bytes = Vec::new();
+    let call = kaos_wire::v1::Call { cid: 0, op: "room.list".into(), body: Vec::new() };
+    kaos_wire::encode(kaos_wire::Op::Call, &call, &mut bytes).expect("short");
+    let rpc = kaos_wire::v1::Rpc { cid: 0, id: "echo".into(), payload: Vec::new() };
+    kaos_wire::encode(kaos_wire::Op::Rpc, &rpc, &mut bytes).expect("short");
+    ada.send_raw(bytes);
+    t.frames(3);
+    let refused = ada.events();
+    let refused = refused.iter().filter(|event| matches!(event, kaosnet::testing::Event::Refused(_))).count();
+    assert_eq!(refused, 2);
+}
+
+#[test]
+fn a_wrong_value_is_named_without_a_place_in_the_json() {
+    let mut t = server_of([]).start();
+    let ada = t.connect("ada");
+    let refused = ada.call("room.get", &json!({ "room_id": "here" })).expect_err("no id");
+    assert_eq!(refused.kind, FaultKind::Invalid);
+    assert!(refused.message.starts_with("room.get: a room id is a UUID"), "{refused}");
+    assert!(!refused.message.contains(" line "), "{refused}");
+    let refused = ada.call("room.list", &json!({ "limit": "many" })).expect_err("no number");
+    assert!(!refused.message.contains(" line "), "{refused}");
 }

@@ -227,3 +227,76 @@ fn joins_that_fail_end_no_room_however_many_come() {
     assert!(logs.iter().any(|text| text.contains("policy skip: the callback was abandoned")), "{logs:?}");
     t.replays_equally();
 }
+
+/// Fails where a client asks it to: when it begins, when somebody comes, in each tick.
+const FAILING: &str = "local M = {}
+    function M.match_init(ctx, params)
+      if params.at == 'init' then local x = nil + 1 end
+      local rate = params.at == 'rate' and 500 or 20
+      return { state = { at = params.at }, tick_rate = rate }
+    end
+    function M.match_join_attempt(_, s) if s.at == 'attempt' then error('closed today') end return s, true end
+    function M.match_join(_, s) return s end
+    function M.match_leave(_, s) return s end
+    function M.match_loop(_, s) if s.at == 'loop' then local x = s.at.b.c end return s end
+    return M";
+
+#[test]
+fn in_development_and_only_then_clients_are_told_the_errors_of_matches() {
+    for dev in [true, false] {
+        let setup = server_of([("matches/failing.lua", FAILING)]);
+        let mut t = setup.settings(|s| (s.dev, s.game.on_error) = (dev, Policy::End)).start();
+        for (at, error) in [
+            ("init", "scripts/matches/failing.lua:3: attempt to perform arithmetic on a nil value"),
+            ("rate", "tick_rate = 500: it is a whole number and goes from 1 to 128"),
+            ("attempt", "scripts/matches/failing.lua:7: closed today\n  in match_join_attempt"),
+        ] {
+            let request = kaos_wire::v1::RoomJoin {
+                module: "failing".into(),
+                params: format!(r#"{{"at":"{at}"}}"#),
+                ..Default::default()
+            };
+            let refused = t.connect("ada").join_with(request).expect_err("it fails");
+            assert_eq!(refused.kind.word(), "script");
+            assert_eq!(refused.message.contains(error), dev, "{at}: {refused}");
+            assert_eq!(refused.message.contains("the server's log has the details"), !dev, "{at}: {refused}");
+        }
+        let request = kaos_wire::v1::RoomJoin {
+            module: "failing".into(),
+            params: r#"{"at":"loop"}"#.into(),
+            ..Default::default()
+        };
+        let eve = t.connect("eve");
+        eve.join_with(request).expect("a seat");
+        t.run_ms(200);
+        let told = eve.closed_because().expect("the room ended");
+        assert_eq!(told.contains("scripts/matches/failing.lua:10: attempt to index"), dev, "{told}");
+        t.replays_equally();
+    }
+}
+
+#[test]
+fn a_match_that_forgets_to_return_its_state_says_so_in_the_log() {
+    let source = bad("").replace("return s\n        end\n        return M", "end\n        return M");
+    let mut t = server_of([("matches/bad.lua", source.as_str())]).start();
+    let bob = t.join("bad", "bob");
+    t.run_ms(200);
+    assert_eq!(closed(bob.events()).as_deref(), Some("ended"));
+    let logs = t.logs();
+    let line =
+        logs.iter().find(|log| log.text.starts_with("match_loop returned nil in tick 0")).expect("said");
+    assert_eq!(line.level, kaos_kernel::output::Level::Info);
+}
+
+#[test]
+fn errors_of_different_lines_are_all_written() {
+    let (mut t, _ada, _bob) = beside(
+        "if s.n % 2 == 0 then\n error('even') end\n if s.n % 3 == 0 then\n error('three') end",
+        |_| {},
+    );
+    t.run_ms(900);
+    let logs: Vec<String> = t.logs().into_iter().map(|log| log.text).collect();
+    for word in ["even", "three"] {
+        assert_eq!(logs.iter().filter(|text| text.contains(word)).count(), 1, "{word}: {logs:?}");
+    }
+}

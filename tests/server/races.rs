@@ -319,7 +319,9 @@ fn what_came_in_the_frame_of_the_time_out_keeps_the_connection() {
 
 #[test]
 fn a_login_that_replaces_another_ends_it_and_a_full_server_ends_nobody() {
-    let user = |name: &str| Claim::User(Identity { user_id: name.into(), username: name.into() });
+    let user = |name: &str| {
+        Claim::User(Identity { user_id: name.into(), username: name.into(), ..Identity::default() })
+    };
     let mut t = server_of([]).settings(|s| s.session.replace = true).start();
     open(&mut t, 1, user("ada"));
     t.frames(2);

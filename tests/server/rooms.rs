@@ -10,6 +10,33 @@ fn relayed(max_players: u32) -> v1::RoomCreate {
 }
 
 #[test]
+fn join_or_create_finds_a_room_by_its_label_in_any_order_of_fields() {
+    let source = "local M = {}
+        function M.match_init(ctx, params)
+          return { state = {}, tick_rate = 10, label = { mode = params.mode, open = true } }
+        end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(_, s) return s end
+        return M";
+    let mut t = kaosnet::testing::server_of([("matches/modes.lua", source)]).start();
+    let join = |t: &mut kaosnet::testing::Test, name: &str, label: &str| {
+        let request = kaos_wire::v1::RoomJoin {
+            module: "modes".into(),
+            params: r#"{"mode":"ctf"}"#.into(),
+            label: label.into(),
+            ..Default::default()
+        };
+        t.connect(name).join_with(request).expect("a seat")
+    };
+    let first = join(&mut t, "ada", r#"{"mode":"ctf","open":true}"#);
+    let second = join(&mut t, "bob", r#"{ "open": true, "mode": "ctf" }"#);
+    assert_eq!((first.created, second.created), (true, false));
+    assert_eq!(first.room_id, second.room_id);
+    t.replays_equally();
+}
+
+#[test]
 fn a_relayed_room_passes_data_on_to_everyone_else_in_order() {
     let mut t = server_of([]).start();
     let (ada, bob, eve) = (t.connect("ada"), t.connect("bob"), t.connect("eve"));

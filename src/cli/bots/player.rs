@@ -135,8 +135,8 @@ pub(super) struct Log {
     pub(super) round_trip: Histogram,
     /// Times that the connection was lost and came back.
     pub(super) resumed: u32,
-    /// Why it did not play, or not to the end.
-    pub(super) trouble: Option<String>,
+    /// Why it did not play, or not to the end: a word, and the sentence that came with it.
+    pub(super) trouble: Option<(String, String)>,
 }
 
 /// The shouts of one bot as another heard them.
@@ -203,12 +203,12 @@ impl Bot {
         self.log
     }
 
-    fn fail(&mut self, now: Micros, core: &mut Core, why: &str) {
+    fn fail(&mut self, now: Micros, core: &mut Core, why: &str, sentence: impl ToString) {
         if self.log.trouble.is_none() {
             if !matches!(self.phase, Phase::Playing | Phase::Leaving) {
                 self.shared.failed.fetch_add(1, Ordering::Relaxed);
             }
-            self.log.trouble = Some(why.to_owned());
+            self.log.trouble = Some((why.to_owned(), sentence.to_string()));
         }
         self.phase = Phase::Leaving;
         self.next_wake = None;
@@ -238,7 +238,7 @@ impl Bot {
             }
         };
         if let Err(error) = result {
-            self.fail(now, core, error.reason());
+            self.fail(now, core, error.reason(), &error);
         }
     }
 
@@ -246,7 +246,7 @@ impl Bot {
         self.phase = Phase::Joining;
         self.next_wake = None;
         if let Err(error) = core.join(Join { room_id, ..Join::default() }) {
-            self.fail(now, core, error.reason());
+            self.fail(now, core, error.reason(), &error);
         }
     }
 
@@ -260,7 +260,7 @@ impl Bot {
             }
             // The others did not wait, so what it hears and misses says nothing.
             Ok(Answer::Joined(_)) if self.shared.start_us.load(Ordering::Relaxed) != 0 => {
-                self.fail(now, core, "came_in_late");
+                self.fail(now, core, "came_in_late", "the others had begun without it");
             }
             Ok(Answer::Joined(handle)) => {
                 self.handle = handle;
@@ -270,7 +270,7 @@ impl Bot {
                 self.next_wake = Some(now);
             }
             Ok(_) => {}
-            Err(error) => self.fail(now, core, error.reason()),
+            Err(error) => self.fail(now, core, error.reason(), &error),
         }
     }
 
@@ -312,7 +312,7 @@ impl Bot {
                 }
                 // It stays due, and the wait counts.
                 Err(kaos_client::Error::KeepFull) => stuck = true,
-                Err(error) => return self.fail(now, core, error.reason()),
+                Err(error) => return self.fail(now, core, error.reason(), &error),
             }
         }
         let next = if stuck { now + LOOK_EVERY } else { self.next_shout.min(end) };
@@ -353,7 +353,7 @@ impl kaos_client::swarm::Bot for Bot {
             CoreEvent::Room { event: Event::Data { op: SHOUT, data, .. }, .. } => self.heard(now, &data),
             CoreEvent::Room { event: Event::Closed(end), .. } => {
                 if !matches!(self.phase, Phase::Leaving) {
-                    self.fail(now, core, &end.reason);
+                    self.fail(now, core, &end.reason, &end.message);
                 }
             }
             CoreEvent::RoundTrip(rtt) => {
@@ -364,11 +364,11 @@ impl kaos_client::swarm::Bot for Bot {
             CoreEvent::Resumed { .. } => self.log.resumed += 1,
             // Room data that was refused is a shout that nobody hears: the reason belongs into the report.
             CoreEvent::Notice(refusal) => {
-                self.log.trouble.get_or_insert(refusal.name);
+                self.log.trouble.get_or_insert((refusal.name, refusal.message));
             }
             CoreEvent::Ended(end) => {
                 if !matches!(self.phase, Phase::Leaving) {
-                    self.fail(now, core, &end.reason);
+                    self.fail(now, core, &end.reason, &end.message);
                 }
             }
             CoreEvent::Room { .. } | CoreEvent::Lost => {}
@@ -386,7 +386,7 @@ impl kaos_client::swarm::Bot for Bot {
                 match made {
                     Some(room_id) => self.join_made(now, core, room_id),
                     None if now >= self.shared.begun + self.shared.plan.join => {
-                        self.fail(now, core, "no_room_was_made");
+                        self.fail(now, core, "no_room_was_made", "the bot that was to make its room did not");
                     }
                     None => self.next_wake = Some(now + LOOK_EVERY),
                 }

@@ -97,6 +97,8 @@ fn own_config(args: &Args, given: &Config) -> Result<Config, String> {
     config.http.address = free;
     config.udp.address = Some(free);
     config.session.anonymous = Some(true);
+    // A server that runs beside this one may be writing that file.
+    config.journal.record = None;
     // Nothing is written to the data folder: the keys live as long as this process.
     let key: [u8; 32] = kaos_gate::random().map_err(|error| format!("no randomness for a key: {error}"))?;
     config.session.key = Some(key.iter().map(|byte| format!("{byte:02x}")).collect());
@@ -246,6 +248,20 @@ fn quantiles(before: &Buckets, after: &Buckets) -> Option<Lateness> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_of_their_own_writes_no_file_that_the_configuration_names() {
+        #[derive(clap::Parser)]
+        struct Typed {
+            #[command(flatten)]
+            args: Args,
+        }
+        let typed = <Typed as clap::Parser>::parse_from(["bots"]);
+        let mut given = Config::default();
+        given.journal.record = Some("data/run.kj".into());
+        let config = own_config(&typed.args, &given).expect("made");
+        assert_eq!(config.journal.record, None);
+    }
 
     #[test]
     fn addresses_fit_their_doors() {

@@ -99,6 +99,8 @@ pub(super) struct Tally {
     pub(super) round_trip: Histogram,
     /// Why bots did not play, or not to the end, and how many.
     pub(super) troubles: BTreeMap<String, u64>,
+    /// The sentence of the first bot with each of them.
+    pub(super) sentences: BTreeMap<String, String>,
 }
 
 impl Tally {
@@ -111,8 +113,9 @@ impl Tally {
             tally.resumed += u64::from(log.resumed);
             tally.latency.merge(&log.latency);
             tally.round_trip.merge(&log.round_trip);
-            if let Some(trouble) = &log.trouble {
+            if let Some((trouble, sentence)) = &log.trouble {
                 *tally.troubles.entry(trouble.clone()).or_default() += 1;
+                tally.sentences.entry(trouble.clone()).or_insert_with(|| sentence.clone());
             }
             if let Some(room) = &log.room {
                 tally.joined += 1;
@@ -175,7 +178,11 @@ mod tests {
                 log(1, "a", 10, &[(0, Heard { last: 10, distinct: 8, doubled: 1 }), (2, all(10))]),
                 log(2, "a", 10, &[(0, all(9))]),
                 log(3, "b", 10, &[]),
-                Log { bot: 4, trouble: Some("full".to_owned()), ..Log::default() },
+                Log {
+                    bot: 4,
+                    trouble: Some(("full".to_owned(), "10 of 10 seats are taken".to_owned())),
+                    ..Log::default()
+                },
             ]
             .into_iter(),
         );

@@ -68,7 +68,8 @@ pub enum Error {
 
 impl Error {
     /// One word that a program can match: the server's for [`Error::Refused`] and [`Error::Ended`], else
-    /// `url`, `unreachable`, `closed`, `keep_full`, `too_long`, `too_many_requests` or `json`.
+    /// `url`, `unreachable`, `closed`, `keep_full`, `too_long`, `too_many_requests` or `json`. The words of all clients
+    /// are the same; assets/proto/README.md has the table.
     pub fn reason(&self) -> &str {
         match self {
             Error::Url { .. } => "url",

@@ -55,6 +55,7 @@ impl KaosCodec {
         {
             let (cid, request) =
                 (form.parse)(payload).map_err(|fault| Bad { cid: cid_of(op, payload), fault })?;
+            has_cid(cid)?;
             self.count(row.id);
             return Ok(InboundMessage::Call { cid, op: row.id, request, form: Form::Wire });
         }
@@ -69,6 +70,7 @@ impl KaosCodec {
             ClientMessage::RoomData { reliable, data } => Ok(data_of(bytes, data, reliable)),
             ClientMessage::Call(call) => {
                 let cid = call.cid;
+                has_cid(cid)?;
                 let row = ops.by_name(&call.op).ok_or_else(|| {
                     let sentence = format!("there is no operation `{}` on this server", call.op);
                     Bad { cid, fault: Fault::new(FaultKind::Unimplemented, sentence) }
@@ -116,6 +118,11 @@ impl From<WireError> for Bad {
     fn from(error: WireError) -> Self {
         Bad { cid: error.cid(), fault: Fault::invalid(error.to_string()) }
     }
+}
+
+/// A request without an id is refused: nobody could tell its answer from errors that belong to no request.
+fn has_cid(cid: u32) -> Result<(), Bad> {
+    if cid > 0 { Ok(()) } else { Err(Bad::new(0, FaultKind::Invalid, "a request has a `cid` that is not 0")) }
 }
 
 /// The id of a request whose meaning was refused: its bytes may still tell.

@@ -56,7 +56,7 @@ impl Claims {
             ));
         }
         bounded(&self.vrs)?;
-        Ok(Proof { identity: Identity { user_id, username }, vars: self.vrs })
+        Ok(Proof { identity: Identity { user_id, username, ..Identity::default() }, vars: self.vrs })
     }
 }
 
@@ -138,7 +138,8 @@ impl Credentials {
         Ok(name.to_owned())
     }
 
-    /// Reads the value of an `Authorization` header: `None` where nothing is needed.
+    /// Reads the value of an `Authorization` header: `None` where nothing is needed. With the token's variables, since
+    /// a request has no session that holds them.
     ///
     /// # Errors
     /// As [`Credentials::token`]; also for another scheme than `Bearer`.
@@ -151,7 +152,7 @@ impl Credentials {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(refused("send a session token as `Authorization: Bearer …`"));
         }
-        self.token(token.trim()).map(|proof| Some(proof.identity))
+        self.token(token.trim()).map(|proof| Some(Identity { vars: proof.vars, ..proof.identity }))
     }
 }
 
@@ -204,11 +205,17 @@ mod tests {
         let mut claims = claims();
         claims.vrs.insert("team".into(), "red".into());
         let proof = credentials.token(&mint(KEY, &claims).expect("made")).expect("good");
-        assert_eq!(proof.identity, Identity { user_id: "u-1".into(), username: "ada".into() });
+        assert_eq!(
+            proof.identity,
+            Identity { user_id: "u-1".into(), username: "ada".into(), ..Identity::default() }
+        );
         assert_eq!(proof.vars["team"], "red");
         let other = Claims { sub: "u-2".into(), exp: LATER, ..Claims::default() };
         let proof = credentials.token(&mint(KEY, &other).expect("made")).expect("good");
-        assert_eq!(proof.identity, Identity { user_id: "u-2".into(), username: "u-2".into() });
+        assert_eq!(
+            proof.identity,
+            Identity { user_id: "u-2".into(), username: "u-2".into(), ..Identity::default() }
+        );
     }
 
     #[test]
@@ -301,6 +308,10 @@ mod tests {
         let bearer = format!("bearer {}", mint(KEY, &claims()).expect("made"));
         let identity = shut.authorization(Some(&bearer)).expect("good").expect("somebody");
         assert_eq!(identity.username, "ada");
+        let red = Claims { vrs: BTreeMap::from([("team".into(), "red".into())]), ..claims() };
+        let bearer = format!("Bearer {}", mint(KEY, &red).expect("made"));
+        let identity = shut.authorization(Some(&bearer)).expect("good").expect("somebody");
+        assert_eq!(identity.vars, red.vrs);
         // A wrong token is refused even where none is needed: its sender believes to be somebody.
         for wrong in ["Bearer x", "Basic YTpi", "Bearer", ""] {
             assert!(open.authorization(Some(wrong)).is_err(), "{wrong:?}");

@@ -28,9 +28,9 @@ playground! {
     "/kaosnet.d.ts" "kaosnet.d.ts" "text/plain; charset=utf-8";
 }
 
-/// What the page may do: run its own scripts, and connect to servers over WebSockets.
+/// What the page may do: run its own scripts, and connect to servers, its own or the one that `?server=` names.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-                      connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      connect-src 'self' http: https: ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Where the files come from.
 pub(crate) struct Files {

@@ -105,6 +105,18 @@ pub(crate) async fn upgrade_socket(
     }
 }
 
+/// Another method than GET, for a page that knows no other.
+pub(crate) async fn get_only() -> Response<Body> {
+    no_method(&[Method::GET, Method::HEAD])
+}
+
+fn no_method(methods: &[Method]) -> Response<Body> {
+    let fault = Fault::new(FaultKind::Unimplemented, "this path knows other methods");
+    let mut response = reply::refusal_as(StatusCode::METHOD_NOT_ALLOWED, &fault);
+    allow(&mut response, methods);
+    response
+}
+
 /// Operations by their routes, and the files of the playground.
 pub(crate) async fn other(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     let origin = match shared.access.check(request.headers()) {
@@ -115,12 +127,7 @@ pub(crate) async fn other(State(shared): State<Arc<Shared>>, request: Request) -
     let mut response = match shared.routes.find(request.method(), path) {
         Found::Op(matched) => call(&shared, matched, request).await,
         Found::Methods(methods) if request.method() == Method::OPTIONS => preflight(&methods),
-        Found::Methods(methods) => {
-            let fault = Fault::new(FaultKind::Unimplemented, "this path knows other methods");
-            let mut response = reply::refusal_as(StatusCode::METHOD_NOT_ALLOWED, &fault);
-            allow(&mut response, &methods);
-            response
-        }
+        Found::Methods(methods) => no_method(&methods),
         Found::Nothing => file(&shared, &request),
     };
     cross_origin(&mut response, origin);

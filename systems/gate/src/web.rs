@@ -27,7 +27,7 @@ use crate::bridge::Bridge;
 use crate::budget::Budgets;
 use crate::credentials::Credentials;
 use crate::files::Files;
-use crate::handlers::{connect, figures, health, other, upgrade_socket};
+use crate::handlers::{connect, figures, get_only, health, other, upgrade_socket};
 use crate::impatient::Impatient;
 use crate::link::lock;
 use crate::routes::Routes;
@@ -270,6 +270,7 @@ fn service(shared: &Arc<Shared>) -> TowerToHyperService<Router> {
         .route("/metrics", get(figures))
         .route("/kaos", get(upgrade_socket))
         .fallback(other)
+        .method_not_allowed_fallback(get_only)
         .with_state(shared.clone());
     TowerToHyperService::new(router)
 }

@@ -467,14 +467,17 @@ impl Calls {
     }
 }
 
-/// Unwinds out of [`Call::me`] when the session went; never seen by a panic hook.
-struct Gone;
+/// Unwinds out of [`Call::me`] when it has no session to work on; never seen by a panic hook.
+struct Ended(Fault);
 
 fn fault_of(panic: &(dyn std::any::Any + std::marker::Send)) -> Fault {
-    if panic.is::<Gone>() {
-        return FaultKind::SessionGone.into();
-    }
-    FaultKind::Internal.into()
+    panic.downcast_ref::<Ended>().map_or_else(|| FaultKind::Internal.into(), |ended| ended.0.clone())
+}
+
+/// An operation that works on the calling session was called by something that is none.
+fn no_session() -> Fault {
+    let why = "this works on the session that calls: a script, the server or a request over HTTP is none";
+    Fault::new(FaultKind::NeedsSession, why)
 }
 
 fn guarded<T>(op: &str, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
@@ -507,20 +510,26 @@ impl Call {
 
     /// Works on a component of the calling session.
     ///
-    /// Ends the call with `session_gone` when the session ended meanwhile, with `needs_session` when
-    /// there never was one: an operation registered with [`Op::session`](crate::op::Op::session) always has one until
-    /// its first `.await`.
+    /// Ends the call with `session_gone` when the session ended meanwhile, with `needs_session` when there never
+    /// was one, with `internal` when sessions do not have the component. A client that calls an operation registered
+    /// with [`Op::session`](crate::op::Op::session) always has one until its first `.await`; a script that calls it
+    /// is no session.
     pub fn me<C: Component<Mutability = bevy_ecs::component::Mutable>, R>(
         &self,
         work: impl FnOnce(&mut C) -> R,
     ) -> R {
         let done = self.with(|world| {
-            let id = self.caller.session()?;
-            let entity = world.resource::<SessionIndex>().get(id)?;
-            let mut component = world.get_mut::<C>(entity)?;
-            Some(work(&mut component))
+            let id = self.caller.session().ok_or_else(no_session)?;
+            let entity = world.resource::<SessionIndex>().get(id).ok_or(FaultKind::SessionGone)?;
+            let mut component = world.get_mut::<C>(entity).ok_or_else(|| {
+                let name = std::any::type_name::<C>();
+                Fault::internal(format!(
+                    "sessions have no {name}: register it with `register_required_components::<Session, _>()`"
+                ))
+            })?;
+            Ok(work(&mut component))
         });
-        done.unwrap_or_else(|| resume_unwind(Box::new(Gone)))
+        done.unwrap_or_else(|fault: Fault| resume_unwind(Box::new(Ended(fault))))
     }
 
     /// Runs a bevy system with an input.
@@ -587,7 +596,7 @@ impl Call {
     /// # Errors
     /// [`FaultKind::NeedsSession`] when the caller is none, [`FaultKind::SessionGone`] when it ended meanwhile.
     pub fn session(&self) -> Result<Session, Fault> {
-        let id = self.caller.session().ok_or(FaultKind::NeedsSession)?;
+        let id = self.caller.session().ok_or_else(no_session)?;
         self.with(|world| {
             let entity = world.resource::<SessionIndex>().get(id)?;
             world.get::<Session>(entity).cloned()

@@ -94,7 +94,7 @@ fn with_env<R>(
 
 /// A hook's `ctx` for a caller.
 fn context(world: &World, caller: &Caller) -> HookContext {
-    let Identity { user_id, username } = caller.identity(world).cloned().unwrap_or_default();
+    let Identity { user_id, username, .. } = caller.identity(world).cloned().unwrap_or_default();
     HookContext {
         session_id: caller.session(),
         user_id,

@@ -236,7 +236,14 @@ fn start(
             Claim::User(identity) => begin(world, &of, identity, false, fresh, vars),
             Claim::Anonymous { name } => {
                 let user_id = world.resource_mut::<ServerDice>().uuid().hyphenated().to_string();
-                begin(world, &of, Identity { user_id, username: name }, true, fresh, vars)
+                begin(
+                    world,
+                    &of,
+                    Identity { user_id, username: name, ..Identity::default() },
+                    true,
+                    fresh,
+                    vars,
+                )
             }
         })
     };

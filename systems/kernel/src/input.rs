@@ -182,6 +182,9 @@ pub struct Identity {
     pub user_id: String,
     /// The name that others see.
     pub username: String,
+    /// The variables that the token carries, of a caller without a session. A session has its own.
+    #[serde(default)]
+    pub vars: BTreeMap<String, String>,
 }
 
 /// How many reliable messages, by lane.

@@ -152,7 +152,8 @@ impl Op {
         self
     }
 
-    /// Asks for a live session.
+    /// Asks for a live session: for what works on the one that calls, over UDP or WebSocket. Not with
+    /// [`Op::rest`], since a request over HTTP has no session.
     pub fn session(mut self) -> Self {
         self.auth = Auth::Session;
         self
@@ -287,7 +288,13 @@ impl OpRow {
             return self.parse_nothing();
         }
         let mut json = serde_json::Deserializer::from_slice(bytes);
-        let request = self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut json))?;
+        let request = self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut json));
+        let request =
+            request.map_err(|fault| match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+                // The text is JSON, and what is wrong is a value: line and column would lead nowhere.
+                Ok(_) => Fault::invalid(without_place(&fault.message).to_owned()),
+                Err(_) => fault,
+            })?;
         json.end().map_err(|error| Fault::invalid(format!("{}: {error}", self.op.name)))?;
         Ok(request)
     }
@@ -306,6 +313,22 @@ impl OpRow {
             Handler::Read(read) => read(world, caller, request),
             Handler::Start(_) => Err(Fault::internal(format!("{} does not only read", self.op.name))),
         }
+    }
+}
+
+/// A sentence of serde_json without ` at line 1 column 27` at its end.
+fn without_place(sentence: &str) -> &str {
+    let is_place = |place: &str| {
+        let mut words = place.split(' ');
+        let number = |word: Option<&str>| word.is_some_and(|word| word.parse::<u64>().is_ok());
+        number(words.next())
+            && words.next() == Some("column")
+            && number(words.next())
+            && words.next().is_none()
+    };
+    match sentence.rsplit_once(" at line ") {
+        Some((sentence, place)) if is_place(place) => sentence,
+        _ => sentence,
     }
 }
 
@@ -380,6 +403,16 @@ impl OpTable {
         {
             let other = self.get(other).map_or("", |row| row.op.name.as_str()).to_owned();
             self.errors.push(format!("op {}: opcode 0x{:02x} belongs to {other}", op.name, form.opcode));
+        }
+        if let (Some(route), Auth::Session | Auth::Server) = (&op.route, op.auth) {
+            let (who, way) = match op.auth {
+                Auth::Session => ("a live session", "session"),
+                _ => ("scripts and the server", "server"),
+            };
+            self.errors.push(format!(
+                "op {}: only {who} may call it, and {} {} would refuse everyone: leave out `.{way}()` or `.rest(…)`",
+                op.name, route.method, route.path
+            ));
         }
         if let Some(route) = &op.route {
             let taken = self.rows.iter().find(|row| row.op.route.as_ref() == Some(route));

@@ -20,6 +20,8 @@ pub struct Settings {
     pub limit: LimitSettings,
     /// The node's name, 1 to 64 bytes; shown to clients and scripts. Default `kaos1`.
     pub node: NodeName,
+    /// Are clients told the errors of scripts? Default false: they may name what players should not know.
+    pub dev: bool,
 }
 
 /// The node's name.

@@ -1,11 +1,13 @@
 //! What is live: joining and leaving rooms, the match loop, relaying.
 //!
 //! In reading order: `ops` is what can be asked for, `life` makes and ends rooms, `members` joins and
-//! leaves, `lobby` finds rooms, `makers` bounds who makes how many, `tick` runs what is due in `Core::Match`, `cast`
-//! sends what rooms say. `sessions` and `rpc` are the operations on sessions and scripts that every door has.
+//! leaves, `lobby` finds rooms, `makers` bounds who makes how many, `tick` runs what is due in `Core::Match`, `errors`
+//! tells what failed, `cast` sends what rooms say. `sessions` and `rpc` are the operations on sessions and scripts that
+//! every door has.
 #![forbid(unsafe_code)]
 
 mod cast;
+mod errors;
 mod life;
 mod lobby;
 mod makers;
@@ -52,9 +54,8 @@ struct Playing {
     dice: Dice,
     /// Ticks in a row that failed.
     errors_in_row: u32,
-    /// The frame after which an error is written to the log again, and how many were not.
-    log_after: u64,
-    unlogged: u64,
+    /// What the log has of its errors.
+    written: errors::Written,
     /// The frame of its next tick: its entry in the agenda.
     due: u64,
 }

@@ -7,10 +7,11 @@ use kaos_kernel::codec::{Closed, Outbound, RoomEvent};
 use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomIndex, Seats};
-use kaos_kernel::script::{Birth, Env, MatchError, MatchErrorKind, ScriptHost};
+use kaos_kernel::script::{Birth, Env, ScriptHost};
 use serde_json::Value as Json;
 
 use crate::cast::{Audience, send_to_room};
+use crate::errors::{Written, describe, panicked, told};
 use crate::lobby::{self, Listing};
 use crate::makers::{MadeBy, Maker, Makers};
 use crate::members::vacate;
@@ -195,7 +196,7 @@ fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, O
     let result = match opened {
         Ok(opened) => {
             let playing =
-                Playing { game: opened.game, dice, errors_in_row: 0, log_after: 0, unlogged: 0, due: 0 };
+                Playing { game: opened.game, dice, errors_in_row: 0, written: Written::default(), due: 0 };
             if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
                 matches.by_room.insert(id, playing);
                 matches.wishes.push(wishes);
@@ -214,9 +215,9 @@ fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, O
             if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
                 matches.wishes.push(wishes);
             }
-            let reason =
-                format!("the match `{}` could not begin; the server's log has the details", spec.module);
-            Err(Fault::new(FaultKind::Script, reason))
+            let dev = world.resource::<Settings>().dev;
+            let sentence = format!("the match `{}` could not begin", spec.module);
+            Err(Fault::new(FaultKind::Script, told(dev, &error, &sentence)))
         }
     };
     world.insert_non_send(host);
@@ -226,36 +227,6 @@ fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, O
 fn no_module(module: &str, known: impl Iterator<Item = String>) -> Fault {
     let nearest = kaos_kernel::server::nearest(module, known);
     Fault::not_found(format!("there is no match module `{module}`{nearest}"))
-}
-
-/// A failed callback as people read it.
-pub(crate) fn describe(error: &MatchError, place: &str, consequence: &str) -> String {
-    let mut text = format!("{}\n  in {}, {place}", error.message, error.callback);
-    for line in &error.stack {
-        text.push_str("\n  ");
-        text.push_str(line);
-    }
-    text.push_str("\n  ");
-    text.push_str(consequence);
-    text
-}
-
-/// A runtime that panicked in a callback: a defect of the server, told as an error of the callback.
-pub(crate) fn panicked(callback: &'static str) -> MatchError {
-    MatchError {
-        callback,
-        kind: MatchErrorKind::Error,
-        message: "a defect of the server: the script's runtime panicked".to_owned(),
-        stack: Vec::new(),
-    }
-}
-
-/// The word that members are told when a room ends for an error of its match.
-pub(crate) fn error_word(kind: MatchErrorKind) -> &'static str {
-    match kind {
-        MatchErrorKind::Memory => "out_of_memory",
-        _ => "script_error",
-    }
 }
 
 /// Ends a room: its members are told why, and nothing of it stays.

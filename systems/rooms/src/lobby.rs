@@ -32,9 +32,10 @@ impl Lobby {
     }
 
     /// At most `most` rooms of a module that may have a seat, the oldest first: they fill up before new ones open.
-    /// An empty label asks for any.
+    /// An empty label asks for any; of an object, as JSON, the order of the fields means nothing.
     pub(crate) fn candidates(&self, module: &str, label: &str, most: usize) -> Vec<RoomId> {
-        let shelf = (module.to_owned(), (!label.is_empty()).then(|| label.to_owned()));
+        let label = key_of_text(label);
+        let shelf = (module.to_owned(), (!label.is_empty()).then_some(label));
         self.open.get(&shelf).into_iter().flatten().take(most).map(|(_, id)| *id).collect()
     }
 
@@ -61,6 +62,22 @@ impl Lobby {
     }
 }
 
+/// The label by which a room is found: the same for objects that are equal, in whichever order their fields were
+/// written, and whether they came as an object or as text.
+fn key(label: &Json) -> String {
+    match label {
+        Json::String(text) => key_of_text(text),
+        label => label_text(label),
+    }
+}
+
+fn key_of_text(text: &str) -> String {
+    let object =
+        text.trim_start().starts_with('{').then(|| serde_json::from_str::<Json>(text).ok()).flatten();
+    // A map of serde_json is in the order of its keys.
+    object.map_or_else(|| text.to_owned(), |object| object.to_string())
+}
+
 /// A room was made.
 pub(crate) fn enter(world: &mut World, entity: Entity) {
     let Some((number, id)) = world.get::<Room>(entity).map(|room| (room.number, room.id)) else { return };
@@ -80,7 +97,7 @@ pub(crate) fn note(world: &mut World, entity: Entity, relabelled: bool) {
     if open == listing.0.is_some() && !relabelled {
         return;
     }
-    let label = open.then(|| label_text(&room.label));
+    let label = open.then(|| key(&room.label));
     let (module, row) = (room.module.clone(), (room.number, room.id));
     let Some(mut listing) = world.get_mut::<Listing>(entity) else { return };
     let before = std::mem::replace(&mut listing.0, label.clone());
@@ -159,6 +176,19 @@ mod tests {
         }
         note(&mut world, rooms[2], true);
         assert_eq!(found(&world, ""), [0, 1, 3]);
+        // An object is found by its fields, whatever their order, and also when a script wrote it as text.
+        for (label, at) in [
+            (serde_json::json!({ "mode": "ctf", "map": { "b": 1, "a": 2 } }), rooms[0]),
+            (Json::String(r#" {"map":{"b":1,"a":2},"mode":"ctf"}"#.into()), rooms[1]),
+            (Json::String("{no json".into()), rooms[3]),
+        ] {
+            if let Some(mut room) = world.get_mut::<Room>(at) {
+                room.label = label;
+            }
+            note(&mut world, at, true);
+        }
+        assert_eq!(found(&world, r#"{"mode": "ctf", "map": {"a": 2, "b": 1}}"#), [0, 1]);
+        assert_eq!(found(&world, "{no json"), [3]);
         for entity in rooms {
             strike_out(&mut world, entity);
         }

@@ -15,7 +15,8 @@ use kaos_wire::limits::PRESENCES_MAX;
 use serde_json::Value as Json;
 
 use crate::cast::{Audience, member, send_to_room};
-use crate::life::{describe, error_word, find, panicked, seats_changed};
+use crate::errors::{describe, error_word, panicked, told};
+use crate::life::{find, seats_changed};
 use crate::tick::relay_waiting;
 use crate::{Agenda, Matches};
 
@@ -100,7 +101,10 @@ fn attempt(world: &mut World, id: RoomId, info: &PresenceInfo, metadata: &Json) 
         None | Some(Ok(Admission::Yes)) => Ok(()),
         Some(Ok(Admission::No(reason))) if reason.is_empty() => Err(FaultKind::Refused.into()),
         Some(Ok(Admission::No(reason))) => Err(Fault::new(FaultKind::Refused, reason)),
-        Some(Err(_)) => Err(Fault::new(FaultKind::Script, "the room's match_join_attempt failed")),
+        Some(Err(error)) => {
+            let dev = world.resource::<Settings>().dev;
+            Err(Fault::new(FaultKind::Script, told(dev, &error, "the room's match_join_attempt failed")))
+        }
     }
 }
 
@@ -116,6 +120,7 @@ pub(crate) fn ask_match<R>(
     let mut matches = world.remove_non_send::<Matches>()?;
     let (ops, clock) = (world.resource::<Ops>().0.clone(), world.resource::<Clock>());
     let (frame, second) = (clock.frame(), clock.hz());
+    let dev = world.resource::<Settings>().dev;
     let answer = matches.by_room.get_mut(&id).map(|playing| {
         let mut env = Env::new(world, &ops, Caller::Room(id), &mut playing.dice);
         let answer = catch_unwind(AssertUnwindSafe(|| work(&mut *playing.game, &mut env)));
@@ -124,18 +129,15 @@ pub(crate) fn ask_match<R>(
         let mut end = None;
         if let Err(error) = &answer {
             if broken || error.kind == MatchErrorKind::Memory {
-                let message = "the room's match failed; the server's log has the details".to_owned();
+                let message = told(dev, error, "the room's match failed");
                 let reason = error_word(error.kind).to_owned();
                 end = Some(Closed { code: FaultKind::Script.code(), reason, message });
             }
-            if end.is_some() || frame >= playing.log_after {
+            if let Some(further) = playing.written.write(error, frame, second, end.is_some()) {
                 let consequence = if end.is_some() { "the room ends" } else { "the request was refused" };
                 let place = format!("room {id}");
-                let text = describe(error, &place, consequence);
+                let text = describe(error, &place, consequence) + &further;
                 env.log(Level::Error, place, text);
-                playing.log_after = frame + second;
-            } else {
-                playing.unlogged += 1;
             }
         }
         (answer, env.finish(), end)

@@ -152,7 +152,7 @@ pub struct Join {
     /// For match_join_attempt.
     #[serde(skip_serializing_if = "Json::is_null")]
     pub metadata: Json,
-    /// With a module: only rooms whose label is this text.
+    /// With a module: only rooms whose label is this text, or this object as JSON, in any order of its fields.
     pub label: String,
     /// Seats when a room is made; 0: the default.
     pub max_players: u32,

@@ -61,14 +61,14 @@ async fn rpc(cx: Call, request: Rpc) -> Result<RpcReply, Fault> {
 fn context(world: &mut World, caller: &Caller) -> RpcContext {
     // Ids are drawn in the order of calls, which is the order of inputs; the job's dice follow from it.
     let seed = world.resource_mut::<ServerDice>().uuid().as_u128() as u64;
-    let Identity { user_id, username } = caller.identity(world).cloned().unwrap_or_default();
+    let Identity { user_id, username, vars: of_token } = caller.identity(world).cloned().unwrap_or_default();
     let session = caller.session().and_then(|id| world.resource::<SessionIndex>().get(id));
     let vars = session.and_then(|entity| world.get::<Session>(entity)).map(|session| session.vars.clone());
     RpcContext {
         session_id: caller.session(),
         user_id,
         username,
-        vars: vars.unwrap_or_default(),
+        vars: vars.unwrap_or(of_token),
         now_ms: world.resource::<Clock>().now_ms(),
         seed,
         node: world.resource::<Settings>().node.0.clone(),

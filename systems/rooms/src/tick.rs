@@ -15,7 +15,8 @@ use kaos_kernel::send::take_casts;
 use kaos_kernel::settings::{MatchSettings, Policy};
 
 use crate::cast::{Audience, cast, send_to_room};
-use crate::life::{close_room, describe, error_word, panicked};
+use crate::errors::{describe, error_word, panicked, told};
+use crate::life::close_room;
 use crate::members::{connections_changed, leave_all};
 use crate::{Agenda, Matches, Playing};
 
@@ -47,6 +48,7 @@ pub(crate) fn run(world: &mut World) {
             lag_max: world.resource::<Settings>().room.lag_ticks_max,
             inbox_messages: world.resource::<Settings>().room.inbox_messages,
             game: world.resource::<Settings>().game.clone(),
+            dev: world.resource::<Settings>().dev,
             ops: world.resource::<Ops>().0.clone(),
         };
         let mut beats = Vec::new();
@@ -76,6 +78,7 @@ struct Turn {
     lag_max: u64,
     inbox_messages: usize,
     game: MatchSettings,
+    dev: bool,
     ops: Arc<OpTable>,
 }
 
@@ -241,33 +244,26 @@ fn judge(
         playing.errors_in_row = if failed { playing.errors_in_row + 1 } else { 0 };
     }
     let (frame, settings) = (turn.frame, &turn.game);
-    let mut end = ended.then(|| Closed {
-        code: 0,
-        reason: "ended".to_owned(),
-        message: "the match is over".to_owned(),
-    });
+    let mut end = None;
+    if ended {
+        // A forgotten `return state` looks the same: whoever wonders where the room went finds it here.
+        let tick = batch.tick.unwrap_or_default();
+        let text =
+            format!("match_loop returned nil in tick {tick}: the match is over (`return state` goes on)");
+        env.log(Level::Info, format!("room {id}"), text);
+        let message = "the match is over".to_owned();
+        end = Some(Closed { code: 0, reason: "ended".to_owned(), message });
+    }
     for error in &errors {
         let in_row = if error.callback == "match_loop" { playing.errors_in_row } else { 0 };
         let (fatal, policy) = verdict(error, settings.on_error, in_row, settings.errors_max);
-        // Every error that ends a room is written; of the others one a second, with a count of the rest.
-        if fatal || frame >= playing.log_after {
+        if let Some(further) = playing.written.write(error, frame, turn.hz, fatal) {
             let tick = batch.tick.map_or_else(String::new, |tick| format!(" tick {tick}"));
             let place = format!("room {id}{tick}, {} messages", batch.messages.len());
-            let mut text = describe(error, &place, &policy);
-            if playing.unlogged > 0 {
-                text.push_str(&format!(
-                    "\n  {} further errors of this room were not written",
-                    playing.unlogged
-                ));
-            }
-            env.log(Level::Error, format!("room {id}"), text);
-            playing.log_after = frame + turn.hz;
-            playing.unlogged = 0;
-        } else {
-            playing.unlogged += 1;
+            env.log(Level::Error, format!("room {id}"), describe(error, &place, &policy) + &further);
         }
         if fatal {
-            let message = "the room's match failed; the server's log has the details".to_owned();
+            let message = told(turn.dev, error, "the room's match failed");
             let reason = error_word(error.kind).to_owned();
             end = Some(Closed { code: FaultKind::Script.code(), reason, message });
             break;

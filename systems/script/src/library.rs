@@ -193,7 +193,7 @@ impl Library {
                 }
             };
             match Game::missing(&mut vm, &module) {
-                Ok(None) => {}
+                Ok(None) => wrong.extend(no_match(&sources, path)),
                 Ok(Some(missing)) if missing.is_empty() => {
                     let name = path.strip_suffix(".lua").unwrap_or(path);
                     let name = name.strip_prefix("matches/").unwrap_or(name);
@@ -209,7 +209,8 @@ impl Library {
                         "this match lacks {}: add the function to the table it returns",
                         missing.join(", ")
                     );
-                    wrong.push(Diagnostic { file: sources.shown(path), line: 0, message });
+                    let line = line_of_return(&sources, path);
+                    wrong.push(Diagnostic { file: sources.shown(path), line, message });
                 }
                 Err(error) => wrong.push(error.into()),
             }
@@ -304,6 +305,24 @@ impl Library {
     pub(crate) fn function(&self, at: usize) -> Option<(&str, &Does)> {
         self.functions.get(at).map(|function| (function.name.as_str(), &function.does))
     }
+}
+
+/// What lies in matches/ is meant as a match: a file there that returns none was forgotten to be finished.
+fn no_match(sources: &Sources, path: &str) -> Option<Diagnostic> {
+    path.strip_prefix("matches/")?;
+    let message = "this file gives no match: it returns no table with the functions match_init, match_join, \
+                   match_leave and match_loop. End it with `return M`, or move it out of matches/";
+    let line = line_of_return(sources, path);
+    Some(Diagnostic { file: sources.shown(path), line, message: message.to_owned() })
+}
+
+/// The line in which a file returns, or should: its last one that is not empty. 0: it has none.
+fn line_of_return(sources: &Sources, path: &str) -> u32 {
+    let text = sources.get(path).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+    let lines = || text.lines().zip(1..);
+    let returns = lines().filter(|(line, _)| line.starts_with("return")).last();
+    let last = || lines().filter(|(line, _)| !line.trim().is_empty()).last();
+    returns.or_else(last).map_or(0, |(_, number)| number)
 }
 
 fn hash(sources: &Sources) -> u64 {

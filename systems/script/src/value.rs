@@ -21,9 +21,10 @@ pub enum Value {
     Float(f64),
     /// A string of bytes. JSON refuses what is not UTF-8.
     Text(Vec<u8>),
-    /// A table with the keys 1 to n and no others, n > 0.
+    /// A table with the keys 1 to n and no others. With n = 0 one that is marked as a list, by `kaos.json_array` or
+    /// since it came from one.
     List(Vec<Value>),
-    /// Any other table; integer keys are written as text. An empty table is an empty map.
+    /// Any other table; integer keys are written as text. An empty table without a mark is an empty map.
     Map(BTreeMap<String, Value>),
 }
 
@@ -111,7 +112,7 @@ impl Value {
         })
     }
 
-    /// From JSON. Integers over the range of `i64` become floats; an empty array becomes an empty map.
+    /// From JSON. Integers over the range of `i64` become floats.
     pub fn from_json(json: &Json) -> Self {
         match json {
             Json::Null => Self::Nil,
@@ -120,7 +121,6 @@ impl Value {
                 n.as_i64().map_or_else(|| Self::Float(n.as_f64().unwrap_or_default()), Self::Int)
             }
             Json::String(text) => Self::Text(text.as_bytes().to_vec()),
-            Json::Array(list) if list.is_empty() => Self::Map(BTreeMap::new()),
             Json::Array(list) => Self::List(list.iter().map(Self::from_json).collect()),
             Json::Object(map) => {
                 Self::Map(map.iter().map(|(key, value)| (key.clone(), Self::from_json(value))).collect())

@@ -138,10 +138,11 @@ impl Check for v1::RoomJoin {
 
     fn check(&self) -> Checked {
         // A room is named by its id or looked for by its module; with both nobody knows which one was meant.
-        if self.module.is_empty() {
-            room_id(&self.room_id)?;
-        } else {
-            over("room_id", self.room_id.len() as u64, 0)?;
+        match (self.room_id.is_empty(), self.module.is_empty()) {
+            (true, true) => return Err(("room_id", Problem::Neither { other: "module" })),
+            (false, false) => return Err(("room_id", Problem::Both { other: "module" })),
+            (false, true) => room_id(&self.room_id)?,
+            (true, false) => {}
         }
         text("module", &self.module, MODULE_MAX)?;
         text("params", &self.params, PARAMS_MAX)?;

@@ -86,6 +86,18 @@ pub enum Problem {
     /// It must be given.
     #[error("it is missing")]
     Missing,
+    /// It or another field must be given.
+    #[error("it is missing, and so is `{other}`: give one of them")]
+    Neither {
+        /// The other field.
+        other: &'static str,
+    },
+    /// It stands beside a field that excludes it.
+    #[error("`{other}` is given too: give one of them")]
+    Both {
+        /// The other field.
+        other: &'static str,
+    },
     /// It has too many bytes or entries.
     #[error("{is} is over the limit of {max}")]
     Over {

@@ -257,11 +257,11 @@ fn limits_name_the_field_and_the_request() {
     assert_eq!(refused(Op::SessionStart, &short), (0, "token", Problem::Size { is: 15, want: 16 }));
 
     let join = v1::RoomJoin { cid: 7, ..Default::default() };
-    assert_eq!(refused(Op::RoomJoin, &join), (7, "room_id", Problem::Missing));
+    assert_eq!(refused(Op::RoomJoin, &join), (7, "room_id", Problem::Neither { other: "module" }));
     let bad = v1::RoomJoin { room_id: ROOM.replace('-', "+"), ..join.clone() };
     assert_eq!(refused(Op::RoomJoin, &bad), (7, "room_id", Problem::NotUuid));
     let both = v1::RoomJoin { room_id: ROOM.into(), module: "arena".into(), ..join };
-    assert_eq!(refused(Op::RoomJoin, &both), (7, "room_id", Problem::Over { is: 36, max: 0 }));
+    assert_eq!(refused(Op::RoomJoin, &both), (7, "room_id", Problem::Both { other: "module" }));
     let rpc = v1::Rpc { cid: 8, ..Default::default() };
     assert_eq!(refused(Op::Rpc, &rpc), (8, "id", Problem::Missing));
 

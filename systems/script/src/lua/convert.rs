@@ -67,8 +67,12 @@ unsafe fn read_table(state: State, table: c_int, bounds: &mut Bounds) -> Result<
             ffi::lua_settop(state, top + 1);
         }
     }
-    let list =
-        named.is_empty() && !numbered.is_empty() && numbered.keys().copied().eq(1..=numbered.len() as i64);
+    let list = if named.is_empty() && numbered.is_empty() {
+        // SAFETY: the stack was checked; nothing raises.
+        unsafe { is_marked(state, table) }
+    } else {
+        named.is_empty() && numbered.keys().copied().eq(1..=numbered.len() as i64)
+    };
     if list {
         return Ok(Value::List(numbered.into_values().collect()));
     }
@@ -141,6 +145,10 @@ pub(super) unsafe fn push(state: State, value: &Value) {
                     push(state, value);
                     ffi::lua_rawseti(state, -2, i as i64 + 1);
                 }
+                if list.is_empty() {
+                    push_mark(state);
+                    ffi::lua_setmetatable(state, -2);
+                }
             }
             Value::Map(map) => {
                 ffi::luaL_checkstack(state, 4, c"a value is too deep".as_ptr());
@@ -152,6 +160,51 @@ pub(super) unsafe fn push(state: State, value: &Value) {
                 }
             }
         }
+    }
+}
+
+/// Its address is where the registry has the metatable that marks a table as a list while it is empty.
+static MARK: u8 = 0;
+
+/// Makes the mark.
+///
+/// # Safety
+/// May raise (memory).
+pub(super) unsafe fn make_mark(state: State) {
+    // SAFETY: the caller's promise; the key is an address that stays.
+    unsafe {
+        ffi::lua_createtable(state, 0, 1);
+        ffi::lua_pushstring(state, c"array".as_ptr());
+        ffi::lua_setfield(state, -2, c"__name".as_ptr());
+        ffi::lua_rawsetp(state, ffi::LUA_REGISTRYINDEX, (&raw const MARK).cast());
+    }
+}
+
+/// Pushes the mark.
+///
+/// # Safety
+/// There is a place on the stack. Raises nothing.
+pub(super) unsafe fn push_mark(state: State) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        ffi::lua_rawgetp(state, ffi::LUA_REGISTRYINDEX, (&raw const MARK).cast());
+    }
+}
+
+/// Is the table at `index` marked as a list?
+///
+/// # Safety
+/// There are two places on the stack. Raises nothing and leaves the stack as it was.
+pub(super) unsafe fn is_marked(state: State, index: c_int) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if ffi::lua_getmetatable(state, index) == 0 {
+            return false;
+        }
+        push_mark(state);
+        let marked = ffi::lua_topointer(state, -1) == ffi::lua_topointer(state, -2);
+        ffi::lua_pop(state, 2);
+        marked
     }
 }
 

@@ -35,12 +35,10 @@ pub(super) unsafe extern "C-unwind" fn json_encode(state: State) -> c_int {
     unsafe {
         let gate = gate_of(state);
         ffi::lua_settop(state, 1);
-        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, gate.array.get().into());
-        let array = ffi::lua_topointer(state, -1);
         let mut parts = (std::ptr::null(), 0);
         let done = gate.work(|_, scratch| {
             scratch.bytes.clear();
-            let nodes = json::write(state, 1, &mut scratch.bytes, Bounds::CALL, array)
+            let nodes = json::write(state, 1, &mut scratch.bytes, Bounds::CALL)
                 .map_err(|e| format!("kaos.json_encode: {e}"))?;
             kaos_lua::ffi::kaoslua_owe(state, 4 * u64::from(nodes) + (scratch.bytes.len() as u64 >> 4));
             parts = (scratch.bytes.as_ptr(), scratch.bytes.len());
@@ -75,17 +73,8 @@ pub(super) unsafe extern "C-unwind" fn json_decode(state: State) -> c_int {
             raise(state)
         }
         convert::push(state, &*value);
-        // `[]` comes back as `[]`: the one case that a table cannot tell.
-        if ffi::lua_type(state, -1) == ffi::LUA_TTABLE && bytes_at(state, 1).is_some_and(is_empty_array) {
-            ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, gate.array.get().into());
-            ffi::lua_setmetatable(state, -2);
-        }
     }
     1
-}
-
-fn is_empty_array(text: &[u8]) -> bool {
-    text.iter().copied().filter(|b| !b.is_ascii_whitespace()).eq(*b"[]")
 }
 
 /// `kaos.json_array(t)`: `t`, or a new table, which is `[]` while it is empty.
@@ -97,7 +86,7 @@ pub(super) unsafe extern "C-unwind" fn json_array(state: State) -> c_int {
             ffi::lua_settop(state, 0);
             ffi::lua_createtable(state, 0, 0);
         }
-        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, gate_of(state).array.get().into());
+        convert::push_mark(state);
         ffi::lua_setmetatable(state, 1);
     }
     1

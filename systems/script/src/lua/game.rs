@@ -187,6 +187,14 @@ impl Game {
                     convert::push(state, metadata);
                 },
                 |state, first| {
+                    // A forgotten state moves a reason to where accept belongs, and a reason is true.
+                    if ffi::lua_type(state, first + 1) != ffi::LUA_TBOOLEAN {
+                        return Err(format!(
+                            "match_join_attempt returned {} as accept, not true or false: \
+                             return state, accept, reason",
+                            super::gate::type_at(state, first + 1)
+                        ));
+                    }
                     keep_state(state, first, slot);
                     if ffi::lua_toboolean(state, first + 1) != 0 {
                         return Ok(Ok(()));
@@ -483,7 +491,7 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, St
             .and_then(|rate| rate.as_int())
             .and_then(|rate| u8::try_from(rate).ok())
             .filter(|rate| (1..=128).contains(rate))
-            .ok_or("match_init returned no tick_rate from 1 to 128")?;
+            .ok_or_else(|| no_tick_rate(state))?;
         let kind = entry(state, index, "label")?;
         let label = match kind {
             ffi::LUA_TNIL => Value::text(""),
@@ -504,6 +512,21 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, St
             ),
         };
         Ok(Begun { tick_rate, label, max_players })
+    }
+}
+
+/// What is wrong with the tick rate on top of the stack.
+///
+/// # Safety
+/// Raises nothing.
+unsafe fn no_tick_rate(state: State) -> String {
+    // SAFETY: a number is read and not converted.
+    unsafe {
+        if ffi::lua_type(state, -1) != ffi::LUA_TNUMBER {
+            return "match_init returned no tick_rate from 1 to 128".to_owned();
+        }
+        let rate = ffi::lua_tonumber(state, -1);
+        format!("match_init returned tick_rate = {rate}: it is a whole number and goes from 1 to 128")
     }
 }
 

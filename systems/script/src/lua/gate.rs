@@ -35,8 +35,6 @@ pub(super) struct Gate {
     pub(super) presences: Cell<c_int>,
     /// Registry slot of the loaded modules by path.
     pub(super) loaded: Cell<c_int>,
-    /// Registry slot of the metatable that marks an empty JSON array.
-    pub(super) array: Cell<c_int>,
     /// Registry slot of the metatable of files being loaded.
     pub(super) closer: Cell<c_int>,
 }
@@ -73,7 +71,6 @@ impl Gate {
             loading: Cell::new(false),
             presences: Cell::new(0),
             loaded: Cell::new(0),
-            array: Cell::new(0),
             closer: Cell::new(0),
         }
     }

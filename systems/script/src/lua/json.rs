@@ -5,25 +5,25 @@ use std::ffi::c_int;
 
 use mlua::ffi;
 
+use super::convert::is_marked;
 use super::gate::{State, bytes_at, type_at};
 use crate::value::{Bounds, Unfit};
 
 /// Writes the value at `index` to `out`. A table with the keys 1 to n is an array; an empty one is an
-/// object, unless its metatable is `array`.
+/// object, unless it is marked as a list.
 ///
 /// # Errors
 /// What JSON has no text for, or more than `bounds`, and where it stands. `out` holds a part then.
 ///
 /// # Safety
-/// Raises nothing and leaves the stack as it was. `array` is the address of a table, or null.
+/// Raises nothing and leaves the stack as it was.
 pub(super) unsafe fn write(
     state: State,
     index: c_int,
     out: &mut Vec<u8>,
     bounds: Bounds,
-    array: *const std::ffi::c_void,
 ) -> Result<u32, Unfit> {
-    let mut writer = Writer { state, out, bounds, array };
+    let mut writer = Writer { state, out, bounds };
     // SAFETY: the caller's promise.
     unsafe { writer.value(ffi::lua_absindex(state, index))? };
     Ok(bounds.nodes - writer.bounds.nodes)
@@ -33,7 +33,6 @@ struct Writer<'a> {
     state: State,
     out: &'a mut Vec<u8>,
     bounds: Bounds,
-    array: *const std::ffi::c_void,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -126,10 +125,8 @@ impl Writer<'_> {
         if keys.is_empty() {
             // SAFETY: as in `value`; the stack was checked.
             let array = unsafe {
-                let marked =
-                    ffi::lua_getmetatable(state, table) != 0 && ffi::lua_topointer(state, -1) == self.array;
                 ffi::lua_settop(state, top);
-                marked
+                is_marked(state, table)
             };
             self.out.extend_from_slice(if array { b"[]" } else { b"{}" });
             return Ok(());

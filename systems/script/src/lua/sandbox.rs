@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, c_int};
 use mlua::ffi;
 
 use super::cast::push_broadcast;
+use super::convert;
 use super::functions;
 use super::gate::{Gate, State, bytes_at, gate_of, push_function, raise};
 
@@ -58,10 +59,7 @@ pub(super) unsafe fn furnish(state: State, gate: &Gate) {
         gate.loaded.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
         ffi::lua_createtable(state, 0, 16);
         gate.presences.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
-        ffi::lua_createtable(state, 0, 1);
-        ffi::lua_pushstring(state, c"array".as_ptr());
-        ffi::lua_setfield(state, -2, c"__name".as_ptr());
-        gate.array.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
+        convert::make_mark(state);
         ffi::lua_createtable(state, 0, 1);
         let closer = ffi::lua_gettop(state);
         set(state, closer, gate, c"__close", loading_ends, 0);
@@ -85,6 +83,17 @@ unsafe fn set(
     }
 }
 
+/// A file without what stock Lua skips too: the byte order mark of UTF-8 that some editors write, and a first line
+/// that begins with `#`, of which the line end stays so that lines keep their numbers.
+fn lua_of(bytes: &[u8]) -> &[u8] {
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if text.first() != Some(&b'#') {
+        return text;
+    }
+    let end = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
+    text.get(end..).unwrap_or_default()
+}
+
 /// Where `require` is with a file: stands in the table of loaded modules until the file returned.
 const LOADING: &CStr = c"loading";
 
@@ -102,7 +111,8 @@ pub(super) unsafe extern "C-unwind" fn require(state: State) -> c_int {
             let name = bytes_at(state, 1).and_then(|name| std::str::from_utf8(name).ok());
             let name = name.ok_or("require: the module's name is a string")?;
             let file = gate.sources.find(name).map_err(|e| format!("require: {e}"))?;
-            let bytes = gate.sources.get(file).map(|bytes| (bytes.as_ptr(), bytes.len())).unwrap_or(source);
+            let text = gate.sources.get(file).map(|bytes| lua_of(bytes));
+            let bytes = text.map(|text| (text.as_ptr(), text.len())).unwrap_or(source);
             scratch.bytes = chunk_name(&gate.sources.shown(file)).into_bytes_with_nul();
             path = (file.as_ptr(), file.len());
             source = bytes;

@@ -44,6 +44,24 @@ end
 ";
 
 #[test]
+fn accept_is_true_or_false_and_a_reason_in_its_place_lets_nobody_in() {
+    for (returned, found) in [("false, 'no'", "a string"), ("state", "nil"), ("state, 1", "a number")] {
+        let attempt = format!("function M.match_join_attempt(ctx, state) return {returned} end");
+        let (mut game, _, mut desk) = begin(&format!("{BASE} {attempt} return M")).unwrap();
+        let before = game.state().unwrap();
+        let error = game.join_attempt(&mut desk, person(1, "ada"), &Value::Nil).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "scripts/a.lua: match_join_attempt returned {found} as accept, not true or false: \
+                 return state, accept, reason"
+            )
+        );
+        assert_eq!(game.state().unwrap(), before, "what stands in the state's place is not kept");
+    }
+}
+
+#[test]
 fn a_match_lives() {
     let (mut game, begun, mut desk) = begin(&format!(
         "{BASE} function M.match_signal(ctx, state, data) return state, {{ got = data, n = state.n }} end
@@ -136,7 +154,10 @@ fn contracts_are_checked() {
         (init("nil"), "match_init returned nil, not a table with state and tick_rate"),
         (init("{ tick_rate = 10 }"), "match_init returned no state"),
         (init("{ state = {} }"), "match_init returned no tick_rate from 1 to 128"),
-        (init("{ state = {}, tick_rate = 129 }"), "match_init returned no tick_rate from 1 to 128"),
+        (
+            init("{ state = {}, tick_rate = 129 }"),
+            "match_init returned tick_rate = 129: it is a whole number and goes from 1 to 128",
+        ),
         (
             init("{ state = {}, tick_rate = 1, label = 5 }"),
             "match_init returned a label that is neither a string nor a table",

@@ -41,6 +41,19 @@ fn bytecode_is_refused() {
 }
 
 #[test]
+fn a_byte_order_mark_and_a_first_line_with_a_hash_are_skipped_as_stock_lua_does() {
+    for (text, line) in [
+        ("\u{feff}error('here')", 1),
+        ("#!/usr/bin/lua\nerror('here')", 2),
+        ("\u{feff}# words\r\n\nerror('here')", 3),
+    ] {
+        let error = load(text).2.unwrap_err();
+        assert_eq!(error.to_string(), format!("scripts/a.lua:{line}: here"));
+    }
+    assert!(load("#").2.is_ok());
+}
+
+#[test]
 fn finalisers_are_refused() {
     let error = eval("setmetatable({}, { __gc = print })").unwrap_err();
     assert!(error.message.starts_with("'__gc' is not available"), "{error}");

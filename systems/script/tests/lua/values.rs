@@ -34,6 +34,7 @@ fn json_text_is_sorted_and_exact() {
         ("kaos.json_array()", "[]"),
         ("kaos.json_array({ 1 })", "[1]"),
         ("kaos.json_decode('[]')", "[]"),
+        ("kaos.json_decode('{\"a\":[],\"b\":[[],{}]}')", r#"{"a":[],"b":[[],{}]}"#),
         ("kaos.json_decode('{\"a\":[1,{}]}')", r#"{"a":[1,{}]}"#),
         ("{ [10] = 1, [2] = 2, z = 3 }", r#"{"2":2,"10":1,"z":3}"#),
         ("'a\"\\n\\u{e9}\\0'", r#""a\"\n é\u0000""#),
