@@ -34,6 +34,9 @@ LUAI_FUNC unsigned int kaos_mixseed (unsigned int seed, unsigned int id);
 #define kaos_vmkey(o)	{ if (l_unlikely(ttislngstring(o))) { \
 	    savestate(L, ci); kaos_chargekey(L, o); } }
 
+/* a collection costs 1 for each 2 slots that it visits or objects that it sweeps, and 3 for each that it frees */
+#define KAOS_GCSHIFT	1
+
 /*
 ** Main position of a number or an object number 'u' in the hash part of 't': a full mix with the
 ** table's secret, so that no set of keys collides in every table.

@@ -44,6 +44,8 @@ void kaos_initstate (global_State *g) {
   g->fuel = LUA_MAXINTEGER;
   g->fuelhook = NULL;
   g->fueltold = 0;
+  g->emergency = 0;
+  g->gcwork = 0;
 }
 
 
@@ -51,11 +53,17 @@ LUA_API void kaoslua_setfuel (lua_State *L, lua_Integer fuel) {
   global_State *g = G(L);
   g->fuel = fuel;
   g->fueltold = 0;
+  g->emergency = 0;
 }
 
 
 LUA_API lua_Integer kaoslua_getfuel (lua_State *L) {
   return G(L)->fuel;
+}
+
+
+LUA_API lua_Integer kaoslua_getemergency (lua_State *L) {
+  return G(L)->emergency;
 }
 
 

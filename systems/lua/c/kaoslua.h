@@ -22,6 +22,10 @@ LUA_API void (kaoslua_nextseed) (lua_Unsigned seed);
 
 LUA_API void (kaoslua_setfuel) (lua_State *L, lua_Integer fuel);
 LUA_API lua_Integer (kaoslua_getfuel) (lua_State *L);
+
+/* fuel that collections at the memory limit took since 'kaoslua_setfuel'; 0 when there was none */
+LUA_API lua_Integer (kaoslua_getemergency) (lua_State *L);
+
 LUA_API void (kaoslua_setfuelhook) (lua_State *L, kaoslua_Hook hook);
 
 /* take 'n' and raise if that is too much */

@@ -49,6 +49,8 @@ pub mod ffi {
         /// See `kaoslua.h`.
         pub fn kaoslua_getfuel(state: *mut lua_State) -> lua_Integer;
         /// See `kaoslua.h`.
+        pub fn kaoslua_getemergency(state: *mut lua_State) -> lua_Integer;
+        /// See `kaoslua.h`.
         pub fn kaoslua_setfuelhook(state: *mut lua_State, hook: Option<Hook>);
         /// See `kaoslua.h`.
         pub fn kaoslua_charge(state: *mut lua_State, n: u64);

@@ -53,6 +53,15 @@ impl Meter {
         unsafe { ffi::kaoslua_getfuel(self.main.as_ptr()) }
     }
 
+    /// Of what was spent since [`Meter::set`], the part that collections at the memory limit took: 0 when
+    /// there was none, at least 1 when there was. Such a collection visits the whole heap, which may be
+    /// more than a budget. So a call that ran out of fuel with this above 0 had too little memory, not too
+    /// much to do; [`Meter::take_trace`] says where. It must be read before the next `set`.
+    pub fn emergency_fuel(&self) -> i64 {
+        // SAFETY: as in `set`.
+        unsafe { ffi::kaoslua_getemergency(self.main.as_ptr()) }
+    }
+
     /// Takes `n` for work that the host does on the script's behalf. When the account is empty then, the
     /// script's next step raises. More than 2^40 counts as 2^40.
     pub fn owe(&self, n: u64) {
