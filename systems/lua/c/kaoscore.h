@@ -9,6 +9,7 @@ LUAI_FUNC void kaos_initstate (global_State *g);
 LUAI_FUNC int kaos_strcmp (lua_State *L, const TString *a, const TString *b);
 LUAI_FUNC lua_Unsigned kaos_floatbits (lua_Number n);
 LUAI_FUNC lua_Unsigned kaos_codeplace (lua_CFunction f);
+LUAI_FUNC lua_Unsigned kaos_dataplace (const void *p);
 LUAI_FUNC lua_Unsigned kaos_idof (const GCObject *o);
 LUAI_FUNC unsigned int kaos_mixseed (unsigned int seed, unsigned int id);
 

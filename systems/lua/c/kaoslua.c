@@ -124,6 +124,12 @@ lua_Unsigned kaos_codeplace (lua_CFunction f) {
 }
 
 
+lua_Unsigned kaos_dataplace (const void *p) {
+  size_t n = (size_t)p;
+  return (lua_Unsigned)(n < 65536 ? n : n - (size_t)&kaoslua_nextseed);
+}
+
+
 /*
 ** Order of two strings by their bytes, like 'strcmp' in the C locale but past zeros.
 */

@@ -150,6 +150,15 @@ fn report() -> String {
             .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         writeln!(report, "counting {budget} left {} n {n:?} log {hash:016x}", end.left).unwrap();
     }
+    static PLACES: [u8; 16] = [0; 16];
+    let places = lua.create_table().unwrap();
+    places.set(Value::NULL, 99).unwrap();
+    for (n, place) in PLACES.iter().enumerate() {
+        let place = std::ptr::from_ref(place).cast_mut().cast();
+        places.set(mlua::LightUserData(place), n).unwrap();
+    }
+    let order: Vec<i64> = places.pairs::<Value, i64>().map(|pair| pair.unwrap().1).collect();
+    writeln!(report, "light userdata {order:?}").unwrap();
     for attack in attacks() {
         let (lua, meter) = vm(7);
         let end = run(&lua, &meter, &attack, BUDGET / 10);
