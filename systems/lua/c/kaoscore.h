@@ -11,6 +11,7 @@ LUAI_FUNC lua_Unsigned kaos_floatbits (lua_Number n);
 LUAI_FUNC lua_Unsigned kaos_codeplace (lua_CFunction f);
 LUAI_FUNC lua_Unsigned kaos_dataplace (const void *p);
 LUAI_FUNC lua_Unsigned kaos_idof (const GCObject *o);
+LUAI_FUNC unsigned int kaos_siphash (const char *str, size_t l, unsigned int seed);
 LUAI_FUNC unsigned int kaos_mixseed (unsigned int seed, unsigned int id);
 
 /* take 'n' where nothing may be raised; 'n' is bounded by what fits in memory */
@@ -24,6 +25,12 @@ LUAI_FUNC unsigned int kaos_mixseed (unsigned int seed, unsigned int id);
 #define kaos_vmcharge(n)  \
 	{ if (l_unlikely((G(L)->fuel -= (lua_Integer)(n)) < 0)) { \
 	    savestate(L, ci); kaos_fuelerror(L); } }
+
+/*
+** A walk over nodes of a table or a list of strings: 1 for each 4 steps. It starts when a lookup leaves its
+** first node, so most lookups pay nothing, and keys that a script made collide cost what they take.
+*/
+#define kaos_step(L,steps)	((void)((++(steps) & 3) == 0 && (kaos_owe(L, 1), 1)))
 
 /* a key that is a long string costs its comparison */
 #define kaos_chargekey(L,o)  \

@@ -130,6 +130,38 @@ lua_Unsigned kaos_dataplace (const void *p) {
 }
 
 
+#define rotl(x,n)	(((x) << (n)) | ((x) >> (64 - (n))))
+#define sipround()	( \
+  v0 += v1, v1 = rotl(v1, 13), v1 ^= v0, v0 = rotl(v0, 32), \
+  v2 += v3, v3 = rotl(v3, 16), v3 ^= v2, \
+  v0 += v3, v3 = rotl(v3, 21), v3 ^= v0, \
+  v2 += v1, v1 = rotl(v1, 17), v1 ^= v2, v2 = rotl(v2, 32))
+
+/*
+** SipHash-1-3 of a string, with a key made from the seed; the words are read in the order of the machine.
+*/
+unsigned int kaos_siphash (const char *str, size_t l, unsigned int seed) {
+  lua_Unsigned k0 = (seed + 1ULL) * 0x9e3779b97f4a7c15ULL;
+  lua_Unsigned k1 = (seed + 1ULL) * 0xc4ceb9fe1a85ec53ULL;
+  lua_Unsigned v0 = k0 ^ 0x736f6d6570736575ULL, v1 = k1 ^ 0x646f72616e646f6dULL;
+  lua_Unsigned v2 = k0 ^ 0x6c7967656e657261ULL, v3 = k1 ^ 0x7465646279746573ULL;
+  lua_Unsigned w = 0;
+  size_t n = l;
+  for (; n >= 8; n -= 8, str += 8) {
+    memcpy(&w, str, 8);
+    v3 ^= w; sipround(); v0 ^= w;
+  }
+  w = (lua_Unsigned)l << 56;
+  for (; n > 0; n--)
+    w |= (lua_Unsigned)(unsigned char)str[n - 1] << (8 * (n - 1));
+  v3 ^= w; sipround(); v0 ^= w;
+  v2 ^= 0xff;
+  sipround(); sipround(); sipround();
+  w = v0 ^ v1 ^ v2 ^ v3;
+  return (unsigned int)(w ^ (w >> 32));
+}
+
+
 /*
 ** Order of two strings by their bytes, like 'strcmp' in the C locale but past zeros.
 */

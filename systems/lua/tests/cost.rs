@@ -156,3 +156,47 @@ fn time_of_a_unit() {
 const PRELUDE: &str = "function straight(before, line)
     return assert(load(before .. '\\nlocal x\\nreturn function()\\n' .. (line .. '\\n'):rep(60) .. 'end'))()
 end";
+
+/// Finds names that share a node with each other in a table of 2^bits nodes, by asking `next` where they are:
+/// `collide(bits, want)` gives the names and a table that holds them.
+const COLLIDE: &str = "function collide(bits, want)
+    local t, first, out, i = load('return {' .. ('x=1,'):rep(1 << bits) .. '}')(), 'm0', {}, 0
+    t.x = nil
+    t[first] = true
+    t[first] = nil
+    while #out < want do
+        i = i + 1
+        local k = 'c' .. i
+        t[k] = true
+        local hit = not pcall(next, t, first)
+        t[k] = nil
+        if hit then out[#out + 1] = k t[first] = true t[first] = nil end
+    end
+    local chain = {}
+    for _, k in ipairs(out) do chain[k] = 1 end
+    return out, chain
+end";
+
+#[test]
+fn a_walk_over_colliding_names_is_paid() {
+    let (lua, meter) = vm();
+    lua.load(COLLIDE).exec().unwrap();
+    meter.set(10_000_000);
+    lua.load("names, chain = collide(6, 40) plain = {} for i = 1, 40 do plain['p' .. i] = 1 end")
+        .exec()
+        .unwrap();
+    meter.set(UNLIMITED);
+    let cost = |source: &str| {
+        let function: mlua::Function = lua.load(source).into_function().unwrap();
+        meter.set(1_000_000);
+        function.call::<()>(()).unwrap();
+        let left = meter.left();
+        meter.set(UNLIMITED);
+        1_000_000 - left
+    };
+    let plain = cost("for _ = 1, 100 do for i = 1, 40 do local x = plain['p' .. i] end end");
+    let named = cost("for _ = 1, 100 do for i = 1, 40 do local x = chain[names[i]] end end");
+    let spared = cost("for _ = 1, 100 do for i = 1, 40 do local x = plain[names[i]] end end");
+    // 4000 lookups that walk 20 names on average, at 1 for 4.
+    assert!(named - spared > 4000 * 3, "{named} against {spared}, and {plain} with new names");
+}
