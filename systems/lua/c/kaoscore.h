@@ -45,6 +45,12 @@ LUAI_FUNC unsigned int kaos_mixseed (unsigned int seed, unsigned int id);
 /* a collection costs 1 for each 2 slots that it visits or objects that it sweeps, and 3 for each that it frees */
 #define KAOS_GCSHIFT	1
 
+/* what it costs to read a number from a string, which is no number at all when it is long */
+#define kaos_numeralcost(o)	(2 + ((tsslen(tsvalue(o)) > KAOSLUA_MAXNUMERAL) ? 0 : tsslen(tsvalue(o)) >> 3))
+
+/* what it costs to write a number: digits far from the point take long */
+LUAI_FUNC int kaos_textcost (const TValue *o);
+
 /*
 ** Main position of a number or an object number 'u' in the hash part of 't': a full mix with the
 ** table's secret, so that no set of keys collides in every table.

@@ -6,6 +6,7 @@
 
 #include "lprefix.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "lua.h"
@@ -115,6 +116,14 @@ lua_Unsigned kaos_floatbits (lua_Number n) {
   lua_Unsigned u;
   memcpy(&u, &n, sizeof(u));
   return u;
+}
+
+
+int kaos_textcost (const TValue *o) {
+  int e;
+  if (ttisinteger(o)) return 4;
+  (void)l_mathop(frexp)(fltvalue(o), &e);
+  return 8 + ((e < 0 ? -e : e) >> 5);
 }
 
 

@@ -4,10 +4,11 @@
 //! sources from the crate `lua-src` and applies the edits in `edits/` (see `build.rs`), which give a VM
 //!
 //! * **Fuel**: a 64-bit account that every loop, call and piece of work without a bound takes from. The unit
-//!   is small: one turn of a short loop, one call, 64 bytes of memory, two steps of a pattern; 2 to 30 ns,
-//!   whatever the script does. When the account is negative the next check raises, and so does every check
-//!   after it, in whatever coroutine, message handler or `__close` method it happens. A script can catch the
-//!   error and cannot go on. The cut falls on the same instruction on every run and in every process.
+//!   is small: one turn of a short loop, one call, ten instructions, 64 bytes of memory, two steps of a
+//!   pattern; 2 to 35 ns, whatever the script does (`time_of_a_unit` in `tests/cost.rs` measures it). When
+//!   the account is negative the next check raises, and so does every check after it, in whatever coroutine,
+//!   message handler or `__close` method it happens. A script can catch the error and cannot go on. The cut
+//!   falls on the same instruction on every run and in every process.
 //! * **Seeds**: the hash seed and the numbers of `math.random` come from one `u64`. Two VMs with the same
 //!   seed and the same calls iterate every table in the same order, tables keyed by tables included, since
 //!   no address is ever hashed. With another seed the order is another one, also for integer keys.
