@@ -31,9 +31,6 @@ pub use trace::{Frame, frames};
 
 use mlua::{Lua, LuaOptions, StdLib};
 
-/// Slots of one Lua stack (16 bytes each). Recursion deeper than this ends in "stack overflow".
-pub const MAX_STACK_SLOTS: usize = 200_000;
-
 /// The functions that this build adds to Lua's C API. `kaoslua.h` documents them.
 pub mod ffi {
     use mlua_sys::{lua_Integer, lua_State};
@@ -53,8 +50,6 @@ pub mod ffi {
         pub fn kaoslua_getemergency(state: *mut lua_State) -> lua_Integer;
         /// See `kaoslua.h`.
         pub fn kaoslua_setfuelhook(state: *mut lua_State, hook: Option<Hook>);
-        /// See `kaoslua.h`.
-        pub fn kaoslua_charge(state: *mut lua_State, n: u64);
         /// See `kaoslua.h`.
         pub fn kaoslua_owe(state: *mut lua_State, n: u64);
         /// See `kaoslua.h`.

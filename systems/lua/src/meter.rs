@@ -2,7 +2,6 @@
 
 use crate::{Frame, ffi, trace};
 use mlua::Lua;
-use std::ffi::c_int;
 use std::ptr::NonNull;
 
 /// Fuel that no script can spend: about 9.2e18.
@@ -62,13 +61,6 @@ impl Meter {
         unsafe { ffi::kaoslua_getemergency(self.main.as_ptr()) }
     }
 
-    /// Takes `n` for work that the host does on the script's behalf. When the account is empty then, the
-    /// script's next step raises. More than 2^40 counts as 2^40.
-    pub fn owe(&self, n: u64) {
-        // SAFETY: as in `set`.
-        unsafe { ffi::kaoslua_owe(self.main.as_ptr(), n) }
-    }
-
     /// Where the fuel ran out, innermost function first (at most 16). Empty when it did not, or when the
     /// trace was taken already. It must be taken on the thread that ran the VM, before another VM runs there.
     pub fn take_trace(&self) -> Vec<Frame> {
@@ -78,15 +70,5 @@ impl Meter {
     /// The main thread of the VM, for code that works on its stack.
     pub fn main_state(&self) -> *mut mlua_sys::lua_State {
         self.main.as_ptr()
-    }
-
-    /// Number, in order of creation, of the table, closure, userdata or thread at `index` of the stack of
-    /// `state`; 0 for every other value.
-    ///
-    /// # Safety
-    /// `state` is a thread of this VM and `index` is acceptable for it.
-    pub unsafe fn object_id(&self, state: *mut mlua_sys::lua_State, index: c_int) -> u64 {
-        // SAFETY: the caller's promise.
-        unsafe { ffi::kaoslua_objectid(state, index) }
     }
 }
