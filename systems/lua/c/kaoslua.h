@@ -14,6 +14,12 @@
 /* a longer string is never converted to a number (bytes) */
 #define KAOSLUA_MAXNUMERAL	256
 
+/*
+** a path up to this long (bytes) is shown whole in errors; stock Lua keeps the last 57. The buffer of
+** 'lua_Debug' stays as it is: mlua knows its size.
+*/
+#define KAOSLUA_MAXPATH	256
+
 /* called once, on the thread that ran dry, before the error is raised; it must not raise */
 typedef void (*kaoslua_Hook) (lua_State *L);
 

@@ -212,3 +212,27 @@ fn host_work_can_be_charged() {
     meter.set(UNLIMITED);
     assert_eq!(lua.load("return 1").eval::<i64>().unwrap(), 1);
 }
+
+#[test]
+fn places_name_the_whole_path() {
+    let path = "scripts/a_long_directory_name/another_long_directory_name/yet_another_directory_name/a.lua";
+    let name = format!("@{path}");
+    let (lua, meter) = vm(1);
+    for (source, says) in [
+        ("local t\nreturn t.x", "2: attempt to index a nil value"),
+        ("error('raised')", "1: raised"),
+        ("return +", "1: unexpected symbol"),
+    ] {
+        let error = lua.load(source).set_name(&name).exec().unwrap_err().to_string();
+        assert!(error.contains(&format!(" {path}:{says}")), "{error}");
+    }
+    meter.set(1000);
+    let error = lua.load("while true do end").set_name(&name).exec().unwrap_err().to_string();
+    let trace = meter.take_trace();
+    meter.set(UNLIMITED);
+    assert!(error.contains(&format!(" {path}:1: out of fuel")), "{error}");
+    assert_eq!(trace[0].source, path);
+    // A name that is no path of this length is shown as Lua shows it.
+    let error = lua.load("x(").set_name(format!("@{}", "y".repeat(300))).exec().unwrap_err().to_string();
+    assert!(error.contains(" ...yyy") && error.len() < 200, "{error}");
+}
