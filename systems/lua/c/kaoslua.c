@@ -6,6 +6,7 @@
 
 #include "lprefix.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "lua.h"
@@ -44,6 +45,8 @@ void kaos_initstate (global_State *g) {
   g->fuel = LUA_MAXINTEGER;
   g->fuelhook = NULL;
   g->fueltold = 0;
+  g->emergency = 0;
+  g->gcwork = 0;
 }
 
 
@@ -51,11 +54,17 @@ LUA_API void kaoslua_setfuel (lua_State *L, lua_Integer fuel) {
   global_State *g = G(L);
   g->fuel = fuel;
   g->fueltold = 0;
+  g->emergency = 0;
 }
 
 
 LUA_API lua_Integer kaoslua_getfuel (lua_State *L) {
   return G(L)->fuel;
+}
+
+
+LUA_API lua_Integer kaoslua_getemergency (lua_State *L) {
+  return G(L)->emergency;
 }
 
 
@@ -110,9 +119,55 @@ lua_Unsigned kaos_floatbits (lua_Number n) {
 }
 
 
+int kaos_textcost (const TValue *o) {
+  int e;
+  if (ttisinteger(o)) return 4;
+  (void)l_mathop(frexp)(fltvalue(o), &e);
+  return 8 + ((e < 0 ? -e : e) >> 5);
+}
+
+
 /* distance inside the image: the same in every process that runs this binary */
 lua_Unsigned kaos_codeplace (lua_CFunction f) {
   return (lua_Unsigned)((size_t)f - (size_t)&kaoslua_nextseed);
+}
+
+
+lua_Unsigned kaos_dataplace (const void *p) {
+  size_t n = (size_t)p;
+  return (lua_Unsigned)(n < 65536 ? n : n - (size_t)&kaoslua_nextseed);
+}
+
+
+#define rotl(x,n)	(((x) << (n)) | ((x) >> (64 - (n))))
+#define sipround()	( \
+  v0 += v1, v1 = rotl(v1, 13), v1 ^= v0, v0 = rotl(v0, 32), \
+  v2 += v3, v3 = rotl(v3, 16), v3 ^= v2, \
+  v0 += v3, v3 = rotl(v3, 21), v3 ^= v0, \
+  v2 += v1, v1 = rotl(v1, 17), v1 ^= v2, v2 = rotl(v2, 32))
+
+/*
+** SipHash-1-3 of a string, with a key made from the seed; the words are read in the order of the machine.
+*/
+unsigned int kaos_siphash (const char *str, size_t l, unsigned int seed) {
+  lua_Unsigned k0 = (seed + 1ULL) * 0x9e3779b97f4a7c15ULL;
+  lua_Unsigned k1 = (seed + 1ULL) * 0xc4ceb9fe1a85ec53ULL;
+  lua_Unsigned v0 = k0 ^ 0x736f6d6570736575ULL, v1 = k1 ^ 0x646f72616e646f6dULL;
+  lua_Unsigned v2 = k0 ^ 0x6c7967656e657261ULL, v3 = k1 ^ 0x7465646279746573ULL;
+  lua_Unsigned w = 0;
+  size_t n = l;
+  for (; n >= 8; n -= 8, str += 8) {
+    memcpy(&w, str, 8);
+    v3 ^= w; sipround(); v0 ^= w;
+  }
+  w = (lua_Unsigned)l << 56;
+  for (; n > 0; n--)
+    w |= (lua_Unsigned)(unsigned char)str[n - 1] << (8 * (n - 1));
+  v3 ^= w; sipround(); v0 ^= w;
+  v2 ^= 0xff;
+  sipround(); sipround(); sipround();
+  w = v0 ^ v1 ^ v2 ^ v3;
+  return (unsigned int)(w ^ (w >> 32));
 }
 
 

@@ -14,6 +14,12 @@
 /* a longer string is never converted to a number (bytes) */
 #define KAOSLUA_MAXNUMERAL	256
 
+/*
+** a path up to this long (bytes) is shown whole in errors; stock Lua keeps the last 57. The buffer of
+** 'lua_Debug' stays as it is: mlua knows its size.
+*/
+#define KAOSLUA_MAXPATH	256
+
 /* called once, on the thread that ran dry, before the error is raised; it must not raise */
 typedef void (*kaoslua_Hook) (lua_State *L);
 
@@ -22,6 +28,10 @@ LUA_API void (kaoslua_nextseed) (lua_Unsigned seed);
 
 LUA_API void (kaoslua_setfuel) (lua_State *L, lua_Integer fuel);
 LUA_API lua_Integer (kaoslua_getfuel) (lua_State *L);
+
+/* fuel that collections at the memory limit took since 'kaoslua_setfuel'; 0 when there was none */
+LUA_API lua_Integer (kaoslua_getemergency) (lua_State *L);
+
 LUA_API void (kaoslua_setfuelhook) (lua_State *L, kaoslua_Hook hook);
 
 /* take 'n' and raise if that is too much */

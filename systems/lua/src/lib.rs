@@ -4,10 +4,11 @@
 //! sources from the crate `lua-src` and applies the edits in `edits/` (see `build.rs`), which give a VM
 //!
 //! * **Fuel**: a 64-bit account that every loop, call and piece of work without a bound takes from. The unit
-//!   is small: one turn of a short loop, one call, 64 bytes of memory, two steps of a pattern; 2 to 30 ns,
-//!   whatever the script does. When the account is negative the next check raises, and so does every check
-//!   after it, in whatever coroutine, message handler or `__close` method it happens. A script can catch the
-//!   error and cannot go on. The cut falls on the same instruction on every run and in every process.
+//!   is small: one turn of a short loop, one call, ten instructions, 64 bytes of memory, two steps of a
+//!   pattern; 2 to 35 ns, whatever the script does (`time_of_a_unit` in `tests/cost.rs` measures it). When
+//!   the account is negative the next check raises, and so does every check after it, in whatever coroutine,
+//!   message handler or `__close` method it happens. A script can catch the error and cannot go on. The cut
+//!   falls on the same instruction on every run and in every process.
 //! * **Seeds**: the hash seed and the numbers of `math.random` come from one `u64`. Two VMs with the same
 //!   seed and the same calls iterate every table in the same order, tables keyed by tables included, since
 //!   no address is ever hashed. With another seed the order is another one, also for integer keys.
@@ -30,9 +31,6 @@ pub use trace::{Frame, frames};
 
 use mlua::{Lua, LuaOptions, StdLib};
 
-/// Slots of one Lua stack (16 bytes each). Recursion deeper than this ends in "stack overflow".
-pub const MAX_STACK_SLOTS: usize = 200_000;
-
 /// The functions that this build adds to Lua's C API. `kaoslua.h` documents them.
 pub mod ffi {
     use mlua_sys::{lua_Integer, lua_State};
@@ -49,9 +47,9 @@ pub mod ffi {
         /// See `kaoslua.h`.
         pub fn kaoslua_getfuel(state: *mut lua_State) -> lua_Integer;
         /// See `kaoslua.h`.
-        pub fn kaoslua_setfuelhook(state: *mut lua_State, hook: Option<Hook>);
+        pub fn kaoslua_getemergency(state: *mut lua_State) -> lua_Integer;
         /// See `kaoslua.h`.
-        pub fn kaoslua_charge(state: *mut lua_State, n: u64);
+        pub fn kaoslua_setfuelhook(state: *mut lua_State, hook: Option<Hook>);
         /// See `kaoslua.h`.
         pub fn kaoslua_owe(state: *mut lua_State, n: u64);
         /// See `kaoslua.h`.

@@ -2,7 +2,6 @@
 
 use crate::{Frame, ffi, trace};
 use mlua::Lua;
-use std::ffi::c_int;
 use std::ptr::NonNull;
 
 /// Fuel that no script can spend: about 9.2e18.
@@ -53,11 +52,13 @@ impl Meter {
         unsafe { ffi::kaoslua_getfuel(self.main.as_ptr()) }
     }
 
-    /// Takes `n` for work that the host does on the script's behalf. When the account is empty then, the
-    /// script's next step raises. More than 2^40 counts as 2^40.
-    pub fn owe(&self, n: u64) {
+    /// Of what was spent since [`Meter::set`], the part that collections at the memory limit took: 0 when
+    /// there was none, at least 1 when there was. Such a collection visits the whole heap, which may be
+    /// more than a budget. So a call that ran out of fuel with this above 0 had too little memory, not too
+    /// much to do; [`Meter::take_trace`] says where. It must be read before the next `set`.
+    pub fn emergency_fuel(&self) -> i64 {
         // SAFETY: as in `set`.
-        unsafe { ffi::kaoslua_owe(self.main.as_ptr(), n) }
+        unsafe { ffi::kaoslua_getemergency(self.main.as_ptr()) }
     }
 
     /// Where the fuel ran out, innermost function first (at most 16). Empty when it did not, or when the
@@ -69,15 +70,5 @@ impl Meter {
     /// The main thread of the VM, for code that works on its stack.
     pub fn main_state(&self) -> *mut mlua_sys::lua_State {
         self.main.as_ptr()
-    }
-
-    /// Number, in order of creation, of the table, closure, userdata or thread at `index` of the stack of
-    /// `state`; 0 for every other value.
-    ///
-    /// # Safety
-    /// `state` is a thread of this VM and `index` is acceptable for it.
-    pub unsafe fn object_id(&self, state: *mut mlua_sys::lua_State, index: c_int) -> u64 {
-        // SAFETY: the caller's promise.
-        unsafe { ffi::kaoslua_objectid(state, index) }
     }
 }

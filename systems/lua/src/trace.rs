@@ -7,10 +7,13 @@ use std::ffi::CStr;
 /// Functions kept of one trace.
 const FRAMES_MAX: usize = 16;
 
+/// Bytes of a path that is shown whole, the sign of a path included: `KAOSLUA_MAXPATH` of `kaoslua.h`.
+const PATH_MAX: usize = 256;
+
 /// One function of a traceback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Chunk as Lua shows it, such as `scripts/matches/arena.lua`; `[C]` for a host or library function.
+    /// Chunk as Lua shows it, such as `scripts/matches/arena.lua`, whole up to 255 bytes; `[C]` for a host or library function.
     pub source: String,
     /// Current line, or `None` for C functions.
     pub line: Option<u32>,
@@ -67,7 +70,11 @@ pub unsafe fn frames(state: *mut lua_State, level: usize, count: usize) -> Vec<F
 
 fn frame(info: &lua_Debug) -> Frame {
     // SAFETY: after `lua_getinfo` with "S" and "n" these are null or C strings, valid until Lua runs on.
-    let (source, what, name) = unsafe { (text(info.short_src.as_ptr()), text(info.what), text(info.name)) };
+    let (short, what, name) = unsafe { (text(info.short_src.as_ptr()), text(info.what), text(info.name)) };
+    // A path is shown whole. The source of a chunk without a name is its text, which may be megabytes.
+    // SAFETY: as above.
+    let whole = if info.srclen <= PATH_MAX { unsafe { text(info.source) } } else { None };
+    let source = whole.and_then(|s| s.strip_prefix('@').map(str::to_owned)).or(short);
     Frame {
         source: source.unwrap_or_else(|| "?".to_owned()),
         line: u32::try_from(info.currentline).ok(),

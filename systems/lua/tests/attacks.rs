@@ -1,9 +1,10 @@
 //! Scripts that try to run for ever: each ends within its fuel, at the same point in every process.
 
 #![allow(
+    unsafe_code,
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking and reports by printing"
+    reason = "a test fails by panicking and reports by printing; the host's charge is a C function"
 )]
 
 use kaos_lua::{Meter, UNLIMITED, new_state};
@@ -150,6 +151,15 @@ fn report() -> String {
             .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         writeln!(report, "counting {budget} left {} n {n:?} log {hash:016x}", end.left).unwrap();
     }
+    static PLACES: [u8; 16] = [0; 16];
+    let places = lua.create_table().unwrap();
+    places.set(Value::NULL, 99).unwrap();
+    for (n, place) in PLACES.iter().enumerate() {
+        let place = std::ptr::from_ref(place).cast_mut().cast();
+        places.set(mlua::LightUserData(place), n).unwrap();
+    }
+    let order: Vec<i64> = places.pairs::<Value, i64>().map(|pair| pair.unwrap().1).collect();
+    writeln!(report, "light userdata {order:?}").unwrap();
     for attack in attacks() {
         let (lua, meter) = vm(7);
         let end = run(&lua, &meter, &attack, BUDGET / 10);
@@ -195,9 +205,34 @@ fn exhaustion_is_told_even_when_the_script_returns() {
 fn host_work_can_be_charged() {
     let (lua, meter) = vm(1);
     meter.set(1000);
-    meter.owe(u64::MAX);
+    // SAFETY: the state lives as long as `lua`.
+    unsafe { kaos_lua::ffi::kaoslua_owe(meter.main_state(), u64::MAX) };
     assert!(meter.left() < 0);
     assert!(lua.load("return 1").eval::<i64>().is_err());
     meter.set(UNLIMITED);
     assert_eq!(lua.load("return 1").eval::<i64>().unwrap(), 1);
+}
+
+#[test]
+fn places_name_the_whole_path() {
+    let path = "scripts/a_long_directory_name/another_long_directory_name/yet_another_directory_name/a.lua";
+    let name = format!("@{path}");
+    let (lua, meter) = vm(1);
+    for (source, says) in [
+        ("local t\nreturn t.x", "2: attempt to index a nil value"),
+        ("error('raised')", "1: raised"),
+        ("return +", "1: unexpected symbol"),
+    ] {
+        let error = lua.load(source).set_name(&name).exec().unwrap_err().to_string();
+        assert!(error.contains(&format!(" {path}:{says}")), "{error}");
+    }
+    meter.set(1000);
+    let error = lua.load("while true do end").set_name(&name).exec().unwrap_err().to_string();
+    let trace = meter.take_trace();
+    meter.set(UNLIMITED);
+    assert!(error.contains(&format!(" {path}:1: out of fuel")), "{error}");
+    assert_eq!(trace[0].source, path);
+    // A name that is no path of this length is shown as Lua shows it.
+    let error = lua.load("x(").set_name(format!("@{}", "y".repeat(300))).exec().unwrap_err().to_string();
+    assert!(error.contains(" ...yyy") && error.len() < 200, "{error}");
 }

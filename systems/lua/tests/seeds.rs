@@ -1,9 +1,10 @@
 //! One seed, one order: tables, random numbers, sorting and text agree between VMs with the same seed.
 
 #![allow(
+    unsafe_code,
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test fails by panicking and reports by printing"
+    reason = "a test fails by panicking and reports by printing; one pushes a C string"
 )]
 
 use kaos_lua::new_state;
@@ -124,4 +125,36 @@ fn numbers_in_text_are_short() {
     let at = |n: usize| format!("return tonumber(('0'):rep({n}) .. '7') == 7 and '1' + 0 == 1");
     assert!(lua.load(at(255)).eval::<bool>().unwrap());
     assert!(!lua.load(at(256)).eval::<bool>().unwrap());
+}
+
+#[test]
+fn long_c_strings_cost_the_same_wherever_they_lie() {
+    // The name of a chunk is a C string: the text itself, where the allocator put it.
+    let source = "local texts = {}
+        for i = 1, 60 do texts[i] = ('return %d -- a text that is longer than forty bytes %d'):format(i, i) end
+        for _ = 1, 3 do for i = 1, 60 do load(texts[i]) end end";
+    let cost = |again: bool| {
+        let lua = vm(1);
+        lua.gc_stop();
+        let meter = kaos_lua::Meter::of(&lua).unwrap();
+        // One C string at one address, or two equal ones at two: a cache by address would tell them apart.
+        let (one, two) = ("x".repeat(50) + "\0", "x".repeat(50) + "\0");
+        let before = lua.used_memory();
+        meter.set(1_000_000);
+        for text in [&one, if again { &one } else { &two }] {
+            // SAFETY: the text ends with a zero; the stack is balanced.
+            unsafe {
+                lua.exec_raw::<()>((), |state| {
+                    mlua_sys::lua_pushstring(state, text.as_ptr().cast());
+                    mlua_sys::lua_pop(state, 1);
+                })
+                .unwrap();
+            }
+        }
+        lua.load(source).exec().unwrap();
+        let left = meter.left();
+        meter.set(kaos_lua::UNLIMITED);
+        (left, lua.used_memory() - before)
+    };
+    assert_eq!(cost(true), cost(false));
 }
