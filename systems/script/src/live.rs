@@ -257,7 +257,7 @@ impl Scripts for LiveScripts {
             message: format!("match_init returned a label that JSON cannot hold: {unfit}"),
             stack: Vec::new(),
         })?;
-        let game = LuaMatch { game, library: self.library.clone(), source };
+        let game = LuaMatch { game, partial: false, library: self.library.clone(), source };
         Ok(Opened { game: Box::new(game), tick_rate: begun.tick_rate, label, max_players: begun.max_players })
     }
 
@@ -328,6 +328,8 @@ impl Scripts for LiveScripts {
 /// A match in Lua.
 struct LuaMatch {
     game: Game,
+    /// Its hash covers a part of the state, and that was said.
+    partial: bool,
     library: Arc<Library>,
     source: String,
 }
@@ -433,7 +435,16 @@ impl Match for LuaMatch {
     }
 
     fn hash(&mut self) -> u64 {
-        self.game.hash().hash
+        let hash = self.game.hash();
+        if !hash.complete && !self.partial {
+            self.partial = true;
+            let (source, values) = (&self.source, hash.values);
+            tracing::warn!(
+                source,
+                "the state is too large for its hash, which covers {values} values: a difference behind them is not found"
+            );
+        }
+        hash.hash
     }
 
     fn state(&mut self) -> Json {

@@ -300,7 +300,8 @@ impl Game {
 
     /// A number that is equal when the state is, in any process. See [`Vm::hash`].
     pub fn hash(&mut self) -> StateHash {
-        let roots = [self.state, self.ctx, self.vm.gate.loaded.get()];
+        let gate = &self.vm.gate;
+        let roots = [self.state, self.ctx, gate.loaded.get(), gate.presences.get()];
         // SAFETY: no script runs; the slots are in the registry.
         unsafe { self.vm.walk.hash(&roots) }
     }
