@@ -59,6 +59,11 @@ fn anything_can_be_an_error() {
     for (text, shown) in [
         ("error({})", "the error is a table"),
         ("error()", "the error is nil"),
+        ("error({ code = 7, message = 'no gold' })", "no gold (code 7)"),
+        ("error({ message = 'no gold' })", "no gold"),
+        ("error({ code = 'poor' })", "the error is a table with the code poor"),
+        ("error({ message = {}, code = print })", "the error is a table"),
+        ("error(setmetatable({}, { __index = error }))", "the error is a table"),
         ("error(12)", "12"),
         ("error('plain', 0)", "plain"),
         ("error('x', 1)", "x"),
