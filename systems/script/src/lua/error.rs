@@ -26,6 +26,8 @@ pub struct ScriptError {
     pub message: String,
     /// The stack, innermost first, each `file:line in function`.
     pub traceback: Vec<String>,
+    /// Fuel that the call had used when it failed.
+    pub fuel: i64,
 }
 
 /// Kinds of failure.
@@ -72,7 +74,14 @@ impl std::error::Error for ScriptError {}
 impl ScriptError {
     /// A broken contract, found by the host.
     pub(super) fn contract(file: String, message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Contract, file, line: 0, message: message.into(), traceback: Vec::new() }
+        Self {
+            kind: ErrorKind::Contract,
+            file,
+            line: 0,
+            message: message.into(),
+            traceback: Vec::new(),
+            fuel: 0,
+        }
     }
 
     pub(super) fn memory(place: &str, traceback: Vec<String>) -> Self {
@@ -82,6 +91,7 @@ impl ScriptError {
             line: 0,
             message: "not enough memory".to_owned(),
             traceback,
+            fuel: 0,
         }
     }
 
@@ -114,6 +124,7 @@ impl ScriptError {
             line,
             message: message.to_owned(),
             traceback: traceback(frames, callback),
+            fuel: 0,
         }
     }
 
@@ -121,7 +132,14 @@ impl ScriptError {
     pub(super) fn fuel(budget: i64, frames: &[Frame], callback: &str) -> Self {
         let (file, line) = place(frames);
         let message = format!("out of fuel: {callback} may use {budget} and was stopped");
-        Self { kind: ErrorKind::Fuel, file, line, message, traceback: traceback(frames, callback) }
+        Self {
+            kind: ErrorKind::Fuel,
+            file,
+            line,
+            message,
+            traceback: traceback(frames, callback),
+            fuel: budget,
+        }
     }
 }
 

@@ -219,3 +219,51 @@ fn tictactoe_begins() {
     game.tick(&mut desk, 0, &[]).unwrap();
     assert!(matches!(game.state().unwrap(), Value::Map(_)));
 }
+
+#[test]
+fn a_large_state_leaves_no_room_for_garbage_and_needs_none() {
+    // Over half of the limit is live, and every callback leaves garbage.
+    let text = "local M = {}
+        function M.match_init() local s = {} for i = 1, 72 do s[i] = ('x'):rep(128 * 1024) .. i end
+          return { state = s, tick_rate = 10 } end
+        local function work(s) for i = 1, 1500 do local p = { x = i, y = i } end return s end
+        function M.match_join(_, s) return work(s) end
+        function M.match_leave(_, s) return work(s) end
+        function M.match_loop(_, s) return work(s) end
+        function M.match_signal(_, s) return work(s), 1 end
+        function M.match_join_attempt(_, s) return work(s), true end
+        return M";
+    let (mut game, _, mut desk) = begin(text).unwrap();
+    let ada = person(1, "ada");
+    for _ in 0..100 {
+        assert_eq!(game.join_attempt(&mut desk, ada, &Value::Nil).unwrap(), Ok(()));
+        game.join(&mut desk, &[ada]).unwrap();
+        game.leave(&mut desk, &[ada]).unwrap();
+        game.signal(&mut desk, &Value::Nil).unwrap();
+    }
+    for tick in 0..200 {
+        game.tick(&mut desk, tick, &[]).unwrap();
+    }
+}
+
+#[test]
+fn memory_that_is_full_in_the_middle_of_a_tick_is_told_as_memory() {
+    let text = "local M = {}
+        function M.match_init() Big = ('x'):rep(100000) local s = {} for i = 1, 120000 do s[i] = { i } end
+          return { state = s, tick_rate = 10 } end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(_, s)
+          for i = 1, 30 do local t = Big .. i end
+          return s end
+        return M";
+    let mut config = config(7, &[("a.lua", text)]);
+    config.limits.memory_bytes = 12 << 20;
+    let mut desk = Desk::default();
+    let vm = Vm::new(config).unwrap();
+    let mut game = Game::begin(vm, &mut desk, "a.lua", ROOM, &Value::Nil).unwrap().0;
+    let error = game.tick(&mut desk, 1, &[]).unwrap_err();
+    assert!(error.to_string().starts_with("scripts/a.lua:7: too little memory: "), "{error}");
+    assert_eq!(error.traceback.last().unwrap(), "scripts/a.lua:7 in match_loop");
+    assert_eq!(error.kind, ErrorKind::Fuel, "the machine is whole, and the room goes on");
+}
