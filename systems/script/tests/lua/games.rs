@@ -267,3 +267,47 @@ fn memory_that_is_full_in_the_middle_of_a_tick_is_told_as_memory() {
     assert_eq!(error.traceback.last().unwrap(), "scripts/a.lua:7 in match_loop");
     assert_eq!(error.kind, ErrorKind::Fuel, "the machine is whole, and the room goes on");
 }
+
+#[test]
+fn a_callback_that_forgets_the_state_does_not_lose_it() {
+    let (mut game, _, mut desk) = begin(&format!(
+        "{BASE} function M.match_signal(ctx, state, data) return 'reply' end
+        function M.match_join_attempt(ctx, state, p, meta) return true end
+        function M.match_terminate(ctx, state) return 5 end return M"
+    ))
+    .unwrap();
+    let before = game.state().unwrap();
+    let error = game.signal(&mut desk, &Value::Nil).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Contract);
+    assert_eq!(
+        error.to_string(),
+        "scripts/a.lua: match_signal returned a string where the state (a table) comes first: return state, reply"
+    );
+    let error = game.join_attempt(&mut desk, person(1, "ada"), &Value::Nil).unwrap_err();
+    assert_eq!(
+        error.message,
+        "match_join_attempt returned a boolean where the state (a table) comes first: return state, accept, reason"
+    );
+    let error = game.terminate(&mut desk, 1).unwrap_err();
+    assert_eq!(
+        error.message,
+        "match_terminate returned a number where the state (a table) comes first: return state"
+    );
+    assert_eq!(game.state().unwrap(), before);
+}
+
+#[test]
+fn what_scripts_write_to_presences_is_state() {
+    let hash = |team: &str| {
+        let text = format!(
+            "local M = {{}} function M.match_init() return {{ state = {{}}, tick_rate = 10 }} end
+            function M.match_join(_, s, ps) ps[1].team = '{team}' return s end
+            function M.match_leave(_, s) return s end function M.match_loop(_, s) return s end return M"
+        );
+        let (mut game, _, mut desk) = begin(&text).unwrap();
+        game.join(&mut desk, &[person(1, "ada")]).unwrap();
+        game.hash().hash
+    };
+    assert_eq!(hash("red"), hash("red"));
+    assert_ne!(hash("red"), hash("sea"));
+}
