@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use kaos_kernel::op::Ops;
+use kaos_kernel::op::{Auth, OpTable, Ops};
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::ScriptHost;
-use kaos_kernel::server::{BuildErrors, ScriptsHash};
+use kaos_kernel::server::{BuildErrors, ScriptsHash, nearest};
 
 use crate::functions::functions;
 use crate::library::{Diagnostic, Library, read_dir};
 use crate::live::LiveScripts;
-use crate::lua::Limits;
+use crate::lua::{Limits, RegisterKind, Registered};
 use crate::sources::Sources;
 
 /// Scripts for a server. Built last, since `kaos.*` has a function for every operation of every plugin.
@@ -69,7 +69,12 @@ impl Plugin for Scripts {
         let loaded = loaded.and_then(|library| {
             // The files run once more without the matches: what rpcs and hooks will find.
             let vm = library.service_vm(library.hash, &mut Vec::new()).map_err(|error| vec![error.into()])?;
-            Ok((Library::registered(&vm), Arc::new(library)))
+            let rows = vm.registered();
+            let wrong = idle_hooks(&rows, &app.world().resource::<Ops>().0);
+            if !wrong.is_empty() {
+                return Err(wrong);
+            }
+            Ok((rows.into_iter().map(|row| (row.kind, row.name)).collect::<Vec<_>>(), Arc::new(library)))
         });
         match loaded {
             Ok((registered, library)) => {
@@ -83,4 +88,23 @@ impl Plugin for Scripts {
             }
         }
     }
+}
+
+/// Hooks that would never run: no operation has their name, or only scripts call it.
+fn idle_hooks(rows: &[Registered], ops: &OpTable) -> Vec<Diagnostic> {
+    let names =
+        || ops.rows().iter().filter(|row| row.op.auth != Auth::Server).map(|row| row.op.script_name());
+    let mut wrong = Vec::new();
+    for row in rows.iter().filter(|row| row.kind != RegisterKind::Rpc) {
+        let (kind, name) = (row.kind.name(), &row.name);
+        let sentence = match ops.rows().iter().find(|op| op.op.script_name() == *name) {
+            None => format!("no operation has that name{}", nearest(name, names())),
+            Some(op) if op.op.auth == Auth::Server => {
+                "only scripts call that operation, and their calls pass no hooks".to_owned()
+            }
+            Some(_) => continue,
+        };
+        wrong.push(row.diagnostic(format!("a script registers a hook {kind} `{name}`, and {sentence}")));
+    }
+    wrong
 }
