@@ -218,3 +218,15 @@ fn a_match_that_broadcasts_without_end_is_stopped_before_it_fills_the_memory() {
     drop(bob);
     t.replays_equally();
 }
+
+#[test]
+fn commands_that_fill_the_memory_are_stopped() {
+    let work = "local big = ('x'):rep(900000); for i = 1, 10 do kaos.room_send(ctx.room_id, 1, big) end";
+    let (mut t, _ada, bob) = beside(work, |s| s.game.fuel = 50_000_000);
+    t.run_ms(200);
+    let log =
+        t.logs().into_iter().map(|log| log.text).find(|text| text.contains("bad.lua")).expect("written");
+    assert!(log.contains("one callback may give 1024 commands and 4 MiB: go on in the next tick"), "{log}");
+    drop(bob);
+    t.replays_equally();
+}

@@ -167,7 +167,7 @@ impl Host for Loading<'_> {
         Err("cannot be called while scripts are loaded: there are no rooms yet".to_owned())
     }
 
-    fn call(&mut self, _: usize, _: Vec<Value>) -> Result<Value, String> {
+    fn call(&mut self, _: usize, _: Vec<Value>, _: &mut i64) -> Result<Value, String> {
         Err("cannot be called while scripts are loaded: call it in a function".to_owned())
     }
 }

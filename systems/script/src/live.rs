@@ -28,6 +28,9 @@ const CAST_BYTES_MAX: usize = 4 << 20;
 /// Commands of one callback.
 const ORDERS_MAX: usize = 1024;
 
+/// Their requests in one callback, in bytes of memory, about: they wait outside of the machine's limit too.
+const ORDER_BYTES_MAX: usize = 4 << 20;
+
 /// The frame's [`Env`] as a running script's host, for one callback.
 struct Live<'a, 'w> {
     env: &'a mut Env<'w>,
@@ -37,11 +40,12 @@ struct Live<'a, 'w> {
     casts: usize,
     cast_bytes: usize,
     orders: usize,
+    order_bytes: usize,
 }
 
 impl<'a, 'w> Live<'a, 'w> {
     fn new(env: &'a mut Env<'w>, library: &'a Library, source: &'a str) -> Self {
-        Live { env, library, source, casts: 0, cast_bytes: 0, orders: 0 }
+        Live { env, library, source, casts: 0, cast_bytes: 0, orders: 0, order_bytes: 0 }
     }
 }
 
@@ -80,7 +84,7 @@ impl Host for Live<'_, '_> {
         Ok(())
     }
 
-    fn call(&mut self, function: usize, arguments: Vec<Value>) -> Result<Value, String> {
+    fn call(&mut self, function: usize, arguments: Vec<Value>, _: &mut i64) -> Result<Value, String> {
         let function = self.library.functions.get(function).ok_or("this function is not there")?;
         let Does::Call { op, script, args, draws } = &function.does else {
             return Ok(Value::text(self.env.dice.uuid().hyphenated().to_string()));
@@ -93,6 +97,7 @@ impl Host for Live<'_, '_> {
             drawn = Value::text(self.env.dice.uuid().hyphenated().to_string());
             fields.insert((*field).to_owned(), drawn.clone());
         }
+        let weight = given.weight();
         let request = row
             .parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(given))
             .map_err(|fault| fault.message.into_owned())?;
@@ -105,9 +110,11 @@ impl Host for Live<'_, '_> {
             }
             ScriptUse::Command => {
                 self.orders += 1;
-                if self.orders > ORDERS_MAX {
+                self.order_bytes += weight;
+                if self.orders > ORDERS_MAX || self.order_bytes > ORDER_BYTES_MAX {
                     return Err(format!(
-                        "one callback may give {ORDERS_MAX} commands: go on in the next tick"
+                        "one callback may give {ORDERS_MAX} commands and {} MiB: go on in the next tick",
+                        ORDER_BYTES_MAX >> 20
                     ));
                 }
                 self.env.orders.push(Order { op: row.id, request });

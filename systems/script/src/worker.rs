@@ -180,7 +180,7 @@ impl Host for Asking<'_, '_> {
         self.ask("room.broadcast", &Value::map(request)).map(|_| ())
     }
 
-    fn call(&mut self, function: usize, arguments: Vec<Value>) -> Result<Value, String> {
+    fn call(&mut self, function: usize, arguments: Vec<Value>, _: &mut i64) -> Result<Value, String> {
         let (_, does) = self.library.function(function).ok_or("this function is not there")?;
         match does {
             Does::Uuid => Ok(Value::text(self.uuids.uuid().hyphenated().to_string())),

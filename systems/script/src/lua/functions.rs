@@ -35,14 +35,15 @@ pub(super) unsafe extern "C-unwind" fn json_encode(state: State) -> c_int {
     unsafe {
         let gate = gate_of(state);
         ffi::lua_settop(state, 1);
-        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, gate.array.get().into());
-        let array = ffi::lua_topointer(state, -1);
         let mut parts = (std::ptr::null(), 0);
         let done = gate.work(|_, scratch| {
             scratch.bytes.clear();
-            let nodes = json::write(state, 1, &mut scratch.bytes, Bounds::CALL, array)
-                .map_err(|e| format!("kaos.json_encode: {e}"))?;
-            kaos_lua::ffi::kaoslua_owe(state, 4 * u64::from(nodes) + (scratch.bytes.len() as u64 >> 4));
+            let mut bounds = Bounds::CALL;
+            let written = json::write(state, 1, &mut scratch.bytes, &mut bounds);
+            // What fails was work too.
+            let nodes = u64::from(Bounds::CALL.nodes - bounds.nodes);
+            kaos_lua::ffi::kaoslua_owe(state, 4 * (1 + nodes) + (scratch.bytes.len() as u64 >> 4));
+            written.map_err(|e| format!("kaos.json_encode: {e}"))?;
             parts = (scratch.bytes.as_ptr(), scratch.bytes.len());
             Ok(())
         });
@@ -66,8 +67,8 @@ pub(super) unsafe extern "C-unwind" fn json_decode(state: State) -> c_int {
                 return Err(format!("kaos.json_decode: over {} bytes", Bounds::CALL.bytes));
             }
             kaos_lua::ffi::kaoslua_owe(state, 1 + (text.len() as u64 >> 2));
-            let json = serde_json::from_slice(text).map_err(|e| format!("kaos.json_decode: {e}"))?;
-            scratch.value = Value::from_json(&json);
+            scratch.value =
+                Value::parse_json(text, Bounds::CALL).map_err(|e| format!("kaos.json_decode: {e}"))?;
             value = &raw const scratch.value;
             Ok(())
         });
@@ -75,17 +76,8 @@ pub(super) unsafe extern "C-unwind" fn json_decode(state: State) -> c_int {
             raise(state)
         }
         convert::push(state, &*value);
-        // `[]` comes back as `[]`: the one case that a table cannot tell.
-        if ffi::lua_type(state, -1) == ffi::LUA_TTABLE && bytes_at(state, 1).is_some_and(is_empty_array) {
-            ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, gate.array.get().into());
-            ffi::lua_setmetatable(state, -2);
-        }
     }
     1
-}
-
-fn is_empty_array(text: &[u8]) -> bool {
-    text.iter().copied().filter(|b| !b.is_ascii_whitespace()).eq(*b"[]")
 }
 
 /// `kaos.json_array(t)`: `t`, or a new table, which is `[]` while it is empty.
@@ -97,8 +89,7 @@ pub(super) unsafe extern "C-unwind" fn json_array(state: State) -> c_int {
             ffi::lua_settop(state, 0);
             ffi::lua_createtable(state, 0, 0);
         }
-        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, gate_of(state).array.get().into());
-        ffi::lua_setmetatable(state, 1);
+        convert::mark_array(state);
     }
     1
 }
@@ -114,6 +105,7 @@ pub(super) unsafe extern "C-unwind" fn log(state: State) -> c_int {
             _ => LogLevel::Error,
         };
         let count = ffi::lua_gettop(state);
+        kaos_lua::ffi::kaoslua_charge(state, count as u64);
         for i in 1..=count {
             ffi::luaL_tolstring(state, i, std::ptr::null_mut());
             ffi::lua_replace(state, i);
@@ -242,15 +234,34 @@ pub(super) unsafe extern "C-unwind" fn call(state: State) -> c_int {
 unsafe fn answer(state: State, host: &mut dyn Host, number: usize) -> Result<Value, String> {
     // SAFETY: the caller's promise.
     unsafe {
+        kaos_lua::ffi::kaoslua_owe(state, 32);
         let count = ffi::lua_gettop(state);
         if count > 16 {
             return Err("too many arguments".to_owned());
         }
+        let mut bounds = Bounds::CALL;
         let mut arguments = Vec::with_capacity(count as usize);
+        let mut unfit = None;
         for i in 1..=count {
-            arguments.push(convert::read(state, i, Bounds::CALL).map_err(|e| format!("argument {i}: {e}"))?);
+            match convert::read(state, i, &mut bounds) {
+                Ok(argument) => arguments.push(argument),
+                Err(e) => {
+                    unfit = Some(format!("argument {i}: {e}"));
+                    break;
+                }
+            }
         }
-        kaos_lua::ffi::kaoslua_owe(state, 32);
-        host.call(number, arguments)
+        // What was read is charged, whatever becomes of it.
+        kaos_lua::ffi::kaoslua_owe(state, convert::fuel(Bounds::CALL, bounds));
+        if let Some(unfit) = unfit {
+            return Err(unfit);
+        }
+        let before = kaos_lua::ffi::kaoslua_getfuel(state);
+        let mut fuel = before;
+        let answer = host.call(number, arguments, &mut fuel);
+        kaos_lua::ffi::kaoslua_owe(state, u64::try_from(before.saturating_sub(fuel)).unwrap_or(0));
+        let answer = answer?;
+        kaos_lua::ffi::kaoslua_owe(state, answer.fuel());
+        Ok(answer)
     }
 }

@@ -284,7 +284,7 @@ impl Game {
                 |state, _| convert::push(state, data),
                 |state, first| {
                     keep_state(state, first, slot, Callback::Signal)?;
-                    convert::read(state, first + 1, Bounds::CALL)
+                    convert::read(state, first + 1, &mut Bounds::CALL.clone())
                         .map_err(|unfit| format!("match_signal answered {unfit}"))
                 },
             )?
@@ -331,7 +331,7 @@ impl Game {
                 return Err("out of memory".to_owned());
             }
             ffi::lua_rawgeti(main, ffi::LUA_REGISTRYINDEX, self.state.into());
-            let value = convert::read(main, -1, Bounds::STATE);
+            let value = convert::read(main, -1, &mut Bounds::STATE.clone());
             ffi::lua_pop(main, 1);
             value.map_err(|unfit| unfit.to_string())
         }
@@ -498,7 +498,7 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, St
             return Err("match_init returned no state".to_owned());
         }
         entry(state, index, "tick_rate")?;
-        let tick_rate = convert::read(state, -1, Bounds::CALL)
+        let tick_rate = convert::read(state, -1, &mut Bounds::CALL.clone())
             .ok()
             .and_then(|rate| rate.as_int())
             .and_then(|rate| u8::try_from(rate).ok())
@@ -507,7 +507,7 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, St
         let kind = entry(state, index, "label")?;
         let label = match kind {
             ffi::LUA_TNIL => Value::text(""),
-            ffi::LUA_TSTRING | ffi::LUA_TTABLE => convert::read(state, -1, Bounds::CALL)
+            ffi::LUA_TSTRING | ffi::LUA_TTABLE => convert::read(state, -1, &mut Bounds::CALL.clone())
                 .map_err(|unfit| format!("match_init returned a label with {unfit}"))?,
             _ => return Err("match_init returned a label that is neither a string nor a table".to_owned()),
         };
@@ -515,7 +515,7 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, St
         let max_players = match kind {
             ffi::LUA_TNIL => None,
             _ => Some(
-                convert::read(state, -1, Bounds::CALL)
+                convert::read(state, -1, &mut Bounds::CALL.clone())
                     .ok()
                     .and_then(|seats| seats.as_int())
                     .and_then(|seats| u32::try_from(seats).ok())

@@ -22,6 +22,9 @@ use crate::value::Value;
 
 pub(super) type State = *mut ffi::lua_State;
 
+/// Bytes that the scratch keeps between calls, so that most calls allocate nothing.
+const SCRATCH_BYTES: usize = 4096;
+
 /// What the functions of one machine share. Its address is an upvalue of each of them.
 pub(super) struct Gate {
     host: Cell<Option<NonNull<dyn Host>>>,
@@ -35,8 +38,6 @@ pub(super) struct Gate {
     pub(super) presences: Cell<c_int>,
     /// Registry slot of the loaded modules by path.
     pub(super) loaded: Cell<c_int>,
-    /// Registry slot of the metatable that marks an empty JSON array.
-    pub(super) array: Cell<c_int>,
     /// Registry slot of the metatable of files being loaded.
     pub(super) closer: Cell<c_int>,
 }
@@ -73,7 +74,6 @@ impl Gate {
             loading: Cell::new(false),
             presences: Cell::new(0),
             loaded: Cell::new(0),
-            array: Cell::new(0),
             closer: Cell::new(0),
         }
     }
@@ -134,6 +134,13 @@ impl Drop for Opened<'_> {
             }
         }
         self.gate.host.set(None);
+        // Nothing of the call stays outside of the machine's memory limit but a little room for the next one.
+        let mut scratch = self.gate.scratch.borrow_mut();
+        scratch.value = Value::Nil;
+        scratch.bytes.clear();
+        scratch.bytes.shrink_to(SCRATCH_BYTES);
+        scratch.sessions.clear();
+        scratch.sessions.shrink_to(SCRATCH_BYTES / 8);
     }
 }
 

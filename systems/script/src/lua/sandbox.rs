@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, c_int};
 use mlua::ffi;
 
 use super::cast::push_broadcast;
+use super::convert;
 use super::functions;
 use super::gate::{Gate, State, bytes_at, gate_of, push_function, raise};
 
@@ -58,10 +59,7 @@ pub(super) unsafe fn furnish(state: State, gate: &Gate) {
         gate.loaded.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
         ffi::lua_createtable(state, 0, 16);
         gate.presences.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
-        ffi::lua_createtable(state, 0, 1);
-        ffi::lua_pushstring(state, c"array".as_ptr());
-        ffi::lua_setfield(state, -2, c"__name".as_ptr());
-        gate.array.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
+        convert::make_array_mark(state);
         ffi::lua_createtable(state, 0, 1);
         let closer = ffi::lua_gettop(state);
         set(state, closer, gate, c"__close", loading_ends, 0);

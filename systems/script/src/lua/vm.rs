@@ -279,8 +279,9 @@ impl Vm {
                 },
                 |state, first| {
                     let last = ffi::lua_gettop(state).min(first + 7);
+                    let mut bounds = Bounds::CALL;
                     (first..=last)
-                        .map(|index| convert::read(state, index, Bounds::CALL))
+                        .map(|index| convert::read(state, index, &mut bounds))
                         .collect::<Result<Vec<_>, _>>()
                         .map_err(|unfit| format!("{name} returned {unfit}"))
                 },
