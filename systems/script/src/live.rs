@@ -138,6 +138,8 @@ pub(crate) struct LiveScripts {
     hooks: Option<HookMachine>,
     summary: Summary,
     hook_fuel: i64,
+    /// How long a call may wait, in ms: for `ctx.deadline`.
+    wait_ms: u64,
     dev: bool,
 }
 
@@ -159,6 +161,7 @@ impl LiveScripts {
         library: Arc<Library>,
         registered: &[(RegisterKind, String)],
         hook_fuel: i64,
+        wait_ms: u64,
         dev: bool,
     ) -> Self {
         let of = |kind: RegisterKind| {
@@ -171,7 +174,7 @@ impl LiveScripts {
             before: of(RegisterKind::Before),
             after: of(RegisterKind::After),
         };
-        LiveScripts { library, hooks: None, summary, hook_fuel, dev }
+        LiveScripts { library, hooks: None, summary, hook_fuel, wait_ms, dev }
     }
 
     /// Calls a hook; `None`: there is none of that name.
@@ -193,7 +196,7 @@ impl LiveScripts {
         if self.hooks.as_ref().is_none_or(|machine| machine.spent) {
             let mut said = Vec::new();
             let vm = match self.library.service_vm(env.dice.roll(), &mut said) {
-                Ok(vm) => vm,
+                Ok((vm, _)) => vm,
                 Err(error) => return Some(Err(error)),
             };
             let functions =
@@ -218,11 +221,17 @@ fn failed(env: &mut Env<'_>, name: &str, error: &ScriptError, consequence: &str)
     env.log(Level::Error, "hooks", text);
 }
 
-fn context(context: &HookContext) -> Value {
+fn context(env: &Env<'_>, context: &HookContext, wait_ms: u64) -> Value {
+    let ms = |ms: u64| Value::Int(i64::try_from(ms).unwrap_or(i64::MAX));
+    let session = context.session_id.and_then(|id| env.world.get_resource::<SessionIndex>()?.get(id));
+    let vars = session.and_then(|session| env.world.get::<Session>(session)).map(|session| &session.vars);
+    let vars = vars.into_iter().flatten().map(|(name, value)| (name.clone(), Value::text(value)));
     let mut fields = vec![
         ("user_id", Value::text(&context.user_id)),
         ("username", Value::text(&context.username)),
-        ("now", Value::Int(i64::try_from(context.now_ms).unwrap_or(i64::MAX))),
+        ("vars", Value::map(vars)),
+        ("now", ms(context.now_ms)),
+        ("deadline", ms(context.now_ms.saturating_add(wait_ms))),
         ("node", Value::text(&context.node)),
     ];
     if let Some(session) = context.session_id {
@@ -277,7 +286,8 @@ impl Scripts for LiveScripts {
     ) -> Result<Box<dyn Payload>, Fault> {
         let name = op.op.script_name();
         let message = to_value(&*request).map_err(Fault::internal)?;
-        let Some(returned) = self.hook(env, RegisterKind::Before, &name, &[context(ctx), message]) else {
+        let arguments = [context(env, ctx, self.wait_ms), message];
+        let Some(returned) = self.hook(env, RegisterKind::Before, &name, &arguments) else {
             return Ok(request);
         };
         match returned {
@@ -321,7 +331,7 @@ impl Scripts for LiveScripts {
         let name = op.op.script_name();
         // An after-hook hears of what happened; what was refused did not.
         let Ok(Ok(reply)) = result.map(to_value) else { return };
-        let arguments = [context(ctx), Value::from_json(request), reply];
+        let arguments = [context(env, ctx, self.wait_ms), Value::from_json(request), reply];
         if let Some(Err(error)) = self.hook(env, RegisterKind::After, &name, &arguments) {
             failed(env, &name, &error, "what it follows has happened all the same");
         }

@@ -25,7 +25,10 @@ pub struct Scripts {
 #[derive(Clone)]
 pub struct Scripting {
     pub(crate) library: Arc<Library>,
+    /// Of one request, with every rpc that it calls.
     pub(crate) fuel: i64,
+    /// How long a request may wait for answers, in ms.
+    pub(crate) wait_ms: u64,
     pub(crate) dev: bool,
 }
 
@@ -57,20 +60,17 @@ impl Plugin for Scripts {
 
     fn finish(&self, app: &mut App) {
         let game = app.world().resource::<Settings>().game.clone();
-        let fuel = app.world().resource::<Settings>().call.fuel;
-        let functions = functions(&app.world().resource::<Ops>().0);
-        let limits = Limits {
-            memory_bytes: game.memory_bytes,
-            load_fuel: game.fuel_init,
-            tick_fuel: game.fuel,
-            call_fuel: game.fuel,
-        };
+        let call = app.world().resource::<Settings>().call.clone();
+        let ops = app.world().resource::<Ops>().0.clone();
+        let functions = functions(&ops);
+        let limits = Limits { memory_bytes: game.memory_bytes, load_fuel: game.fuel_init, fuel: game.fuel };
         let loaded = self.sources.clone().and_then(|sources| Library::load(sources, functions, limits));
         let loaded = loaded.and_then(|library| {
             // The files run once more without the matches: what rpcs and hooks will find.
-            let vm = library.service_vm(library.hash, &mut Vec::new()).map_err(|error| vec![error.into()])?;
+            let (vm, _) =
+                library.service_vm(library.hash, &mut Vec::new()).map_err(|error| vec![error.into()])?;
             let rows = vm.registered();
-            let wrong = idle_hooks(&rows, &app.world().resource::<Ops>().0);
+            let wrong = idle_hooks(&rows, &ops);
             if !wrong.is_empty() {
                 return Err(wrong);
             }
@@ -78,9 +78,10 @@ impl Plugin for Scripts {
         });
         match loaded {
             Ok((registered, library)) => {
-                let live = LiveScripts::new(library.clone(), &registered, fuel, self.dev);
+                let live = LiveScripts::new(library.clone(), &registered, game.fuel, call.wait_ms, self.dev);
                 app.insert_resource(ScriptsHash(library.hash)).insert_non_send(ScriptHost(Box::new(live)));
-                let _ = self.ready.set(Scripting { library, fuel, dev: self.dev });
+                let (fuel, wait_ms) = (call.fuel, call.wait_ms);
+                let _ = self.ready.set(Scripting { library, fuel, wait_ms, dev: self.dev });
             }
             Err(wrong) => {
                 let sentences = wrong.iter().map(ToString::to_string);

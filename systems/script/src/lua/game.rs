@@ -182,7 +182,7 @@ impl Game {
         presence: Presence<'_>,
         metadata: &Value,
     ) -> Result<Result<(), String>, ScriptError> {
-        let (slot, fuel) = (self.state, self.vm.limits().call_fuel);
+        let (slot, fuel) = (self.state, self.vm.limits().fuel);
         // SAFETY: arguments are borrowed; what is read is no error's source.
         let called = unsafe {
             self.call(
@@ -247,7 +247,7 @@ impl Game {
         tick: u64,
         messages: &[Message<'_>],
     ) -> Result<Called<Left>, ScriptError> {
-        let (slot, fuel) = (self.state, self.vm.limits().tick_fuel);
+        let (slot, fuel) = (self.state, self.vm.limits().fuel);
         // SAFETY: `messages` is borrowed; setting a slot that exists raises nothing.
         let called = unsafe {
             self.call(
@@ -273,7 +273,7 @@ impl Game {
     /// # Errors
     /// The callback failed, or answered with what is no plain data.
     pub fn signal(&mut self, host: &mut dyn Host, data: &Value) -> Result<Value, ScriptError> {
-        let (slot, fuel) = (self.state, self.vm.limits().call_fuel);
+        let (slot, fuel) = (self.state, self.vm.limits().fuel);
         // SAFETY: `data` is borrowed; reading raises nothing.
         let called = unsafe {
             self.call(
@@ -367,7 +367,7 @@ impl Game {
         host: &mut dyn Host,
         push: impl FnOnce(State, Keys),
     ) -> Result<(), ScriptError> {
-        let (slot, fuel) = (self.state, self.vm.limits().call_fuel);
+        let (slot, fuel) = (self.state, self.vm.limits().fuel);
         // SAFETY: the caller's promise; setting a slot that exists raises nothing.
         let called = unsafe {
             self.call(callback, host, fuel, 1, push, |state, first| {

@@ -16,22 +16,20 @@ use crate::host::Host;
 use crate::sources::Sources;
 use crate::value::{Bounds, Value};
 
-/// What a machine may use. Units of fuel are those of kaos-lua: 2 to 35 ns each, whatever the script does.
+/// What a machine may use. `MatchSettings::fuel` says what a unit of fuel is in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of everything that Lua holds. 16 MiB by default; a bare machine has 30 KB.
     pub memory_bytes: usize,
     /// Fuel for loading a file with all that it requires, and for `match_init`. 5 million by default.
     pub load_fuel: i64,
-    /// Fuel for a tick. 100,000 by default: half a millisecond of usual work, 3.5 ms of the worst.
-    pub tick_fuel: i64,
-    /// Fuel for every other callback, and for an rpc or a hook. 200,000 by default.
-    pub call_fuel: i64,
+    /// Fuel for every callback, the tick included. 100,000 by default.
+    pub fuel: i64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_bytes: 16 << 20, load_fuel: 5_000_000, tick_fuel: 100_000, call_fuel: 200_000 }
+        Self { memory_bytes: 16 << 20, load_fuel: 5_000_000, fuel: 100_000 }
     }
 }
 
