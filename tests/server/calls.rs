@@ -275,6 +275,55 @@ fn an_rpc_that_calls_rpcs_runs_them_in_itself() {
 }
 
 #[test]
+fn what_a_script_gives_wrongly_is_told_at_its_line() {
+    let list = "{
+        function() kaos.room_create('nope') end, function() kaos.room_create('reade') end,
+        function() kaos.room_create('reader', 5) end, function() kaos.room_create(5) end,
+        function() kaos.room_list({ lable = 'x' }) end, function() kaos.room_list({ limit = 'x' }) end,
+        function() kaos.room_label('0871d008-1a92-4ebd-878d-5f514056e00b', 5) end,
+        function() kaos.room_label('0871d008-1a92-4ebd-878d-5f514056e00b') end,
+        function() kaos.room_send('zz', 1, 'x') end,
+        function() kaos.uuid(1) end,
+      }";
+    let wrong = [
+        "kaos.room_create: `module`: there is no match module `nope`",
+        "kaos.room_create: `module`: there is no match module `reade`. Did you mean `reader`?",
+        "kaos.room_create: `params` is a number, not a table with names as keys",
+        "kaos.room_create: `module`: invalid type: integer `5`, expected a string",
+        "kaos.room_list: there is no field `lable`. Did you mean `label`?",
+        "kaos.room_list: `limit`: ",
+        "kaos.room_label: `label` is a number, not a string or a table with names as keys",
+        "kaos.room_label: `label` is nil, not a string or a table with names as keys",
+        "kaos.room_send: `room_id`: ",
+        "kaos.uuid: takes no arguments",
+    ];
+    let collect =
+        format!("local said = {{}}\nfor i, f in ipairs({list}) do said[i] = select(2, pcall(f)) end");
+    let game = MATCH.replace(
+        "for _ in ipairs(ms) do",
+        &format!("if #ms > 0 then {collect} s.said = said end for _ in ipairs(ms) do"),
+    );
+    let rpc = format!("kaos.register_rpc('wrong', function() {collect} return said end)");
+    let mut t =
+        server_of([("matches/reader.lua", game.as_str()), ("rpcs.lua", rpc.as_str())]).plugins(board).start();
+    let ada = t.join("reader", "ada");
+    ada.send(1, "go");
+    t.ticks(2);
+    let of_match = t.room("reader").state("/said");
+    let of_rpc = serde_json::from_slice(&ada.rpc("wrong", "").expect("a list")).expect("JSON");
+    for (said, file) in [(of_match, "matches/reader.lua"), (of_rpc, "rpcs.lua")] {
+        for (i, wrong) in wrong.iter().enumerate() {
+            let text = said[i].as_str().unwrap_or_default();
+            assert!(
+                text.starts_with(&format!("scripts/{file}:")) && text.contains(wrong),
+                "{file} {i}: {text}"
+            );
+        }
+    }
+    t.replays_equally();
+}
+
+#[test]
 fn hooks_and_rpcs_know_who_calls_and_until_when() {
     let said = "type(ctx.vars) .. (ctx.deadline - ctx.now) .. ctx.username";
     let script = format!(

@@ -13,7 +13,7 @@ use kaos_kernel::script::{
 };
 use serde_json::Value as Json;
 
-use crate::functions::{Does, request};
+use crate::functions::{Does, fit, nothing, request};
 use crate::host::{self, Host, LogLevel, Message};
 use crate::library::Library;
 use crate::lua::{ErrorKind, FnRef, Game, Identity, Left, RegisterKind, ScriptError, Vm};
@@ -87,6 +87,7 @@ impl Host for Live<'_, '_> {
     fn call(&mut self, function: usize, arguments: Vec<Value>, _: &mut i64) -> Result<Value, String> {
         let function = self.library.functions.get(function).ok_or("this function is not there")?;
         let Does::Call { op, script, args, draws } = &function.does else {
+            nothing(&arguments)?;
             return Ok(Value::text(self.env.dice.uuid().hyphenated().to_string()));
         };
         let row = self.env.ops.by_name(op).ok_or("this operation is not there")?;
@@ -98,9 +99,7 @@ impl Host for Live<'_, '_> {
             fields.insert((*field).to_owned(), drawn.clone());
         }
         let weight = given.weight();
-        let request = row
-            .parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(given))
-            .map_err(|fault| fault.message.into_owned())?;
+        let request = fit(self.library, row, given)?;
         match script {
             ScriptUse::Read => {
                 let reply = row

@@ -25,6 +25,7 @@ pub struct Scripts {
 #[derive(Clone)]
 pub struct Scripting {
     pub(crate) library: Arc<Library>,
+    pub(crate) ops: Arc<OpTable>,
     /// Of one request, with every rpc that it calls.
     pub(crate) fuel: i64,
     /// How long a request may wait for answers, in ms.
@@ -81,7 +82,7 @@ impl Plugin for Scripts {
                 let live = LiveScripts::new(library.clone(), &registered, game.fuel, call.wait_ms, self.dev);
                 app.insert_resource(ScriptsHash(library.hash)).insert_non_send(ScriptHost(Box::new(live)));
                 let (fuel, wait_ms) = (call.fuel, call.wait_ms);
-                let _ = self.ready.set(Scripting { library, fuel, wait_ms, dev: self.dev });
+                let _ = self.ready.set(Scripting { library, ops, fuel, wait_ms, dev: self.dev });
             }
             Err(wrong) => {
                 let sentences = wrong.iter().map(ToString::to_string);

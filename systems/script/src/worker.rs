@@ -4,7 +4,7 @@ use kaos_kernel::output::{Level, Log, RpcContext};
 use kaos_kernel::prelude::*;
 use serde::Deserialize;
 
-use crate::functions::{Does, request};
+use crate::functions::{Does, fit, nothing, request};
 use crate::host::{Cast, Host, LogLevel, session_text};
 use crate::lua::{RegisterKind, ScriptError, Vm};
 use crate::plugin::Scripting;
@@ -246,10 +246,16 @@ impl Host for Asking<'_, '_, '_> {
                 let context = self.context;
                 self.run.nested(request, context, fuel)
             }
-            Does::Uuid => Ok(Value::text(self.uuids.uuid().hyphenated().to_string())),
+            Does::Uuid => {
+                nothing(&arguments)?;
+                Ok(Value::text(self.uuids.uuid().hyphenated().to_string()))
+            }
             Does::Call { op, args, draws, .. } => {
                 let (op, draws) = (op.clone(), *draws);
                 let request = request(args, arguments)?;
+                if let Some(row) = scripts.ops.by_name(&op) {
+                    fit(&scripts.library, row, request.clone())?;
+                }
                 let reply = self.ask(&op, &request)?;
                 // The same answer as in a match: the id, not the reply that holds it.
                 Ok(match draws {
