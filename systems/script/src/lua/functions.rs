@@ -105,7 +105,7 @@ pub(super) unsafe extern "C-unwind" fn log(state: State) -> c_int {
             _ => LogLevel::Error,
         };
         let count = ffi::lua_gettop(state);
-        kaos_lua::ffi::kaoslua_charge(state, count as u64);
+        kaos_lua::ffi::kaoslua_owe(state, count as u64);
         for i in 1..=count {
             ffi::luaL_tolstring(state, i, std::ptr::null_mut());
             ffi::lua_replace(state, i);
