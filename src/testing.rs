@@ -159,12 +159,13 @@ impl Setup {
     /// As [`Setup::build`].
     pub fn try_start(self) -> Result<Test, BuildError> {
         let (server, scripting) = self.build()?;
-        let worker = scripting.get().map(|scripting| Worker::new(scripting, self.seed));
+        let scripting = scripting.get().cloned();
         let jobs = server.jobs();
         let mut inner = Inner {
             setup: self,
             server,
-            worker,
+            scripting,
+            workers: Vec::new(),
             jobs,
             slots: PeerSlots::default(),
             clients: Vec::new(),
@@ -193,7 +194,9 @@ pub struct Test {
 pub(crate) struct Inner {
     setup: Setup,
     pub(crate) server: Server,
-    worker: Option<Worker>,
+    scripting: Option<Scripting>,
+    /// Those that run nothing now. An rpc may wait for an operation that runs another, as in production.
+    workers: Vec<Worker>,
     jobs: Jobs,
     pub(crate) slots: PeerSlots,
     pub(crate) clients: Vec<Client>,
@@ -248,22 +251,25 @@ impl Inner {
         let ticket = job.ticket;
         let answer = match job.kind {
             JobKind::Named { name, body } => self.jobs.clone().run(&name, body),
-            JobKind::Rpc { id, payload, context } => match self.worker.take() {
-                None => Err(Fault::not_found("this server has no scripts")),
-                Some(mut worker) => {
-                    let mut logs = Vec::new();
-                    let answer = worker.run(
-                        &id,
-                        &payload,
-                        &context,
-                        &mut |seq, op, body| self.ask(ticket, seq, op, body),
-                        &mut logs,
-                    );
-                    self.logs.extend(logs);
-                    self.worker = Some(worker);
-                    answer
+            JobKind::Rpc { id, payload, context } => {
+                let made = || self.scripting.as_ref().map(|scripts| Worker::new(scripts, self.setup.seed));
+                match self.workers.pop().or_else(made) {
+                    None => Err(Fault::not_found("this server has no scripts")),
+                    Some(mut worker) => {
+                        let mut logs = Vec::new();
+                        let answer = worker.run(
+                            &id,
+                            &payload,
+                            &context,
+                            &mut |seq, op, body| self.ask(ticket, seq, op, body),
+                            &mut logs,
+                        );
+                        self.logs.extend(logs);
+                        self.workers.push(worker);
+                        answer
+                    }
                 }
-            },
+            }
         };
         self.inputs.push(Input::Done { ticket, answer });
     }

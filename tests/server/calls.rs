@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kaos_kernel::output::{JobKind, RpcContext};
 use kaos_kernel::prelude::*;
 use kaosnet::testing::{Setup, server_of};
 use serde_json::json;
@@ -36,6 +37,15 @@ fn board(app: &mut App) {
                 let answer = cx.job("slow", word).await?;
                 cx.with(|world| *world.resource_mut::<Board>().0.entry("waits".into()).or_default() += 1);
                 Ok(String::from_utf8_lossy(&answer).into_owned())
+            },
+        )
+        .op(
+            Op::new("board.nest").args(&["id"]),
+            async |cx: Call, request: serde_json::Value| -> Result<String, Fault> {
+                let id = request.get("id").and_then(|id| id.as_str()).unwrap_or_default().to_owned();
+                let kind =
+                    JobKind::Rpc { id, payload: Bytes::from_static(b"nest"), context: RpcContext::default() };
+                Ok(String::from_utf8_lossy(&cx.job_of(kind).await?).into_owned())
             },
         )
         .op(Op::new("board.mine").session(), async |cx: Call, _: ()| -> Result<u64, Fault> {
@@ -354,4 +364,136 @@ fn a_wrong_value_is_named_without_a_place_in_the_json() {
     assert!(!refused.message.contains(" line "), "{refused}");
     let refused = ada.call("room.list", &json!({ "limit": "many" })).expect_err("no number");
     assert!(!refused.message.contains(" line "), "{refused}");
+}
+
+const NESTED: &str = "local reg = kaos.register_rpc
+    reg('inner', function(ctx, p) return p .. '!' .. ctx.user_id .. kaos.board_wait('w') end)
+    reg('outer', function(ctx, p) return kaos.rpc('inner', p).payload .. kaos.rpc('inner', 'b').payload end)
+    reg('deep', function(ctx, p) return tostring(select(2, pcall(kaos.rpc, 'deep', p)).payload) .. '<' end)
+    reg('deepest', function(ctx, p) local ok, e = pcall(kaos.rpc, 'deepest', p) return ok and e.payload or e end)
+    reg('fails', function(ctx, p) error('on purpose') end)
+    reg('spend', function(ctx, p) while true do kaos.rpc('inner', p) end end)
+    reg('nest', function(ctx, p) return kaos.board_nest(p) end)
+    reg('wrong', function(ctx, p)
+      local said = {}
+      for i, f in ipairs({
+        function() kaos.rpc('iner', p) end, function() kaos.rpc('fails', p) end, function() kaos.rpc(5, p) end,
+        function() kaos.rpc('inner', {}, 1) end, function() kaos.rpc('inner', { a = 1 }) end,
+      }) do said[i] = select(2, pcall(f)) end
+      return said
+    end)";
+
+#[test]
+fn an_rpc_that_calls_rpcs_runs_them_in_itself() {
+    let mut t = server_of([("rpcs.lua", NESTED)]).plugins(board).start();
+    let ada = t.connect("ada");
+    let say = |id: &str, payload: &str| match ada.rpc(id, payload) {
+        Ok(reply) => String::from_utf8_lossy(&reply).into_owned(),
+        Err(fault) => format!("{:?}: {}", fault.kind, fault.message),
+    };
+    // Each asks the frame meanwhile, and is the server's, not the caller's.
+    assert_eq!(say("outer", "a"), "a!w doneb!w done");
+    // Through an operation of a plugin that runs one as a job.
+    assert_eq!(say("nest", "inner"), "nest!w done");
+    assert_eq!(say("nest", "outer"), "nest!w doneb!w done");
+    let deepest = say("deepest", "");
+    assert!(
+        deepest.ends_with("kaos.rpc: rpcs call each other 8 deep at most, and this is one more"),
+        "{deepest}"
+    );
+    // All of it is paid from one account.
+    assert_eq!(say("spend", "x"), "Script: the script failed; the server's log has the details");
+    let log = t.logs().pop().expect("written").text;
+    assert!(log.contains("out of fuel: spend may use 5000000"), "{log}");
+    let wrong: Vec<String> = serde_json::from_str(&{
+        let reply = ada.rpc("wrong", "x").expect("a list");
+        String::from_utf8_lossy(&reply).into_owned()
+    })
+    .expect("JSON");
+    let wrong: Vec<&str> =
+        wrong.iter().map(|text| text.rsplit_once("kaos.rpc: ").map_or("?", |(_, s)| s)).collect();
+    assert_eq!(
+        wrong,
+        [
+            "no script registers an rpc `iner`. Did you mean `inner`?",
+            "the script failed; the server's log has the details",
+            "`id` is the name of an rpc, a string",
+            "takes 2 arguments at most, 3 were given",
+            "`payload`: invalid type: map, expected text or bytes",
+        ]
+    );
+    t.replays_equally();
+}
+
+#[test]
+fn what_a_script_gives_wrongly_is_told_at_its_line() {
+    let list = "{
+        function() kaos.room_create('nope') end, function() kaos.room_create('reade') end,
+        function() kaos.room_create('reader', 5) end, function() kaos.room_create(5) end,
+        function() kaos.room_list({ lable = 'x' }) end, function() kaos.room_list({ limit = 'x' }) end,
+        function() kaos.room_label('0871d008-1a92-4ebd-878d-5f514056e00b', 5) end,
+        function() kaos.room_label('0871d008-1a92-4ebd-878d-5f514056e00b') end,
+        function() kaos.room_send('zz', 1, 'x') end,
+        function() kaos.uuid(1) end,
+      }";
+    let wrong = [
+        "kaos.room_create: `module`: there is no match module `nope`",
+        "kaos.room_create: `module`: there is no match module `reade`. Did you mean `reader`?",
+        "kaos.room_create: `params` is a number, not a table with names as keys",
+        "kaos.room_create: `module`: invalid type: integer `5`, expected a string",
+        "kaos.room_list: there is no field `lable`. Did you mean `label`?",
+        "kaos.room_list: `limit`: ",
+        "kaos.room_label: `label` is a number, not a string or a table with names as keys",
+        "kaos.room_label: `label` is nil, not a string or a table with names as keys",
+        "kaos.room_send: `room_id`: ",
+        "kaos.uuid: takes no arguments",
+    ];
+    let collect =
+        format!("local said = {{}}\nfor i, f in ipairs({list}) do said[i] = select(2, pcall(f)) end");
+    let game = MATCH.replace(
+        "for _ in ipairs(ms) do",
+        &format!("if #ms > 0 then {collect} s.said = said end for _ in ipairs(ms) do"),
+    );
+    let rpc = format!("kaos.register_rpc('wrong', function() {collect} return said end)");
+    let mut t =
+        server_of([("matches/reader.lua", game.as_str()), ("rpcs.lua", rpc.as_str())]).plugins(board).start();
+    let ada = t.join("reader", "ada");
+    ada.send(1, "go");
+    t.ticks(2);
+    let of_match = t.room("reader").state("/said");
+    let of_rpc = serde_json::from_slice(&ada.rpc("wrong", "").expect("a list")).expect("JSON");
+    for (said, file) in [(of_match, "matches/reader.lua"), (of_rpc, "rpcs.lua")] {
+        for (i, wrong) in wrong.iter().enumerate() {
+            let text = said[i].as_str().unwrap_or_default();
+            assert!(
+                text.starts_with(&format!("scripts/{file}:")) && text.contains(wrong),
+                "{file} {i}: {text}"
+            );
+        }
+    }
+    t.replays_equally();
+}
+
+#[test]
+fn hooks_and_rpcs_know_who_calls_and_until_when() {
+    let said = "type(ctx.vars) .. (ctx.deadline - ctx.now) .. ctx.username";
+    let script = format!(
+        "kaos.register_before('board_read', function(ctx, msg) return nil, {said} end)
+        kaos.register_rpc('me', function(ctx) return {said} end)"
+    );
+    let mut t = server_of([("a.lua", script.as_str())]).plugins(board).start();
+    let ada = t.connect("ada");
+    let refused = ada.call("board.read", &json!({})).expect_err("by the hook");
+    assert_eq!(refused.message, "table30000ada");
+    assert_eq!(ada.rpc("me", "").expect("answered"), b"table30000ada"[..]);
+}
+
+#[test]
+fn a_hook_that_never_ends_is_stopped_as_a_callback_is() {
+    let script = "kaos.register_before('board_read', function(ctx, msg) while true do end end)";
+    let mut t = server_of([("a.lua", script)]).plugins(board).start();
+    let ada = t.connect("ada");
+    assert_eq!(ada.call("board.read", &json!({})).expect_err("stopped").kind, FaultKind::Script);
+    let log = t.logs().pop().expect("written").text;
+    assert!(log.contains("may use 100000 and was stopped"), "{log}");
 }

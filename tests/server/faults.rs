@@ -183,7 +183,25 @@ fn scripts_that_do_not_fit_stop_the_start_with_their_place() {
             .replace("`kaos.room_create`", "`room_create`")
     );
     let hook = build("a.lua", "kaos.register_before('room_jion', function(c, m) return m end)");
-    assert!(hook.contains("no operation has that name. Did you mean `room_join`?"), "{hook}");
+    assert_eq!(
+        hook,
+        "scripts/a.lua:1: a script registers a hook before `room_jion`, and no operation has that name. \
+         Did you mean `room_join`?"
+    );
+    let idle = build("a.lua", "\nkaos.register_after('room_send', function() end)");
+    assert!(
+        idle.starts_with("scripts/a.lua:2: a script registers a hook after `room_send`, and only scripts"),
+        "{idle}"
+    );
+    let lost = NEIGHBOUR.replace("local M = {}", "local M = {}\nkaos.register_rpc('x', function() end)");
+    let lost = build("matches/a.lua", &lost);
+    assert!(
+        lost.starts_with("scripts/matches/a.lua:2: register_rpc of `x` in a match has no effect"),
+        "{lost}"
+    );
+    let valid = "kaos.logger_info('see kaos.dev for help') --[[ kaos.creat()
+        kaos.creat() ]] if kaos.storage_read then kaos.storage_read('x') end";
+    assert_eq!(build("a.lua", valid), "");
     let twice =
         build("a.lua", "kaos.register_rpc('x', function() end)\nkaos.register_rpc('x', function() end)");
     assert!(twice.starts_with("scripts/a.lua:2: "), "{twice}");
@@ -299,4 +317,16 @@ fn errors_of_different_lines_are_all_written() {
     for word in ["even", "three"] {
         assert_eq!(logs.iter().filter(|text| text.contains(word)).count(), 1, "{word}: {logs:?}");
     }
+}
+
+#[test]
+fn commands_that_fill_the_memory_are_stopped() {
+    let work = "local big = ('x'):rep(900000); for i = 1, 10 do kaos.room_send(ctx.room_id, 1, big) end";
+    let (mut t, _ada, bob) = beside(work, |s| s.game.fuel = 50_000_000);
+    t.run_ms(200);
+    let log =
+        t.logs().into_iter().map(|log| log.text).find(|text| text.contains("bad.lua")).expect("written");
+    assert!(log.contains("one callback may give 1024 commands and 4 MiB: go on in the next tick"), "{log}");
+    drop(bob);
+    t.replays_equally();
 }

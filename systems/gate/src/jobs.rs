@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use bytes::Bytes;
@@ -24,9 +25,14 @@ pub const QUEUE_MAX: usize = 1024;
 /// Threads for the jobs that plugins registered; they may block.
 const NAMED_THREADS: usize = 2;
 
-/// Threads for rpcs, each with a virtual machine of its own. One that waits for an answer of the frame
-/// holds its thread meanwhile: an answer comes within a frame or two.
-const RPC_THREADS: usize = 2;
+/// Rpcs that run at a time, each on a virtual machine of its own. One that waits for an answer of the frame
+/// does not count: it may be a frame or two, or as long as a plugin's slow job takes.
+const RPC_TURNS: usize = 2;
+
+/// Threads for rpcs, those included whose rpc waits: each holds a machine with its memory. They are made
+/// when they are needed. When the rpcs of all of them wait, the queue waits, until the first answer or the
+/// first deadline: no rpc waits longer than `call.wait_ms` in all.
+const RPC_THREADS_MAX: usize = 32;
 
 /// A call of a script's rpc.
 #[derive(Clone, PartialEq, Debug)]
@@ -71,7 +77,8 @@ pub struct JobPool {
 }
 
 impl JobPool {
-    /// Starts the threads. Without a factory every rpc is refused.
+    /// Starts the threads. Without a factory every rpc is refused. `wait` is how long an rpc may wait for
+    /// answers, from its beginning: `call.wait_ms`. What it asks later is refused with `deadline` at once.
     ///
     /// # Errors
     /// The operating system gives no more threads.
@@ -80,6 +87,7 @@ impl JobPool {
         stats: &Arc<Stats>,
         jobs: Jobs,
         factory: Option<RpcFactory>,
+        wait: Duration,
     ) -> io::Result<Self> {
         let asking = Asking::default();
         let (named, waiting) = sync_channel::<(Ticket, String, Bytes)>(QUEUE_MAX);
@@ -97,13 +105,18 @@ impl JobPool {
             None => None,
             Some(factory) => {
                 let (rpcs, waiting) = sync_channel(QUEUE_MAX);
-                let waiting = Arc::new(Mutex::new(waiting));
-                for n in 0..RPC_THREADS {
-                    let (waiting, factory, asking) = (waiting.clone(), factory.clone(), asking.clone());
-                    let (bridge, stats) = (bridge.clone(), stats.clone());
-                    spawn(&format!("kaos-rpc-{n}"), move || {
-                        work(&waiting, &factory, &asking, &bridge, &stats)
-                    })?;
+                let crew = Arc::new(Crew {
+                    waiting: Mutex::new(waiting),
+                    factory,
+                    asking: asking.clone(),
+                    bridge: bridge.clone(),
+                    stats: stats.clone(),
+                    wait,
+                    hands: Mutex::default(),
+                    turn: Condvar::new(),
+                });
+                for _ in 0..RPC_TURNS {
+                    crew.grow()?;
                 }
                 Some(rpcs)
             }
@@ -184,58 +197,142 @@ fn guarded(name: &str, work: impl FnOnce() -> Result<Bytes, Fault>) -> (Result<B
     }
 }
 
-fn work(
-    waiting: &Mutex<Receiver<RpcJob>>,
-    factory: &RpcFactory,
-    asking: &Asking,
-    bridge: &Arc<Bridge>,
-    stats: &Stats,
-) {
-    let mut worker = None;
-    while let Some(job) = next(waiting) {
-        let ticket = job.ticket;
-        let made = match worker.take() {
-            Some(worker) => Ok(worker),
-            None => factory(),
+/// What the threads of rpcs share.
+struct Crew {
+    waiting: Mutex<Receiver<RpcJob>>,
+    factory: RpcFactory,
+    asking: Asking,
+    bridge: Arc<Bridge>,
+    stats: Arc<Stats>,
+    wait: Duration,
+    hands: Mutex<Hands>,
+    turn: Condvar,
+}
+
+/// Where the threads of a [`Crew`] are.
+#[derive(Default)]
+struct Hands {
+    /// All of them.
+    threads: usize,
+    /// Those that wait for a job.
+    idle: usize,
+    /// Those whose rpc runs: [`RPC_TURNS`] at most.
+    running: usize,
+    /// Those whose rpc has its answer and goes on as soon as there is a turn: before any new one.
+    back: usize,
+}
+
+impl Crew {
+    /// Starts one more thread.
+    fn grow(self: &Arc<Self>) -> io::Result<()> {
+        let number = {
+            let mut hands = lock(&self.hands);
+            hands.threads += 1;
+            hands.threads
         };
-        let answer = match made {
-            Err(fault) => Err(fault),
-            Ok(mut made) => {
-                let (answers, answer) = channel();
-                lock(asking).insert(ticket, answers);
-                let name = job.id.clone();
-                let mut asks = |seq, op, body| ask(bridge, ticket, &answer, seq, op, body);
-                let (result, whole) = guarded(&name, || made.run(job, &mut asks));
-                lock(asking).remove(&ticket);
-                worker = whole.then_some(made);
-                result
+        let crew = self.clone();
+        let started = spawn(&format!("kaos-rpc-{number}"), move || crew.work());
+        if started.is_err() {
+            lock(&self.hands).threads -= 1;
+        }
+        started
+    }
+
+    fn work(self: &Arc<Self>) {
+        let mut worker = None;
+        loop {
+            lock(&self.hands).idle += 1;
+            let job = next(&self.waiting);
+            lock(&self.hands).idle -= 1;
+            let Some(job) = job else { return };
+            self.begin(false);
+            let ticket = job.ticket;
+            let answer = self.run(&mut worker, job);
+            done(&self.bridge, &self.stats, ticket, answer);
+            if let Some(mut made) = worker.take() {
+                let rested = catch_unwind(AssertUnwindSafe(|| made.rest())).is_ok();
+                worker = rested.then_some(made);
+            }
+            self.pause();
+        }
+    }
+
+    fn run(self: &Arc<Self>, worker: &mut Option<Box<dyn RpcWorker>>, job: RpcJob) -> Result<Bytes, Fault> {
+        let mut made = match worker.take() {
+            Some(worker) => worker,
+            None => (self.factory)()?,
+        };
+        let ticket = job.ticket;
+        let (answers, answer) = channel();
+        lock(&self.asking).insert(ticket, answers);
+        let name = job.id.clone();
+        let until = now() + self.wait;
+        let mut asks = |seq, op, body| self.ask(ticket, &answer, until, seq, op, body);
+        let (result, whole) = guarded(&name, || made.run(job, &mut asks));
+        lock(&self.asking).remove(&ticket);
+        *worker = whole.then_some(made);
+        result
+    }
+
+    /// Waits for a turn to run.
+    fn begin(&self, back: bool) {
+        let mut hands = lock(&self.hands);
+        hands.back += usize::from(back);
+        while hands.running >= RPC_TURNS || (!back && hands.back > 0) {
+            hands = self.turn.wait(hands).unwrap_or_else(PoisonError::into_inner);
+        }
+        hands.back -= usize::from(back);
+        hands.running += 1;
+    }
+
+    /// Gives the turn to another.
+    fn pause(&self) {
+        lock(&self.hands).running -= 1;
+        self.turn.notify_all();
+    }
+
+    /// Asks the frame. Meanwhile another rpc may run, on another thread.
+    fn ask(
+        self: &Arc<Self>,
+        ticket: Ticket,
+        answers: &Receiver<Answer>,
+        until: Instant,
+        seq: u32,
+        op: String,
+        body: Bytes,
+    ) -> Result<Bytes, Fault> {
+        if until <= now() {
+            return Err(FaultKind::Deadline.into());
+        }
+        self.pause();
+        let short = {
+            let hands = lock(&self.hands);
+            hands.idle == 0 && hands.threads < RPC_THREADS_MAX
+        };
+        if short && let Err(error) = self.grow() {
+            tracing::warn!(%error, "no more threads for rpcs: they wait for each other");
+        }
+        self.bridge.input(Input::Ask { ticket, seq, op, body });
+        let answer = loop {
+            match answers.recv_timeout(until.saturating_duration_since(now())) {
+                Ok(answer) if answer.seq == seq => break answer.result,
+                // To an earlier question that was given up.
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => break Err(FaultKind::Deadline.into()),
+                Err(RecvTimeoutError::Disconnected) => break Err(FaultKind::Stopping.into()),
             }
         };
-        done(bridge, stats, ticket, answer);
-        if let Some(mut made) = worker.take() {
-            let rested = catch_unwind(AssertUnwindSafe(|| made.rest())).is_ok();
-            worker = rested.then_some(made);
-        }
+        self.begin(true);
+        answer
     }
 }
 
-fn ask(
-    bridge: &Bridge,
-    ticket: Ticket,
-    answers: &Receiver<Answer>,
-    seq: u32,
-    op: String,
-    body: Bytes,
-) -> Result<Bytes, Fault> {
-    bridge.input(Input::Ask { ticket, seq, op, body });
-    loop {
-        match answers.recv() {
-            Ok(answer) if answer.seq == seq => return answer.result,
-            // To an earlier question that was given up.
-            Ok(_) => {}
-            Err(_) => return Err(FaultKind::Stopping.into()),
-        }
-    }
+#[expect(
+    clippy::disallowed_methods,
+    reason = "threads outside of the frame wait for a time, not for a frame"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]
@@ -261,10 +358,17 @@ mod tests {
         Job { ticket: Ticket(ticket), kind }
     }
 
+    /// As long as a call may wait at most.
+    const LONG: Duration = Duration::from_secs(600);
+
     fn pool(factory: Option<RpcFactory>) -> (Arc<Bridge>, JobPool) {
+        pool_that_waits(factory, LONG)
+    }
+
+    fn pool_that_waits(factory: Option<RpcFactory>, wait: Duration) -> (Arc<Bridge>, JobPool) {
         let bridge = Arc::new(Bridge::new().expect("a descriptor"));
         let stats = Arc::new(Stats::default());
-        let pool = JobPool::start(&bridge, &stats, Jobs::default(), factory).expect("threads");
+        let pool = JobPool::start(&bridge, &stats, Jobs::default(), factory, wait).expect("threads");
         (bridge, pool)
     }
 
@@ -320,11 +424,64 @@ mod tests {
     }
 
     #[test]
+    fn rpcs_that_wait_hold_up_no_other() {
+        let factory: RpcFactory = Arc::new(|| Ok(Box::new(Echo)));
+        let (bridge, pool) = pool(Some(factory));
+        for n in 0..RPC_THREADS_MAX as u64 - 1 {
+            pool.submit(rpc(n * 2 + 1, "ask"));
+            assert!(matches!(fact(&bridge), Input::Ask { .. }));
+        }
+        for ticket in [1001, 1003, 1005] {
+            pool.submit(rpc(ticket, "echo"));
+            let answer = Ok(Bytes::from_static(b"hi"));
+            assert_eq!(fact(&bridge), Input::Done { ticket: Ticket(ticket), answer });
+        }
+        // And each of those that wait gets its answer.
+        for n in 0..RPC_THREADS_MAX as u64 - 1 {
+            let ticket = Ticket(n * 2 + 1);
+            pool.answer(Answer { ticket, seq: 1, result: Ok(Bytes::from_static(b"[]")) });
+            assert_eq!(fact(&bridge), Input::Done { ticket, answer: Ok(Bytes::from_static(b"[]")) });
+        }
+    }
+
+    #[test]
+    fn an_rpc_waits_no_longer_than_it_may() {
+        let factory: RpcFactory = Arc::new(|| Ok(Box::new(Echo)));
+        let (bridge, pool) = pool_that_waits(Some(factory.clone()), Duration::from_millis(20));
+        let done = |ticket| Input::Done { ticket: Ticket(ticket), answer: Err(FaultKind::Deadline.into()) };
+        // No answer ever comes; more rpcs than there are threads.
+        let count = RPC_THREADS_MAX as u64 + 8;
+        for n in 0..count {
+            pool.submit(rpc(n * 2 + 1, "ask"));
+        }
+        let mut ended = 0;
+        let mut taken = Taken::default();
+        while ended < count {
+            bridge.wait(None, None, true);
+            bridge.take(0, &mut taken);
+            for fact in taken.facts.drain(..) {
+                match fact {
+                    Fact::Input(Input::Ask { .. }) => {}
+                    Fact::Input(input @ Input::Done { ticket, .. }) => {
+                        assert_eq!(input, done(ticket.0));
+                        ended += 1;
+                    }
+                    _ => panic!("neither asked nor done"),
+                }
+            }
+        }
+        // And what is asked when the time is over never reaches the frame.
+        let (bridge, pool) = pool_that_waits(Some(factory), Duration::ZERO);
+        pool.submit(rpc(1, "ask"));
+        assert_eq!(fact(&bridge), done(1));
+    }
+
+    #[test]
     fn a_full_queue_is_busy_at_once() {
         let factory: RpcFactory = Arc::new(|| Ok(Box::new(Echo)));
         let (bridge, pool) = pool(Some(factory));
         // All threads wait for answers that do not come.
-        for n in 0..RPC_THREADS as u64 {
+        for n in 0..RPC_THREADS_MAX as u64 {
             pool.submit(rpc(n * 2 + 1, "ask"));
             assert!(matches!(fact(&bridge), Input::Ask { .. }));
         }

@@ -155,8 +155,9 @@ pub struct MatchSettings {
     pub errors_max: u32,
     /// Memory of one room's virtual machine, in bytes. Default 16777216. A room out of memory ends.
     pub memory_bytes: usize,
-    /// Fuel of one callback: units of 2 to 35 ns. Default 100000: half a millisecond of usual work, and a
-    /// tick cannot take much over 2 ms.
+    /// Fuel of one callback, and of one hook, which run in the frame like them. A unit is counted, not timed: it
+    /// takes 2 to 35 ns, whatever the script does, mostly about 5. Default 100000: half a millisecond of usual
+    /// work, 3.5 ms of the worst that was found.
     pub fuel: i64,
     /// Fuel of `match_init` and of loading a module. Default 5000000.
     pub fuel_init: i64,
@@ -185,7 +186,7 @@ pub struct CallSettings {
     pub session_waiting_max: u32,
     /// How long a call may wait for its jobs in all, in ms. Default 30000; then it ends with `deadline`.
     pub wait_ms: u64,
-    /// Fuel of one rpc or hook. Default 5000000.
+    /// Fuel of one rpc with every rpc that it calls, outside of the frame; a unit as in `match.fuel`. Default 5000000.
     pub fuel: i64,
 }
 

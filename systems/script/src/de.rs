@@ -1,7 +1,10 @@
 //! Script values as a serde format: how what a script gives becomes an operation's request.
 
-use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{Deserializer, Error as _, IntoDeserializer, Visitor};
+use std::collections::{BTreeMap, btree_map};
+
+use kaos_kernel::server::nearest;
+use serde::de::value::SeqDeserializer;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
 use crate::value::Value;
@@ -35,8 +38,34 @@ impl<'de> Deserializer<'de> for Value {
                 Err(error) => visitor.visit_byte_buf(error.into_bytes()),
             },
             Value::List(list) => visitor.visit_seq(SeqDeserializer::new(list.into_iter())),
-            Value::Map(map) => visitor.visit_map(MapDeserializer::new(map.into_iter())),
+            Value::Map(map) => visitor.visit_map(Fields { rest: map.into_iter(), at: None }),
         }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
+        match self {
+            // An empty table is whatever it is asked to be.
+            Value::List(list) if list.is_empty() => Value::Map(BTreeMap::new()).deserialize_any(visitor),
+            value => value.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DeError> {
+        // A field that nobody reads is a mistake: what was meant would be left out in silence.
+        if let Value::Map(map) = &self
+            && let Some(name) = map.keys().find(|name| !fields.contains(&name.as_str()))
+        {
+            let near = nearest(name, fields.iter().map(|field| (*field).to_owned()));
+            let near = if near.is_empty() { format!(": there are {}", fields.join(", ")) } else { near };
+            let name: String = name.chars().take(64).collect();
+            return Err(DeError::custom(format!("there is no field `{name}`{near}")));
+        }
+        self.deserialize_map(visitor)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
@@ -89,7 +118,33 @@ impl<'de> Deserializer<'de> for Value {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 char str string bytes byte_buf unit unit_struct
-        tuple tuple_struct map struct identifier ignored_any
+        tuple tuple_struct identifier ignored_any
+    }
+}
+
+/// The entries of a map. What does not fit is told with its key.
+struct Fields {
+    rest: btree_map::IntoIter<String, Value>,
+    at: Option<(String, Value)>,
+}
+
+impl<'de> MapAccess<'de> for Fields {
+    type Error = DeError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DeError> {
+        self.at = self.rest.next();
+        match &self.at {
+            None => Ok(None),
+            Some((key, _)) => seed.deserialize(key.clone().into_deserializer()).map(Some),
+        }
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, DeError> {
+        let (key, value) = self.at.take().unwrap_or_default();
+        seed.deserialize(value).map_err(|error| {
+            let key: String = key.chars().take(64).collect();
+            DeError::custom(format!("`{key}`: {error}"))
+        })
     }
 }
 

@@ -20,10 +20,11 @@ pub trait Host {
     fn broadcast(&mut self, cast: Cast<'_>) -> Result<(), String>;
 
     /// Every other function of `kaos.`: `function` is its place in the list that the machine was made with.
+    /// `fuel` is what the running call has left; what the host takes from it is charged to the call.
     ///
     /// # Errors
     /// A sentence: what was refused and why.
-    fn call(&mut self, function: usize, arguments: Vec<Value>) -> Result<Value, String>;
+    fn call(&mut self, function: usize, arguments: Vec<Value>, fuel: &mut i64) -> Result<Value, String>;
 }
 
 /// Bytes of one line for the log; the rest is cut.

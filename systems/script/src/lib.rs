@@ -1,7 +1,7 @@
 //! Runtimes for match logic, rpcs and hooks: Lua behind one contract.
 //!
 //! In reading order: `plugin` reads a directory and gives the server its scripts, `library` is what was
-//! read, `functions` is `kaos.*` from the operation table; `live` runs matches and hooks inside the frame,
+//! read (`scan` looks for mistakes in its text), `functions` is `kaos.*` from the operation table; `live` runs matches and hooks inside the frame,
 //! `worker` runs rpcs outside of it. `host` and `value` are what a runtime sees of both; `lua` is one.
 
 mod de;
@@ -11,6 +11,7 @@ pub mod library;
 mod live;
 pub mod lua;
 mod plugin;
+mod scan;
 pub mod sources;
 pub mod value;
 mod worker;

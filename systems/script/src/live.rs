@@ -13,7 +13,7 @@ use kaos_kernel::script::{
 };
 use serde_json::Value as Json;
 
-use crate::functions::{Does, request};
+use crate::functions::{Does, fit, nothing, request};
 use crate::host::{self, Host, LogLevel, Message};
 use crate::library::Library;
 use crate::lua::{ErrorKind, FnRef, Game, Identity, Left, RegisterKind, ScriptError, Vm};
@@ -28,6 +28,9 @@ const CAST_BYTES_MAX: usize = 4 << 20;
 /// Commands of one callback.
 const ORDERS_MAX: usize = 1024;
 
+/// Their requests in one callback, in bytes of memory, about: they wait outside of the machine's limit too.
+const ORDER_BYTES_MAX: usize = 4 << 20;
+
 /// The frame's [`Env`] as a running script's host, for one callback.
 struct Live<'a, 'w> {
     env: &'a mut Env<'w>,
@@ -37,11 +40,12 @@ struct Live<'a, 'w> {
     casts: usize,
     cast_bytes: usize,
     orders: usize,
+    order_bytes: usize,
 }
 
 impl<'a, 'w> Live<'a, 'w> {
     fn new(env: &'a mut Env<'w>, library: &'a Library, source: &'a str) -> Self {
-        Live { env, library, source, casts: 0, cast_bytes: 0, orders: 0 }
+        Live { env, library, source, casts: 0, cast_bytes: 0, orders: 0, order_bytes: 0 }
     }
 }
 
@@ -80,9 +84,10 @@ impl Host for Live<'_, '_> {
         Ok(())
     }
 
-    fn call(&mut self, function: usize, arguments: Vec<Value>) -> Result<Value, String> {
+    fn call(&mut self, function: usize, arguments: Vec<Value>, _: &mut i64) -> Result<Value, String> {
         let function = self.library.functions.get(function).ok_or("this function is not there")?;
         let Does::Call { op, script, args, draws } = &function.does else {
+            nothing(&arguments)?;
             return Ok(Value::text(self.env.dice.uuid().hyphenated().to_string()));
         };
         let row = self.env.ops.by_name(op).ok_or("this operation is not there")?;
@@ -93,9 +98,8 @@ impl Host for Live<'_, '_> {
             drawn = Value::text(self.env.dice.uuid().hyphenated().to_string());
             fields.insert((*field).to_owned(), drawn.clone());
         }
-        let request = row
-            .parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(given))
-            .map_err(|fault| fault.message.into_owned())?;
+        let weight = given.weight();
+        let request = fit(self.library, row, given)?;
         match script {
             ScriptUse::Read => {
                 let reply = row
@@ -105,9 +109,11 @@ impl Host for Live<'_, '_> {
             }
             ScriptUse::Command => {
                 self.orders += 1;
-                if self.orders > ORDERS_MAX {
+                self.order_bytes += weight;
+                if self.orders > ORDERS_MAX || self.order_bytes > ORDER_BYTES_MAX {
                     return Err(format!(
-                        "one callback may give {ORDERS_MAX} commands: go on in the next tick"
+                        "one callback may give {ORDERS_MAX} commands and {} MiB: go on in the next tick",
+                        ORDER_BYTES_MAX >> 20
                     ));
                 }
                 self.env.orders.push(Order { op: row.id, request });
@@ -131,6 +137,8 @@ pub(crate) struct LiveScripts {
     hooks: Option<HookMachine>,
     summary: Summary,
     hook_fuel: i64,
+    /// How long a call may wait, in ms: for `ctx.deadline`.
+    wait_ms: u64,
     dev: bool,
 }
 
@@ -152,6 +160,7 @@ impl LiveScripts {
         library: Arc<Library>,
         registered: &[(RegisterKind, String)],
         hook_fuel: i64,
+        wait_ms: u64,
         dev: bool,
     ) -> Self {
         let of = |kind: RegisterKind| {
@@ -164,7 +173,7 @@ impl LiveScripts {
             before: of(RegisterKind::Before),
             after: of(RegisterKind::After),
         };
-        LiveScripts { library, hooks: None, summary, hook_fuel, dev }
+        LiveScripts { library, hooks: None, summary, hook_fuel, wait_ms, dev }
     }
 
     /// Calls a hook; `None`: there is none of that name.
@@ -186,7 +195,7 @@ impl LiveScripts {
         if self.hooks.as_ref().is_none_or(|machine| machine.spent) {
             let mut said = Vec::new();
             let vm = match self.library.service_vm(env.dice.roll(), &mut said) {
-                Ok(vm) => vm,
+                Ok((vm, _)) => vm,
                 Err(error) => return Some(Err(error)),
             };
             let functions =
@@ -211,11 +220,17 @@ fn failed(env: &mut Env<'_>, name: &str, error: &ScriptError, consequence: &str)
     env.log(Level::Error, "hooks", text);
 }
 
-fn context(context: &HookContext) -> Value {
+fn context(env: &Env<'_>, context: &HookContext, wait_ms: u64) -> Value {
+    let ms = |ms: u64| Value::Int(i64::try_from(ms).unwrap_or(i64::MAX));
+    let session = context.session_id.and_then(|id| env.world.get_resource::<SessionIndex>()?.get(id));
+    let vars = session.and_then(|session| env.world.get::<Session>(session)).map(|session| &session.vars);
+    let vars = vars.into_iter().flatten().map(|(name, value)| (name.clone(), Value::text(value)));
     let mut fields = vec![
         ("user_id", Value::text(&context.user_id)),
         ("username", Value::text(&context.username)),
-        ("now", Value::Int(i64::try_from(context.now_ms).unwrap_or(i64::MAX))),
+        ("vars", Value::map(vars)),
+        ("now", ms(context.now_ms)),
+        ("deadline", ms(context.now_ms.saturating_add(wait_ms))),
         ("node", Value::text(&context.node)),
     ];
     if let Some(session) = context.session_id {
@@ -257,7 +272,7 @@ impl Scripts for LiveScripts {
             message: format!("match_init returned a label that JSON cannot hold: {unfit}"),
             stack: Vec::new(),
         })?;
-        let game = LuaMatch { game, library: self.library.clone(), source };
+        let game = LuaMatch { game, partial: false, library: self.library.clone(), source };
         Ok(Opened { game: Box::new(game), tick_rate: begun.tick_rate, label, max_players: begun.max_players })
     }
 
@@ -270,7 +285,8 @@ impl Scripts for LiveScripts {
     ) -> Result<Box<dyn Payload>, Fault> {
         let name = op.op.script_name();
         let message = to_value(&*request).map_err(Fault::internal)?;
-        let Some(returned) = self.hook(env, RegisterKind::Before, &name, &[context(ctx), message]) else {
+        let arguments = [context(env, ctx, self.wait_ms), message];
+        let Some(returned) = self.hook(env, RegisterKind::Before, &name, &arguments) else {
             return Ok(request);
         };
         match returned {
@@ -314,7 +330,7 @@ impl Scripts for LiveScripts {
         let name = op.op.script_name();
         // An after-hook hears of what happened; what was refused did not.
         let Ok(Ok(reply)) = result.map(to_value) else { return };
-        let arguments = [context(ctx), Value::from_json(request), reply];
+        let arguments = [context(env, ctx, self.wait_ms), Value::from_json(request), reply];
         if let Some(Err(error)) = self.hook(env, RegisterKind::After, &name, &arguments) {
             failed(env, &name, &error, "what it follows has happened all the same");
         }
@@ -328,6 +344,8 @@ impl Scripts for LiveScripts {
 /// A match in Lua.
 struct LuaMatch {
     game: Game,
+    /// Its hash covers a part of the state, and that was said.
+    partial: bool,
     library: Arc<Library>,
     source: String,
 }
@@ -444,7 +462,16 @@ impl Match for LuaMatch {
     }
 
     fn hash(&mut self) -> u64 {
-        self.game.hash().hash
+        let hash = self.game.hash();
+        if !hash.complete && !self.partial {
+            self.partial = true;
+            let (source, values) = (&self.source, hash.values);
+            tracing::warn!(
+                source,
+                "the state is too large for its hash, which covers {values} values: a difference behind them is not found"
+            );
+        }
+        hash.hash
     }
 
     fn state(&mut self) -> Json {

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use kaos_kernel::op::Ops;
+use kaos_kernel::op::{Auth, OpTable, Ops};
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::ScriptHost;
-use kaos_kernel::server::{BuildErrors, Development, ScriptsHash};
+use kaos_kernel::server::{BuildErrors, Development, ScriptsHash, nearest};
 
 use crate::functions::functions;
 use crate::library::{Diagnostic, Library, read_dir};
 use crate::live::LiveScripts;
-use crate::lua::Limits;
+use crate::lua::{Limits, RegisterKind, Registered};
 use crate::sources::Sources;
 
 /// Scripts for a server. Built last, since `kaos.*` has a function for every operation of every plugin.
@@ -25,7 +25,11 @@ pub struct Scripts {
 #[derive(Clone)]
 pub struct Scripting {
     pub(crate) library: Arc<Library>,
+    pub(crate) ops: Arc<OpTable>,
+    /// Of one request, with every rpc that it calls.
     pub(crate) fuel: i64,
+    /// How long a request may wait for answers, in ms.
+    pub(crate) wait_ms: u64,
     pub(crate) dev: bool,
 }
 
@@ -57,28 +61,31 @@ impl Plugin for Scripts {
 
     fn finish(&self, app: &mut App) {
         let game = app.world().resource::<Settings>().game.clone();
-        let fuel = app.world().resource::<Settings>().call.fuel;
-        let functions = functions(&app.world().resource::<Ops>().0);
-        let limits = Limits {
-            memory_bytes: game.memory_bytes,
-            load_fuel: game.fuel_init,
-            tick_fuel: game.fuel,
-            call_fuel: game.fuel,
-        };
+        let call = app.world().resource::<Settings>().call.clone();
+        let ops = app.world().resource::<Ops>().0.clone();
+        let functions = functions(&ops);
+        let limits = Limits { memory_bytes: game.memory_bytes, load_fuel: game.fuel_init, fuel: game.fuel };
         let loaded = self.sources.clone().and_then(|sources| Library::load(sources, functions, limits));
         let loaded = loaded.and_then(|library| {
             // The files run once more without the matches: what rpcs and hooks will find.
-            let vm = library.service_vm(library.hash, &mut Vec::new()).map_err(|error| vec![error.into()])?;
-            Ok((Library::registered(&vm), Arc::new(library)))
+            let (vm, _) =
+                library.service_vm(library.hash, &mut Vec::new()).map_err(|error| vec![error.into()])?;
+            let rows = vm.registered();
+            let wrong = idle_hooks(&rows, &ops);
+            if !wrong.is_empty() {
+                return Err(wrong);
+            }
+            Ok((rows.into_iter().map(|row| (row.kind, row.name)).collect::<Vec<_>>(), Arc::new(library)))
         });
         match loaded {
             Ok((registered, library)) => {
-                let live = LiveScripts::new(library.clone(), &registered, fuel, self.dev);
+                let live = LiveScripts::new(library.clone(), &registered, game.fuel, call.wait_ms, self.dev);
                 app.insert_resource(ScriptsHash(library.hash)).insert_non_send(ScriptHost(Box::new(live)));
                 if self.dev {
                     app.insert_resource(Development);
                 }
-                let _ = self.ready.set(Scripting { library, fuel, dev: self.dev });
+                let (fuel, wait_ms) = (call.fuel, call.wait_ms);
+                let _ = self.ready.set(Scripting { library, ops, fuel, wait_ms, dev: self.dev });
             }
             Err(wrong) => {
                 let sentences = wrong.iter().map(ToString::to_string);
@@ -86,4 +93,23 @@ impl Plugin for Scripts {
             }
         }
     }
+}
+
+/// Hooks that would never run: no operation has their name, or only scripts call it.
+fn idle_hooks(rows: &[Registered], ops: &OpTable) -> Vec<Diagnostic> {
+    let names =
+        || ops.rows().iter().filter(|row| row.op.auth != Auth::Server).map(|row| row.op.script_name());
+    let mut wrong = Vec::new();
+    for row in rows.iter().filter(|row| row.kind != RegisterKind::Rpc) {
+        let (kind, name) = (row.kind.name(), &row.name);
+        let sentence = match ops.rows().iter().find(|op| op.op.script_name() == *name) {
+            None => format!("no operation has that name{}", nearest(name, names())),
+            Some(op) if op.op.auth == Auth::Server => {
+                "only scripts call that operation, and their calls pass no hooks".to_owned()
+            }
+            Some(_) => continue,
+        };
+        wrong.push(row.diagnostic(format!("a script registers a hook {kind} `{name}`, and {sentence}")));
+    }
+    wrong
 }

@@ -1,7 +1,9 @@
 //! The one value between Rust and any virtual machine: plain data, bounded, in a fixed order.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value as Json};
 
 /// Plain data as scripts know it.
@@ -21,8 +23,7 @@ pub enum Value {
     Float(f64),
     /// A string of bytes. JSON refuses what is not UTF-8.
     Text(Vec<u8>),
-    /// A table with the keys 1 to n and no others. With n = 0 one that is marked as a list, by `kaos.json_array` or
-    /// since it came from one.
+    /// A table with the keys 1 to n and no others. An empty one is a table that `kaos.json_array` marked, or JSON's `[]`.
     List(Vec<Value>),
     /// Any other table; integer keys are written as text. An empty table without a mark is an empty map.
     Map(BTreeMap<String, Value>),
@@ -126,6 +127,120 @@ impl Value {
                 Self::Map(map.iter().map(|(key, value)| (key.clone(), Self::from_json(value))).collect())
             }
         }
+    }
+}
+
+impl Value {
+    /// From JSON text, as [`Value::from_json`]. It stops where `bounds` end.
+    ///
+    /// # Errors
+    /// The text is no JSON, or more than `bounds`; with the line and the column.
+    pub fn parse_json(text: &[u8], bounds: Bounds) -> Result<Self, serde_json::Error> {
+        let nodes = Cell::new(bounds.nodes);
+        let mut from = serde_json::Deserializer::from_slice(text);
+        let value = Within { nodes: &nodes }.deserialize(&mut from)?;
+        from.end()?;
+        Ok(value)
+    }
+
+    /// What handing it to a script costs in fuel: 4 a value, and one for 16 bytes.
+    pub(crate) fn fuel(&self) -> u64 {
+        match self {
+            Self::Nil | Self::Bool(_) | Self::Int(_) | Self::Float(_) => 4,
+            Self::Text(bytes) => 4 + (bytes.len() as u64 >> 4),
+            Self::List(list) => 4 + list.iter().map(Self::fuel).sum::<u64>(),
+            Self::Map(map) => {
+                4 + map.iter().map(|(key, value)| 4 + (key.len() as u64 >> 4) + value.fuel()).sum::<u64>()
+            }
+        }
+    }
+
+    /// About how many bytes it takes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Nil | Self::Bool(_) | Self::Int(_) | Self::Float(_) => 32,
+            Self::Text(bytes) => 32 + bytes.len(),
+            Self::List(list) => 32 + list.iter().map(Self::weight).sum::<usize>(),
+            Self::Map(map) => {
+                32 + map.iter().map(|(key, value)| 32 + key.len() + value.weight()).sum::<usize>()
+            }
+        }
+    }
+}
+
+/// Reads JSON until so many values and keys came.
+#[derive(Clone, Copy)]
+struct Within<'a> {
+    nodes: &'a Cell<u32>,
+}
+
+impl Within<'_> {
+    fn take<E: de::Error>(self) -> Result<(), E> {
+        let left = self.nodes.get().checked_sub(1).ok_or_else(|| E::custom("too many values"))?;
+        self.nodes.set(left);
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Within<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        self.take()?;
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Within<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Nil)
+    }
+
+    fn visit_bool<E: de::Error>(self, b: bool) -> Result<Value, E> {
+        Ok(Value::Bool(b))
+    }
+
+    fn visit_i64<E: de::Error>(self, n: i64) -> Result<Value, E> {
+        Ok(Value::Int(n))
+    }
+
+    fn visit_u64<E: de::Error>(self, n: u64) -> Result<Value, E> {
+        Ok(i64::try_from(n).map_or(Value::Float(n as f64), Value::Int))
+    }
+
+    fn visit_f64<E: de::Error>(self, f: f64) -> Result<Value, E> {
+        Ok(Value::Float(f))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::text(text))
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<Value, E> {
+        Ok(Value::Text(text.into_bytes()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element_seed(self)? {
+            values.push(value);
+        }
+        Ok(Value::List(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut values = BTreeMap::new();
+        while let Some(key) = map.next_key::<String>()? {
+            self.take()?;
+            values.insert(key, map.next_value_seed(self)?);
+        }
+        Ok(Value::Map(values))
     }
 }
 

@@ -1,27 +1,29 @@
 //! Rpcs: outside the frame, each on a machine of its own that nothing was run on before.
 
-use std::sync::Arc;
-
 use kaos_kernel::output::{Level, Log, RpcContext};
 use kaos_kernel::prelude::*;
+use serde::Deserialize;
 
-use crate::functions::{Does, request};
+use crate::functions::{Does, fit, nothing, request};
 use crate::host::{Cast, Host, LogLevel, session_text};
-use crate::library::Library;
-use crate::lua::{RegisterKind, Vm};
+use crate::lua::{RegisterKind, ScriptError, Vm};
 use crate::plugin::Scripting;
 use crate::value::Value;
 
 /// One thread's worth of rpcs. Each request gets a machine that no other request has used; the next one is
 /// made ready after the answer is out.
 pub struct Worker {
-    library: Arc<Library>,
-    fuel: i64,
-    dev: bool,
+    scripts: Scripting,
     /// Seeds of machines; the order of tables in an rpc is not part of any replay, its answer is.
     seed: u64,
     spare: Option<Vm>,
 }
+
+/// Rpcs that call each other, the first one counted: each holds a machine.
+const DEPTH_MAX: u32 = 8;
+
+/// The operation that a script's rpc does not ask the frame for: it is run where it is called.
+const RPC: &str = "rpc";
 
 /// How an rpc calls an operation: number of the call, operation, request as JSON; the reply as JSON.
 pub type Ask<'a> = &'a mut dyn FnMut(u32, &str, Bytes) -> Result<Bytes, Fault>;
@@ -29,7 +31,7 @@ pub type Ask<'a> = &'a mut dyn FnMut(u32, &str, Bytes) -> Result<Bytes, Fault>;
 impl Worker {
     /// `seed` should differ between the workers of a server.
     pub fn new(scripts: &Scripting, seed: u64) -> Self {
-        Worker { library: scripts.library.clone(), fuel: scripts.fuel, dev: scripts.dev, seed, spare: None }
+        Worker { scripts: scripts.clone(), seed, spare: None }
     }
 
     /// Makes the next machine ready. Call it when there is nothing else to do.
@@ -37,11 +39,12 @@ impl Worker {
         if self.spare.is_none() {
             self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
             // A failure shows itself, with its sentence, in the request that needs the machine.
-            self.spare = self.library.service_vm(self.seed, &mut Vec::new()).ok();
+            self.spare = self.scripts.library.service_vm(self.seed, &mut Vec::new()).ok().map(|made| made.0);
         }
     }
 
-    /// Runs one rpc. Lines for the log go to `logs`.
+    /// Runs one rpc. Lines for the log go to `logs`. An rpc that calls another runs it in itself, on a machine
+    /// of its own, with what is left of its fuel: one request takes no more than `call.fuel` in all.
     ///
     /// # Errors
     /// `not_found`: no script registers `id`. `script`: it failed or used up its fuel.
@@ -54,60 +57,116 @@ impl Worker {
         logs: &mut Vec<Log>,
     ) -> Result<Bytes, Fault> {
         self.warm();
-        let mut vm = match self.spare.take() {
-            Some(vm) => vm,
-            None => {
-                let error = self.library.service_vm(self.seed, &mut Vec::new()).err();
-                return Err(self.failed(
-                    id,
-                    &error.map_or_else(String::new, |error| error.to_string()),
-                    logs,
-                ));
-            }
+        let vm = match self.spare.take() {
+            Some(vm) => Ok(vm),
+            None => self.scripts.library.service_vm(self.seed, &mut Vec::new()).map(|made| made.0),
         };
-        let function =
-            vm.registered().into_iter().find(|row| row.kind == RegisterKind::Rpc && row.name == id);
-        let Some(function) = function.map(|row| row.function) else {
-            return Err(Fault::not_found(format!("no script registers an rpc `{id}`")));
+        let mut fuel = self.scripts.fuel;
+        let mut run = Run { scripts: &self.scripts, ask, seq: 0, logs, depth: 1 };
+        run.rpc(vm, id, payload, context, &mut fuel)
+    }
+}
+
+/// One request with all that its rpcs call.
+struct Run<'a, 'b> {
+    scripts: &'a Scripting,
+    ask: Ask<'b>,
+    /// Asks so far.
+    seq: u32,
+    logs: &'a mut Vec<Log>,
+    /// Rpcs that run in each other.
+    depth: u32,
+}
+
+impl Run<'_, '_> {
+    /// Runs an rpc on a machine that nothing was run on, and takes what it used from `fuel`.
+    fn rpc(
+        &mut self,
+        vm: Result<Vm, ScriptError>,
+        id: &str,
+        payload: &[u8],
+        context: &RpcContext,
+        fuel: &mut i64,
+    ) -> Result<Bytes, Fault> {
+        let mut vm = vm.map_err(|error| self.failed(id, &error.to_string()))?;
+        let rows = vm.registered();
+        let Some(row) = rows.iter().find(|row| row.kind == RegisterKind::Rpc && row.name == id) else {
+            let known = rows.iter().filter(|row| row.kind == RegisterKind::Rpc).map(|row| row.name.clone());
+            let nearest = kaos_kernel::server::nearest(id, known);
+            return Err(Fault::not_found(format!("no script registers an rpc `{id}`{nearest}")));
         };
-        let mut host = Asking {
-            library: &self.library,
-            source: id,
-            context,
-            ask,
-            seq: 0,
-            logs,
-            uuids: Dice::of(context.seed, "rpc", 0),
-        };
-        let called = vm.call(&mut host, id, function, &[ctx(context), Value::text(payload)], self.fuel);
+        let arguments = [ctx(context, self.scripts.wait_ms), Value::text(payload)];
+        let budget = (*fuel).max(0);
+        let mut host = Asking { run: self, source: id, context, uuids: Dice::of(context.seed, "rpc", 0) };
+        let called = vm.call(&mut host, id, row.function, &arguments, budget);
+        *fuel -= called.as_ref().map_or_else(|error| error.fuel, |called| called.fuel);
         match called {
             Ok(called) => match called.value.into_iter().next().unwrap_or_default() {
                 Value::Text(bytes) => Ok(bytes.into()),
                 Value::Nil => Ok(Bytes::new()),
                 value => match value.to_json() {
                     Ok(json) => Ok(json.to_string().into()),
-                    Err(unfit) => Err(self.failed(
-                        id,
-                        &format!("rpc {id} returned what JSON cannot hold: {unfit}"),
-                        logs,
-                    )),
+                    Err(unfit) => {
+                        Err(self.failed(id, &format!("rpc {id} returned what JSON cannot hold: {unfit}")))
+                    }
                 },
             },
             Err(error) => {
                 let text = format!("{error}\n  in the rpc {id}\n  {}", error.stack_line());
-                Err(self.failed(id, &text, logs))
+                Err(self.failed(id, &text))
             }
         }
     }
 
-    fn failed(&self, id: &str, text: &str, logs: &mut Vec<Log>) -> Fault {
-        logs.push(Log { level: Level::Error, source: format!("rpc {id}"), text: text.to_owned() });
-        if self.dev { Fault::new(FaultKind::Script, text.to_owned()) } else { FaultKind::Script.into() }
+    fn failed(&mut self, id: &str, text: &str) -> Fault {
+        self.logs.push(Log { level: Level::Error, source: format!("rpc {id}"), text: text.to_owned() });
+        if self.scripts.dev {
+            Fault::new(FaultKind::Script, text.to_owned())
+        } else {
+            FaultKind::Script.into()
+        }
+    }
+
+    /// `kaos.rpc(id, payload)` of a script: run here, where the asking rpc would only wait, as whom a script
+    /// asks: the server. So rpcs never wait for each other's threads.
+    fn nested(&mut self, request: Value, context: &RpcContext, fuel: &mut i64) -> Result<Value, String> {
+        let (id, payload) = match request {
+            Value::Map(mut fields) => (fields.remove("id"), fields.remove("payload")),
+            _ => (None, None),
+        };
+        let id = id.as_ref().and_then(Value::as_str).ok_or("`id` is the name of an rpc, a string")?;
+        let payload =
+            Blob::deserialize(payload.unwrap_or_default()).map_err(|e| format!("`payload`: {e}"))?;
+        if self.depth == DEPTH_MAX {
+            return Err(format!("rpcs call each other {DEPTH_MAX} deep at most, and this is one more"));
+        }
+        self.seq += 1;
+        let mut dice = Dice::of(context.seed, "nested rpc", self.seq.into());
+        let context = RpcContext {
+            seed: dice.roll(),
+            now_ms: context.now_ms,
+            node: context.node.clone(),
+            ..RpcContext::default()
+        };
+        let vm = self.scripts.library.service_vm(dice.roll(), &mut Vec::new()).map(|(vm, cost)| {
+            *fuel -= cost;
+            vm
+        });
+        if *fuel < 0 {
+            return Err("too little fuel is left to begin it".to_owned());
+        }
+        self.depth += 1;
+        let answer = self.rpc(vm, id, &payload.0, &context, fuel);
+        self.depth -= 1;
+        let answer = answer.map_err(|fault| fault.message.into_owned())?;
+        Ok(Value::map([("payload", Value::text(answer))]))
     }
 }
 
-fn ctx(context: &RpcContext) -> Value {
+fn ctx(context: &RpcContext, wait_ms: u64) -> Value {
+    let deadline = context.now_ms.saturating_add(wait_ms);
     let mut fields = vec![
+        ("deadline", Value::Int(i64::try_from(deadline).unwrap_or(i64::MAX))),
         ("user_id", Value::text(&context.user_id)),
         ("username", Value::text(&context.username)),
         ("now", Value::Int(i64::try_from(context.now_ms).unwrap_or(i64::MAX))),
@@ -121,28 +180,26 @@ fn ctx(context: &RpcContext) -> Value {
 }
 
 /// A host whose every function asks the frame and waits.
-struct Asking<'a, 'b> {
-    library: &'a Library,
-    source: &'a str,
-    context: &'a RpcContext,
-    ask: Ask<'b>,
-    seq: u32,
-    logs: &'a mut Vec<Log>,
+struct Asking<'r, 'a, 'b> {
+    run: &'r mut Run<'a, 'b>,
+    source: &'r str,
+    context: &'r RpcContext,
     uuids: Dice,
 }
 
-impl Asking<'_, '_> {
+impl Asking<'_, '_, '_> {
     fn ask(&mut self, op: &str, request: &Value) -> Result<Value, String> {
         let json = request.to_json().map_err(|unfit| unfit.to_string())?;
-        self.seq += 1;
+        let run = &mut *self.run;
+        run.seq += 1;
         let reply =
-            (self.ask)(self.seq, op, json.to_string().into()).map_err(|fault| fault.message.into_owned())?;
+            (run.ask)(run.seq, op, json.to_string().into()).map_err(|fault| fault.message.into_owned())?;
         let json: serde_json::Value = serde_json::from_slice(&reply).map_err(|error| error.to_string())?;
         Ok(Value::from_json(&json))
     }
 }
 
-impl Host for Asking<'_, '_> {
+impl Host for Asking<'_, '_, '_> {
     fn now_ms(&self) -> i64 {
         i64::try_from(self.context.now_ms).unwrap_or(i64::MAX)
     }
@@ -153,7 +210,7 @@ impl Host for Asking<'_, '_> {
             LogLevel::Warn => Level::Warn,
             LogLevel::Error => Level::Error,
         };
-        self.logs.push(Log { level, source: format!("rpc {}", self.source), text: line.to_owned() });
+        self.run.logs.push(Log { level, source: format!("rpc {}", self.source), text: line.to_owned() });
     }
 
     fn broadcast(&mut self, cast: Cast<'_>) -> Result<(), String> {
@@ -180,13 +237,25 @@ impl Host for Asking<'_, '_> {
         self.ask("room.broadcast", &Value::map(request)).map(|_| ())
     }
 
-    fn call(&mut self, function: usize, arguments: Vec<Value>) -> Result<Value, String> {
-        let (_, does) = self.library.function(function).ok_or("this function is not there")?;
+    fn call(&mut self, function: usize, arguments: Vec<Value>, fuel: &mut i64) -> Result<Value, String> {
+        let scripts = self.run.scripts;
+        let (_, does) = scripts.library.function(function).ok_or("this function is not there")?;
         match does {
-            Does::Uuid => Ok(Value::text(self.uuids.uuid().hyphenated().to_string())),
+            Does::Call { op, args, .. } if op == RPC => {
+                let request = request(args, arguments)?;
+                let context = self.context;
+                self.run.nested(request, context, fuel)
+            }
+            Does::Uuid => {
+                nothing(&arguments)?;
+                Ok(Value::text(self.uuids.uuid().hyphenated().to_string()))
+            }
             Does::Call { op, args, draws, .. } => {
                 let (op, draws) = (op.clone(), *draws);
                 let request = request(args, arguments)?;
+                if let Some(row) = scripts.ops.by_name(&op) {
+                    fit(&scripts.library, row, request.clone())?;
+                }
                 let reply = self.ask(&op, &request)?;
                 // The same answer as in a match: the id, not the reply that holds it.
                 Ok(match draws {

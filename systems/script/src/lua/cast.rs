@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 
+use kaos_kernel::server::nearest;
 use kaos_wire::limits::{ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
 use mlua::ffi;
 
@@ -27,7 +28,8 @@ pub(super) unsafe extern "C-unwind" fn broadcast(state: State) -> c_int {
 unsafe fn send(state: State, host: &mut dyn Host, scratch: &mut Scratch) -> Result<(), String> {
     // SAFETY: nothing here raises; every string is an argument or in a table that is one, so it stays.
     unsafe {
-        if ffi::lua_checkstack(state, 4) == 0 {
+        kaos_lua::ffi::kaoslua_owe(state, 4);
+        if ffi::lua_checkstack(state, 6) == 0 {
             return Err("the stack is full".to_owned());
         }
         let room = bytes_at(state, 1)
@@ -36,6 +38,7 @@ unsafe fn send(state: State, host: &mut dyn Host, scratch: &mut Scratch) -> Resu
         let data = bytes_at(state, 3).ok_or_else(|| {
             format!("data is {}, not a string; kaos.json_encode makes one", type_at(state, 3))
         })?;
+        kaos_lua::ffi::kaoslua_owe(state, data.len() as u64 >> 6);
         let sender = match ffi::lua_type(state, 2) {
             ffi::LUA_TNIL | ffi::LUA_TNONE => None,
             _ => Some(session(state, 2).ok_or("sender is neither a presence nor a session id nor nil")?),
@@ -52,7 +55,6 @@ unsafe fn send(state: State, host: &mut dyn Host, scratch: &mut Scratch) -> Resu
             return Err(format!("data has {len} bytes; it may have {most} at most{way}"));
         }
         ffi::lua_settop(state, 5);
-        kaos_lua::ffi::kaoslua_owe(state, 4 + (data.len() as u64 >> 6) + scratch.sessions.len() as u64);
         let to = (!all).then_some(scratch.sessions.as_slice());
         host.broadcast(Cast { room, sender, data, to, op, reliable })
     }
@@ -70,6 +72,13 @@ unsafe fn receivers(state: State, index: c_int, to: &mut Vec<u64>) -> Result<(),
         if length > TO_MAX {
             return Err(format!("{length} presences; at most {TO_MAX}"));
         }
+        if length == 0 && !is_empty(state, index) {
+            return Err(
+                "presences is a table without a list: put a presence into one, { presence }".to_owned()
+            );
+        }
+        // Before they are read, since reading may fail at the last one.
+        kaos_lua::ffi::kaoslua_owe(state, length as u64);
         for i in 1..=length {
             ffi::lua_rawgeti(state, index, i as i64);
             let id = session(state, -1);
@@ -120,15 +129,73 @@ unsafe fn options(state: State, index: c_int) -> Result<(u8, bool), String> {
             ffi::LUA_TTABLE => {}
             _ => return Err(format!("options is {}, not a table or nil", type_at(state, index))),
         }
+        only_options(state, index)?;
         field(state, index, ffi::lua_upvalueindex(4));
         let mut whole = 0;
+        // A text of digits is no number here, as in every request.
+        let number = ffi::lua_type(state, -1) == ffi::LUA_TNUMBER;
         let op = ffi::lua_tointegerx(state, -1, &raw mut whole);
         let none = ffi::lua_type(state, -1) == ffi::LUA_TNIL;
-        let op = if none { Some(0) } else { u8::try_from(op).ok().filter(|_| whole != 0) };
+        let op = if none { Some(0) } else { u8::try_from(op).ok().filter(|_| number && whole != 0) };
         field(state, index, ffi::lua_upvalueindex(5));
-        let reliable = ffi::lua_type(state, -1) == ffi::LUA_TNIL || ffi::lua_toboolean(state, -1) != 0;
+        let reliable = match ffi::lua_type(state, -1) {
+            ffi::LUA_TNIL => Some(true),
+            ffi::LUA_TBOOLEAN => Some(ffi::lua_toboolean(state, -1) != 0),
+            _ => None,
+        };
+        let kind = type_at(state, -1);
         ffi::lua_pop(state, 2);
-        Ok((op.ok_or("op is not an integer from 0 to 255")?, reliable))
+        Ok((
+            op.ok_or("op is not an integer from 0 to 255")?,
+            reliable.ok_or_else(|| format!("reliable is {kind}, not true or false"))?,
+        ))
+    }
+}
+
+/// Fields of the options. Another one is a mistake, and what was meant would be left out in silence.
+const OPTIONS: [&str; 2] = ["op", "reliable"];
+
+/// # Safety
+/// Raises nothing; three slots of the stack are free.
+unsafe fn only_options(state: State, table: c_int) -> Result<(), String> {
+    // SAFETY: the key given to `lua_next` is the one that it gave; nothing is converted.
+    unsafe {
+        ffi::lua_pushnil(state);
+        while ffi::lua_next(state, table) != 0 {
+            ffi::lua_pop(state, 1);
+            let name = bytes_at(state, -1).map(String::from_utf8_lossy);
+            if !name.as_ref().is_some_and(|name| OPTIONS.contains(&name.as_ref())) {
+                let told = match &name {
+                    None => {
+                        format!("options has {} as a key: its fields are op and reliable", type_at(state, -1))
+                    }
+                    Some(name) => {
+                        let name = name.chars().take(64).collect::<String>();
+                        let near = nearest(&name, OPTIONS.iter().map(|option| (*option).to_owned()));
+                        let near = if near.is_empty() { ": its fields are op and reliable" } else { &near };
+                        format!("options has no field `{name}`{near}")
+                    }
+                };
+                drop(name);
+                ffi::lua_pop(state, 1);
+                return Err(told);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// # Safety
+/// Raises nothing; two slots of the stack are free.
+unsafe fn is_empty(state: State, table: c_int) -> bool {
+    // SAFETY: as in `only_options`.
+    unsafe {
+        ffi::lua_pushnil(state);
+        if ffi::lua_next(state, table) == 0 {
+            return true;
+        }
+        ffi::lua_pop(state, 2);
+        false
     }
 }
 

@@ -8,16 +8,22 @@ use mlua::ffi;
 use super::gate::{State, bytes_at, type_at};
 use crate::value::{Bounds, Unfit, Value};
 
-/// Reads the value at `index`.
+/// Reads the value at `index` and takes it from `bounds`, as far as it was read when it fails. (The depth is
+/// as before.)
 ///
 /// # Errors
 /// What is no plain data, or more than `bounds`, and where it stands.
 ///
 /// # Safety
 /// Raises nothing and leaves the stack as it was.
-pub(super) unsafe fn read(state: State, index: c_int, mut bounds: Bounds) -> Result<Value, Unfit> {
+pub(super) unsafe fn read(state: State, index: c_int, bounds: &mut Bounds) -> Result<Value, Unfit> {
     // SAFETY: the caller's promise, passed on.
-    unsafe { read_at(state, ffi::lua_absindex(state, index), &mut bounds) }
+    unsafe { read_at(state, ffi::lua_absindex(state, index), bounds) }
+}
+
+/// Fuel for what was taken from `whole` until `left`: 4 a value, and one for 16 bytes.
+pub(super) fn fuel(whole: Bounds, left: Bounds) -> u64 {
+    4 * u64::from(whole.nodes - left.nodes) + ((whole.bytes - left.bytes) as u64 >> 4)
 }
 
 unsafe fn read_at(state: State, index: c_int, bounds: &mut Bounds) -> Result<Value, Unfit> {
@@ -67,12 +73,12 @@ unsafe fn read_table(state: State, table: c_int, bounds: &mut Bounds) -> Result<
             ffi::lua_settop(state, top + 1);
         }
     }
-    let list = if named.is_empty() && numbered.is_empty() {
-        // SAFETY: the stack was checked; nothing raises.
-        unsafe { is_marked(state, table) }
-    } else {
-        named.is_empty() && numbered.keys().copied().eq(1..=numbered.len() as i64)
-    };
+    if named.is_empty() && numbered.is_empty() {
+        // SAFETY: the stack was checked, and what is pushed is taken off.
+        let array = unsafe { is_array(state, table) };
+        return Ok(if array { Value::List(Vec::new()) } else { Value::Map(named) });
+    }
+    let list = named.is_empty() && numbered.keys().copied().eq(1..=numbered.len() as i64);
     if list {
         return Ok(Value::List(numbered.into_values().collect()));
     }
@@ -82,6 +88,52 @@ unsafe fn read_table(state: State, table: c_int, bounds: &mut Bounds) -> Result<
         }
     }
     Ok(Value::Map(named))
+}
+
+/// Its address is the key, in the registry, of the metatable that marks an empty JSON array.
+static ARRAY: u8 = 0;
+
+/// Makes the metatable of empty JSON arrays.
+///
+/// # Safety
+/// May raise (memory).
+pub(super) unsafe fn make_array_mark(state: State) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        ffi::lua_createtable(state, 0, 1);
+        ffi::lua_pushstring(state, c"array".as_ptr());
+        ffi::lua_setfield(state, -2, c"__name".as_ptr());
+        ffi::lua_rawsetp(state, ffi::LUA_REGISTRYINDEX, (&raw const ARRAY).cast());
+    }
+}
+
+/// Marks the table on top of the stack as a JSON array.
+///
+/// # Safety
+/// Raises nothing; one slot of the stack is free.
+pub(super) unsafe fn mark_array(state: State) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        ffi::lua_rawgetp(state, ffi::LUA_REGISTRYINDEX, (&raw const ARRAY).cast());
+        ffi::lua_setmetatable(state, -2);
+    }
+}
+
+/// Does the table at `index` have the mark of an array?
+///
+/// # Safety
+/// Raises nothing; two slots of the stack are free.
+pub(super) unsafe fn is_array(state: State, index: c_int) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if ffi::lua_getmetatable(state, index) == 0 {
+            return false;
+        }
+        ffi::lua_rawgetp(state, ffi::LUA_REGISTRYINDEX, (&raw const ARRAY).cast());
+        let same = ffi::lua_rawequal(state, -1, -2) != 0;
+        ffi::lua_pop(state, 2);
+        same
+    }
 }
 
 enum Key {
@@ -146,8 +198,7 @@ pub(super) unsafe fn push(state: State, value: &Value) {
                     ffi::lua_rawseti(state, -2, i as i64 + 1);
                 }
                 if list.is_empty() {
-                    push_mark(state);
-                    ffi::lua_setmetatable(state, -2);
+                    mark_array(state);
                 }
             }
             Value::Map(map) => {
@@ -160,51 +211,6 @@ pub(super) unsafe fn push(state: State, value: &Value) {
                 }
             }
         }
-    }
-}
-
-/// Its address is where the registry has the metatable that marks a table as a list while it is empty.
-static MARK: u8 = 0;
-
-/// Makes the mark.
-///
-/// # Safety
-/// May raise (memory).
-pub(super) unsafe fn make_mark(state: State) {
-    // SAFETY: the caller's promise; the key is an address that stays.
-    unsafe {
-        ffi::lua_createtable(state, 0, 1);
-        ffi::lua_pushstring(state, c"array".as_ptr());
-        ffi::lua_setfield(state, -2, c"__name".as_ptr());
-        ffi::lua_rawsetp(state, ffi::LUA_REGISTRYINDEX, (&raw const MARK).cast());
-    }
-}
-
-/// Pushes the mark.
-///
-/// # Safety
-/// There is a place on the stack. Raises nothing.
-pub(super) unsafe fn push_mark(state: State) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        ffi::lua_rawgetp(state, ffi::LUA_REGISTRYINDEX, (&raw const MARK).cast());
-    }
-}
-
-/// Is the table at `index` marked as a list?
-///
-/// # Safety
-/// There are two places on the stack. Raises nothing and leaves the stack as it was.
-pub(super) unsafe fn is_marked(state: State, index: c_int) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if ffi::lua_getmetatable(state, index) == 0 {
-            return false;
-        }
-        push_mark(state);
-        let marked = ffi::lua_topointer(state, -1) == ffi::lua_topointer(state, -2);
-        ffi::lua_pop(state, 2);
-        marked
     }
 }
 

@@ -26,6 +26,8 @@ pub struct ScriptError {
     pub message: String,
     /// The stack, innermost first, each `file:line in function`.
     pub traceback: Vec<String>,
+    /// Fuel that the call had used when it failed.
+    pub fuel: i64,
 }
 
 /// Kinds of failure.
@@ -72,7 +74,14 @@ impl std::error::Error for ScriptError {}
 impl ScriptError {
     /// A broken contract, found by the host.
     pub(super) fn contract(file: String, message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Contract, file, line: 0, message: message.into(), traceback: Vec::new() }
+        Self {
+            kind: ErrorKind::Contract,
+            file,
+            line: 0,
+            message: message.into(),
+            traceback: Vec::new(),
+            fuel: 0,
+        }
     }
 
     pub(super) fn memory(place: &str, traceback: Vec<String>) -> Self {
@@ -82,6 +91,7 @@ impl ScriptError {
             line: 0,
             message: "not enough memory".to_owned(),
             traceback,
+            fuel: 0,
         }
     }
 
@@ -114,6 +124,7 @@ impl ScriptError {
             line,
             message: message.to_owned(),
             traceback: traceback(frames, callback),
+            fuel: 0,
         }
     }
 
@@ -121,7 +132,14 @@ impl ScriptError {
     pub(super) fn fuel(budget: i64, frames: &[Frame], callback: &str) -> Self {
         let (file, line) = place(frames);
         let message = format!("out of fuel: {callback} may use {budget} and was stopped");
-        Self { kind: ErrorKind::Fuel, file, line, message, traceback: traceback(frames, callback) }
+        Self {
+            kind: ErrorKind::Fuel,
+            file,
+            line,
+            message,
+            traceback: traceback(frames, callback),
+            fuel: budget,
+        }
     }
 }
 
@@ -156,7 +174,11 @@ fn split_place(text: &str) -> Option<(&str, u32, &str)> {
     let start = if text.starts_with("[string \"") { text.find("\"]:")? + 2 } else { text.find(':')? };
     let (file, rest) = (&text[..start], &text[start + 1..]);
     let (line, message) = rest.split_once(": ")?;
-    let known = !file.is_empty() && !file.contains(['\n', ' ']) || file.starts_with('[');
+    // A script may name its chunks by itself; "12:30: noon" is no place.
+    let word = |c: char| !c.is_ascii_digit() && c != ' ';
+    let known =
+        file.ends_with(".lua") || file.starts_with('[') || file.starts_with(word) && !file.contains(' ');
+    let known = known && !file.contains('\n');
     known.then_some((file, line.parse().ok()?, message))
 }
 
@@ -166,26 +188,58 @@ pub(super) unsafe extern "C-unwind" fn on_error(state: State) -> c_int {
     // for lack of memory and is then an error in error handling, as for any handler.
     unsafe {
         let gate = gate_of(state);
+        if ffi::lua_type(state, 1) == ffi::LUA_TTABLE {
+            // Before anything is owned: a key may need memory.
+            ffi::lua_settop(state, 1);
+            for key in [c"message", c"code"] {
+                ffi::lua_pushstring(state, key.as_ptr());
+                ffi::lua_rawget(state, 1);
+            }
+        }
+        let error = describe(state);
+        ffi::lua_settop(state, 1);
         let frames = kaos_lua::frames(state, 1, FRAMES_MAX);
         let mut scratch = gate.scratch.borrow_mut();
         scratch.frames = frames;
-        scratch.error = describe(state, 1);
+        scratch.error = error;
         1
     }
 }
 
+/// The error at 1; of a table the fields `message` and `code`, which lie at 2 and 3.
+///
 /// # Safety
 /// Raises nothing.
-unsafe fn describe(state: State, index: c_int) -> String {
+unsafe fn describe(state: State) -> String {
     // SAFETY: the caller's promise.
     unsafe {
-        match bytes_at(state, index) {
-            Some(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().min(MESSAGE_BYTES_MAX)]).into_owned(),
-            None if ffi::lua_type(state, index) == ffi::LUA_TNUMBER => {
-                ffi::lua_tonumber(state, index).to_string()
-            }
-            None => format!("the error is {}", type_at(state, index)),
+        if ffi::lua_type(state, 1) != ffi::LUA_TTABLE {
+            return plain(state, 1).unwrap_or_else(|| format!("the error is {}", type_at(state, 1)));
         }
+        match (plain(state, 2), plain(state, 3)) {
+            (Some(message), Some(code)) => format!("{message} (code {code})"),
+            (Some(message), None) => message,
+            (None, Some(code)) => format!("the error is a table with the code {code}"),
+            (None, None) => "the error is a table".to_owned(),
+        }
+    }
+}
+
+/// A text or a number as text.
+///
+/// # Safety
+/// Raises nothing.
+unsafe fn plain(state: State, index: c_int) -> Option<String> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if ffi::lua_type(state, index) == ffi::LUA_TNUMBER {
+            return Some(match ffi::lua_isinteger(state, index) {
+                0 => ffi::lua_tonumber(state, index).to_string(),
+                _ => ffi::lua_tointeger(state, index).to_string(),
+            });
+        }
+        let bytes = bytes_at(state, index)?;
+        Some(String::from_utf8_lossy(&bytes[..bytes.len().min(MESSAGE_BYTES_MAX)]).into_owned())
     }
 }
 
@@ -204,9 +258,12 @@ mod tests {
             Some(("scripts/a.lua", 3, "key: value: x"))
         );
         assert_eq!(split_place("[string \"a:1: b\"]:7: boom"), Some(("[string \"a:1: b\"]", 7, "boom")));
-        for plain in ["no place", "hint: say more", "12:30: noon said", "", "a b:1: c", ":1: x"] {
-            let parted = split_place(plain);
-            assert!(parted.is_none() || plain.starts_with("12"), "{plain}: {parted:?}");
+        assert_eq!(split_place("my game/a b.lua:3: x"), Some(("my game/a b.lua", 3, "x")));
+        assert_eq!(split_place("stage:1: x"), Some(("stage", 1, "x")));
+        for plain in
+            ["no place", "hint: say more", "12:30: noon said", "", "a b:1: c", ":1: x", "a\nb.lua:1: x"]
+        {
+            assert_eq!(split_place(plain), None, "{plain}");
         }
     }
 }

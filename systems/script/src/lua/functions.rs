@@ -38,9 +38,12 @@ pub(super) unsafe extern "C-unwind" fn json_encode(state: State) -> c_int {
         let mut parts = (std::ptr::null(), 0);
         let done = gate.work(|_, scratch| {
             scratch.bytes.clear();
-            let nodes = json::write(state, 1, &mut scratch.bytes, Bounds::CALL)
-                .map_err(|e| format!("kaos.json_encode: {e}"))?;
-            kaos_lua::ffi::kaoslua_owe(state, 4 * u64::from(nodes) + (scratch.bytes.len() as u64 >> 4));
+            let mut bounds = Bounds::CALL;
+            let written = json::write(state, 1, &mut scratch.bytes, &mut bounds);
+            // What fails was work too.
+            let nodes = u64::from(Bounds::CALL.nodes - bounds.nodes);
+            kaos_lua::ffi::kaoslua_owe(state, 4 * (1 + nodes) + (scratch.bytes.len() as u64 >> 4));
+            written.map_err(|e| format!("kaos.json_encode: {e}"))?;
             parts = (scratch.bytes.as_ptr(), scratch.bytes.len());
             Ok(())
         });
@@ -64,8 +67,8 @@ pub(super) unsafe extern "C-unwind" fn json_decode(state: State) -> c_int {
                 return Err(format!("kaos.json_decode: over {} bytes", Bounds::CALL.bytes));
             }
             kaos_lua::ffi::kaoslua_owe(state, 1 + (text.len() as u64 >> 2));
-            let json = serde_json::from_slice(text).map_err(|e| format!("kaos.json_decode: {e}"))?;
-            scratch.value = Value::from_json(&json);
+            scratch.value =
+                Value::parse_json(text, Bounds::CALL).map_err(|e| format!("kaos.json_decode: {e}"))?;
             value = &raw const scratch.value;
             Ok(())
         });
@@ -86,8 +89,7 @@ pub(super) unsafe extern "C-unwind" fn json_array(state: State) -> c_int {
             ffi::lua_settop(state, 0);
             ffi::lua_createtable(state, 0, 0);
         }
-        convert::push_mark(state);
-        ffi::lua_setmetatable(state, 1);
+        convert::mark_array(state);
     }
     1
 }
@@ -103,6 +105,7 @@ pub(super) unsafe extern "C-unwind" fn log(state: State) -> c_int {
             _ => LogLevel::Error,
         };
         let count = ffi::lua_gettop(state);
+        kaos_lua::ffi::kaoslua_owe(state, count as u64);
         for i in 1..=count {
             ffi::luaL_tolstring(state, i, std::ptr::null_mut());
             ffi::lua_replace(state, i);
@@ -231,15 +234,34 @@ pub(super) unsafe extern "C-unwind" fn call(state: State) -> c_int {
 unsafe fn answer(state: State, host: &mut dyn Host, number: usize) -> Result<Value, String> {
     // SAFETY: the caller's promise.
     unsafe {
+        kaos_lua::ffi::kaoslua_owe(state, 32);
         let count = ffi::lua_gettop(state);
         if count > 16 {
             return Err("too many arguments".to_owned());
         }
+        let mut bounds = Bounds::CALL;
         let mut arguments = Vec::with_capacity(count as usize);
+        let mut unfit = None;
         for i in 1..=count {
-            arguments.push(convert::read(state, i, Bounds::CALL).map_err(|e| format!("argument {i}: {e}"))?);
+            match convert::read(state, i, &mut bounds) {
+                Ok(argument) => arguments.push(argument),
+                Err(e) => {
+                    unfit = Some(format!("argument {i}: {e}"));
+                    break;
+                }
+            }
         }
-        kaos_lua::ffi::kaoslua_owe(state, 32);
-        host.call(number, arguments)
+        // What was read is charged, whatever becomes of it.
+        kaos_lua::ffi::kaoslua_owe(state, convert::fuel(Bounds::CALL, bounds));
+        if let Some(unfit) = unfit {
+            return Err(unfit);
+        }
+        let before = kaos_lua::ffi::kaoslua_getfuel(state);
+        let mut fuel = before;
+        let answer = host.call(number, arguments, &mut fuel);
+        kaos_lua::ffi::kaoslua_owe(state, u64::try_from(before.saturating_sub(fuel)).unwrap_or(0));
+        let answer = answer?;
+        kaos_lua::ffi::kaoslua_owe(state, answer.fuel());
+        Ok(answer)
     }
 }

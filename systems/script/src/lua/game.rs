@@ -8,7 +8,7 @@ use mlua::ffi;
 use super::batch::{self, Keys};
 use super::convert;
 use super::error::ScriptError;
-use super::gate::State;
+use super::gate::{State, bytes_at, type_at};
 use super::hash::StateHash;
 use super::vm::{Called, FnRef, ModuleRef, Vm};
 use crate::host::{Host, Message, Presence};
@@ -49,7 +49,8 @@ pub enum Left {
 ///
 /// A callback that fails leaves the state as it had changed it; the next one is called with that. Whether
 /// there is a next one is the host's policy. `match_loop` that returns nil ends the match; the others may
-/// return nothing, which keeps the state.
+/// return nothing, which keeps the state. A state of another type than before is an error, and the old one
+/// stays.
 pub struct Game {
     vm: Vm,
     shown: String,
@@ -82,6 +83,15 @@ impl Callback {
             Self::Loop => "match_loop",
             Self::Terminate => "match_terminate",
             Self::Signal => "match_signal",
+        }
+    }
+
+    /// What it is to return, as a script writes it.
+    fn returns(self) -> &'static str {
+        match self {
+            Self::JoinAttempt => "return state, accept, reason",
+            Self::Signal => "return state, reply",
+            _ => "return state",
         }
     }
 
@@ -173,7 +183,7 @@ impl Game {
         presence: Presence<'_>,
         metadata: &Value,
     ) -> Result<Result<(), String>, ScriptError> {
-        let (slot, fuel) = (self.state, self.vm.limits().call_fuel);
+        let (slot, fuel) = (self.state, self.vm.limits().fuel);
         // SAFETY: arguments are borrowed; what is read is no error's source.
         let called = unsafe {
             self.call(
@@ -195,11 +205,11 @@ impl Game {
                             super::gate::type_at(state, first + 1)
                         ));
                     }
-                    keep_state(state, first, slot);
+                    keep_state(state, first, slot, Callback::JoinAttempt)?;
                     if ffi::lua_toboolean(state, first + 1) != 0 {
                         return Ok(Ok(()));
                     }
-                    let reason = super::gate::bytes_at(state, first + 2);
+                    let reason = bytes_at(state, first + 2);
                     Ok(Err(reason.map_or_else(
                         || "the match refused".to_owned(),
                         |reason| String::from_utf8_lossy(&reason[..reason.len().min(1024)]).into_owned(),
@@ -246,7 +256,7 @@ impl Game {
         tick: u64,
         messages: &[Message<'_>],
     ) -> Result<Called<Left>, ScriptError> {
-        let (slot, fuel) = (self.state, self.vm.limits().tick_fuel);
+        let (slot, fuel) = (self.state, self.vm.limits().fuel);
         // SAFETY: `messages` is borrowed; setting a slot that exists raises nothing.
         let called = unsafe {
             self.call(
@@ -258,7 +268,10 @@ impl Game {
                     ffi::lua_pushinteger(state, tick.cast_signed());
                     batch::push_messages(state, keys, messages);
                 },
-                |state, first| Ok(if keep_state(state, first, slot) { Left::Running } else { Left::Ended }),
+                |state, first| {
+                    let kept = keep_state(state, first, slot, Callback::Loop)?;
+                    Ok(if kept { Left::Running } else { Left::Ended })
+                },
             )?
         };
         called.ok_or_else(|| ScriptError::contract(self.shown.clone(), "no match_loop"))
@@ -269,7 +282,7 @@ impl Game {
     /// # Errors
     /// The callback failed, or answered with what is no plain data.
     pub fn signal(&mut self, host: &mut dyn Host, data: &Value) -> Result<Value, ScriptError> {
-        let (slot, fuel) = (self.state, self.vm.limits().call_fuel);
+        let (slot, fuel) = (self.state, self.vm.limits().fuel);
         // SAFETY: `data` is borrowed; reading raises nothing.
         let called = unsafe {
             self.call(
@@ -279,8 +292,8 @@ impl Game {
                 2,
                 |state, _| convert::push(state, data),
                 |state, first| {
-                    keep_state(state, first, slot);
-                    convert::read(state, first + 1, Bounds::CALL)
+                    keep_state(state, first, slot, Callback::Signal)?;
+                    convert::read(state, first + 1, &mut Bounds::CALL.clone())
                         .map_err(|unfit| format!("match_signal answered {unfit}"))
                 },
             )?
@@ -317,7 +330,8 @@ impl Game {
 
     /// A number that is equal when the state is, in any process. See [`Vm::hash`].
     pub fn hash(&mut self) -> StateHash {
-        let roots = [self.state, self.ctx, self.vm.gate.loaded.get()];
+        let gate = &self.vm.gate;
+        let roots = [self.state, self.ctx, gate.loaded.get(), gate.presences.get()];
         // SAFETY: no script runs; the slots are in the registry.
         unsafe { self.vm.walk.hash(&roots) }
     }
@@ -334,7 +348,7 @@ impl Game {
                 return Err("out of memory".to_owned());
             }
             ffi::lua_rawgeti(main, ffi::LUA_REGISTRYINDEX, self.state.into());
-            let value = convert::read(main, -1, Bounds::STATE);
+            let value = convert::read(main, -1, &mut Bounds::STATE.clone());
             ffi::lua_pop(main, 1);
             value.map_err(|unfit| unfit.to_string())
         }
@@ -370,11 +384,11 @@ impl Game {
         host: &mut dyn Host,
         push: impl FnOnce(State, Keys),
     ) -> Result<(), ScriptError> {
-        let (slot, fuel) = (self.state, self.vm.limits().call_fuel);
+        let (slot, fuel) = (self.state, self.vm.limits().fuel);
         // SAFETY: the caller's promise; setting a slot that exists raises nothing.
         let called = unsafe {
             self.call(callback, host, fuel, 1, push, |state, first| {
-                keep_state(state, first, slot);
+                keep_state(state, first, slot, callback)?;
                 Ok(())
             })?
         };
@@ -451,19 +465,34 @@ fn prepare(vm: &mut Vm, identity: Identity<'_>) -> mlua::Result<(c_int, c_int)> 
     Ok((ctx, slot))
 }
 
-/// Keeps what a callback returned at `index` as the state; false when that is nil and the old one stays.
+/// Keeps what `callback` returned at `index` as the state; false when that is nil and the old one stays. It
+/// has the type that the state always had: a callback that returns its answer alone would lose the state.
 ///
 /// # Safety
 /// Raises nothing: the slot exists.
-unsafe fn keep_state(state: State, index: c_int, slot: c_int) -> bool {
-    // SAFETY: the caller's promise.
+unsafe fn keep_state(state: State, index: c_int, slot: c_int, callback: Callback) -> Result<bool, String> {
+    // SAFETY: the caller's promise; what is pushed is taken off.
     unsafe {
-        if ffi::lua_type(state, index) == ffi::LUA_TNIL {
-            return false;
+        let kind = ffi::lua_type(state, index);
+        if kind == ffi::LUA_TNIL {
+            return Ok(false);
+        }
+        if !matches!(callback, Callback::Init) {
+            ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, slot.into());
+            let (same, was) = (ffi::lua_type(state, -1) == kind, type_at(state, -1));
+            ffi::lua_pop(state, 1);
+            if !same {
+                return Err(format!(
+                    "{} returned {} where the state ({was}) comes first: {}",
+                    callback.name(),
+                    type_at(state, index),
+                    callback.returns()
+                ));
+            }
         }
         ffi::lua_pushvalue(state, index);
         ffi::lua_rawseti(state, ffi::LUA_REGISTRYINDEX, slot.into());
-        true
+        Ok(true)
     }
 }
 
@@ -478,15 +507,15 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, St
         if ffi::lua_type(state, index) != ffi::LUA_TTABLE {
             return Err(format!(
                 "match_init returned {}, not a table with state and tick_rate",
-                super::gate::type_at(state, index)
+                type_at(state, index)
             ));
         }
         let value = entry(state, index, "state")?;
-        if value == ffi::LUA_TNIL || !keep_state(state, -1, slot) {
+        if value == ffi::LUA_TNIL || !keep_state(state, -1, slot, Callback::Init)? {
             return Err("match_init returned no state".to_owned());
         }
         entry(state, index, "tick_rate")?;
-        let tick_rate = convert::read(state, -1, Bounds::CALL)
+        let tick_rate = convert::read(state, -1, &mut Bounds::CALL.clone())
             .ok()
             .and_then(|rate| rate.as_int())
             .and_then(|rate| u8::try_from(rate).ok())
@@ -495,7 +524,7 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, St
         let kind = entry(state, index, "label")?;
         let label = match kind {
             ffi::LUA_TNIL => Value::text(""),
-            ffi::LUA_TSTRING | ffi::LUA_TTABLE => convert::read(state, -1, Bounds::CALL)
+            ffi::LUA_TSTRING | ffi::LUA_TTABLE => convert::read(state, -1, &mut Bounds::CALL.clone())
                 .map_err(|unfit| format!("match_init returned a label with {unfit}"))?,
             _ => return Err("match_init returned a label that is neither a string nor a table".to_owned()),
         };
@@ -503,7 +532,7 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, St
         let max_players = match kind {
             ffi::LUA_TNIL => None,
             _ => Some(
-                convert::read(state, -1, Bounds::CALL)
+                convert::read(state, -1, &mut Bounds::CALL.clone())
                     .ok()
                     .and_then(|seats| seats.as_int())
                     .and_then(|seats| u32::try_from(seats).ok())
@@ -542,7 +571,7 @@ unsafe fn entry(state: State, table: c_int, name: &str) -> Result<c_int, String>
         }
         ffi::lua_pushnil(state);
         while ffi::lua_next(state, table) != 0 {
-            if super::gate::bytes_at(state, -2) == Some(name.as_bytes()) {
+            if bytes_at(state, -2) == Some(name.as_bytes()) {
                 ffi::lua_remove(state, -2);
                 return Ok(ffi::lua_type(state, -1));
             }

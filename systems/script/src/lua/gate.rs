@@ -22,6 +22,9 @@ use crate::value::Value;
 
 pub(super) type State = *mut ffi::lua_State;
 
+/// Bytes that the scratch keeps between calls, so that most calls allocate nothing.
+const SCRATCH_BYTES: usize = 4096;
+
 /// What the functions of one machine share. Its address is an upvalue of each of them.
 pub(super) struct Gate {
     host: Cell<Option<NonNull<dyn Host>>>,
@@ -131,6 +134,13 @@ impl Drop for Opened<'_> {
             }
         }
         self.gate.host.set(None);
+        // Nothing of the call stays outside of the machine's memory limit but a little room for the next one.
+        let mut scratch = self.gate.scratch.borrow_mut();
+        scratch.value = Value::Nil;
+        scratch.bytes.clear();
+        scratch.bytes.shrink_to(SCRATCH_BYTES);
+        scratch.sessions.clear();
+        scratch.sessions.shrink_to(SCRATCH_BYTES / 8);
     }
 }
 

@@ -5,7 +5,12 @@
 //! number of its first visit and is hashed once, and what refers to it hashes the number, so cycles and
 //! shared references count as what they are. The entries of a table go by key: booleans, integers, floats,
 //! strings, then objects in order of creation. A function is its place in the source and the variables that
-//! it holds. What every machine has from the start (`string`, `kaos`, …) is a number and is not walked.
+//! it holds; a coroutine is its functions, their lines and the values on its stack. What every machine has
+//! from the start (`string`, `kaos`, …) is a number where it is referred to; its tables are walked as they are,
+//! since scripts may write to them, and the generator of `math.random` counts once it was used.
+//!
+//! Left out: where in its line a coroutine stands (two `yield` in one line), and what iterators of
+//! `string.gmatch` have read.
 //!
 //! The walk uses two Lua threads of its own, emptied afterwards: it allocates nothing in the machine that
 //! stays, so that looking at a state never moves a collection.
@@ -43,6 +48,14 @@ pub(super) struct Walk {
     desk: State,
     /// What every machine has, by address. Anchored in the registry, so that no address comes twice.
     base: BTreeMap<usize, u32>,
+    /// Registry slot of the list of it.
+    anchor: c_int,
+    /// Places in that list of its tables.
+    tables: Vec<i64>,
+    /// Places in that list of functions with a state of their own, and that state at the start.
+    states: Vec<(i64, Vec<u8>)>,
+    /// Registry slot of the metatable of strings, which no global leads to.
+    strings: c_int,
 }
 
 impl Walk {
@@ -58,7 +71,15 @@ impl Walk {
                 ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
             })?;
         }
-        let mut walk = Self { queue, desk, base: BTreeMap::new() };
+        let mut walk = Self {
+            queue,
+            desk,
+            base: BTreeMap::new(),
+            anchor: 0,
+            tables: Vec::new(),
+            states: Vec::new(),
+            strings: 0,
+        };
         // SAFETY: no script runs. The globals are visited first, and are no part of the base themselves.
         unsafe {
             let mut pass = Pass::new(&walk);
@@ -68,6 +89,18 @@ impl Walk {
             base.retain(|_, number| *number != 0);
             // They stay reachable through a table of their own, whatever scripts do to the globals.
             let count = ffi::lua_gettop(queue);
+            // The globals come first, and are walked as every root.
+            for i in 2..=count {
+                match ffi::lua_type(queue, i) {
+                    ffi::LUA_TTABLE => walk.tables.push(i.into()),
+                    ffi::LUA_TFUNCTION => {
+                        let state = own_state(queue, i).map(<[u8]>::to_vec);
+                        walk.states.extend(state.map(|state| (i.into(), state)));
+                    }
+                    _ => {}
+                }
+            }
+            let (anchor, strings) = (&mut walk.anchor, &mut walk.strings);
             lua.exec_raw::<()>((), |state| {
                 ffi::lua_createtable(state, count, 0);
                 for i in 1..=count {
@@ -75,7 +108,11 @@ impl Walk {
                     ffi::lua_xmove(queue, state, 1);
                     ffi::lua_rawseti(state, -2, i.into());
                 }
-                ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+                *anchor = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+                ffi::lua_pushstring(state, c"".as_ptr());
+                ffi::lua_getmetatable(state, -1);
+                *strings = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+                ffi::lua_settop(state, 0);
             })?;
             walk.base = base;
             walk.tidy();
@@ -95,6 +132,8 @@ impl Walk {
             for slot in slots {
                 pass.root(*slot);
             }
+            pass.root(self.strings);
+            pass.base();
             pass.run();
             let result = StateHash { hash: pass.hash.digest(), values: pass.values, complete: !pass.full };
             self.tidy();
@@ -137,6 +176,32 @@ impl<'a> Pass<'a> {
         unsafe {
             ffi::lua_rawgeti(desk, ffi::LUA_REGISTRYINDEX, slot.into());
             self.visit();
+        }
+    }
+
+    /// Hashes what scripts may have changed of what every machine has.
+    unsafe fn base(&mut self) {
+        let (walk, desk) = (self.walk, self.walk.desk);
+        // SAFETY: raises nothing: raw accesses of the anchor, on a thread with room.
+        unsafe {
+            for place in &walk.tables {
+                ffi::lua_rawgeti(desk, ffi::LUA_REGISTRYINDEX, walk.anchor.into());
+                ffi::lua_rawgeti(desk, 1, *place);
+                ffi::lua_remove(desk, 1);
+                self.expand();
+                ffi::lua_settop(desk, 0);
+            }
+            for (place, start) in &walk.states {
+                ffi::lua_rawgeti(desk, ffi::LUA_REGISTRYINDEX, walk.anchor.into());
+                ffi::lua_rawgeti(desk, 1, *place);
+                // As it was, it is like any other: the seed is no state that a script has seen.
+                if let Some(state) = own_state(desk, 2).filter(|state| state != start) {
+                    self.hash.update(b"state");
+                    self.hash.update(&place.to_le_bytes());
+                    self.hash.update(state);
+                }
+                ffi::lua_settop(desk, 0);
+            }
         }
     }
 
@@ -224,6 +289,7 @@ impl<'a> Pass<'a> {
                 ffi::LUA_TTHREAD => {
                     let thread = ffi::lua_tothread(desk, 1);
                     self.hash.update(&ffi::lua_status(thread).to_le_bytes());
+                    self.thread(thread);
                 }
                 _ => {}
             }
@@ -259,6 +325,53 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Hashes the stack of a coroutine, which does not run.
+    unsafe fn thread(&mut self, thread: State) {
+        let desk = self.walk.desk;
+        // SAFETY: raises nothing. A coroutine that waits is in `yield` and one that has not begun is in nothing:
+        // both have 20 free slots, so that one value more needs no memory.
+        unsafe {
+            ffi::lua_rawgeti(desk, ffi::LUA_REGISTRYINDEX, ffi::LUA_RIDX_MAINTHREAD);
+            let main = ffi::lua_tothread(desk, -1);
+            ffi::lua_pop(desk, 1);
+            // What is on the main stack between two calls is the host's.
+            if thread == main || thread == desk || thread == self.walk.queue {
+                return;
+            }
+            let mut info: ffi::lua_Debug = std::mem::zeroed();
+            if ffi::lua_getstack(thread, 0, &raw mut info) == 0 {
+                for i in 1..=ffi::lua_gettop(thread).min(16) {
+                    ffi::lua_pushvalue(thread, i);
+                    ffi::lua_xmove(thread, desk, 1);
+                    self.visit();
+                }
+                return;
+            }
+            if ffi::lua_status(thread) != ffi::LUA_YIELD {
+                return;
+            }
+            let mut level = 0;
+            while !self.full && ffi::lua_getstack(thread, level, &raw mut info) != 0 {
+                if ffi::lua_getinfo(thread, c"fl".as_ptr(), &raw mut info) != 0 {
+                    self.hash.update(b"at");
+                    self.hash.update(&info.currentline.to_le_bytes());
+                    ffi::lua_xmove(thread, desk, 1);
+                    self.visit();
+                }
+                // Locals and temporaries, then what came as `...`.
+                for sign in [1, -1] {
+                    let mut n = 1;
+                    while !self.full && !ffi::lua_getlocal(thread, &raw const info, sign * n).is_null() {
+                        ffi::lua_xmove(thread, desk, 1);
+                        self.visit();
+                        n += 1;
+                    }
+                }
+                level += 1;
+            }
+        }
+    }
+
     unsafe fn function(&mut self) {
         let desk = self.walk.desk;
         // SAFETY: raises nothing; `info` is plain data that Lua fills in, and its strings live as long as
@@ -266,14 +379,14 @@ impl<'a> Pass<'a> {
         unsafe {
             if ffi::lua_iscfunction(desk, 1) != 0 {
                 self.hash.update(b"C");
-                return;
-            }
-            let mut info: ffi::lua_Debug = std::mem::zeroed();
-            ffi::lua_pushvalue(desk, 1);
-            if ffi::lua_getinfo(desk, c">S".as_ptr(), &raw mut info) != 0 {
-                self.hash.update(std::ffi::CStr::from_ptr(info.short_src.as_ptr()).to_bytes());
-                self.hash.update(&info.linedefined.to_le_bytes());
-                self.hash.update(&info.lastlinedefined.to_le_bytes());
+            } else {
+                let mut info: ffi::lua_Debug = std::mem::zeroed();
+                ffi::lua_pushvalue(desk, 1);
+                if ffi::lua_getinfo(desk, c">S".as_ptr(), &raw mut info) != 0 {
+                    self.hash.update(std::ffi::CStr::from_ptr(info.short_src.as_ptr()).to_bytes());
+                    self.hash.update(&info.linedefined.to_le_bytes());
+                    self.hash.update(&info.lastlinedefined.to_le_bytes());
+                }
             }
             let mut n = 1;
             while !ffi::lua_getupvalue(desk, 1, n).is_null() {
@@ -281,6 +394,23 @@ impl<'a> Pass<'a> {
                 n += 1;
             }
         }
+    }
+}
+
+/// The state that a C function holds in a block of memory: the generator of `math.random`.
+///
+/// # Safety
+/// Raises nothing; one slot of the stack is free. The bytes live as long as the function.
+unsafe fn own_state<'b>(state: State, index: c_int) -> Option<&'b [u8]> {
+    // SAFETY: the caller's promise; a full userdata is `lua_rawlen` bytes.
+    unsafe {
+        if ffi::lua_iscfunction(state, index) == 0 || ffi::lua_getupvalue(state, index, 1).is_null() {
+            return None;
+        }
+        let held = ffi::lua_type(state, -1) == ffi::LUA_TUSERDATA;
+        let (start, length) = (ffi::lua_touserdata(state, -1), ffi::lua_rawlen(state, -1));
+        ffi::lua_pop(state, 1);
+        (held && !start.is_null()).then(|| std::slice::from_raw_parts(start.cast(), length))
     }
 }
 

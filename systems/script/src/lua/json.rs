@@ -5,12 +5,13 @@ use std::ffi::c_int;
 
 use mlua::ffi;
 
-use super::convert::is_marked;
+use super::convert::is_array;
 use super::gate::{State, bytes_at, type_at};
 use crate::value::{Bounds, Unfit};
 
 /// Writes the value at `index` to `out`. A table with the keys 1 to n is an array; an empty one is an
-/// object, unless it is marked as a list.
+/// object, unless it is marked as an array. What it writes it takes from `bounds`, as far as it came when it
+/// fails.
 ///
 /// # Errors
 /// What JSON has no text for, or more than `bounds`, and where it stands. `out` holds a part then.
@@ -21,18 +22,17 @@ pub(super) unsafe fn write(
     state: State,
     index: c_int,
     out: &mut Vec<u8>,
-    bounds: Bounds,
-) -> Result<u32, Unfit> {
+    bounds: &mut Bounds,
+) -> Result<(), Unfit> {
     let mut writer = Writer { state, out, bounds };
     // SAFETY: the caller's promise.
-    unsafe { writer.value(ffi::lua_absindex(state, index))? };
-    Ok(bounds.nodes - writer.bounds.nodes)
+    unsafe { writer.value(ffi::lua_absindex(state, index)) }
 }
 
 struct Writer<'a> {
     state: State,
     out: &'a mut Vec<u8>,
-    bounds: Bounds,
+    bounds: &'a mut Bounds,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -78,7 +78,7 @@ impl Writer<'_> {
         // SAFETY: as in `value`.
         let (top, result) = unsafe {
             let top = ffi::lua_gettop(state);
-            (top, self.entries(table, top))
+            (top, self.entries(table))
         };
         self.bounds.depth += 1;
         // SAFETY: lowers the stack.
@@ -86,7 +86,7 @@ impl Writer<'_> {
         result
     }
 
-    unsafe fn entries(&mut self, table: c_int, top: c_int) -> Result<(), Unfit> {
+    unsafe fn entries(&mut self, table: c_int) -> Result<(), Unfit> {
         let state = self.state;
         let mut keys: Vec<(Key<'_>, c_int)> = Vec::new();
         // SAFETY: nothing here raises: the key given to `lua_next` is the one that it gave. Each key and
@@ -124,10 +124,7 @@ impl Writer<'_> {
         }
         if keys.is_empty() {
             // SAFETY: as in `value`; the stack was checked.
-            let array = unsafe {
-                ffi::lua_settop(state, top);
-                is_marked(state, table)
-            };
+            let array = unsafe { is_array(state, table) };
             self.out.extend_from_slice(if array { b"[]" } else { b"{}" });
             return Ok(());
         }

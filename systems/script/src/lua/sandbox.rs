@@ -59,7 +59,7 @@ pub(super) unsafe fn furnish(state: State, gate: &Gate) {
         gate.loaded.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
         ffi::lua_createtable(state, 0, 16);
         gate.presences.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
-        convert::make_mark(state);
+        convert::make_array_mark(state);
         ffi::lua_createtable(state, 0, 1);
         let closer = ffi::lua_gettop(state);
         set(state, closer, gate, c"__close", loading_ends, 0);

@@ -16,22 +16,20 @@ use crate::host::Host;
 use crate::sources::Sources;
 use crate::value::{Bounds, Value};
 
-/// What a machine may use. Units of fuel are those of kaos-lua: 2 to 35 ns each, whatever the script does.
+/// What a machine may use. `MatchSettings::fuel` says what a unit of fuel is in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of everything that Lua holds. 16 MiB by default; a bare machine has 30 KB.
     pub memory_bytes: usize,
     /// Fuel for loading a file with all that it requires, and for `match_init`. 5 million by default.
     pub load_fuel: i64,
-    /// Fuel for a tick. 100,000 by default: half a millisecond of usual work, 3.5 ms of the worst.
-    pub tick_fuel: i64,
-    /// Fuel for every other callback, and for an rpc or a hook. 200,000 by default.
-    pub call_fuel: i64,
+    /// Fuel for every callback, the tick included. 100,000 by default.
+    pub fuel: i64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_bytes: 16 << 20, load_fuel: 5_000_000, tick_fuel: 100_000, call_fuel: 200_000 }
+        Self { memory_bytes: 16 << 20, load_fuel: 5_000_000, fuel: 100_000 }
     }
 }
 
@@ -279,12 +277,25 @@ impl Vm {
                 },
                 |state, first| {
                     let last = ffi::lua_gettop(state).min(first + 7);
+                    let mut bounds = Bounds::CALL;
                     (first..=last)
-                        .map(|index| convert::read(state, index, Bounds::CALL))
+                        .map(|index| convert::read(state, index, &mut bounds))
                         .collect::<Result<Vec<_>, _>>()
                         .map_err(|unfit| format!("{name} returned {unfit}"))
                 },
             )
+        }
+    }
+
+    /// Collects garbage when the memory limit comes near: three quarters of it are in use, and more than a
+    /// little came since the last collection. Before and after every call, so that no call finds the memory
+    /// full of what others threw away. Like [`Vm::rest`] it goes by bytes alone.
+    fn ease(&mut self) {
+        let (used, limit) = (self.lua.used_memory(), self.limits.memory_bytes);
+        let grown = used.saturating_sub(self.live_bytes);
+        let little = (limit / 16).min(limit.saturating_sub(self.live_bytes) / 2);
+        if used > limit / 4 * 3 && grown > little {
+            self.collect();
         }
     }
 
@@ -327,8 +338,9 @@ impl Vm {
         push: impl FnOnce(State) -> c_int,
         pull: impl FnOnce(State, c_int) -> Result<R, String>,
     ) -> Result<Called<R>, ScriptError> {
+        self.ease();
         let (meter, handler) = (&self.meter, self.handler);
-        let mut end = End { status: ffi::LUA_ERRMEM, left: fuel, trace: Vec::new() };
+        let mut end = End { status: ffi::LUA_ERRMEM, left: fuel, trace: Vec::new(), collecting: 0 };
         let mut value = None;
         let opened = self.gate.open(host);
         // SAFETY: the caller's promises. Fuel is unlimited again before the closure ends, since mlua itself
@@ -345,6 +357,7 @@ impl Vm {
                 end.left = meter.left();
                 if end.left < 0 {
                     end.trace = meter.take_trace();
+                    end.collecting = meter.emergency_fuel();
                 }
                 meter.set(UNLIMITED);
                 if end.status == ffi::LUA_OK && end.left >= 0 {
@@ -360,13 +373,15 @@ impl Vm {
             resume_unwind(panic);
         }
         let used = fuel.saturating_sub(end.left);
-        match value {
+        let result = match value {
             Some(Ok(value)) if entered.is_ok() => Ok(Called { value, fuel: used }),
             Some(Err(message)) if entered.is_ok() => {
                 Err(ScriptError { kind: ErrorKind::Contract, ..ScriptError::raised(&message, &[], name) })
             }
             _ => Err(self.failed(name, fuel, end)),
-        }
+        };
+        self.ease();
+        result.map_err(|error| ScriptError { fuel: used, ..error })
     }
 
     /// Makes an error of what a call left behind.
@@ -376,7 +391,16 @@ impl Vm {
             (std::mem::take(&mut scratch.error), std::mem::take(&mut scratch.frames))
         };
         if end.left < 0 {
-            return ScriptError::fuel(fuel, &end.trace, name);
+            let mut error = ScriptError::fuel(fuel, &end.trace, name);
+            // A collection in the middle of a call visits everything: it is memory that was short.
+            if end.collecting > 0 && end.left.saturating_add(end.collecting) >= 0 {
+                let (used, limit) = (self.lua.used_memory() >> 20, self.limits.memory_bytes >> 20);
+                error.message = format!(
+                    "too little memory: the machine's memory of {limit} MiB was full in {name}, and collecting \
+                     garbage there used up its fuel ({used} MiB are left in use)"
+                );
+            }
+            return error;
         }
         match end.status {
             ffi::LUA_ERRMEM => ScriptError::memory("", vec![format!("in {name}")]),
@@ -394,4 +418,6 @@ struct End {
     status: c_int,
     left: i64,
     trace: Vec<kaos_lua::Frame>,
+    /// Fuel that collections at the memory limit took.
+    collecting: i64,
 }

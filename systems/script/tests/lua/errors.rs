@@ -59,6 +59,11 @@ fn anything_can_be_an_error() {
     for (text, shown) in [
         ("error({})", "the error is a table"),
         ("error()", "the error is nil"),
+        ("error({ code = 7, message = 'no gold' })", "no gold (code 7)"),
+        ("error({ message = 'no gold' })", "no gold"),
+        ("error({ code = 'poor' })", "the error is a table with the code poor"),
+        ("error({ message = {}, code = print })", "the error is a table"),
+        ("error(setmetatable({}, { __index = error }))", "the error is a table"),
         ("error(12)", "12"),
         ("error('plain', 0)", "plain"),
         ("error('x', 1)", "x"),
@@ -182,4 +187,72 @@ fn hosts_are_objects() {
     let host: &mut dyn Host = &mut desk;
     host.broadcast(Cast { room: "r", sender: None, data: b"", to: None, op: 0, reliable: true }).unwrap();
     assert_eq!(desk.casts.len(), 1);
+}
+
+#[test]
+fn arguments_cost_what_is_read_of_them_whatever_becomes_of_it() {
+    let budget = 100_000;
+    for (made, call) in [
+        ("for i = 1, 5000 do t[i] = i end", "kaos.room_label(t)"),
+        ("for i = 1, 5000 do t[i] = i end t[5001] = print", "pcall(kaos.room_label, t)"),
+        ("for i = 1, 5000 do t[i] = i end", "pcall(kaos.room_label, t, t, t, t, print)"),
+        ("t[1] = ('x'):rep(500000)", "kaos.room_label(t)"),
+        ("t[1] = ('x'):rep(500000)", "pcall(kaos.room_label, t, t, t)"),
+        ("for i = 1, 5000 do t[i] = i end t[5001] = print", "pcall(kaos.json_encode, t)"),
+        (
+            "for i = 1, 5000 do t[i] = '0000000000000001' end t[5001] = 7",
+            "pcall(kaos.broadcast, 'r', nil, 'x', t)",
+        ),
+        ("t[1] = ('x'):rep(60000)", "pcall(kaos.broadcast, 'r', nil, t[1], 5)"),
+    ] {
+        let text = format!(
+            "return {{ make = function() local t = {{}} {made} return t end, f = function() for i = 1, 1000 do {call} end end }}"
+        );
+        let text =
+            text.replace("f = function()", "f = function() local t = T").replace("return t end", "T = t end");
+        let (mut vm, mut desk, module) = load(&text);
+        let module = module.unwrap();
+        let make = vm.function(&module, "make").unwrap().unwrap();
+        vm.call(&mut desk, "make", make, &[], 5_000_000).unwrap();
+        let f = vm.function(&module, "f").unwrap().unwrap();
+        let error = vm.call(&mut desk, "f", f, &[], budget).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Fuel, "{call}");
+        assert!(desk.calls.len() < 30, "{call}: {}", desk.calls.len());
+        assert!(error.fuel > budget);
+    }
+}
+
+#[test]
+fn broadcasts_that_would_go_nowhere_or_otherwise_are_refused() {
+    for (text, shown) in [
+        (
+            "kaos.broadcast('r', nil, 'x', { session_id = '0000000000000001' })",
+            "presences is a table without a list: put a presence into one, { presence }",
+        ),
+        (
+            "kaos.broadcast('r', nil, 'x', nil, { relaible = false })",
+            "options has no field `relaible`. Did you mean `reliable`?",
+        ),
+        (
+            "kaos.broadcast('r', nil, 'x', nil, { mode = 1 })",
+            "options has no field `mode`: its fields are op and reliable",
+        ),
+        (
+            "kaos.broadcast('r', nil, 'x', nil, { 'op' })",
+            "options has a number as a key: its fields are op and reliable",
+        ),
+        (
+            "kaos.broadcast('r', nil, 'x', nil, { reliable = 'no' })",
+            "reliable is a string, not true or false",
+        ),
+        ("kaos.broadcast('r', nil, 'x', nil, { op = '7' })", "op is not an integer from 0 to 255"),
+    ] {
+        assert_eq!(eval(text).unwrap_err().message, format!("kaos.broadcast: {shown}"), "{text}");
+    }
+    let mut desk = Desk::default();
+    eval_with("kaos.broadcast('r', nil, 'x', {}, { op = 7, reliable = false })", &mut desk, &[]).unwrap();
+    assert_eq!(
+        (desk.casts[0].to.as_deref(), desk.casts[0].op, desk.casts[0].reliable),
+        (Some(&[][..]), 7, false)
+    );
 }

@@ -240,3 +240,95 @@ fn tictactoe_begins() {
     game.tick(&mut desk, 0, &[]).unwrap();
     assert!(matches!(game.state().unwrap(), Value::Map(_)));
 }
+
+#[test]
+fn a_large_state_leaves_no_room_for_garbage_and_needs_none() {
+    // Over half of the limit is live, and every callback leaves garbage.
+    let text = "local M = {}
+        function M.match_init() local s = {} for i = 1, 72 do s[i] = ('x'):rep(128 * 1024) .. i end
+          return { state = s, tick_rate = 10 } end
+        local function work(s) for i = 1, 1500 do local p = { x = i, y = i } end return s end
+        function M.match_join(_, s) return work(s) end
+        function M.match_leave(_, s) return work(s) end
+        function M.match_loop(_, s) return work(s) end
+        function M.match_signal(_, s) return work(s), 1 end
+        function M.match_join_attempt(_, s) return work(s), true end
+        return M";
+    let (mut game, _, mut desk) = begin(text).unwrap();
+    let ada = person(1, "ada");
+    for _ in 0..100 {
+        assert_eq!(game.join_attempt(&mut desk, ada, &Value::Nil).unwrap(), Ok(()));
+        game.join(&mut desk, &[ada]).unwrap();
+        game.leave(&mut desk, &[ada]).unwrap();
+        game.signal(&mut desk, &Value::Nil).unwrap();
+    }
+    for tick in 0..200 {
+        game.tick(&mut desk, tick, &[]).unwrap();
+    }
+}
+
+#[test]
+fn memory_that_is_full_in_the_middle_of_a_tick_is_told_as_memory() {
+    let text = "local M = {}
+        function M.match_init() Big = ('x'):rep(100000) local s = {} for i = 1, 120000 do s[i] = { i } end
+          return { state = s, tick_rate = 10 } end
+        function M.match_join(_, s) return s end
+        function M.match_leave(_, s) return s end
+        function M.match_loop(_, s)
+          for i = 1, 30 do local t = Big .. i end
+          return s end
+        return M";
+    let mut config = config(7, &[("a.lua", text)]);
+    config.limits.memory_bytes = 12 << 20;
+    let mut desk = Desk::default();
+    let vm = Vm::new(config).unwrap();
+    let mut game = Game::begin(vm, &mut desk, "a.lua", ROOM, &Value::Nil).unwrap().0;
+    let error = game.tick(&mut desk, 1, &[]).unwrap_err();
+    assert!(error.to_string().starts_with("scripts/a.lua:7: too little memory: "), "{error}");
+    assert_eq!(error.traceback.last().unwrap(), "scripts/a.lua:7 in match_loop");
+    assert_eq!(error.kind, ErrorKind::Fuel, "the machine is whole, and the room goes on");
+}
+
+#[test]
+fn a_callback_that_forgets_the_state_does_not_lose_it() {
+    let (mut game, _, mut desk) = begin(&format!(
+        "{BASE} function M.match_signal(ctx, state, data) return 'reply' end
+        function M.match_join_attempt(ctx, state, p, meta) return true end
+        function M.match_terminate(ctx, state) return 5 end return M"
+    ))
+    .unwrap();
+    let before = game.state().unwrap();
+    let error = game.signal(&mut desk, &Value::Nil).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Contract);
+    assert_eq!(
+        error.to_string(),
+        "scripts/a.lua: match_signal returned a string where the state (a table) comes first: return state, reply"
+    );
+    let error = game.join_attempt(&mut desk, person(1, "ada"), &Value::Nil).unwrap_err();
+    assert_eq!(
+        error.message,
+        "match_join_attempt returned a boolean where the state (a table) comes first: return state, accept, reason"
+    );
+    let error = game.terminate(&mut desk, 1).unwrap_err();
+    assert_eq!(
+        error.message,
+        "match_terminate returned a number where the state (a table) comes first: return state"
+    );
+    assert_eq!(game.state().unwrap(), before);
+}
+
+#[test]
+fn what_scripts_write_to_presences_is_state() {
+    let hash = |team: &str| {
+        let text = format!(
+            "local M = {{}} function M.match_init() return {{ state = {{}}, tick_rate = 10 }} end
+            function M.match_join(_, s, ps) ps[1].team = '{team}' return s end
+            function M.match_leave(_, s) return s end function M.match_loop(_, s) return s end return M"
+        );
+        let (mut game, _, mut desk) = begin(&text).unwrap();
+        game.join(&mut desk, &[person(1, "ada")]).unwrap();
+        game.hash().hash
+    };
+    assert_eq!(hash("red"), hash("red"));
+    assert_ne!(hash("red"), hash("sea"));
+}

@@ -59,7 +59,7 @@ impl Host for Desk {
         Ok(())
     }
 
-    fn call(&mut self, function: usize, arguments: Vec<Value>) -> Result<Value, String> {
+    fn call(&mut self, function: usize, arguments: Vec<Value>, _: &mut i64) -> Result<Value, String> {
         self.calls.push((function, arguments));
         self.answer.clone().unwrap_or(Ok(Value::Nil))
     }

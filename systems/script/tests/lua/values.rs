@@ -143,3 +143,24 @@ fn broadcasts_refuse_what_is_not_meant() {
         assert_eq!(error.message, format!("kaos.broadcast: {sentence}"), "{arguments}");
     }
 }
+
+#[test]
+fn empty_arrays_stay_arrays_wherever_they_are() {
+    let text = r#"{"a":[],"b":{},"c":[[],{}]}"#;
+    let round = eval(&format!("return kaos.json_encode(kaos.json_decode('{text}'))")).unwrap();
+    assert_eq!(round, [Value::text(text)]);
+    // And on the way to the host and back.
+    let mut desk = Desk { answer: Some(Ok(Value::List(vec![]))), ..Desk::default() };
+    let back =
+        eval_with("return kaos.json_encode(kaos.room_label({ kaos.json_array(), {} }))", &mut desk, &[]);
+    assert_eq!(back.unwrap(), [Value::text("[]")]);
+    let given = Value::List(vec![Value::List(vec![]), Value::map([] as [(&str, Value); 0])]);
+    assert_eq!(desk.calls, [(1, vec![given])]);
+}
+
+#[test]
+fn json_of_too_many_values_is_refused() {
+    let error = eval("return kaos.json_decode('[' .. ('[],'):rep(20000) .. '[]]')").unwrap_err();
+    assert!(error.message.starts_with("kaos.json_decode: too many values at line 1 column"), "{error}");
+    assert!(eval("return #kaos.json_decode('[' .. ('1,'):rep(9000) .. '1]')").is_ok());
+}
