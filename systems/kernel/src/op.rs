@@ -292,7 +292,7 @@ impl OpRow {
         let request =
             request.map_err(|fault| match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
                 // The text is JSON, and what is wrong is a value: line and column would lead nowhere.
-                Ok(_) => Fault::invalid(without_place(&fault.message).to_owned()),
+                Ok(_) => Fault { message: without_place(&fault.message).to_owned().into(), ..fault },
                 Err(_) => fault,
             })?;
         json.end().map_err(|error| Fault::invalid(format!("{}: {error}", self.op.name)))?;

@@ -218,7 +218,7 @@ fn the_tables_are_true() {
         ("a WebSocket frame", l::WEBSOCKET_FRAME_MAX),
         ("kept messages, per session and end", l::KEEP_MAX),
         ("received before an acknowledgement is due at once", l::ACKNOWLEDGE_AFTER),
-        ("unreadable messages before the session ends", l::STRIKES as usize),
+        ("unreadable messages before the session ends, one forgotten in a minute", l::STRIKES as usize),
         ("`client`", l::CLIENT_MAX),
         ("`token`", l::TOKEN_MAX),
         ("`module`, rpc `id`, call `op`", l::NAME_MAX),

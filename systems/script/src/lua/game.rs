@@ -197,7 +197,8 @@ impl Game {
                     convert::push(state, metadata);
                 },
                 |state, first| {
-                    // A forgotten state moves a reason to where accept belongs, and a reason is true.
+                    keep_state(state, first, slot, Callback::JoinAttempt)?;
+                    // A reason in the place of accept is true, and lets nobody in.
                     if ffi::lua_type(state, first + 1) != ffi::LUA_TBOOLEAN {
                         return Err(format!(
                             "match_join_attempt returned {} as accept, not true or false: \
@@ -205,7 +206,6 @@ impl Game {
                             super::gate::type_at(state, first + 1)
                         ));
                     }
-                    keep_state(state, first, slot, Callback::JoinAttempt)?;
                     if ffi::lua_toboolean(state, first + 1) != 0 {
                         return Ok(Ok(()));
                     }

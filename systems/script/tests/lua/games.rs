@@ -45,7 +45,7 @@ end
 
 #[test]
 fn accept_is_true_or_false_and_a_reason_in_its_place_lets_nobody_in() {
-    for (returned, found) in [("false, 'no'", "a string"), ("state", "nil"), ("state, 1", "a number")] {
+    for (returned, found) in [("state, 'no'", "a string"), ("state", "nil"), ("state, 1", "a number")] {
         let attempt = format!("function M.match_join_attempt(ctx, state) return {returned} end");
         let (mut game, _, mut desk) = begin(&format!("{BASE} {attempt} return M")).unwrap();
         let before = game.state().unwrap();
@@ -293,7 +293,7 @@ fn memory_that_is_full_in_the_middle_of_a_tick_is_told_as_memory() {
 fn a_callback_that_forgets_the_state_does_not_lose_it() {
     let (mut game, _, mut desk) = begin(&format!(
         "{BASE} function M.match_signal(ctx, state, data) return 'reply' end
-        function M.match_join_attempt(ctx, state, p, meta) return true end
+        function M.match_join_attempt(ctx, state, p, meta) return false, 'no' end
         function M.match_terminate(ctx, state) return 5 end return M"
     ))
     .unwrap();
