@@ -22,6 +22,28 @@ const KEPT: usize = 64;
 const TABLES_MAX: usize = 16;
 const TABLE_PLACES_MAX: usize = 128;
 
+/// The first class whose buffers hold `length` bytes, from 1; past the end where none does. Computed, since every
+/// message asks: a search through 27 sizes would cost it 10 ns and more.
+fn class_for(length: usize) -> usize {
+    if length <= SIZES[0] {
+        return 0;
+    }
+    let octave = (length - 1).ilog2();
+    // Above the power of two: up to one and a half of it, or up to the next.
+    let upper = length > 3 << (octave - 1);
+    2 * (octave - SIZES[0].ilog2()) as usize + 1 + usize::from(upper)
+}
+
+/// The last class whose buffers are no larger than `capacity`, if there is one.
+fn class_of(capacity: usize) -> Option<usize> {
+    if capacity < SIZES[0] {
+        return None;
+    }
+    let octave = capacity.ilog2();
+    let upper = capacity >= 3 << (octave - 1);
+    Some((2 * (octave - SIZES[0].ilog2()) as usize + usize::from(upper)).min(SIZES.len() - 1))
+}
+
 #[derive(Default)]
 struct Class {
     free: Vec<Vec<u8>>,
@@ -54,7 +76,7 @@ impl Pool {
         if length == 0 {
             return Vec::new();
         }
-        let at = SIZES.partition_point(|&size| size < length);
+        let at = class_for(length);
         let Some(&size) = SIZES.get(at) else { return Vec::with_capacity(length) };
         let class = &mut self.classes[at];
         match class.free.pop() {
@@ -89,7 +111,7 @@ impl Pool {
         if capacity > 2 * SIZES[SIZES.len() - 1] || self.bytes + cost > self.bytes_max {
             return;
         }
-        if let Some(class) = SIZES.partition_point(|&size| size <= capacity).checked_sub(1) {
+        if let Some(class) = class_of(capacity) {
             buffer.clear();
             self.bytes += cost;
             let class = &mut self.classes[class];
@@ -173,9 +195,20 @@ mod tests {
         assert!(pool.take(600).capacity() == 768);
         assert!(pool.take(512).capacity() == 600);
         for length in 1..=131_072 {
-            let capacity = SIZES[SIZES.partition_point(|&size| size < length)];
+            let capacity = SIZES[class_for(length)];
             assert!(capacity >= length && capacity <= (length * 3 / 2).max(16), "{length} in {capacity}");
         }
+    }
+
+    #[test]
+    fn classes_are_computed_as_they_would_be_searched() {
+        for length in 1..=300_000 {
+            let found = SIZES.partition_point(|&size| size < length);
+            assert_eq!(class_for(length).min(SIZES.len()), found, "{length}");
+            let found = SIZES.partition_point(|&size| size <= length).checked_sub(1);
+            assert_eq!(class_of(length), found, "{length}");
+        }
+        assert!(class_for(usize::MAX) >= SIZES.len() && class_of(0).is_none());
     }
 
     #[test]
