@@ -19,7 +19,8 @@ pub struct Claims {
     /// The token's own id; for revoking, later.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tid: String,
-    /// The user's id, 1 to 128 bytes of printable text without spaces at its ends. Tokens of other makers may say `sub` instead.
+    /// The user's id, 1 to 128 bytes of printable text without spaces at its ends. Tokens of other makers may say
+    /// `sub` instead.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uid: String,
     /// As `uid`.
