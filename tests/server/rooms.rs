@@ -274,16 +274,18 @@ fn a_session_and_an_address_make_so_many_rooms_and_no_more_until_some_end() {
     t.replays_equally();
 }
 
+/// A match for two that does nothing.
+const TWO_SEATS: &str = "local M = {}
+    function M.match_init() return { state = {}, tick_rate = 5, max_players = 2 } end
+    function M.match_join(_, s) return s end
+    function M.match_leave(_, s) return s end
+    function M.match_loop(_, s) return s end
+    return M";
+
 #[test]
 fn a_frame_opens_few_matches_for_clients_and_the_rest_in_their_order() {
-    let own = "local M = {}
-        function M.match_init() return { state = {}, tick_rate = 5, max_players = 2 } end
-        function M.match_join(_, s) return s end
-        function M.match_leave(_, s) return s end
-        function M.match_loop(_, s) return s end
-        return M";
     let settings = |s: &mut Settings| s.room.frame_openings_max = 4;
-    let mut t = server_of([("matches/own.lua", own)]).settings(settings).start();
+    let mut t = server_of([("matches/own.lua", TWO_SEATS)]).settings(settings).start();
     let players: Vec<Player> = (0..10).map(|n| t.connect(&format!("p{n}"))).collect();
     let create = json!({ "module": "own" });
     let cids: Vec<Vec<u32>> = (0..3)
@@ -311,14 +313,8 @@ fn a_frame_opens_few_matches_for_clients_and_the_rest_in_their_order() {
 
 #[test]
 fn who_waited_for_a_room_joins_the_one_that_others_made_meanwhile() {
-    let own = "local M = {}
-        function M.match_init() return { state = {}, tick_rate = 5, max_players = 2 } end
-        function M.match_join(_, s) return s end
-        function M.match_leave(_, s) return s end
-        function M.match_loop(_, s) return s end
-        return M";
     let settings = |s: &mut Settings| s.room.frame_openings_max = 1;
-    let mut t = server_of([("matches/own.lua", own)]).settings(settings).start();
+    let mut t = server_of([("matches/own.lua", TWO_SEATS)]).settings(settings).start();
     let players: Vec<Player> = (0..6).map(|n| t.connect(&format!("p{n}"))).collect();
     let fill = json!({ "module": "own", "max_players": 1 });
     let first = players[0].start_call("room.create", &fill);
