@@ -145,10 +145,6 @@ fn fits(had: &Header, has: &Header) -> Result<(), ReplayError> {
     if had.ops != has.ops {
         return differs("operations", had.ops.join(" "), has.ops.join(" "));
     }
-    if had.dev != has.dev {
-        let word = |dev| if dev { "--dev" } else { "no --dev" }.to_owned();
-        return differs("mode", word(had.dev), word(has.dev));
-    }
     if had.settings != has.settings {
         return differs("settings", had.settings.clone(), has.settings.clone());
     }

@@ -413,7 +413,7 @@ fn build(
         journal_bytes_max: config.journal.memory_bytes,
         strict: false,
     };
-    let scripts = Scripts::from_dir(&config.scripts).dev(config.dev);
+    let scripts = Scripts::from_dir(&config.scripts);
     let scripting = scripts.scripting();
     let codec = KaosCodec::counting(stats.clone());
     let server = compose(build, codec, scripts, plugins)?;

@@ -44,7 +44,7 @@ pub(super) fn run(
             if !args.json {
                 warnings(out, loaded);
             }
-            match offline::build(config.settings(), config.quantum(), &config.scripts, config.dev, plugins) {
+            match offline::build(config.settings(), config.quantum(), &config.scripts, plugins) {
                 Ok(mut server) => {
                     found.extend(rehearse(&mut server));
                     summary = Some(server.scripts()).filter(|_| found.is_empty());

@@ -18,11 +18,10 @@ pub(super) fn build(
     settings: Settings,
     quantum: Quantum,
     scripts: &Path,
-    dev: bool,
     plugins: &Plugins,
 ) -> Result<Server, BuildError> {
     let build = Build { settings, quantum, journal_bytes_max: 0, strict: false };
-    let scripts = Scripts::from_dir(scripts).dev(dev);
+    let scripts = Scripts::from_dir(scripts);
     let codec = KaosCodec::counting(Arc::new(Stats::default()));
     compose(build, codec, scripts, |app| plugins(app))
 }

@@ -70,7 +70,7 @@ fn again(args: &Args, loaded: &Loaded, plugins: &Plugins) -> Result<Result<Repla
     let file = args.file.display();
     let bytes = std::fs::read(&args.file).map_err(|error| format!("{file} cannot be read: {error}"))?;
     let (header, _) = Reader::new(&bytes).map_err(|error| format!("{file}: {error}"))?;
-    let Header { quantum_us, settings, dev, .. } = header;
+    let Header { quantum_us, settings, .. } = header;
     // What the frame was told is in the journal, `dev` too; only scripts and plugins are this server's own.
     let settings = serde_json::from_str(&settings).map_err(|error| {
         format!("{file}: its settings cannot be read ({error}): another version wrote it")
@@ -78,7 +78,7 @@ fn again(args: &Args, loaded: &Loaded, plugins: &Plugins) -> Result<Result<Repla
     let quantum =
         Quantum::from_us(quantum_us).ok_or_else(|| format!("{file}: no frame takes {quantum_us} µs"))?;
     let config = &loaded.config;
-    let server = offline::build(settings, quantum, &config.scripts, dev, plugins)
+    let server = offline::build(settings, quantum, &config.scripts, plugins)
         .map_err(|error| format!("the server cannot be built: {error}"))?;
     match replay(&bytes, server) {
         Err(error @ ReplayError::Foreign { .. }) => Err(format!("{file}: {error}")),

@@ -647,13 +647,8 @@ fn crash(config: &Config) {
 fn replay_panics(config: &Config, journal: &[u8]) {
     let build =
         Build { settings: config.settings(), quantum: config.quantum(), journal_bytes_max: 0, strict: false };
-    let scripts = Scripts::from_dir(&config.scripts).dev(config.dev);
-    let server = Server::build(build, |app| {
-        app.insert_resource(kaos_kernel::codec::SessionCodec(Arc::new(KaosCodec::default())));
-        app.add_plugins(kaos_rooms::Rooms);
-        breaks_when_a_room_ends(app);
-        app.add_plugins(scripts);
-    });
+    let scripts = Scripts::from_dir(&config.scripts);
+    let server = compose(build, KaosCodec::default(), scripts, breaks_when_a_room_ends);
     let server = server.unwrap_or_else(|error| panic!("{error}"));
     let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| replay(journal, server)));
     let panic = again.expect_err("the run is the same to its end");

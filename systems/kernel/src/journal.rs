@@ -30,9 +30,6 @@ pub struct Header {
     pub scripts_hash: u64,
     /// The names of the operations, which say what plugins there are.
     pub ops: Vec<String>,
-    /// Was it a server in development, which tells clients more? The last field: journals from before it was written
-    /// are of none.
-    pub dev: bool,
 }
 
 /// One record after the header.
@@ -179,16 +176,11 @@ impl<'a> Reader<'a> {
             _ => return Err(JournalError::Foreign),
         }
         let mut reader = Reader { bytes, at: 8 };
-        // With a byte for `dev` behind a header that ends before it; behind any other it is not read.
-        let header = reader.body_and(&[0])?.ok_or(JournalError::Truncated { at: 8 })?;
+        let header = reader.body()?.ok_or(JournalError::Truncated { at: 8 })?;
         Ok((header, reader))
     }
 
     fn body<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, JournalError> {
-        self.body_and(&[])
-    }
-
-    fn body_and<T: for<'de> Deserialize<'de>>(&mut self, more: &[u8]) -> Result<Option<T>, JournalError> {
         let at = self.at;
         let rest = self.bytes.get(at..).unwrap_or_default();
         if rest.is_empty() {
@@ -205,9 +197,9 @@ impl<'a> Reader<'a> {
         if xxh3_64(body) as u32 != checksum {
             return Err(JournalError::Damaged { at, why: "a checksum does not match" });
         }
-        let longer = if more.is_empty() { Vec::new() } else { [body, more].concat() };
-        let value = postcard::from_bytes(if more.is_empty() { body } else { &longer }).map_err(|_| {
-            JournalError::Damaged { at, why: "a record cannot be read; another version may have written it" }
+        let value = postcard::from_bytes(body).map_err(|_| JournalError::Damaged {
+            at,
+            why: "a record cannot be read; another version may have written it",
         })?;
         self.at = at + 8 + length;
         Ok(Some(value))
@@ -239,7 +231,6 @@ mod tests {
             settings: "{}".into(),
             scripts_hash: 1,
             ops: vec!["a.b".into()],
-            dev: true,
         }
     }
 

@@ -344,13 +344,8 @@ fn header(world: &World, build: &Build) -> Header {
         settings: serde_json::to_string(&build.settings).unwrap_or_default(),
         scripts_hash,
         ops: world.resource::<Ops>().0.rows().iter().map(|row| row.op.name.clone()).collect(),
-        dev: world.contains_resource::<Development>(),
     }
 }
-
-/// Clients are told more than in production; inserted by kaos-script.
-#[derive(Resource, Clone, Copy, Debug)]
-pub struct Development;
 
 /// Of all scripts' names and bytes; inserted by kaos-script.
 #[derive(Resource, Clone, Copy, Debug)]

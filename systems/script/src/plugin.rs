@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use kaos_kernel::op::{Auth, OpTable, Ops};
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::ScriptHost;
-use kaos_kernel::server::{BuildErrors, Development, ScriptsHash, nearest};
+use kaos_kernel::server::{BuildErrors, ScriptsHash, nearest};
 
 use crate::functions::functions;
 use crate::library::{Diagnostic, Library, read_dir};
@@ -17,7 +17,6 @@ use crate::sources::Sources;
 /// Scripts for a server. Built last, since `kaos.*` has a function for every operation of every plugin.
 pub struct Scripts {
     sources: Result<Sources, Vec<Diagnostic>>,
-    dev: bool,
     ready: Arc<OnceLock<Scripting>>,
 }
 
@@ -36,18 +35,12 @@ pub struct Scripting {
 impl Scripts {
     /// The scripts of a directory; one that is not there holds none.
     pub fn from_dir(dir: &Path) -> Self {
-        Scripts { sources: read_dir(dir), dev: false, ready: Arc::default() }
+        Scripts { sources: read_dir(dir), ready: Arc::default() }
     }
 
     /// Scripts that are in memory: tests, and games that carry their own.
     pub fn from_sources(sources: Sources) -> Self {
-        Scripts { sources: Ok(sources), dev: false, ready: Arc::default() }
-    }
-
-    /// In development clients are told a script's error with its place.
-    pub fn dev(mut self, dev: bool) -> Self {
-        self.dev = dev;
-        self
+        Scripts { sources: Ok(sources), ready: Arc::default() }
     }
 
     /// Filled when the server is built; empty when it could not be.
@@ -62,6 +55,7 @@ impl Plugin for Scripts {
     fn finish(&self, app: &mut App) {
         let game = app.world().resource::<Settings>().game.clone();
         let call = app.world().resource::<Settings>().call.clone();
+        let dev = app.world().resource::<Settings>().dev;
         let ops = app.world().resource::<Ops>().0.clone();
         let functions = functions(&ops);
         let limits = Limits { memory_bytes: game.memory_bytes, load_fuel: game.fuel_init, fuel: game.fuel };
@@ -79,13 +73,10 @@ impl Plugin for Scripts {
         });
         match loaded {
             Ok((registered, library)) => {
-                let live = LiveScripts::new(library.clone(), &registered, game.fuel, call.wait_ms, self.dev);
+                let live = LiveScripts::new(library.clone(), &registered, game.fuel, call.wait_ms, dev);
                 app.insert_resource(ScriptsHash(library.hash)).insert_non_send(ScriptHost(Box::new(live)));
-                if self.dev {
-                    app.insert_resource(Development);
-                }
                 let (fuel, wait_ms) = (call.fuel, call.wait_ms);
-                let _ = self.ready.set(Scripting { library, ops, fuel, wait_ms, dev: self.dev });
+                let _ = self.ready.set(Scripting { library, ops, fuel, wait_ms, dev });
             }
             Err(wrong) => {
                 let sentences = wrong.iter().map(ToString::to_string);
