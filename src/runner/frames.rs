@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use kaos_gate::bridge::Bridge;
 use kaos_gate::doors::Doors;
 use kaos_gate::jobs::JobPool;
+use kaos_gate::keys::open_private;
 use kaos_gate::stats::Stats;
 use kaos_gate::waker::{pause, sleep_exactly};
 use kaos_kernel::clock::Clock;
@@ -323,11 +324,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    let mut file = open_private(std::fs::OpenOptions::new().write(true).create_new(true), path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use kaos_gate::keys::open_private;
+
 /// Bytes that may wait for the disk. Beyond it recording ends with an error in the log: a journal with a
 /// hole in it would be worth nothing.
 const WAITING_BYTES_MAX: usize = 64 << 20;
@@ -30,11 +32,7 @@ impl Recorder {
             fs::create_dir_all(folder)?;
         }
         keep_old(path)?;
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path)?;
+        let file = open_private(OpenOptions::new().write(true).create(true).truncate(true), path)?;
         let (chunks, received) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let thread = {

@@ -177,11 +177,7 @@ fn make(path: &Path) -> io::Result<(Vec<u8>, Source)> {
     if let Some(folder) = path.parent() {
         make_folder(folder)?;
     }
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
+    match open_private(fs::OpenOptions::new().write(true).create_new(true), path) {
         Ok(mut file) => {
             writeln!(file, "{key}")?;
             file.sync_all()?;
@@ -191,6 +187,17 @@ fn make(path: &Path) -> io::Result<(Vec<u8>, Source)> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept_or_made(path),
         Err(error) => Err(error),
     }
+}
+
+/// Opens a file that only its owner may read, if it is made by this: keys, and journals, which hold resume tokens. One
+/// that is there keeps its rights.
+///
+/// # Errors
+/// What the system says.
+pub fn open_private(options: &mut fs::OpenOptions, path: &Path) -> io::Result<fs::File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options.open(path)
 }
 
 /// Makes a folder of which others do not even see what is in it; one that is there stays as it is.
