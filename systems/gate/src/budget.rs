@@ -1,11 +1,10 @@
 //! What an address may ask over HTTP before the frame hears of it: whatever is refused there is in the journal too.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
 
 use kaos_kernel::fault::{Fault, FaultKind};
-use kaos_kernel::limit::{Gcra, Rate, subject};
+use kaos_kernel::limit::{ByAddress, Gcra, Rate};
 use kaos_kernel::settings::LimitSettings;
 use tokio::time::Instant;
 
@@ -17,24 +16,12 @@ const FACTOR: u32 = 2;
 /// Bytes of a body that count as one more call.
 const CALL_BYTES: usize = 16 * 1024;
 
-/// Addresses that are remembered. When all of them are in debt, a new one is refused.
-const ROWS_MAX: usize = 1 << 16;
-
-/// The budgets of all addresses.
+/// The budgets of all addresses. When all that are remembered are in debt, a new one is refused.
 #[derive(Debug)]
 pub(crate) struct Budgets {
     rate: Rate,
     since: Instant,
-    rows: Mutex<Rows>,
-}
-
-#[derive(Default, Debug)]
-struct Rows {
-    by_address: BTreeMap<IpAddr, Gcra>,
-    /// Rows after which even ones are thrown out; doubles with what must be remembered.
-    sweep_at: usize,
-    /// Before this, in nanoseconds, a full table is not gone through again.
-    swept_until: u64,
+    rows: Mutex<ByAddress<Gcra>>,
 }
 
 impl Budgets {
@@ -66,27 +53,10 @@ impl Budgets {
     fn take(&self, address: IpAddr, units: u64) -> Result<(), Fault> {
         let now_ns = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut rows = lock(&self.rows);
-        let taken = rows.row(subject(address), now_ns).ok_or(1000);
+        let taken = rows.row(address, now_ns, |row| row.is_even(now_ns)).ok_or(1000);
         taken.and_then(|row| row.take(now_ns, units, self.rate)).map_err(|retry_ms| {
             Fault::new(FaultKind::RateLimited, "too many calls from this address").retry_in_ms(retry_ms)
         })
-    }
-}
-
-impl Rows {
-    fn row(&mut self, address: IpAddr, now_ns: u64) -> Option<&mut Gcra> {
-        if !self.by_address.contains_key(&address) && self.by_address.len() >= self.sweep_at.max(64) {
-            if now_ns < self.swept_until {
-                return None;
-            }
-            self.by_address.retain(|_, row| !row.is_even(now_ns));
-            self.sweep_at = (self.by_address.len() * 2).min(ROWS_MAX);
-            if self.by_address.len() >= ROWS_MAX {
-                self.swept_until = now_ns + 1_000_000_000;
-                return None;
-            }
-        }
-        Some(self.by_address.entry(address).or_default())
     }
 }
 
@@ -94,6 +64,7 @@ impl Rows {
 mod tests {
     use std::time::Duration;
 
+    use kaos_kernel::limit::ADDRESSES_MAX;
     use tokio::time::advance;
 
     use super::*;
@@ -126,13 +97,13 @@ mod tests {
     async fn addresses_are_forgotten_when_even_and_a_full_table_refuses_the_new() {
         let budgets = Budgets::new(&LimitSettings::default());
         let at = |n: u32| IpAddr::from(n.to_be_bytes());
-        for n in 0..ROWS_MAX as u32 {
+        for n in 0..ADDRESSES_MAX as u32 {
             assert_eq!(budgets.call(at(n)), Ok(()));
         }
         assert!(budgets.call(at(u32::MAX)).is_err());
         assert_eq!(budgets.call(at(7)), Ok(()), "one that is known is served");
         advance(Duration::from_secs(2)).await;
         assert_eq!(budgets.call(at(u32::MAX)), Ok(()));
-        assert_eq!(lock(&budgets.rows).by_address.len(), 1);
+        assert_eq!(lock(&budgets.rows).len(), 1);
     }
 }

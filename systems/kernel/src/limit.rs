@@ -22,9 +22,7 @@ impl Rate {
         let unit_ns = 1_000_000_000 / u64::from(per_sec.max(1));
         Rate { unit_ns, burst_ns: unit_ns.saturating_mul(u64::from(burst)) }
     }
-}
 
-impl Rate {
     /// One unit in so many seconds, so many at once.
     pub(crate) fn slow(secs: u32, burst: u32) -> Self {
         let unit_ns = u64::from(secs) * 1_000_000_000;
@@ -63,6 +61,56 @@ impl Gcra {
     }
 }
 
+/// Addresses that are remembered: 65,536 rows of 48 bytes are 3 MiB and more attackers than a session table holds.
+pub const ADDRESSES_MAX: usize = 1 << 16;
+
+/// A row for each address that has done something lately, for [`subject`]s. At most [`ADDRESSES_MAX`] are remembered.
+#[derive(Debug)]
+pub struct ByAddress<R> {
+    rows: BTreeMap<IpAddr, R>,
+    /// Rows after which idle ones are thrown out; doubles with what must be remembered.
+    sweep_at: usize,
+    /// Before this, in nanoseconds, a full table is not gone through again.
+    swept_until: u64,
+}
+
+impl<R> Default for ByAddress<R> {
+    fn default() -> Self {
+        ByAddress { rows: BTreeMap::new(), sweep_at: 0, swept_until: 0 }
+    }
+}
+
+impl<R: Default> ByAddress<R> {
+    /// The address's row, made when there is none; rows that are `idle` are forgotten now and then. `None` when the
+    /// table is full of others: it is gone through again after a second.
+    pub fn row(&mut self, address: IpAddr, now_ns: u64, idle: impl Fn(&R) -> bool) -> Option<&mut R> {
+        let address = subject(address);
+        if !self.rows.contains_key(&address) && self.rows.len() >= self.sweep_at.max(64) {
+            if now_ns < self.swept_until {
+                return None;
+            }
+            self.rows.retain(|_, row| !idle(row));
+            self.sweep_at = (self.rows.len() * 2).min(ADDRESSES_MAX);
+            if self.rows.len() >= ADDRESSES_MAX {
+                self.swept_until = now_ns + 1_000_000_000;
+                return None;
+            }
+        }
+        Some(self.rows.entry(address).or_default())
+    }
+
+    /// The address's row, if there is one.
+    pub fn get_mut(&mut self, address: IpAddr) -> Option<&mut R> {
+        self.rows.get_mut(&subject(address))
+    }
+
+    /// How many addresses are remembered.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+}
+
 /// What one address holds and did.
 #[derive(Clone, Copy, Default, Debug)]
 struct AddressRow {
@@ -71,37 +119,17 @@ struct AddressRow {
     starts: Gcra,
 }
 
-/// Limits by address. At most [`Addresses::ROWS_MAX`] addresses are remembered; when all of them are in
-/// debt or connected, a new one is refused.
+/// Limits by address. When all addresses that are remembered are in debt or connected, a new one is refused.
 #[derive(Resource, Default, Debug)]
 pub(crate) struct Addresses {
-    rows: BTreeMap<IpAddr, AddressRow>,
-    /// Rows after which even ones are thrown out; doubles with what must be remembered.
-    sweep_at: usize,
-    /// Before this, in nanoseconds of the grid, a full table is not gone through again.
-    swept_until: u64,
+    rows: ByAddress<AddressRow>,
 }
 
 impl Addresses {
-    /// 65,536 rows of 48 bytes are 3 MiB and more attackers than a session table holds.
-    const ROWS_MAX: usize = 1 << 16;
-
     fn row(&mut self, address: IpAddr, now_ns: u64) -> Option<&mut AddressRow> {
-        let address = subject(address);
-        if !self.rows.contains_key(&address) && self.rows.len() >= self.sweep_at.max(64) {
-            if now_ns < self.swept_until {
-                return None;
-            }
-            let idle =
-                |row: &AddressRow| row.peers == 0 && row.calls.is_even(now_ns) && row.starts.is_even(now_ns);
-            self.rows.retain(|_, row| !idle(row));
-            self.sweep_at = (self.rows.len() * 2).min(Self::ROWS_MAX);
-            if self.rows.len() >= Self::ROWS_MAX {
-                self.swept_until = now_ns + 1_000_000_000;
-                return None;
-            }
-        }
-        Some(self.rows.entry(address).or_default())
+        let idle =
+            |row: &AddressRow| row.peers == 0 && row.calls.is_even(now_ns) && row.starts.is_even(now_ns);
+        self.rows.row(address, now_ns, idle)
     }
 
     /// A peer opened; `false`: the address has too many.
@@ -114,8 +142,7 @@ impl Addresses {
 
     /// A peer that was admitted is gone.
     pub(crate) fn close(&mut self, address: IpAddr) {
-        let address = subject(address);
-        if let Some(row) = self.rows.get_mut(&address) {
+        if let Some(row) = self.rows.get_mut(address) {
             row.peers = row.peers.saturating_sub(1);
         }
     }
@@ -177,12 +204,12 @@ mod tests {
         let limits = LimitSettings::default();
         let mut addresses = Addresses::default();
         let at = |n: u32| IpAddr::from(n.to_be_bytes());
-        for n in 0..Addresses::ROWS_MAX as u32 {
+        for n in 0..ADDRESSES_MAX as u32 {
             assert!(addresses.open(at(n), 0, &limits));
         }
         assert!(!addresses.open(at(u32::MAX), 0, &limits));
         assert!(addresses.open(at(7), 0, &limits), "one that is known is served");
-        for n in 0..Addresses::ROWS_MAX as u32 {
+        for n in 0..ADDRESSES_MAX as u32 {
             addresses.close(at(n));
         }
         assert!(!addresses.open(at(u32::MAX), 999_999_999, &limits), "looked through once a second");
