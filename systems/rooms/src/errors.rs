@@ -60,14 +60,7 @@ fn place(error: &MatchError) -> &str {
 
 /// A failed callback as people read it.
 pub(crate) fn describe(error: &MatchError, place: &str, consequence: &str) -> String {
-    let mut text = format!("{}\n  in {}, {place}", error.message, error.callback);
-    for line in &error.stack {
-        text.push_str("\n  ");
-        text.push_str(line);
-    }
-    text.push_str("\n  ");
-    text.push_str(consequence);
-    text
+    format!("{}\n  {consequence}", with_stack(error, &format!(", {place}")))
 }
 
 /// What clients are told of a failed callback: its error in development, otherwise only `sentence`.
@@ -75,7 +68,11 @@ pub(crate) fn told(dev: bool, error: &MatchError, sentence: &str) -> String {
     if !dev {
         return format!("{sentence}; the server's log has the details");
     }
-    let mut text = format!("{}\n  in {}", error.message, error.callback);
+    with_stack(error, "")
+}
+
+fn with_stack(error: &MatchError, place: &str) -> String {
+    let mut text = format!("{}\n  in {}{place}", error.message, error.callback);
     for line in &error.stack {
         text.push_str("\n  ");
         text.push_str(line);
