@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use crate::clock::Clock;
 use crate::codec::Form;
+use crate::failures::{Ended, fault_of, guarded_or_fault};
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{RoomId, SessionId, Ticket};
 use crate::input::{Body, Identity};
@@ -313,13 +314,14 @@ impl Calls {
             world.get_resource::<crate::script::AfterHooks>().is_some_and(|hooks| hooks.0.contains(&op))
         };
         let kept = hooked.then(|| {
-            let json = guarded(&row.op.name, || Ok(serde_json::to_value(&*request).unwrap_or_default()));
+            let json =
+                guarded_or_fault(&row.op.name, || Ok(serde_json::to_value(&*request).unwrap_or_default()));
             json.unwrap_or_default()
         });
         match &row.handler {
             Handler::Read(read) => {
                 let world = self.hall.world.borrow();
-                let result = guarded(&row.op.name, || read(&world, &caller, request));
+                let result = guarded_or_fault(&row.op.name, || read(&world, &caller, request));
                 self.finished.push(Finished { op, caller, request: kept, result, reply_to });
             }
             Handler::Start(start) => {
@@ -337,7 +339,7 @@ impl Calls {
                     caller: caller.clone(),
                     outstanding: outstanding.clone(),
                 };
-                let started = guarded(&row.op.name, || Ok(start(call, request)));
+                let started = guarded_or_fault(&row.op.name, || Ok(start(call, request)));
                 match started {
                     Ok(work) => {
                         let number = self.next_call;
@@ -467,24 +469,10 @@ impl Calls {
     }
 }
 
-/// Unwinds out of [`Call::me`] when it has no session to work on; never seen by a panic hook.
-struct Ended(Fault);
-
-fn fault_of(panic: &(dyn std::any::Any + std::marker::Send)) -> Fault {
-    panic.downcast_ref::<Ended>().map_or_else(|| FaultKind::Internal.into(), |ended| ended.0.clone())
-}
-
 /// An operation that works on the calling session was called by something that is none.
 fn no_session() -> Fault {
     let why = "this works on the session that calls: a script, the server or a request over HTTP is none";
     Fault::new(FaultKind::NeedsSession, why)
-}
-
-fn guarded<T>(op: &str, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        tracing::error!(op, "a handler panicked: the call is refused, the server goes on");
-        Err(fault_of(panic.as_ref()))
-    })
 }
 
 /// A handler's way to the world and to jobs.

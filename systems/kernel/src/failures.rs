@@ -117,11 +117,19 @@ pub(crate) fn guarded<R>(work: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
-/// [`guarded`] work that may be refused: a panic is refused as `internal`.
-pub(crate) fn guarded_or_fault<R>(what: &str, work: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault> {
-    guarded(work).unwrap_or_else(|| {
-        tracing::error!(what, "panicked: the call is refused, the server goes on");
-        Err(FaultKind::Internal.into())
+/// Unwinds out of [`Call::me`](crate::call::Call::me) when it has no session to work on; never seen by a panic hook.
+pub(crate) struct Ended(pub(crate) Fault);
+
+/// How a call that unwound is refused: as it says itself, otherwise as `internal`.
+pub(crate) fn fault_of(panic: &(dyn std::any::Any + Send)) -> Fault {
+    panic.downcast_ref::<Ended>().map_or_else(|| FaultKind::Internal.into(), |ended| ended.0.clone())
+}
+
+/// Work for a call, which may be refused: a panic refuses it too.
+pub(crate) fn guarded_or_fault<R>(op: &str, work: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        tracing::error!(op, "panicked: the call is refused, the server goes on");
+        Err(fault_of(panic.as_ref()))
     })
 }
 
