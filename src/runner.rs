@@ -419,7 +419,7 @@ fn build(
     let server = compose(build, codec, scripts, plugins)?;
     let ops = server.ops();
     stats.count_ops(ops.rows().len());
-    let wait = Duration::from_millis(config.settings().call.wait_ms);
+    let wait = Duration::from_millis(config.call.wait_ms);
     let jobs = JobPool::start(bridge, stats, server.jobs(), rpcs(scripting), wait)?;
     let _ = built.send(Ok(Built { ops, scripts: server.scripts() }));
     Ok(Parts { server, jobs, crash: config.data.join("crash.kj") })
