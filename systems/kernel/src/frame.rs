@@ -14,7 +14,7 @@ pub struct Frame;
 /// Where a plugin's systems go. Before each stage the kernel does its own part of it.
 ///
 /// Systems of one stage that write what others of it read or write need an order between them, or the
-/// server does not start. Kicks and casts are exempt: they are collected and applied in a fixed order.
+/// server does not start. Kicks and broadcasts are exempt: they are collected and applied in a fixed order.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Peers have opened and closed, sessions have begun, resumed and timed out. Data is not read yet.

@@ -106,16 +106,16 @@ fn context(world: &World, caller: &Caller) -> HookContext {
 
 /// Does what a script wished: its commands become calls, its broadcasts are kept for the rooms.
 pub(crate) fn grant(world: &mut World, calls: &mut Calls, wishes: Wishes) {
-    let Wishes { caller, orders, casts, logs } = wishes;
+    let Wishes { caller, orders, broadcasts, logs } = wishes;
     for order in orders {
         let (op, request) = (order.op, Ok(order.request));
         calls.routed.push(Routed { op, caller: caller.clone(), request, reply_to: ReplyTo::Log });
     }
     world.resource_mut::<FrameOutputs>().0.logs.extend(logs);
-    if !casts.is_empty() {
+    if !broadcasts.is_empty() {
         let source = format!("{caller:?}");
-        let casts = casts.into_iter().map(|cast| (source.clone(), cast));
-        world.resource_mut::<crate::send::Asked>().casts.extend(casts);
+        let broadcasts = broadcasts.into_iter().map(|broadcast| (source.clone(), broadcast));
+        world.resource_mut::<crate::send::Asked>().broadcasts.extend(broadcasts);
     }
 }
 

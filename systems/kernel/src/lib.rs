@@ -65,7 +65,7 @@ pub mod prelude {
     pub use crate::op::{Auth, Op, ScriptUse};
     pub use crate::presence::{InRoom, Joined, Presence, PresenceInfo, PresenceOf, Presences};
     pub use crate::room::Room;
-    pub use crate::send::{Casts, Kicks};
+    pub use crate::send::{Broadcasts, Kicks};
     pub use crate::session::{Peer, Session, SessionIndex};
     pub use crate::settings::Settings;
 }

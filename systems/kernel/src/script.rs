@@ -241,7 +241,7 @@ pub struct Env<'a> {
     /// Commands, in the order in which they were given.
     pub orders: Vec<Order>,
     /// Broadcasts, in the order in which they were made.
-    pub casts: Vec<Cast>,
+    pub broadcasts: Vec<Broadcast>,
     /// Lines for the log.
     pub logs: Vec<Log>,
     /// Notes for who looks from outside that a room's match runs.
@@ -263,7 +263,7 @@ impl<'a> Env<'a> {
             dice,
             now_ms,
             orders: Vec::new(),
-            casts: Vec::new(),
+            broadcasts: Vec::new(),
             logs: Vec::new(),
             _turn,
         }
@@ -276,7 +276,7 @@ impl<'a> Env<'a> {
 
     /// What the script wanted, without the borrows of the world.
     pub fn finish(self) -> Wishes {
-        Wishes { caller: self.caller, orders: self.orders, casts: self.casts, logs: self.logs }
+        Wishes { caller: self.caller, orders: self.orders, broadcasts: self.broadcasts, logs: self.logs }
     }
 }
 
@@ -287,7 +287,7 @@ pub struct Wishes {
     /// Commands.
     pub orders: Vec<Order>,
     /// Broadcasts.
-    pub casts: Vec<Cast>,
+    pub broadcasts: Vec<Broadcast>,
     /// Lines for the log.
     pub logs: Vec<Log>,
 }
@@ -303,7 +303,7 @@ pub struct Order {
 
 /// A broadcast: room data to members. Kept apart from commands since it is the hot path.
 #[derive(Clone, Debug)]
-pub struct Cast {
+pub struct Broadcast {
     /// To which room.
     pub room: RoomId,
     /// In whose name; `None`: the server's.

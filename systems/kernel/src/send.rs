@@ -12,7 +12,7 @@ use crate::codec::{Encoded, HeadKind, Outbound, SessionCodec, TO_ROOM};
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{RoomId, SessionId};
 use crate::op::Ops;
-use crate::script::Cast;
+use crate::script::Broadcast;
 
 /// Messages of this frame: written once, addressed many times, expanded by Flush.
 #[derive(Resource, Default)]
@@ -97,12 +97,12 @@ pub fn room_data(opcode: u8, sender: Option<u16>, op: u8, data: Bytes, lane: cra
 pub(crate) struct Asked {
     pub(crate) kicks: BTreeMap<SessionId, String>,
     /// With the name of the system that asked.
-    pub(crate) casts: Vec<(String, Cast)>,
+    pub(crate) broadcasts: Vec<(String, Broadcast)>,
 }
 
 impl Asked {
     pub(crate) fn is_empty(&self) -> bool {
-        self.kicks.is_empty() && self.casts.is_empty()
+        self.kicks.is_empty() && self.broadcasts.is_empty()
     }
 }
 
@@ -140,46 +140,46 @@ impl SystemBuffer for KickBuffer {
 /// Sends room data from a system. What is asked for before `Core::Match` leaves in this frame; what is asked for in
 /// `Stage::Match` or later leaves in the next one, since the rooms have had their turn.
 #[derive(SystemParam)]
-pub struct Casts<'s> {
-    buffer: Deferred<'s, CastBuffer>,
+pub struct Broadcasts<'s> {
+    buffer: Deferred<'s, BroadcastBuffer>,
 }
 
-impl Casts<'_> {
-    /// Sends data to all members of a room, in the server's name; see [`Casts`] for when.
+impl Broadcasts<'_> {
+    /// Sends data to all members of a room, in the server's name; see [`Broadcasts`] for when.
     pub fn broadcast(&mut self, room: RoomId, op: u8, data: impl Into<Bytes>, reliable: bool) {
-        self.buffer.0.push(Cast { room, sender: None, op, data: data.into(), to: None, reliable });
+        self.buffer.0.push(Broadcast { room, sender: None, op, data: data.into(), to: None, reliable });
     }
 
-    /// Sends data to one member of a room, in the server's name; see [`Casts`] for when.
+    /// Sends data to one member of a room, in the server's name; see [`Broadcasts`] for when.
     pub fn send(&mut self, room: RoomId, session: SessionId, op: u8, data: impl Into<Bytes>, reliable: bool) {
         let to = Some([session].into());
-        self.buffer.0.push(Cast { room, sender: None, op, data: data.into(), to, reliable });
+        self.buffer.0.push(Broadcast { room, sender: None, op, data: data.into(), to, reliable });
     }
 }
 
 #[derive(Default)]
-pub(crate) struct CastBuffer(Vec<Cast>);
+pub(crate) struct BroadcastBuffer(Vec<Broadcast>);
 
-impl SystemBuffer for CastBuffer {
+impl SystemBuffer for BroadcastBuffer {
     fn queue(&mut self, system: &SystemMeta, mut world: DeferredWorld<'_>) {
         if self.0.is_empty() {
             return;
         }
         let name = system.name().to_string();
-        let casts = self.0.drain(..).map(|cast| (name.clone(), cast));
-        world.resource_mut::<Asked>().casts.extend(casts);
+        let broadcasts = self.0.drain(..).map(|broadcast| (name.clone(), broadcast));
+        world.resource_mut::<Asked>().broadcasts.extend(broadcasts);
     }
 }
 
 /// Takes what systems asked to be sent: in the order of the systems' names, and within one system in
 /// the order in which it asked. The order in which systems happen to run does not show.
-pub fn take_casts(world: &mut World) -> Vec<Cast> {
-    if world.resource::<Asked>().casts.is_empty() {
+pub fn take_broadcasts(world: &mut World) -> Vec<Broadcast> {
+    if world.resource::<Asked>().broadcasts.is_empty() {
         return Vec::new();
     }
-    let mut casts = std::mem::take(&mut world.resource_mut::<Asked>().casts);
-    casts.sort_by(|(a, _), (b, _)| a.cmp(b));
-    casts.into_iter().map(|(_, cast)| cast).collect()
+    let mut broadcasts = std::mem::take(&mut world.resource_mut::<Asked>().broadcasts);
+    broadcasts.sort_by(|(a, _), (b, _)| a.cmp(b));
+    broadcasts.into_iter().map(|(_, broadcast)| broadcast).collect()
 }
 
 pub(crate) fn kicked(reason: String) -> Fault {

@@ -2,11 +2,11 @@
 //!
 //! In reading order: `ops` is what can be asked for, `life` makes and ends rooms, `members` joins and
 //! leaves, `lobby` finds rooms, `makers` bounds who makes how many, `tick` runs what is due in `Core::Match`, `errors`
-//! tells what failed, `cast` sends what rooms say. `sessions` and `rpc` are the operations on sessions and scripts that
+//! tells what failed, `broadcast` sends what rooms say. `sessions` and `rpc` are the operations on sessions and scripts that
 //! every door has.
 #![forbid(unsafe_code)]
 
-mod cast;
+mod broadcast;
 mod errors;
 mod life;
 mod lobby;

@@ -10,7 +10,7 @@ use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomIndex, Seats};
 use kaos_kernel::script::{Birth, Env, ScriptHost};
 use serde_json::Value as Json;
 
-use crate::cast::{Audience, send_to_room};
+use crate::broadcast::{Audience, send_to_room};
 use crate::errors::{Written, describe, panicked, told};
 use crate::lobby::{self, Listing};
 use crate::makers::{MadeBy, Maker, Makers};
@@ -72,7 +72,7 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
                 matches.by_room.remove(&id);
                 for wish in matches.wishes.iter_mut().filter(|wish| wish.caller == Caller::Room(id)) {
                     wish.orders.clear();
-                    wish.casts.clear();
+                    wish.broadcasts.clear();
                 }
             }
             return Err(fault);
@@ -211,7 +211,7 @@ fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, O
             });
             // What a match that was never made wished is not done; only its log lines are kept.
             wishes.orders.clear();
-            wishes.casts.clear();
+            wishes.broadcasts.clear();
             if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
                 matches.wishes.push(wishes);
             }

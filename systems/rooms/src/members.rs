@@ -14,7 +14,7 @@ use kaos_kernel::session::Handles;
 use kaos_wire::limits::PRESENCES_MAX;
 use serde_json::Value as Json;
 
-use crate::cast::{Audience, member, send_to_room};
+use crate::broadcast::{Audience, member, send_to_room};
 use crate::errors::{describe, error_word, panicked, told};
 use crate::life::{find, seats_changed};
 use crate::tick::relay_waiting;

@@ -7,7 +7,7 @@ use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomMessage, Seats};
 use kaos_kernel::settings::RoomMakers;
 use kaos_kernel::{
     codec::{Closed, TO_ROOM},
-    script::Cast,
+    script::Broadcast,
 };
 use kaos_wire::prost::Message as _;
 use kaos_wire::{ClientMessage, Op as Opcode, decode_client, v1};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::Agenda;
-use crate::cast::cast;
+use crate::broadcast::broadcast;
 use crate::life::{Spec, close_room, create_room, find, room_for_one, set_label};
 use crate::lobby::Lobby;
 use crate::makers::{Maker, Makers};
@@ -233,7 +233,7 @@ pub struct SendTo {
 
 /// Room data for members.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Broadcast {
+pub struct BroadcastRequest {
     /// The room.
     pub room_id: RoomId,
     /// In whose name; left out: the server's.
@@ -512,10 +512,10 @@ async fn send_op(cx: Call, request: SendTo) -> Result<(), Fault> {
     })
 }
 
-async fn broadcast_op(cx: Call, request: Broadcast) -> Result<(), Fault> {
-    let Broadcast { room_id, sender, op, data, to, reliable } = request;
+async fn broadcast_op(cx: Call, request: BroadcastRequest) -> Result<(), Fault> {
+    let BroadcastRequest { room_id, sender, op, data, to, reliable } = request;
     let to = to.map(Into::into);
-    cx.with(|world| cast(world, Cast { room: room_id, sender, op, data: data.0, to, reliable }))
+    cx.with(|world| broadcast(world, Broadcast { room: room_id, sender, op, data: data.0, to, reliable }))
 }
 
 async fn kick_op(cx: Call, request: Kick) -> Result<(), Fault> {

@@ -11,10 +11,10 @@ use kaos_kernel::output::{Level, Log};
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomIndex, RoomMessage, Seats, SessionFacts, SessionNews};
 use kaos_kernel::script::{Batch, Env, MatchError, MatchErrorKind, TickOutcome, Wishes};
-use kaos_kernel::send::take_casts;
+use kaos_kernel::send::take_broadcasts;
 use kaos_kernel::settings::{MatchSettings, Policy};
 
-use crate::cast::{Audience, cast, send_to_room};
+use crate::broadcast::{Audience, broadcast, send_to_room};
 use crate::errors::{describe, error_word, panicked, told};
 use crate::life::close_room;
 use crate::members::{connections_changed, leave_all};
@@ -337,8 +337,8 @@ fn apply(world: &mut World, mut wishes: Vec<Wishes>) {
     for wish in &mut wishes {
         // Of the broadcasts of one callback that are refused, the first is written to the log.
         let mut refused = 0u64;
-        for one in std::mem::take(&mut wish.casts) {
-            let Err(fault) = cast(world, one) else { continue };
+        for one in std::mem::take(&mut wish.broadcasts) {
+            let Err(fault) = broadcast(world, one) else { continue };
             refused += 1;
             if refused == 1 {
                 wish.logs.push(warning(&wish.caller, format!("a broadcast was refused: {fault}")));
@@ -348,8 +348,8 @@ fn apply(world: &mut World, mut wishes: Vec<Wishes>) {
             wish.logs.push(warning(&wish.caller, format!("{} further broadcasts were refused", refused - 1)));
         }
     }
-    for one in take_casts(world) {
-        if let Err(fault) = cast(world, one) {
+    for one in take_broadcasts(world) {
+        if let Err(fault) = broadcast(world, one) {
             tracing::warn!(%fault, "a broadcast of a plugin or hook was refused");
         }
     }

@@ -17,7 +17,7 @@ pub trait Host {
     ///
     /// # Errors
     /// A sentence: what was refused and why.
-    fn broadcast(&mut self, cast: Cast<'_>) -> Result<(), String>;
+    fn broadcast(&mut self, broadcast: Broadcast<'_>) -> Result<(), String>;
 
     /// Every other function of `kaos.`: `function` is its place in the list that the machine was made with.
     /// `fuel` is what the running call has left; what the host takes from it is charged to the call.
@@ -46,7 +46,7 @@ pub enum LogLevel {
 
 /// One broadcast, borrowed from the script's strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cast<'a> {
+pub struct Broadcast<'a> {
     /// The room's id, as the script gave it.
     pub room: &'a str,
     /// In whose name; `None`: the server's.

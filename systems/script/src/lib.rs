@@ -16,7 +16,7 @@ pub mod sources;
 pub mod value;
 mod worker;
 
-pub use host::{Cast, Host, LogLevel, Message, Presence};
+pub use host::{Broadcast, Host, LogLevel, Message, Presence};
 pub use library::{Diagnostic, Library, read_dir};
 pub use plugin::{Scripting, Scripts};
 pub use sources::Sources;

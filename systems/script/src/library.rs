@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::functions::{Does, Function};
-use crate::host::{Cast, Host, LogLevel};
+use crate::host::{Broadcast, Host, LogLevel};
 use crate::lua::{Config, ErrorKind, Game, Limits, Registered, ScriptError, Vm};
 use crate::scan;
 use crate::sources::Sources;
@@ -166,7 +166,7 @@ impl Host for Loading<'_> {
         }
     }
 
-    fn broadcast(&mut self, _: Cast<'_>) -> Result<(), String> {
+    fn broadcast(&mut self, _: Broadcast<'_>) -> Result<(), String> {
         Err("cannot be called while scripts are loaded: there are no rooms yet".to_owned())
     }
 

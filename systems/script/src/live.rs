@@ -8,7 +8,7 @@ use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{RoomFact, RoomMessage};
 use kaos_kernel::script::{
-    Admission, Batch, Birth, Cast, Env, HookContext, Match, MatchError, MatchErrorKind, Opened, Order,
+    Admission, Batch, Birth, Broadcast, Env, HookContext, Match, MatchError, MatchErrorKind, Opened, Order,
     Scripts, Summary, TickOutcome,
 };
 use serde_json::Value as Json;
@@ -20,10 +20,10 @@ use crate::lua::{ErrorKind, FnRef, Game, Identity, Left, RegisterKind, ScriptErr
 use crate::value::Value;
 
 /// Broadcasts of one callback: they wait outside of the machine's memory limit until the stage ends.
-const CASTS_MAX: usize = 4096;
+const BROADCASTS_MAX: usize = 4096;
 
 /// Their data in one callback, in bytes.
-const CAST_BYTES_MAX: usize = 4 << 20;
+const BROADCAST_BYTES_MAX: usize = 4 << 20;
 
 /// Commands of one callback.
 const ORDERS_MAX: usize = 1024;
@@ -37,15 +37,15 @@ struct Live<'a, 'w> {
     library: &'a Library,
     source: &'a str,
     /// What this callback has broadcast and ordered so far.
-    casts: usize,
-    cast_bytes: usize,
+    broadcasts: usize,
+    broadcast_bytes: usize,
     orders: usize,
     order_bytes: usize,
 }
 
 impl<'a, 'w> Live<'a, 'w> {
     fn new(env: &'a mut Env<'w>, library: &'a Library, source: &'a str) -> Self {
-        Live { env, library, source, casts: 0, cast_bytes: 0, orders: 0, order_bytes: 0 }
+        Live { env, library, source, broadcasts: 0, broadcast_bytes: 0, orders: 0, order_bytes: 0 }
     }
 }
 
@@ -63,23 +63,23 @@ impl Host for Live<'_, '_> {
         self.env.log(level, self.source, line);
     }
 
-    fn broadcast(&mut self, cast: host::Cast<'_>) -> Result<(), String> {
-        self.casts += 1;
-        self.cast_bytes += cast.data.len();
-        if self.casts > CASTS_MAX || self.cast_bytes > CAST_BYTES_MAX {
+    fn broadcast(&mut self, broadcast: host::Broadcast<'_>) -> Result<(), String> {
+        self.broadcasts += 1;
+        self.broadcast_bytes += broadcast.data.len();
+        if self.broadcasts > BROADCASTS_MAX || self.broadcast_bytes > BROADCAST_BYTES_MAX {
             return Err(format!(
-                "one callback may broadcast {CASTS_MAX} times and {} MiB: send less, or in the next tick",
-                CAST_BYTES_MAX >> 20
+                "one callback may broadcast {BROADCASTS_MAX} times and {} MiB: send less, or in the next tick",
+                BROADCAST_BYTES_MAX >> 20
             ));
         }
-        let room = cast.room.parse::<RoomId>().map_err(|error| error.to_string())?;
-        self.env.casts.push(Cast {
+        let room = broadcast.room.parse::<RoomId>().map_err(|error| error.to_string())?;
+        self.env.broadcasts.push(Broadcast {
             room,
-            sender: cast.sender.map(SessionId),
-            op: cast.op,
-            data: Bytes::copy_from_slice(cast.data),
-            to: cast.to.map(|sessions| sessions.iter().map(|id| SessionId(*id)).collect()),
-            reliable: cast.reliable,
+            sender: broadcast.sender.map(SessionId),
+            op: broadcast.op,
+            data: Bytes::copy_from_slice(broadcast.data),
+            to: broadcast.to.map(|sessions| sessions.iter().map(|id| SessionId(*id)).collect()),
+            reliable: broadcast.reliable,
         });
         Ok(())
     }

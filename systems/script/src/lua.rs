@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Vm          one machine: seed, limits, sandbox, calls that end            vm.rs  sandbox.rs  error.rs
-//!  └ gate     lends the host to the functions of kaos.* during a call       gate.rs  functions.rs  cast.rs
+//!  └ gate     lends the host to the functions of kaos.* during a call       gate.rs  functions.rs  broadcast.rs
 //!  └ data     values in and out, JSON, the canonical hash                    convert.rs  json.rs  hash.rs
 //! Game        a match on a Vm: the callbacks, its state, batches of messages  game.rs  batch.rs
 //! ```
@@ -12,7 +12,7 @@
 #![allow(unsafe_code, reason = "the hot paths use Lua's C API; each use says why it is sound")]
 
 mod batch;
-mod cast;
+mod broadcast;
 mod convert;
 mod error;
 mod functions;

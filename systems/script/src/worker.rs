@@ -5,7 +5,7 @@ use kaos_kernel::prelude::*;
 use serde::Deserialize;
 
 use crate::functions::{Does, fit, nothing, request};
-use crate::host::{Cast, Host, LogLevel, session_text};
+use crate::host::{Broadcast, Host, LogLevel, session_text};
 use crate::lua::{RegisterKind, ScriptError, Vm};
 use crate::plugin::Scripting;
 use crate::value::Value;
@@ -213,25 +213,27 @@ impl Host for Asking<'_, '_, '_> {
         self.run.logs.push(Log { level, source: format!("rpc {}", self.source), text: line.to_owned() });
     }
 
-    fn broadcast(&mut self, cast: Cast<'_>) -> Result<(), String> {
+    fn broadcast(&mut self, broadcast: Broadcast<'_>) -> Result<(), String> {
         let id = |session: &u64| Value::text(session_text(*session));
         let mut request = vec![
-            ("room_id", Value::text(cast.room)),
-            ("op", Value::Int(cast.op.into())),
+            ("room_id", Value::text(broadcast.room)),
+            ("op", Value::Int(broadcast.op.into())),
             // JSON knows no bytes: a list of numbers holds what text cannot.
             (
                 "data",
-                match std::str::from_utf8(cast.data) {
+                match std::str::from_utf8(broadcast.data) {
                     Ok(text) => Value::text(text),
-                    Err(_) => Value::List(cast.data.iter().map(|byte| Value::Int((*byte).into())).collect()),
+                    Err(_) => {
+                        Value::List(broadcast.data.iter().map(|byte| Value::Int((*byte).into())).collect())
+                    }
                 },
             ),
-            ("reliable", Value::Bool(cast.reliable)),
+            ("reliable", Value::Bool(broadcast.reliable)),
         ];
-        if let Some(sender) = &cast.sender {
+        if let Some(sender) = &broadcast.sender {
             request.push(("sender", id(sender)));
         }
-        if let Some(to) = cast.to {
+        if let Some(to) = broadcast.to {
             request.push(("to", Value::List(to.iter().map(id).collect())));
         }
         self.ask("room.broadcast", &Value::map(request)).map(|_| ())

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, c_int};
 
 use mlua::ffi;
 
-use super::cast::push_broadcast;
+use super::broadcast::push_broadcast;
 use super::convert;
 use super::functions;
 use super::gate::{Gate, State, bytes_at, gate_of, push_function, raise};

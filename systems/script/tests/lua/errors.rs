@@ -1,7 +1,7 @@
 //! What people read when a script fails.
 
 use kaos_script::lua::{ErrorKind, Limits, Vm};
-use kaos_script::{Cast, Host, LogLevel, Value};
+use kaos_script::{Broadcast, Host, LogLevel, Value};
 
 use super::{Desk, config, eval, eval_with, load};
 
@@ -185,8 +185,9 @@ fn a_machine_needs_memory() {
 fn hosts_are_objects() {
     let mut desk = Desk::default();
     let host: &mut dyn Host = &mut desk;
-    host.broadcast(Cast { room: "r", sender: None, data: b"", to: None, op: 0, reliable: true }).unwrap();
-    assert_eq!(desk.casts.len(), 1);
+    host.broadcast(Broadcast { room: "r", sender: None, data: b"", to: None, op: 0, reliable: true })
+        .unwrap();
+    assert_eq!(desk.broadcasts.len(), 1);
 }
 
 #[test]
@@ -252,7 +253,7 @@ fn broadcasts_that_would_go_nowhere_or_otherwise_are_refused() {
     let mut desk = Desk::default();
     eval_with("kaos.broadcast('r', nil, 'x', {}, { op = 7, reliable = false })", &mut desk, &[]).unwrap();
     assert_eq!(
-        (desk.casts[0].to.as_deref(), desk.casts[0].op, desk.casts[0].reliable),
+        (desk.broadcasts[0].to.as_deref(), desk.broadcasts[0].op, desk.broadcasts[0].reliable),
         (Some(&[][..]), 7, false)
     );
 }

@@ -216,7 +216,11 @@ fn play(seed: u64) -> Vec<(u64, i64, usize)> {
         let Called { value, fuel } = game.tick(&mut desk, tick, &batch).unwrap();
         assert_eq!(value, Left::Running);
         game.vm().rest(tick);
-        log.push((game.hash().hash, fuel, desk.casts.iter().map(|cast| cast.data.len()).sum()));
+        log.push((
+            game.hash().hash,
+            fuel,
+            desk.broadcasts.iter().map(|broadcast| broadcast.data.len()).sum(),
+        ));
     }
     log
 }

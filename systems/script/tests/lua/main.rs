@@ -11,14 +11,14 @@ mod values;
 use std::sync::Arc;
 
 use kaos_script::lua::{Config, Limits, ModuleRef, ScriptError, Vm};
-use kaos_script::{Cast, Host, LogLevel, Sources, Value};
+use kaos_script::{Broadcast, Host, LogLevel, Sources, Value};
 
 /// A host that remembers.
 #[derive(Default)]
 struct Desk {
     now_ms: i64,
     logs: Vec<(LogLevel, String)>,
-    casts: Vec<Sent>,
+    broadcasts: Vec<Sent>,
     calls: Vec<(usize, Vec<Value>)>,
     answer: Option<Result<Value, String>>,
     panics: bool,
@@ -43,18 +43,18 @@ impl Host for Desk {
         self.logs.push((level, line.to_owned()));
     }
 
-    fn broadcast(&mut self, cast: Cast<'_>) -> Result<(), String> {
+    fn broadcast(&mut self, broadcast: Broadcast<'_>) -> Result<(), String> {
         assert!(!self.panics, "the host's own mistake");
-        if cast.room == "nowhere" {
+        if broadcast.room == "nowhere" {
             return Err("there is no room nowhere".to_owned());
         }
-        self.casts.push(Sent {
-            room: cast.room.to_owned(),
-            sender: cast.sender,
-            data: cast.data.to_vec(),
-            to: cast.to.map(<[u64]>::to_vec),
-            op: cast.op,
-            reliable: cast.reliable,
+        self.broadcasts.push(Sent {
+            room: broadcast.room.to_owned(),
+            sender: broadcast.sender,
+            data: broadcast.data.to_vec(),
+            to: broadcast.to.map(<[u64]>::to_vec),
+            op: broadcast.op,
+            reliable: broadcast.reliable,
         });
         Ok(())
     }

@@ -107,7 +107,7 @@ fn broadcasts_are_read_as_they_are_meant() {
         sent(Some(0xab), b"none", Some(&[]), 255, true),
         sent(None, b"\0\xff", None, 0, true),
     ];
-    assert_eq!(desk.casts, expected);
+    assert_eq!(desk.broadcasts, expected);
 }
 
 #[test]

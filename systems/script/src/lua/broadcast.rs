@@ -7,7 +7,7 @@ use kaos_wire::limits::{ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
 use mlua::ffi;
 
 use super::gate::{Gate, Scratch, State, bytes_at, gate_of, raise, type_at};
-use crate::host::{Cast, Host, parse_session};
+use crate::host::{Broadcast, Host, parse_session};
 
 /// Receivers that one broadcast may name.
 const TO_MAX: usize = 10_000;
@@ -56,7 +56,7 @@ unsafe fn send(state: State, host: &mut dyn Host, scratch: &mut Scratch) -> Resu
         }
         ffi::lua_settop(state, 5);
         let to = (!all).then_some(scratch.sessions.as_slice());
-        host.broadcast(Cast { room, sender, data, to, op, reliable })
+        host.broadcast(Broadcast { room, sender, data, to, op, reliable })
     }
 }
 

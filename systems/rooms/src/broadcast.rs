@@ -3,7 +3,7 @@
 use kaos_kernel::codec::{Outbound, TO_ROOM};
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::RoomIndex;
-use kaos_kernel::script::Cast;
+use kaos_kernel::script::Broadcast;
 use kaos_kernel::send::{Outbox, post};
 
 /// Who of a room's members is meant.
@@ -56,8 +56,8 @@ pub(crate) fn send_to_room(
 ///
 /// # Errors
 /// `not_found`: no such room, or the sender is not in it. `invalid`: longer than the wire can carry.
-pub(crate) fn cast(world: &mut World, cast: Cast) -> Result<(), Fault> {
-    let Cast { room, sender, op, data, to, reliable } = cast;
+pub(crate) fn broadcast(world: &mut World, broadcast: Broadcast) -> Result<(), Fault> {
+    let Broadcast { room, sender, op, data, to, reliable } = broadcast;
     let entity = world
         .resource::<RoomIndex>()
         .get(room)
