@@ -249,5 +249,5 @@ export declare const wire: {
   encode(name: string, fields: Record<string, any>): Uint8Array;
   split(frame: Uint8Array): { op: number; size: number; payload: Uint8Array }[];
   decode(side: "client" | "server", op: number, payload: Uint8Array): { name: string | null; fields: Record<string, any> };
-  lane(op: number): "control" | "data" | null;
+  counted(op: number): "control" | "data" | null;
 };

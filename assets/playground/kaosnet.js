@@ -102,23 +102,23 @@ const SCHEMAS = {
   Error: [[1, "cid", "u32"], [2, "code", "u32"], [3, "name", "text"], [4, "message", "text"], [5, "retry_ms", "u32"]],
 };
 
-// Per opcode: what a client sends, what a server sends, the schema, and the lane that counts it for resume.
+// Per opcode: what a client sends, what a server sends, the schema, and the channel that counts it for resume.
 const OPS = {
   0x01: { client: "SessionStart", server: "SessionStarted" },
   0x02: { client: "SessionEnd", server: "SessionEnd" },
   0x03: { client: "Heartbeat", server: "Heartbeat" },
-  0x10: { client: "RoomCreate", server: "RoomCreated", lane: "data" },
-  0x11: { client: "RoomJoin", server: "RoomJoined", lane: "data" },
-  0x12: { client: "RoomLeave", server: "RoomLeft", lane: "data" },
-  0x13: { client: "RoomData", server: "RoomData", lane: "data" },
-  0x14: { server: "RoomState", lane: "data" },
-  0x15: { server: "RoomEvent", lane: "data" },
+  0x10: { client: "RoomCreate", server: "RoomCreated", counted: "data" },
+  0x11: { client: "RoomJoin", server: "RoomJoined", counted: "data" },
+  0x12: { client: "RoomLeave", server: "RoomLeft", counted: "data" },
+  0x13: { client: "RoomData", server: "RoomData", counted: "data" },
+  0x14: { server: "RoomState", counted: "data" },
+  0x15: { server: "RoomEvent", counted: "data" },
   0x16: { client: "RoomDataUnreliable", server: "RoomDataUnreliable" },
-  0x17: { server: "RoomError", lane: "data" },
-  0x20: { client: "Rpc", lane: "control" },
-  0x21: { server: "RpcResponse", lane: "control" },
-  0x30: { client: "Call", server: "CallReply", lane: "control" },
-  0x31: { server: "Error", lane: "control" },
+  0x17: { server: "RoomError", counted: "data" },
+  0x20: { client: "Rpc", counted: "control" },
+  0x21: { server: "RpcResponse", counted: "control" },
+  0x30: { client: "Call", server: "CallReply", counted: "control" },
+  0x31: { server: "Error", counted: "control" },
 };
 const OP_OF = {};
 for (const [op, row] of Object.entries(OPS)) {
@@ -355,9 +355,9 @@ export const wire = {
     return { name, fields: { ...fields, data: payload.slice(5) } };
   },
 
-  /** The lane that counts this opcode for resume: "control", "data" or null. */
-  lane(op) {
-    return OPS[op]?.lane ?? null;
+  /** The channel that counts this opcode for resume: "control", "data" or null. */
+  counted(op) {
+    return OPS[op]?.counted ?? null;
   },
 };
 
@@ -715,14 +715,14 @@ export class Session {
   /** Counts, keeps and writes one message; while there is no connection, it is only kept. */
   transmit(message, name) {
     if (this.state === "closed") throw new KaosError("closed", `the session is over: ${this.closed.reason}`);
-    const lane = wire.lane(message[0]);
-    if (lane) {
+    const channel = wire.counted(message[0]);
+    if (channel) {
       if (this.keptBytes + message.length > KEEP_MAX) {
         throw new KaosError("keep_full", `${this.keptBytes} bytes wait for the server already: send less, or wait`);
       }
-      this.sent[lane] += 1;
+      this.sent[channel] += 1;
       this.keptBytes += message.length;
-      this.#kept[lane].push(message);
+      this.#kept[channel].push(message);
     } else if (this.state !== "connected" || this.#socket.bufferedAmount > STALE_BYTES) {
       return;                              // unreliable: stale before it could leave
     }
@@ -860,9 +860,9 @@ export class Session {
       this.#events.emit({ type: "Message", way: "in", op, name: name ?? "unknown", size, again: false });
     }
     if (name === null) return;             // of a later version
-    const lane = wire.lane(op);
-    if (lane) {
-      this.received[lane] += 1;
+    const channel = wire.counted(op);
+    if (channel) {
+      this.received[channel] += 1;
       this.#sinceAcknowledged += size;
     }
     if (this.state !== "connected" && name !== "SessionStarted" && name !== "SessionEnd") {
@@ -940,10 +940,10 @@ export class Session {
   }
 
   #acknowledged(received) {
-    for (const lane of ["control", "data"]) {
-      const kept = this.#kept[lane];
-      const first = this.sent[lane] - kept.length + 1;
-      const done = Math.max(0, Math.min(kept.length, (received?.[lane] ?? 0) - first + 1));
+    for (const channel of ["control", "data"]) {
+      const kept = this.#kept[channel];
+      const first = this.sent[channel] - kept.length + 1;
+      const done = Math.max(0, Math.min(kept.length, (received?.[channel] ?? 0) - first + 1));
       for (const message of kept.splice(0, done)) this.keptBytes -= message.length;
     }
   }

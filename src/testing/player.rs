@@ -9,7 +9,7 @@ use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::{PeerId, SessionId};
 use kaos_kernel::input::{Claim, Counts, Door, Gone, Input};
 use kaos_wire::prost::Message as _;
-use kaos_wire::{EVERYONE, Lane, Op, RoomData, ServerMessage, counted, decode_server, messages, v1};
+use kaos_wire::{Channel, EVERYONE, Op, RoomData, ServerMessage, counted, decode_server, messages, v1};
 use serde_json::Value as Json;
 
 use super::Inner;
@@ -46,8 +46,8 @@ pub(crate) struct Client {
     token: [u8; 16],
     received: Counts,
     sent: Counts,
-    /// Reliable messages that the server has not acknowledged: lane, count, bytes.
-    kept: Vec<(Lane, u64, Vec<u8>)>,
+    /// Reliable messages that the server has not acknowledged: channel, count, bytes.
+    kept: Vec<(Channel, u64, Vec<u8>)>,
     /// Room ids by handle.
     rooms: BTreeMap<u16, String>,
     events: Vec<Event>,
@@ -73,8 +73,8 @@ impl Client {
         for message in messages(bytes) {
             let Ok((op, payload)) = message else { continue };
             match counted(op) {
-                Some(Lane::Control) => self.received.control += 1,
-                Some(Lane::Data) => self.received.data += 1,
+                Some(Channel::Control) => self.received.control += 1,
+                Some(Channel::Data | Channel::Unreliable) => self.received.data += 1,
                 None => {}
             }
             if let Ok(message) = decode_server(op, payload) {
@@ -135,9 +135,9 @@ impl Client {
     }
 
     fn acknowledged(&mut self, control: u64, data: u64) {
-        self.kept.retain(|(lane, count, _)| match lane {
-            Lane::Control => *count > control,
-            Lane::Data => *count > data,
+        self.kept.retain(|(channel, count, _)| match channel {
+            Channel::Control => *count > control,
+            Channel::Data | Channel::Unreliable => *count > data,
         });
     }
 
@@ -173,14 +173,14 @@ impl Client {
 
     /// Counts and keeps a message of ours.
     fn count(&mut self, op: Op, bytes: &[u8]) {
-        let Some(lane) = op.lane() else { return };
-        let count = match lane {
-            Lane::Control => &mut self.sent.control,
-            Lane::Data => &mut self.sent.data,
+        let Some(channel) = op.counted() else { return };
+        let count = match channel {
+            Channel::Control => &mut self.sent.control,
+            Channel::Data | Channel::Unreliable => &mut self.sent.data,
         };
         *count += 1;
         let count = *count;
-        self.kept.push((lane, count, bytes.to_vec()));
+        self.kept.push((channel, count, bytes.to_vec()));
     }
 
     pub(crate) fn heartbeat(&mut self, frame: u64, hz: u64) -> Option<(PeerId, Bytes)> {

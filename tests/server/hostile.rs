@@ -3,7 +3,7 @@
 use kaos_gate::codec::KaosCodec;
 use kaos_kernel::codec::{Codec, InboundMessage};
 use kaos_kernel::dice::Dice;
-use kaos_kernel::output::Lane;
+use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
 use kaos_wire::{Op, v1};
 use kaosnet::testing::{Event, Test, server, server_of};
@@ -234,7 +234,7 @@ fn a_resume_gives_no_free_calls() {
 }
 
 #[test]
-fn refusals_come_in_the_lane_of_what_they_refuse() {
+fn refusals_come_in_the_channel_of_what_they_refuse() {
     let mut t = server("scripts").start();
     let ada = t.join("arena", "ada");
     ada.events();
@@ -246,20 +246,20 @@ fn refusals_come_in_the_lane_of_what_they_refuse() {
     t.frames(2);
     assert_eq!(refusals(ada.events()), [Event::Refused("invalid".into())]);
     // A heartbeat that cannot be read, an opcode that nobody knows, and data without a header.
-    let bad: [(&[u8], Lane); 3] = [
-        (&[3, 2, 0, 0xff, 0xff], Lane::Control),
-        (&[0x7f, 0, 0], Lane::Control),
-        (&[0x16, 0, 0], Lane::Data),
+    let bad: [(&[u8], Channel); 3] = [
+        (&[3, 2, 0, 0xff, 0xff], Channel::Control),
+        (&[0x7f, 0, 0], Channel::Control),
+        (&[0x16, 0, 0], Channel::Data),
     ];
     for (bytes, expected) in bad {
         let ops = t.with_server(|server| server.ops());
-        let mut lanes = Vec::new();
+        let mut channels = Vec::new();
         let split = KaosCodec::default().decode(&bytes::Bytes::from_static(bytes), &ops, &mut |inbound| {
-            if let InboundMessage::Bad { lane, .. } = inbound.message {
-                lanes.push(lane);
+            if let InboundMessage::Bad { channel, .. } = inbound.message {
+                channels.push(channel);
             }
         });
-        assert_eq!((split, lanes), (Ok(()), vec![expected]), "{bytes:?}");
+        assert_eq!((split, channels), (Ok(()), vec![expected]), "{bytes:?}");
         ada.send_raw(bytes.to_vec());
         t.frames(2);
         assert_eq!(refusals(ada.events()), [Event::Refused("invalid".into())]);

@@ -12,9 +12,9 @@
 //!                                                    └─► seat time over ─► ended
 //! ```
 
-mod keep;
 mod receive;
 mod requests;
+mod resend;
 #[cfg(test)]
 mod tests;
 
@@ -30,8 +30,8 @@ use crate::credentials::{Credentials, Options};
 use crate::error::{End, Error};
 use crate::event::{Event, RoomEvent, RoomInfo};
 use crate::fault;
-use keep::Lane;
 use requests::Request;
+use resend::ResendBuffer;
 
 pub use requests::{Create, Join};
 
@@ -100,7 +100,7 @@ pub struct Core {
     give_up: Option<Micros>,
     closing: Option<Micros>,
 
-    lanes: [Lane; 2],
+    resend: [ResendBuffer; 2],
     kept_bytes: usize,
     received: [u64; 2],
     unacknowledged: usize,
@@ -148,7 +148,7 @@ impl Core {
             seat: Duration::ZERO,
             give_up: None,
             closing: None,
-            lanes: Default::default(),
+            resend: Default::default(),
             kept_bytes: 0,
             received: [0; 2],
             unacknowledged: 0,
@@ -230,7 +230,7 @@ impl Core {
         if self.phase != Phase::Live {
             return None;
         }
-        let [control, data] = &self.lanes;
+        let [control, data] = &self.resend;
         let control = control.peek().map(|message| (Channel::Control, message));
         let data = || data.peek().map(|message| (Channel::Data, message));
         control
@@ -243,7 +243,7 @@ impl Core {
         if self.urgent.pop_front().is_some() {
             return;
         }
-        let [control, data] = &mut self.lanes;
+        let [control, data] = &mut self.resend;
         if control.peek().is_some() {
             control.advance();
         } else if data.peek().is_some() {
@@ -345,7 +345,7 @@ impl Core {
             Phase::Live if self.heard + self.silence() <= now => self.lost(now, Duration::ZERO),
             Phase::Live => {
                 if let Some(deadline) = self.closing
-                    && (deadline <= now || self.lanes.iter().all(Lane::is_empty))
+                    && (deadline <= now || self.resend.iter().all(ResendBuffer::is_empty))
                 {
                     return self.say_goodbye();
                 }
@@ -378,7 +378,7 @@ impl Core {
     /// Ends the session: at once when nothing waits to be acknowledged, else within a second.
     pub fn close(&mut self, now: Micros) {
         match self.phase {
-            Phase::Live if self.lanes.iter().all(Lane::is_empty) => self.say_goodbye(),
+            Phase::Live if self.resend.iter().all(ResendBuffer::is_empty) => self.say_goodbye(),
             Phase::Live => {
                 self.closing.get_or_insert(now + GOODBYE);
                 self.beat(now, true);
@@ -490,7 +490,7 @@ impl Core {
                 self.events.push_back(Event::Room { handle, event: RoomEvent::Closed(end.clone()) });
             }
         }
-        self.lanes = Default::default();
+        self.resend = Default::default();
         self.kept_bytes = 0;
         self.unreliable.clear();
         self.early.clear();

@@ -10,7 +10,7 @@ use kaos_kernel::codec::{Codec, Encoded, Form, HeadKind, Inbound, InboundMessage
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::input::Counts;
 use kaos_kernel::op::OpTable;
-use kaos_kernel::output::{Head, Lane};
+use kaos_kernel::output::{Channel, Head};
 use kaos_wire::limits::{HEADER, PAYLOAD_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
 use kaos_wire::{ClientMessage, Op, RoomData, WireError, decode_client, messages, v1};
 
@@ -45,7 +45,7 @@ impl KaosCodec {
     fn read(&self, bytes: &Bytes, op: u8, payload: &[u8], ops: &OpTable) -> InboundMessage {
         match self.try_read(bytes, op, payload, ops) {
             Ok(message) => message,
-            Err(Bad { cid, fault }) => InboundMessage::Bad { cid, lane: lane_of_refusal(op), fault },
+            Err(Bad { cid, fault }) => InboundMessage::Bad { cid, channel: channel_of_refusal(op), fault },
         }
     }
 
@@ -97,9 +97,18 @@ impl KaosCodec {
     }
 }
 
+/// The kernel's name for a channel of the wire.
+pub(crate) fn of_wire(channel: kaos_wire::Channel) -> Channel {
+    match channel {
+        kaos_wire::Channel::Control => Channel::Control,
+        kaos_wire::Channel::Data => Channel::Data,
+        kaos_wire::Channel::Unreliable => Channel::Unreliable,
+    }
+}
+
 /// Where the refusal of a message is counted: among the answers of its own channel.
-fn lane_of_refusal(op: u8) -> Lane {
-    if (0x10..=0x1f).contains(&op) { Lane::Data } else { Lane::Control }
+fn channel_of_refusal(op: u8) -> Channel {
+    if (0x10..=0x1f).contains(&op) { Channel::Data } else { Channel::Control }
 }
 
 /// A message that cannot be used, and whom to tell.
@@ -178,10 +187,7 @@ impl Codec for KaosCodec {
                     break;
                 }
             };
-            let counted = kaos_wire::counted(op).map(|lane| match lane {
-                kaos_wire::Lane::Control => Lane::Control,
-                kaos_wire::Lane::Data => Lane::Data,
-            });
+            let counted = kaos_wire::counted(op).map(of_wire);
             let message = self.read(bytes, op, payload, ops);
             let inbound = Inbound { counted, size: HEADER + payload.len(), message };
             if matches!(inbound.message, InboundMessage::Heartbeat { .. }) {
@@ -198,7 +204,7 @@ impl Codec for KaosCodec {
 
     fn encode(&self, message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault> {
         let encoded = encode(message, ops)?;
-        if encoded.lane == Lane::Unreliable && encoded.body.len() > UNRELIABLE_DATA_MAX {
+        if encoded.channel == Channel::Unreliable && encoded.body.len() > UNRELIABLE_DATA_MAX {
             return Err(Fault::invalid(
                 WireError::UnreliableTooLong { bytes: encoded.body.len() }.to_string(),
             ));

@@ -8,7 +8,7 @@ use kaos_kernel::burst::Lately;
 use kaos_kernel::fault::FaultKind;
 use kaos_kernel::ids::{PeerId, PeerSlots};
 use kaos_kernel::input::{Door, Input};
-use kaos_kernel::output::{Close, Lane, Outputs, Send};
+use kaos_kernel::output::{Channel, Close, Outputs, Send};
 use kaos_rudp::Micros;
 
 use crate::bridge::{BURST_US, Bridge, FRAME_INPUTS_MAX, FRAME_WEIGHT_MAX, Fact, Piece, Taken};
@@ -30,7 +30,7 @@ pub(crate) enum Way {
 struct Row {
     peer: PeerId,
     way: Way,
-    /// The first counted message of this batch that was refused, by lane.
+    /// The first counted message of this batch that was refused, by channel.
     control: Option<u64>,
     data: Option<u64>,
 }
@@ -130,7 +130,7 @@ pub struct Doors {
     /// Something was left in a door.
     more: bool,
     taken: Taken,
-    /// Peers with a lane that was refused in this batch.
+    /// Peers with a channel that was refused in this batch.
     refused: Vec<PeerId>,
     /// Connections with something to write.
     touched: Vec<Arc<Link>>,
@@ -302,12 +302,12 @@ impl Doors {
     }
 
     fn message(&mut self, send: Send) {
-        let Send { peer, lane, seq, head, body } = send;
+        let Send { peer, channel, seq, head, body } = send;
         let Some(row) = self.slots.get(peer) else { return };
         let counted = seq > 0;
-        let refused = match lane {
-            Lane::Control => &mut row.control,
-            Lane::Data | Lane::Unreliable => &mut row.data,
+        let refused = match channel {
+            Channel::Control => &mut row.control,
+            Channel::Data | Channel::Unreliable => &mut row.data,
         };
         if counted && refused.is_some() {
             return;
@@ -315,11 +315,11 @@ impl Doors {
         let parts: [&[u8]; 2] = [&head, &body];
         let taken = match &row.way {
             Way::Udp(rudp) => match &mut self.udp {
-                Some(udp) => udp.send(*rudp, lane, &parts),
+                Some(udp) => udp.send(*rudp, channel, &parts),
                 None => Err(NotTaken::Never),
             },
             Way::Web(link) => {
-                if link.push(&parts, counted, !counted && lane == Lane::Control) {
+                if link.push(&parts, counted, !counted && channel == Channel::Control) {
                     self.stats.door(Door::WebSocket).went(head.len() + body.len());
                     // Sends of one peer mostly follow each other.
                     if self.touched.last().is_none_or(|last| !Arc::ptr_eq(last, link)) {
@@ -333,9 +333,9 @@ impl Doors {
         };
         if matches!(taken, Err(NotTaken::Full)) && counted {
             let first = row.control.is_none() && row.data.is_none();
-            match lane {
-                Lane::Control => row.control = Some(seq),
-                Lane::Data | Lane::Unreliable => row.data = Some(seq),
+            match channel {
+                Channel::Control => row.control = Some(seq),
+                Channel::Data | Channel::Unreliable => row.data = Some(seq),
             }
             if first {
                 self.refused.push(peer);
@@ -420,12 +420,12 @@ mod tests {
         assert_eq!(stats.door(Door::Udp).peers.load(Ordering::Relaxed), 0);
     }
 
-    fn send(peer: PeerId, lane: Lane, seq: u64, len: usize) -> Send {
-        Send { peer, lane, seq, head: Default::default(), body: vec![0; len].into() }
+    fn send(peer: PeerId, channel: Channel, seq: u64, len: usize) -> Send {
+        Send { peer, channel, seq, head: Default::default(), body: vec![0; len].into() }
     }
 
     #[test]
-    fn what_a_full_connection_refuses_is_told_once_by_lane() {
+    fn what_a_full_connection_refuses_is_told_once_by_channel() {
         let bridge = Arc::new(Bridge::new().expect("a descriptor"));
         let credentials = Arc::new(Credentials::new(b"", true));
         let stats = Arc::new(Stats::default());
@@ -438,13 +438,13 @@ mod tests {
         assert!(matches!(inputs[..], [Input::Open { .. }]));
         let mut outputs = Outputs::default();
         for seq in 1..=4 {
-            outputs.sends.push(send(peer, Lane::Data, seq, 60_000));
+            outputs.sends.push(send(peer, Channel::Data, seq, 60_000));
         }
-        // Uncounted: dropped without a word. Smaller and counted in the other lane: it still fits.
-        outputs.sends.push(send(peer, Lane::Unreliable, 0, 60_000));
-        outputs.sends.push(send(peer, Lane::Control, 9, 10));
+        // Uncounted: dropped without a word. Smaller and counted in the other channel: it still fits.
+        outputs.sends.push(send(peer, Channel::Unreliable, 0, 60_000));
+        outputs.sends.push(send(peer, Channel::Control, 9, 10));
         // Would fit, but comes after what did not.
-        outputs.sends.push(send(peer, Lane::Data, 5, 10));
+        outputs.sends.push(send(peer, Channel::Data, 5, 10));
         doors.send(0, &mut outputs);
         inputs.clear();
         doors.receive(0, &mut inputs);

@@ -7,13 +7,15 @@ use kaos_kernel::codec::{Encoded, Form, HeadKind, Outbound, RoomEvent};
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::input::Counts;
 use kaos_kernel::op::{OpId, OpTable};
-use kaos_kernel::output::Lane;
+use kaos_kernel::output::Channel;
 use kaos_kernel::presence::PresenceInfo;
 use kaos_kernel::send::room_data;
 use kaos_wire::limits::{LABEL_MAX, MESSAGE_MAX, PRESENCES_MAX, REASON_MAX};
 use kaos_wire::prost::Message;
 use kaos_wire::{Op, PROTOCOL_MAX, v1};
 use serde_json::Value as Json;
+
+use crate::codec::of_wire;
 
 /// Writes the shared part of a message. Its length is not looked at.
 pub(crate) fn encode(message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault> {
@@ -31,15 +33,15 @@ pub(crate) fn encode(message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault
         )),
         Outbound::Answer { cid, op, form, result } => match result {
             Ok(reply) => answer(*cid, *op, *form, &**reply, ops),
-            Err(fault) => Ok(refusal(*cid, lane_of(ops, *op, *form), fault)),
+            Err(fault) => Ok(refusal(*cid, channel_of(ops, *op, *form), fault)),
         },
-        Outbound::Refusal { cid, lane, fault } => Ok(refusal(*cid, *lane, fault)),
+        Outbound::Refusal { cid, channel, fault } => Ok(refusal(*cid, *channel, fault)),
         Outbound::Data { sender, op, data, reliable } => {
-            let (opcode, lane) = match reliable {
-                true => (Op::RoomData, Lane::Data),
-                false => (Op::RoomDataUnreliable, Lane::Unreliable),
+            let (opcode, channel) = match reliable {
+                true => (Op::RoomData, Channel::Data),
+                false => (Op::RoomDataUnreliable, Channel::Unreliable),
             };
-            Ok(room_data(opcode as u8, Some(*sender), *op, data.clone(), lane))
+            Ok(room_data(opcode as u8, Some(*sender), *op, data.clone(), channel))
         }
         Outbound::State { .. } => state(message),
         Outbound::Event(event) => room_event(event),
@@ -59,13 +61,10 @@ fn plain(op: Op, payload: &impl Message) -> Encoded {
     of(op, HeadKind::Plain, payload.encode_to_vec().into())
 }
 
-/// Lane and counting follow from the opcode alone, as at the other end.
+/// Channel and counting follow from the opcode alone, as at the other end.
 fn of(op: Op, head: HeadKind, body: Bytes) -> Encoded {
-    let lane = match op.lane() {
-        Some(kaos_wire::Lane::Data) => Lane::Data,
-        Some(kaos_wire::Lane::Control) | None => Lane::Control,
-    };
-    Encoded { op: op as u8, lane, counted: op.lane().is_some(), head, body }
+    let counted = op.counted().is_some();
+    Encoded { op: op as u8, channel: of_wire(op.channel()), counted, head, body }
 }
 
 fn counts(counts: Counts) -> v1::Counts {
@@ -108,10 +107,10 @@ fn started(message: &Outbound) -> Encoded {
     plain(Op::SessionStart, &payload)
 }
 
-fn lane_of(ops: &OpTable, op: OpId, form: Form) -> Lane {
+fn channel_of(ops: &OpTable, op: OpId, form: Form) -> Channel {
     match form {
-        Form::Json => Lane::Control,
-        Form::Wire => ops.get(op).map_or(Lane::Control, |row| row.op.lane),
+        Form::Json => Channel::Control,
+        Form::Wire => ops.get(op).map_or(Channel::Control, |row| row.op.channel),
     }
 }
 
@@ -144,10 +143,10 @@ fn answer(
     }
 }
 
-fn refusal(cid: u32, lane: Lane, fault: &Fault) -> Encoded {
-    let op = match lane {
-        Lane::Control => Op::Error,
-        Lane::Data | Lane::Unreliable => Op::RoomError,
+fn refusal(cid: u32, channel: Channel, fault: &Fault) -> Encoded {
+    let op = match channel {
+        Channel::Control => Op::Error,
+        Channel::Data | Channel::Unreliable => Op::RoomError,
     };
     let payload = v1::Error {
         cid,

@@ -6,7 +6,7 @@ use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::{RoomId, SessionId};
 use kaos_kernel::input::Counts;
 use kaos_kernel::op::{OpTable, Payload, WireForm};
-use kaos_kernel::output::Lane;
+use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
 use kaos_kernel::presence::PresenceInfo;
 use kaos_kernel::server::{Build, Server};
@@ -54,8 +54,8 @@ fn server() -> Server {
     let leave = WireForm { opcode: 0x12, reply_opcode: 0x12, parse: parse_leave, render: render_leave };
     Server::build(Build { journal_bytes_max: 1 << 20, ..Build::default() }, |app| {
         app.op(Op::new("say"), say)
-            .op(Op::new("rpc").wire(Lane::Control, rpc), say)
-            .op(Op::new("room.leave").wire(Lane::Data, leave), say);
+            .op(Op::new("rpc").wire(Channel::Control, rpc), say)
+            .op(Op::new("room.leave").wire(Channel::Data, leave), say);
     })
     .expect("builds")
 }
@@ -95,7 +95,7 @@ fn what_clients_send_is_read_and_counted() {
 
     let rpc = v1::Rpc { cid: 5, id: "echo".into(), payload: vec![1] };
     let inbound = one(&ops, Op::Rpc, &rpc);
-    assert_eq!(inbound.counted, Some(Lane::Control));
+    assert_eq!(inbound.counted, Some(Channel::Control));
     let InboundMessage::Call { cid: 5, op, form: Form::Wire, .. } = inbound.message else {
         panic!("no call")
     };
@@ -103,12 +103,12 @@ fn what_clients_send_is_read_and_counted() {
 
     let call = v1::Call { cid: 6, op: "say".into(), body: br#"{"text":"x"}"#.to_vec() };
     let inbound = one(&ops, Op::Call, &call);
-    assert_eq!(inbound.counted, Some(Lane::Control));
+    assert_eq!(inbound.counted, Some(Channel::Control));
     assert!(matches!(inbound.message, InboundMessage::Call { cid: 6, form: Form::Json, .. }));
 
     let leave = v1::RoomLeave { cid: 8, room_id: "x".into() };
     let inbound = one(&ops, Op::RoomLeave, &leave);
-    assert_eq!(inbound.counted, Some(Lane::Data));
+    assert_eq!(inbound.counted, Some(Channel::Data));
     assert!(matches!(inbound.message, InboundMessage::Call { cid: 8, form: Form::Wire, .. }));
 }
 
@@ -126,8 +126,8 @@ fn room_data_is_read_in_both_kinds_and_holds_no_frame() {
     let bytes = Bytes::from(bytes);
     let mut all = Vec::new();
     KaosCodec::default().decode(&bytes, &ops, &mut |message| all.push(message)).expect("whole");
-    let counted: Vec<Option<Lane>> = all.iter().map(|inbound| inbound.counted).collect();
-    assert_eq!(counted, [Some(Lane::Data), None, Some(Lane::Data)]);
+    let counted: Vec<Option<Channel>> = all.iter().map(|inbound| inbound.counted).collect();
+    assert_eq!(counted, [Some(Channel::Data), None, Some(Channel::Data)]);
     let reliable: Vec<bool> = all
         .iter()
         .map(|inbound| match &inbound.message {
@@ -156,22 +156,22 @@ fn what_cannot_be_used_is_refused_with_its_cid() {
     let call = |op: &str, body: &str| v1::Call { cid: 6, op: op.into(), body: body.into() };
     assert_eq!(
         bad(one(&ops, Op::Call, &call("sya", "{}"))),
-        (Some(Lane::Control), 6, FaultKind::Unimplemented)
+        (Some(Channel::Control), 6, FaultKind::Unimplemented)
     );
-    assert_eq!(bad(one(&ops, Op::Call, &call("say", "{"))), (Some(Lane::Control), 6, FaultKind::Invalid));
-    assert_eq!(bad(one(&ops, Op::Call, &call("", ""))), (Some(Lane::Control), 6, FaultKind::Invalid));
+    assert_eq!(bad(one(&ops, Op::Call, &call("say", "{"))), (Some(Channel::Control), 6, FaultKind::Invalid));
+    assert_eq!(bad(one(&ops, Op::Call, &call("", ""))), (Some(Channel::Control), 6, FaultKind::Invalid));
     let rpc = v1::Rpc { cid: 4, id: "refuse".into(), payload: Vec::new() };
-    assert_eq!(bad(one(&ops, Op::Rpc, &rpc)), (Some(Lane::Control), 4, FaultKind::Invalid));
+    assert_eq!(bad(one(&ops, Op::Rpc, &rpc)), (Some(Channel::Control), 4, FaultKind::Invalid));
     let join = v1::RoomJoin { cid: 9, module: "arena".into(), ..Default::default() };
-    assert_eq!(bad(one(&ops, Op::RoomJoin, &join)), (Some(Lane::Data), 9, FaultKind::Unimplemented));
+    assert_eq!(bad(one(&ops, Op::RoomJoin, &join)), (Some(Channel::Data), 9, FaultKind::Unimplemented));
     let start = v1::SessionStart::default();
     assert_eq!(bad(one(&ops, Op::SessionStart, &start)).0, None);
     // Unknown, the wrong way, unreadable, too short.
     for (bytes, counted) in [
         (&[0x77, 0, 0][..], None),
-        (&[0x21, 0, 0], Some(Lane::Control)),
-        (&[0x30, 1, 0, 0xff], Some(Lane::Control)),
-        (&[0x13, 1, 0, 0], Some(Lane::Data)),
+        (&[0x21, 0, 0], Some(Channel::Control)),
+        (&[0x30, 1, 0, 0xff], Some(Channel::Control)),
+        (&[0x13, 1, 0, 0], Some(Channel::Data)),
     ] {
         let (mut all, result) = read(&ops, bytes);
         assert_eq!(result, Ok(()));
@@ -216,12 +216,10 @@ fn sent(encoded: &Encoded, handle: u16, then: impl FnOnce(ServerMessage<'_>)) {
     let (op, payload) = all.next().expect("one").expect("whole");
     assert!(all.next().is_none());
     assert_eq!(op, encoded.op);
-    let lane = kaos_wire::counted(op);
-    assert_eq!(lane.is_some(), encoded.counted);
-    match lane {
-        Some(kaos_wire::Lane::Control) => assert_eq!(encoded.lane, Lane::Control),
-        Some(kaos_wire::Lane::Data) => assert_eq!(encoded.lane, Lane::Data),
-        None => {}
+    let channel = kaos_wire::counted(op);
+    assert_eq!(channel.is_some(), encoded.counted);
+    if let Some(channel) = channel {
+        assert_eq!(encoded.channel, crate::codec::of_wire(channel));
     }
     then(decode_server(op, payload).expect("readable"));
 }
@@ -282,7 +280,7 @@ fn sessions_are_told_what_kaos_wire_reads() {
 }
 
 #[test]
-fn answers_travel_in_the_form_and_lane_of_their_requests() {
+fn answers_travel_in_the_form_and_channel_of_their_requests() {
     let server = server();
     let op = |name: &str| server.ops().by_name(name).expect("there").id;
     let reply = || -> Result<Box<dyn Payload>, Fault> { Ok(Box::new(Say { text: "hi".into() })) };
@@ -296,7 +294,7 @@ fn answers_travel_in_the_form_and_lane_of_their_requests() {
         assert_eq!(message, ServerMessage::RpcResponse(v1::RpcResponse { cid: 3, payload: b"hi".to_vec() }));
     });
     let left = answer("room.leave", Form::Wire, reply());
-    assert_eq!((left.op, left.lane), (0x12, Lane::Data));
+    assert_eq!((left.op, left.channel), (0x12, Channel::Data));
     let refused = || Err(Fault::new(FaultKind::Busy, "later").retry_in_ms(50));
     for (name, form, opcode) in [
         ("say", Form::Json, 0x31),
@@ -312,8 +310,8 @@ fn answers_travel_in_the_form_and_lane_of_their_requests() {
         });
     }
     let refusal =
-        |lane| encode(&server, Outbound::Refusal { cid: 0, lane, fault: FaultKind::Invalid.into() });
-    assert_eq!((refusal(Lane::Control).op, refusal(Lane::Data).op), (0x31, 0x17));
+        |channel| encode(&server, Outbound::Refusal { cid: 0, channel, fault: FaultKind::Invalid.into() });
+    assert_eq!((refusal(Channel::Control).op, refusal(Channel::Data).op), (0x31, 0x17));
     let huge = Outbound::Answer {
         cid: 1,
         op: op("say"),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::PeerId;
 use kaos_kernel::input::{Door, Gone, Input};
-use kaos_kernel::output::Lane;
+use kaos_kernel::output::Channel as FrameChannel;
 pub use kaos_rudp::io::Socket;
 use kaos_rudp::io::{Flow, Options};
 use kaos_rudp::{Channel, CloseReason, Config, Endpoint, Event, Micros, SecretKey, SendError};
@@ -247,13 +247,13 @@ impl UdpDoor {
     pub(crate) fn send(
         &mut self,
         rudp: kaos_rudp::PeerId,
-        lane: Lane,
+        channel: FrameChannel,
         parts: &[&[u8]],
     ) -> Result<(), NotTaken> {
-        let channel = match lane {
-            Lane::Control => Channel::CONTROL,
-            Lane::Data => Channel::DATA,
-            Lane::Unreliable => Channel::UNRELIABLE,
+        let channel = match channel {
+            FrameChannel::Control => Channel::CONTROL,
+            FrameChannel::Data => Channel::DATA,
+            FrameChannel::Unreliable => Channel::UNRELIABLE,
         };
         match self.endpoint.send(rudp, channel, parts) {
             Ok(()) => {

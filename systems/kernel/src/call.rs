@@ -24,7 +24,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::ids::{RoomId, SessionId, Ticket};
 use crate::input::{Body, Identity};
 use crate::op::{Auth, Handler, OpId, OpTable, Ops, Payload, Running};
-use crate::output::{Job, JobKind, Lane, Outputs};
+use crate::output::{Channel, Job, JobKind, Outputs};
 use crate::session::{Session, SessionIndex};
 use crate::settings::Settings;
 
@@ -651,11 +651,11 @@ pub(crate) fn route(
     Ok(())
 }
 
-/// The lane in which an operation's answer is counted.
-pub(crate) fn lane_of(ops: &OpTable, op: OpId, form: Form) -> Lane {
+/// The channel in which an operation's answer is counted.
+pub(crate) fn channel_of(ops: &OpTable, op: OpId, form: Form) -> Channel {
     match form {
-        Form::Json => Lane::Control,
-        Form::Wire => ops.get(op).map_or(Lane::Control, |row| row.op.lane),
+        Form::Json => Channel::Control,
+        Form::Wire => ops.get(op).map_or(Channel::Control, |row| row.op.channel),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::ids::{RoomId, SessionId};
 use crate::input::Counts;
 use crate::op::{OpTable, Payload};
-use crate::output::{Head, Lane};
+use crate::output::{Channel, Head};
 
 /// Turns messages into bytes and back. One for each wire format; today there is one.
 pub trait Codec: std::marker::Send + Sync + 'static {
@@ -35,8 +35,8 @@ pub struct SessionCodec(pub std::sync::Arc<dyn Codec>);
 
 /// A message from a client.
 pub struct Inbound {
-    /// The lane in which the sender counted it; `None` when it is not counted.
-    pub counted: Option<Lane>,
+    /// The channel in which the sender counted it; `None` when it is not counted.
+    pub counted: Option<Channel>,
     /// Its size in bytes with the header.
     pub size: usize,
     /// What it says.
@@ -84,8 +84,8 @@ pub enum InboundMessage {
     Bad {
         /// Of the request, when it could be read; otherwise 0.
         cid: u32,
-        /// The lane of the answer: where the answer of such a message would be counted.
-        lane: Lane,
+        /// The channel of the answer: where the answer of such a message would be counted.
+        channel: Channel,
         /// What is wrong.
         fault: Fault,
     },
@@ -158,8 +158,8 @@ pub enum Outbound {
     Refusal {
         /// Of the request, when known; otherwise 0.
         cid: u32,
-        /// The lane to count it in.
-        lane: Lane,
+        /// The channel to count it in.
+        channel: Channel,
         /// What is wrong.
         fault: Fault,
     },
@@ -231,7 +231,7 @@ pub struct Encoded {
     /// The message's own number in the format.
     pub op: u8,
     /// How it travels.
-    pub lane: Lane,
+    pub channel: Channel,
     /// Is it counted for resume?
     pub counted: bool,
     /// What the head is made of.

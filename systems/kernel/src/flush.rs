@@ -3,7 +3,7 @@
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use crate::call::{Calls, Finished, FrameOutputs, ReplyTo, lane_of};
+use crate::call::{Calls, Finished, FrameOutputs, ReplyTo, channel_of};
 use crate::clock::Clock;
 use crate::codec::{Outbound, SessionCodec};
 use crate::deadline::{Deadlines, Who};
@@ -14,7 +14,7 @@ use crate::ids::SessionId;
 use crate::ingest::{Flushable, Stopping, ask_again};
 use crate::keep::Keep;
 use crate::op::{OpId, OpTable, Ops, Payload};
-use crate::output::{Answer, Lane, Level, Log, Reply, Send};
+use crate::output::{Answer, Channel, Level, Log, Reply, Send};
 use crate::room::{RoomIndex, SessionFacts};
 use crate::send::{Asked, Outbox, kicked, post};
 use crate::session::{Session, SessionIndex, close_peer, end_session, lose_peer};
@@ -68,8 +68,8 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
         ReplyTo::Session { session, cid, form } => {
             let message = Outbound::Answer { cid, op, form, result };
             let posted = guarded_or_fault(name_of(ops, op), || post(world, &message)).or_else(|fault| {
-                let lane = lane_of(ops, op, form);
-                post(world, &Outbound::Refusal { cid, lane, fault })
+                let channel = channel_of(ops, op, form);
+                post(world, &Outbound::Refusal { cid, channel, fault })
             });
             // Its slot may be another's by now: the id tells.
             let there = world.resource::<SessionIndex>().get(session).is_some();
@@ -147,10 +147,16 @@ fn expand(world: &mut World) {
         };
         let Some(mut keep) = world.get_mut::<Keep>(entity) else { continue };
         if encoded.counted {
-            keep.push(encoded.lane, head, encoded.body.clone(), encoded.head);
+            keep.push(encoded.channel, head, encoded.body.clone(), encoded.head);
             touched.push(*slot);
         } else if let Some(peer) = peer.filter(|_| !keep.is_blocked()) {
-            direct.push(Send { peer, lane: Lane::Unreliable, seq: 0, head, body: encoded.body.clone() });
+            direct.push(Send {
+                peer,
+                channel: Channel::Unreliable,
+                seq: 0,
+                head,
+                body: encoded.body.clone(),
+            });
         } else {
             keep.superseded += 1;
         }

@@ -16,7 +16,7 @@ pub fn hash_outputs(frame: u64, outputs: &Outputs, into: u64) -> u64 {
     let mut hash = Xxh3::with_seed(into);
     hash.update(&frame.to_le_bytes());
     for send in &outputs.sends {
-        hash.update(&[send.lane as u8]);
+        hash.update(&[send.channel as u8]);
         hash.update(&send.peer.slot.to_le_bytes());
         hash.update(&send.peer.generation.to_le_bytes());
         hash.update(&send.seq.to_le_bytes());

@@ -53,7 +53,7 @@ pub enum Input {
         /// Why.
         reason: Gone,
     },
-    /// The transport could not take these messages and all later ones of their lane.
+    /// The transport could not take these messages and all later ones of their channel.
     Blocked {
         /// Which.
         peer: PeerId,
@@ -187,7 +187,7 @@ pub struct Identity {
     pub vars: BTreeMap<String, String>,
 }
 
-/// How many reliable messages, by lane.
+/// How many reliable messages, by channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Session and call messages.

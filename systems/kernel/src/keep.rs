@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::codec::HeadKind;
 use crate::ids::PeerId;
 use crate::input::Counts;
-use crate::output::{Head, Lane, Send};
+use crate::output::{Channel, Head, Send};
 
 /// A counted message that the client has not acknowledged.
 #[derive(Clone, Debug)]
@@ -27,9 +27,9 @@ impl Kept {
     }
 }
 
-/// One reliable lane of a session: what was counted, what was handed to the transport, what is acknowledged.
+/// One reliable channel of a session: what was counted, what was handed to the transport, what is acknowledged.
 #[derive(Default, Debug)]
-struct KeepLane {
+struct Unacknowledged {
     queue: VecDeque<Kept>,
     /// The count of the newest message.
     sent: u64,
@@ -39,7 +39,7 @@ struct KeepLane {
     blocked: bool,
 }
 
-impl KeepLane {
+impl Unacknowledged {
     fn push(&mut self, head: Head, body: Bytes, room_data: bool) -> usize {
         self.sent += 1;
         let kept = Kept { seq: self.sent, head, body, room_data };
@@ -60,13 +60,13 @@ impl KeepLane {
         freed
     }
 
-    fn hand_over(&mut self, peer: PeerId, lane: Lane, to: &mut Vec<Send>) {
+    fn hand_over(&mut self, peer: PeerId, channel: Channel, to: &mut Vec<Send>) {
         if self.blocked || self.handed >= self.sent {
             return;
         }
         let from = self.queue.partition_point(|kept| kept.seq <= self.handed);
         for kept in self.queue.range(from..) {
-            to.push(Send { peer, lane, seq: kept.seq, head: kept.head.clone(), body: kept.body.clone() });
+            to.push(Send { peer, channel, seq: kept.seq, head: kept.head.clone(), body: kept.body.clone() });
             self.handed = kept.seq;
         }
     }
@@ -83,11 +83,11 @@ pub(crate) struct Resumed {
     pub(crate) unstated: u64,
 }
 
-/// The two reliable lanes of a session.
+/// The two reliable channels of a session.
 #[derive(Component, Default, Debug)]
 pub(crate) struct Keep {
-    control: KeepLane,
-    data: KeepLane,
+    control: Unacknowledged,
+    data: Unacknowledged,
     /// The cost of all that is kept.
     pub(crate) bytes: usize,
     /// Room data that the client lacks and of which a RoomState in the keep tells.
@@ -99,17 +99,17 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
-    fn lane(&mut self, lane: Lane) -> &mut KeepLane {
-        match lane {
-            Lane::Control => &mut self.control,
-            Lane::Data | Lane::Unreliable => &mut self.data,
+    fn channel(&mut self, channel: Channel) -> &mut Unacknowledged {
+        match channel {
+            Channel::Control => &mut self.control,
+            Channel::Data | Channel::Unreliable => &mut self.data,
         }
     }
 
     /// Counts and keeps a message.
-    pub(crate) fn push(&mut self, lane: Lane, head: Head, body: Bytes, kind: HeadKind) {
+    pub(crate) fn push(&mut self, channel: Channel, head: Head, body: Bytes, kind: HeadKind) {
         let room_data = matches!(kind, HeadKind::Data { .. });
-        self.bytes += self.lane(lane).push(head, body, room_data);
+        self.bytes += self.channel(channel).push(head, body, room_data);
     }
 
     /// The client has everything up to these counts. Counts beyond what was sent are a lie and refused.
@@ -124,16 +124,16 @@ impl Keep {
 
     /// Hands over to the transport what it has not been given yet.
     pub(crate) fn hand_over(&mut self, peer: PeerId, to: &mut Vec<Send>) {
-        self.control.hand_over(peer, Lane::Control, to);
-        self.data.hand_over(peer, Lane::Data, to);
+        self.control.hand_over(peer, Channel::Control, to);
+        self.data.hand_over(peer, Channel::Data, to);
     }
 
     /// The transport did not take these and what came after them.
     pub(crate) fn blocked(&mut self, control: Option<u64>, data: Option<u64>) {
-        for (lane, from) in [(&mut self.control, control), (&mut self.data, data)] {
+        for (channel, from) in [(&mut self.control, control), (&mut self.data, data)] {
             if let Some(from) = from {
-                lane.handed = lane.handed.min(from.saturating_sub(1));
-                lane.blocked = true;
+                channel.handed = channel.handed.min(from.saturating_sub(1));
+                channel.blocked = true;
             }
         }
     }
@@ -168,14 +168,14 @@ impl Keep {
 
     /// Everything that is kept goes out again. Returns where the counts go on.
     fn rewind(&mut self) -> Counts {
-        let base = |lane: &mut KeepLane| {
-            lane.blocked = false;
-            lane.handed = lane.sent - lane.queue.len() as u64;
+        let base = |channel: &mut Unacknowledged| {
+            channel.blocked = false;
+            channel.handed = channel.sent - channel.queue.len() as u64;
             // Dropped room data left holes: numbers close up, since both sides count and do not name.
-            for (at, kept) in lane.queue.iter_mut().enumerate() {
-                kept.seq = lane.handed + 1 + at as u64;
+            for (at, kept) in channel.queue.iter_mut().enumerate() {
+                kept.seq = channel.handed + 1 + at as u64;
             }
-            lane.handed
+            channel.handed
         };
         self.over_since = None;
         Counts { control: base(&mut self.control), data: base(&mut self.data) }
@@ -216,7 +216,7 @@ mod tests {
     fn keep(messages: u8) -> Keep {
         let mut keep = Keep::default();
         for n in 0..messages {
-            keep.push(Lane::Data, Head::new(), Bytes::copy_from_slice(&[n]), DATA);
+            keep.push(Channel::Data, Head::new(), Bytes::copy_from_slice(&[n]), DATA);
         }
         keep
     }
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn an_overflow_drops_old_room_data_and_says_how_much() {
         let mut keep = keep(4);
-        keep.push(Lane::Data, Head::new(), Bytes::from_static(&[9]), HeadKind::Handle);
+        keep.push(Channel::Data, Head::new(), Bytes::from_static(&[9]), HeadKind::Handle);
         let one = keep.bytes / 5;
         assert!(keep.drop_room_data(one * 5 - 1));
         assert_eq!(keep.data.queue.len(), 4, "a little more than must be");

@@ -15,7 +15,7 @@ use crate::call::{Call, Caller};
 use crate::failures::guarded_or_fault;
 use crate::fault::Fault;
 use crate::input::Body;
-use crate::output::Lane;
+use crate::output::Channel;
 
 /// The place of an operation in the table: the order of registration.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -117,8 +117,8 @@ pub struct Op {
     pub route: Option<Route>,
     /// The binary form, if it has one.
     pub wire: Option<WireForm>,
-    /// The lane of its messages.
-    pub lane: Lane,
+    /// The channel of its messages.
+    pub channel: Channel,
     /// What a call takes from the caller's rate budget, in messages.
     pub cost: u32,
 }
@@ -135,7 +135,7 @@ impl Op {
             draws: None,
             route: None,
             wire: None,
-            lane: Lane::Control,
+            channel: Channel::Control,
             cost: 1,
         }
     }
@@ -190,10 +190,10 @@ impl Op {
         self
     }
 
-    /// Gives it a binary form and the lane of its messages.
-    pub fn wire(mut self, lane: Lane, form: WireForm) -> Self {
+    /// Gives it a binary form and the channel of its messages.
+    pub fn wire(mut self, channel: Channel, form: WireForm) -> Self {
         self.wire = Some(form);
-        self.lane = lane;
+        self.channel = channel;
         self
     }
 

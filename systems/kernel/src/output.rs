@@ -69,7 +69,7 @@ impl Outputs {
 /// How a message travels. The numbers are rudp's channels.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
-pub enum Lane {
+pub enum Channel {
     /// Reliable and ordered: sessions and calls.
     Control = 0,
     /// Reliable and ordered: rooms.
@@ -87,8 +87,8 @@ pub struct Send {
     /// To whom.
     pub peer: PeerId,
     /// How.
-    pub lane: Lane,
-    /// The message's count in its lane; 0 when it is not counted (sessions, heartbeats, unreliable data).
+    pub channel: Channel,
+    /// The message's count in its channel; 0 when it is not counted (sessions, heartbeats, unreliable data).
     /// What the transport cannot take is reported by this number, see `Input::Blocked`.
     pub seq: u64,
     /// Differs by recipient.

@@ -14,7 +14,7 @@ use crate::input::Counts;
 use crate::keep::Keep;
 use crate::limit::Rate;
 use crate::op::{OpTable, Ops};
-use crate::output::Lane;
+use crate::output::Channel;
 use crate::presence::{InRoom, Presence};
 use crate::room::{Inbox, ReadyRooms, Room, RoomMessage};
 use crate::send::{Outbox, post};
@@ -176,8 +176,8 @@ fn one(
 ) {
     let Some(mut state) = world.get_mut::<SessionState>(entity) else { return };
     match inbound.counted {
-        Some(Lane::Control) => state.received.control += 1,
-        Some(Lane::Data | Lane::Unreliable) => state.received.data += 1,
+        Some(Channel::Control) => state.received.control += 1,
+        Some(Channel::Data | Channel::Unreliable) => state.received.data += 1,
         None => {}
     }
     if inbound.counted.is_some() {
@@ -222,19 +222,19 @@ fn one(
             let reply_to = ReplyTo::Session { session: id, cid, form };
             calls.routed.push(Routed { op, caller, request: allowed.map(|()| request), reply_to });
         }
-        InboundMessage::Bad { cid, lane, fault } => {
+        InboundMessage::Bad { cid, channel, fault } => {
             let unreadable = cid == 0 && matches!(fault.kind, FaultKind::Invalid | FaultKind::Protocol);
             if !unreadable {
                 // A request that tells its number is readable: for what this server does not have, or with an
                 // argument that is none. It is refused like any other.
-                refuse(world, id, cid, lane, limited.map_err(too_many_calls).err().unwrap_or(fault));
+                refuse(world, id, cid, channel, limited.map_err(too_many_calls).err().unwrap_or(fault));
                 return;
             }
             let Some(mut state) = world.get_mut::<SessionState>(entity) else { return };
             if state.bad_messages.take(measure.now_ns, 1, measure.bad).is_err() {
                 end_session(world, id, Some(Fault::new(FaultKind::Protocol, fault.message)));
             } else {
-                refuse(world, id, cid, lane, fault);
+                refuse(world, id, cid, channel, fault);
             }
         }
     }
@@ -375,12 +375,12 @@ fn refuse_data(world: &mut World, measure: &Measure, id: SessionId, entity: Enti
     let Some(mut state) = world.get_mut::<SessionState>(entity) else { return };
     if measure.frame >= state.told_limited {
         state.told_limited = measure.frame + measure.second;
-        refuse(world, id, 0, Lane::Data, fault);
+        refuse(world, id, 0, Channel::Data, fault);
     }
 }
 
-fn refuse(world: &mut World, id: SessionId, cid: u32, lane: Lane, fault: Fault) {
-    match post(world, &Outbound::Refusal { cid, lane, fault }) {
+fn refuse(world: &mut World, id: SessionId, cid: u32, channel: Channel, fault: Fault) {
+    match post(world, &Outbound::Refusal { cid, channel, fault }) {
         Ok(payload) => world.resource_mut::<Outbox>().to(id.slot(), 0, payload),
         Err(fault) => tracing::error!(%fault, "a refusal cannot be encoded"),
     }

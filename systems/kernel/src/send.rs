@@ -81,11 +81,17 @@ pub fn post(world: &mut World, message: &Outbound) -> Result<u32, Fault> {
 }
 
 /// Room data encoded without asking the codec for more than its head: the body is what the script gave.
-pub fn room_data(opcode: u8, sender: Option<u16>, op: u8, data: Bytes, lane: crate::output::Lane) -> Encoded {
-    let counted = lane != crate::output::Lane::Unreliable;
+pub fn room_data(
+    opcode: u8,
+    sender: Option<u16>,
+    op: u8,
+    data: Bytes,
+    channel: crate::output::Channel,
+) -> Encoded {
+    let counted = channel != crate::output::Channel::Unreliable;
     Encoded {
         op: opcode,
-        lane,
+        channel,
         counted,
         head: HeadKind::Data { sender: sender.unwrap_or(TO_ROOM), op },
         body: data,

@@ -16,7 +16,7 @@ use crate::input::{Counts, Door, Identity};
 use crate::keep::Keep;
 use crate::limit::{Addresses, Gcra};
 use crate::op::Ops;
-use crate::output::{Close, Lane, Send};
+use crate::output::{Channel, Close, Send};
 use crate::room::SessionFacts;
 
 /// A client's logical connection. It outlives a lost peer for `session.seat_ms`.
@@ -61,7 +61,7 @@ pub(crate) struct SessionState {
     pub(crate) lost_peer: Option<PeerId>,
     /// After a resume: bytes that the client may send again without its rate limit, until a frame.
     pub(crate) replay_credit: (usize, u64),
-    /// Reliable messages received, by lane.
+    /// Reliable messages received, by channel.
     pub(crate) received: Counts,
     /// Bytes received since the last acknowledgement went out.
     pub(crate) unacknowledged: usize,
@@ -287,7 +287,7 @@ pub(crate) fn send_now(world: &mut World, peer: PeerId, message: &Outbound) {
     };
     match encoded {
         Ok((head, encoded)) => {
-            let send = Send { peer, lane: Lane::Control, seq: 0, head, body: encoded.body };
+            let send = Send { peer, channel: Channel::Control, seq: 0, head, body: encoded.body };
             world.resource_mut::<FrameOutputs>().0.sends.push(send);
         }
         Err(fault) => tracing::error!(%fault, "a message of the server itself cannot be encoded"),

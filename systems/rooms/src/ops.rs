@@ -1,7 +1,7 @@
 //! The operations on rooms: what can be asked for, by whom, and in which forms.
 
 use kaos_kernel::op::{ParseWire, Payload, WireForm};
-use kaos_kernel::output::Lane;
+use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomMessage, Seats};
 use kaos_kernel::settings::RoomMakers;
@@ -36,7 +36,7 @@ pub(crate) fn register(app: &mut App) {
             .args(&["module", "params"])
             .draws("room_id")
             .cost(10)
-            .wire(Lane::Data, form(Opcode::RoomCreate, Opcode::RoomCreate, parse_create, render_created)),
+            .wire(Channel::Data, form(Opcode::RoomCreate, Opcode::RoomCreate, parse_create, render_created)),
         create_op,
     )
     .op(
@@ -45,7 +45,7 @@ pub(crate) fn register(app: &mut App) {
             .session()
             .script(ScriptUse::Never)
             .cost(5)
-            .wire(Lane::Data, form(Opcode::RoomJoin, Opcode::RoomJoin, parse_join, render_joined)),
+            .wire(Channel::Data, form(Opcode::RoomJoin, Opcode::RoomJoin, parse_join, render_joined)),
         join_op,
     )
     .op(
@@ -53,7 +53,7 @@ pub(crate) fn register(app: &mut App) {
             .about("Leaves a room.")
             .session()
             .script(ScriptUse::Never)
-            .wire(Lane::Data, form(Opcode::RoomLeave, Opcode::RoomLeave, parse_leave, render_left)),
+            .wire(Channel::Data, form(Opcode::RoomLeave, Opcode::RoomLeave, parse_leave, render_left)),
         leave_op,
     )
     .read_op(

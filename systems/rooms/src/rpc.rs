@@ -2,7 +2,7 @@
 
 use kaos_kernel::input::Identity;
 use kaos_kernel::op::{Payload, WireForm};
-use kaos_kernel::output::{JobKind, Lane, RpcContext};
+use kaos_kernel::output::{Channel, JobKind, RpcContext};
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::RpcIds;
 use kaos_wire::prost::Message as _;
@@ -21,7 +21,7 @@ pub(crate) fn register(app: &mut App) {
             .args(&["id", "payload"])
             .rest("POST /v1/rpc/{id}")
             .cost(2)
-            .wire(Lane::Control, form),
+            .wire(Channel::Control, form),
         rpc,
     );
 }

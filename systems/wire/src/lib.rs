@@ -30,7 +30,7 @@ mod room_data;
 pub use decode::{ClientMessage, ServerMessage, decode_client, decode_server};
 pub use error::{Problem, WireError};
 pub use message::{Messages, encode, encode_raw, encoded_len, messages, put_header};
-pub use op::{Channel, Lane, Op, counted, refusal};
+pub use op::{Channel, Op, counted, refusal};
 pub use prost;
 pub use room_data::{EVERYONE, RoomData, SERVER};
 

@@ -2,15 +2,6 @@
 
 use std::fmt;
 
-/// A reliable stream of messages that is counted, so that a resumed session can send again what was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lane {
-    /// Rpcs, calls, and their answers and errors.
-    Control,
-    /// Everything about rooms.
-    Data,
-}
-
 /// The channel of the transport. A WebSocket has one stream for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -124,19 +115,20 @@ impl Op {
         }
     }
 
-    /// The lane in which it is counted; `None` for what is never sent again.
+    /// The channel in which it is counted, so that a resumed session can send again what was lost: control or data.
+    /// `None` for what is never sent again.
     #[must_use]
-    pub const fn lane(self) -> Option<Lane> {
+    pub const fn counted(self) -> Option<Channel> {
         match self {
             Self::SessionStart | Self::SessionEnd | Self::Heartbeat | Self::RoomDataUnreliable => None,
-            Self::Rpc | Self::RpcResponse | Self::Call | Self::Error => Some(Lane::Control),
+            Self::Rpc | Self::RpcResponse | Self::Call | Self::Error => Some(Channel::Control),
             Self::RoomCreate
             | Self::RoomJoin
             | Self::RoomLeave
             | Self::RoomData
             | Self::RoomState
             | Self::RoomEvent
-            | Self::RoomError => Some(Lane::Data),
+            | Self::RoomError => Some(Channel::Data),
         }
     }
 
@@ -145,9 +137,9 @@ impl Op {
     pub const fn channel(self) -> Channel {
         match self {
             Self::RoomDataUnreliable => Channel::Unreliable,
-            _ => match self.lane() {
-                Some(Lane::Data) => Channel::Data,
-                Some(Lane::Control) | None => Channel::Control,
+            _ => match self.counted() {
+                Some(channel) => channel,
+                None => Channel::Control,
             },
         }
     }
@@ -165,18 +157,18 @@ impl From<Op> for u8 {
     }
 }
 
-/// The lane in which a message with this opcode is counted, by its number alone: a message whose payload
+/// The channel in which a message with this opcode is counted, by its number alone: a message whose payload
 /// cannot be read, or that travels the wrong way, is counted too. `None` for unknown numbers.
 #[must_use]
-pub const fn counted(op: u8) -> Option<Lane> {
+pub const fn counted(op: u8) -> Option<Channel> {
     match Op::from_u8(op) {
-        Some(op) => op.lane(),
+        Some(op) => op.counted(),
         None => None,
     }
 }
 
 /// The opcode of the Error that answers a refused message, so that the answer keeps its place among the others
-/// of its lane: [`Op::RoomError`] for 0x10 to 0x1f, [`Op::Error`] for everything else.
+/// of its channel: [`Op::RoomError`] for 0x10 to 0x1f, [`Op::Error`] for everything else.
 #[must_use]
 pub const fn refusal(op: u8) -> Op {
     if op & 0xf0 == 0x10 { Op::RoomError } else { Op::Error }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // the helpers of tests are tests
 
 use kaos_wire::{
-    Channel, ClientMessage, EVERYONE, Lane, Op, Problem, RoomData, ServerMessage, WireError, agree, counted,
+    Channel, ClientMessage, EVERYONE, Op, Problem, RoomData, ServerMessage, WireError, agree, counted,
     decode_client, decode_server, encode, encode_raw, encoded_len, limits, messages, refusal, v1,
 };
 use rand_chacha::{
@@ -202,7 +202,7 @@ fn too_long_a_payload_writes_nothing() {
 }
 
 #[test]
-fn the_opcode_decides_lane_and_channel() {
+fn the_opcode_decides_what_is_counted_and_the_channel() {
     for number in 0..=u8::MAX {
         let Some(op) = Op::from_u8(number) else {
             assert_eq!(counted(number), None);
@@ -211,13 +211,13 @@ fn the_opcode_decides_lane_and_channel() {
         };
         assert_eq!(op as u8, number);
         assert!(Op::ALL.contains(&op));
-        let (lane, channel) = match number {
+        let (count, channel) = match number {
             0x01..=0x03 => (None, Channel::Control),
             0x16 => (None, Channel::Unreliable),
-            0x10..=0x17 => (Some(Lane::Data), Channel::Data),
-            _ => (Some(Lane::Control), Channel::Control),
+            0x10..=0x17 => (Some(Channel::Data), Channel::Data),
+            _ => (Some(Channel::Control), Channel::Control),
         };
-        assert_eq!((counted(number), op.channel()), (lane, channel), "{op}");
+        assert_eq!((counted(number), op.channel()), (count, channel), "{op}");
     }
     assert_eq!(
         (refusal(0x13), refusal(0x1e), refusal(0x20), refusal(0xff)),

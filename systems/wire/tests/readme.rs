@@ -207,7 +207,7 @@ fn the_tables_are_true() {
             row.unwrap_or_else(|| panic!("no row for {op}")).split('|').map(str::trim).collect();
         assert!(cells[2].starts_with(op.name()) || cells[3].starts_with(op.name()), "{op}");
         assert_eq!(cells[4], format!("{:?}", op.channel()).to_lowercase(), "{op}");
-        let counted = op.lane().map_or("no".into(), |lane| format!("{lane:?}").to_lowercase());
+        let counted = op.counted().map_or("no".into(), |channel| format!("{channel:?}").to_lowercase());
         assert_eq!(cells[5], counted, "{op}");
     }
     use kaos_wire::limits as l;

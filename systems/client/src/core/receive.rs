@@ -8,8 +8,8 @@ use bytes::Bytes;
 use kaos_rudp::Micros;
 use kaos_wire::limits::{ACKNOWLEDGE_AFTER, HEADER, STRIKES};
 use kaos_wire::{
-    Channel, Lane, PROTOCOL_MAX, PROTOCOL_MIN, SERVER, ServerMessage, WireError, counted, decode_server,
-    messages, v1,
+    Channel, PROTOCOL_MAX, PROTOCOL_MIN, SERVER, ServerMessage, WireError, counted, decode_server, messages,
+    v1,
 };
 
 use super::{Action, Core, EARLY_BYTES_MAX, Identity, Member, Phase, Request};
@@ -36,15 +36,15 @@ impl Core {
     }
 
     fn message(&mut self, now: Micros, channel: Option<Channel>, op: u8, payload: Bytes) {
-        let lane = counted(op);
+        let counted = counted(op);
         if let Some(known) = kaos_wire::Op::from_u8(op)
             && channel.is_some_and(|channel| channel != known.channel())
         {
             return self.violated("a message came on a channel that is not its own");
         }
-        if self.phase != Phase::Live && (lane.is_some() || op == kaos_wire::Op::RoomDataUnreliable as u8) {
+        if self.phase != Phase::Live && (counted.is_some() || op == kaos_wire::Op::RoomDataUnreliable as u8) {
             // UDP: the data channel was faster than SessionStarted. What may be lost is.
-            if lane.is_some() {
+            if counted.is_some() {
                 self.early_bytes += HEADER + payload.len();
                 if self.early_bytes > EARLY_BYTES_MAX {
                     return self.violated("too much came before SessionStarted");
@@ -53,8 +53,8 @@ impl Core {
             }
             return;
         }
-        if let Some(lane) = lane {
-            self.received[lane as usize] += 1;
+        if let Some(channel) = counted {
+            self.received[channel as usize] += 1;
             self.unacknowledged += HEADER + payload.len();
         }
         match decode_server(op, &payload) {
@@ -156,8 +156,8 @@ impl Core {
         let (received, base) = (started.received.unwrap_or_default(), started.base.unwrap_or_default());
         if resuming {
             let freed = [received.control, received.data];
-            for (lane, count) in self.lanes.iter_mut().zip(freed) {
-                match lane.rewind(count) {
+            for (buffer, count) in self.resend.iter_mut().zip(freed) {
+                match buffer.rewind(count) {
                     Some(bytes) => self.kept_bytes = self.kept_bytes.saturating_sub(bytes),
                     None => {
                         self.violated(
@@ -214,8 +214,10 @@ impl Core {
             return Ok(());
         }
         let received = beat.received.unwrap_or_default();
-        for (lane, count) in [Lane::Control, Lane::Data].into_iter().zip([received.control, received.data]) {
-            match self.lanes[lane as usize].acknowledge(count) {
+        for (channel, count) in
+            [Channel::Control, Channel::Data].into_iter().zip([received.control, received.data])
+        {
+            match self.resend[channel as usize].acknowledge(count) {
                 Some(bytes) => self.kept_bytes = self.kept_bytes.saturating_sub(bytes),
                 None => {
                     self.violated("it acknowledged what was never sent");
@@ -232,7 +234,7 @@ impl Core {
             self.rtt = Some(rtt);
             self.events.push_back(Event::RoundTrip(rtt));
         }
-        if self.closing.is_some() && self.lanes.iter().all(super::Lane::is_empty) {
+        if self.closing.is_some() && self.resend.iter().all(super::ResendBuffer::is_empty) {
             self.say_goodbye();
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kaos_wire::limits::{HEADER, KEEP_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
-use kaos_wire::{EVERYONE, Lane, Op, RoomData, encode, prost, v1};
+use kaos_wire::{Channel, EVERYONE, Op, RoomData, encode, prost, v1};
 
 use super::{Core, Phase, REQUESTS_MAX, UNRELIABLE_MAX};
 use crate::error::Error;
@@ -129,7 +129,7 @@ impl Core {
         }
         let mut message = Vec::with_capacity(HEADER + ROOM_DATA_HEADER + data.len());
         RoomData { handle, index, op, data }.encode(true, &mut message)?;
-        self.keep(Lane::Data, message.into())
+        self.keep(Channel::Data, message.into())
     }
 
     /// Sends data that may be lost, and is while there is no connection. None arrives after a newer one over UDP.
@@ -186,18 +186,18 @@ impl Core {
         }
         let mut message = Vec::new();
         encode(op, &build(cid), &mut message)?;
-        self.keep(op.lane().unwrap_or(Lane::Control), message.into())?;
+        self.keep(op.counted().unwrap_or(Channel::Control), message.into())?;
         self.cid = cid;
         self.requests.insert(cid, kind);
         Ok(cid)
     }
 
-    fn keep(&mut self, lane: Lane, message: Bytes) -> Result<(), Error> {
+    fn keep(&mut self, channel: Channel, message: Bytes) -> Result<(), Error> {
         if self.kept_bytes + message.len() > KEEP_MAX {
             return Err(Error::KeepFull);
         }
         self.kept_bytes += message.len();
-        self.lanes[lane as usize].push(message);
+        self.resend[channel as usize].push(message);
         Ok(())
     }
 }

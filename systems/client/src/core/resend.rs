@@ -1,12 +1,12 @@
-//! What was sent and may have to be sent again: one lane of counted messages.
+//! What was sent and may have to be sent again: the counted messages of one channel.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// The counted messages of one lane that the server has not acknowledged, oldest first.
+/// The counted messages of one channel that the server has not acknowledged, oldest first.
 #[derive(Default, Debug)]
-pub(super) struct Lane {
+pub(super) struct ResendBuffer {
     kept: VecDeque<Bytes>,
     /// How many the server has acknowledged: the count of the message before `kept[0]`.
     acknowledged: u64,
@@ -14,7 +14,7 @@ pub(super) struct Lane {
     handed: usize,
 }
 
-impl Lane {
+impl ResendBuffer {
     pub(super) fn push(&mut self, message: Bytes) {
         self.kept.push_back(message);
     }
@@ -46,7 +46,7 @@ impl Lane {
         Some(bytes)
     }
 
-    /// A new connection: like [`Lane::acknowledge`], and everything that is left is to be sent again.
+    /// A new connection: like [`ResendBuffer::acknowledge`], and everything that is left is to be sent again.
     /// `None` also when the server has less than it had acknowledged.
     pub(super) fn rewind(&mut self, count: u64) -> Option<usize> {
         if count < self.acknowledged {
@@ -63,23 +63,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_resends_what_was_not_received_and_nothing_else() {
-        let mut lane = Lane::default();
+    fn a_buffer_resends_what_was_not_received_and_nothing_else() {
+        let mut buffer = ResendBuffer::default();
         for message in [&b"1"[..], b"22", b"333"] {
-            lane.push(Bytes::from_static(message));
+            buffer.push(Bytes::from_static(message));
         }
-        lane.advance();
-        lane.advance();
-        assert_eq!(lane.acknowledge(3), None, "the third was never given away");
-        assert_eq!(lane.acknowledge(1), Some(1));
-        assert_eq!(lane.acknowledge(0), Some(0), "an older acknowledgement is no news");
-        assert_eq!(lane.peek().map(|m| &m[..]), Some(&b"333"[..]));
-        assert_eq!(lane.rewind(0), None, "less than it had acknowledged");
-        assert_eq!(lane.rewind(1), Some(0));
-        assert_eq!(lane.peek().map(|m| &m[..]), Some(&b"22"[..]));
-        lane.advance();
-        lane.advance();
-        assert_eq!(lane.acknowledge(3), Some(5));
-        assert!(lane.is_empty() && lane.peek().is_none());
+        buffer.advance();
+        buffer.advance();
+        assert_eq!(buffer.acknowledge(3), None, "the third was never given away");
+        assert_eq!(buffer.acknowledge(1), Some(1));
+        assert_eq!(buffer.acknowledge(0), Some(0), "an older acknowledgement is no news");
+        assert_eq!(buffer.peek().map(|m| &m[..]), Some(&b"333"[..]));
+        assert_eq!(buffer.rewind(0), None, "less than it had acknowledged");
+        assert_eq!(buffer.rewind(1), Some(0));
+        assert_eq!(buffer.peek().map(|m| &m[..]), Some(&b"22"[..]));
+        buffer.advance();
+        buffer.advance();
+        assert_eq!(buffer.acknowledge(3), Some(5));
+        assert!(buffer.is_empty() && buffer.peek().is_none());
     }
 }
