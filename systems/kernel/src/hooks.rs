@@ -10,7 +10,7 @@ use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::input::Identity;
 use crate::op::{OpTable, Ops};
-use crate::script::{AfterHooks, BeforeHooks, Env, HookContext, ScriptHost, Wishes};
+use crate::script::{AfterHooks, BeforeHooks, Env, HookContext, ScriptEffects, ScriptHost};
 use crate::settings::Settings;
 
 /// The dice of the hooks' virtual machine.
@@ -42,9 +42,9 @@ pub(crate) fn before(world: &mut World) {
         let request = match (request, ops.get(op)) {
             (Ok(request), Some(row)) => {
                 let context = context(world, &caller);
-                let (request, wishes) =
+                let (request, effects) =
                     with_env(world, &ops, |env| host.0.before(env, row, &context, request));
-                grant(world, &mut calls, wishes);
+                apply(world, &mut calls, effects);
                 request.unwrap_or_else(|| Err(Fault::internal("the hook's runtime has a defect")))
             }
             (request, _) => request,
@@ -68,8 +68,8 @@ pub(crate) fn after(world: &mut World, calls: &mut Calls, finished: &[Finished])
         if let (true, Some(request), Some(row)) = (hooked, &call.request, ops.get(call.op)) {
             let context = context(world, &call.caller);
             let result = call.result.as_deref();
-            let (_, wishes) = with_env(world, &ops, |env| host.0.after(env, row, &context, request, result));
-            grant(world, calls, wishes);
+            let (_, effects) = with_env(world, &ops, |env| host.0.after(env, row, &context, request, result));
+            apply(world, calls, effects);
         }
     }
     world.insert_non_send(host);
@@ -80,16 +80,16 @@ fn with_env<R>(
     world: &mut World,
     ops: &OpTable,
     work: impl FnOnce(&mut Env<'_>) -> R,
-) -> (Option<R>, Wishes) {
+) -> (Option<R>, ScriptEffects) {
     let mut dice = world.resource::<HookDice>().0.clone();
     let mut env = Env::new(world, ops, Caller::Server, &mut dice);
     let result = catch_unwind(AssertUnwindSafe(|| work(&mut env))).ok();
     if result.is_none() {
         tracing::error!("a hook's runtime panicked: the call is refused, the server goes on");
     }
-    let wishes = env.finish();
+    let effects = env.finish();
     world.resource_mut::<HookDice>().0 = dice;
-    (result, wishes)
+    (result, effects)
 }
 
 /// A hook's `ctx` for a caller.
@@ -105,10 +105,10 @@ fn context(world: &World, caller: &Caller) -> HookContext {
 }
 
 /// Does what a script wished: its commands become calls, its broadcasts are kept for the rooms.
-pub(crate) fn grant(world: &mut World, calls: &mut Calls, wishes: Wishes) {
-    let Wishes { caller, orders, broadcasts, logs } = wishes;
-    for order in orders {
-        let (op, request) = (order.op, Ok(order.request));
+pub(crate) fn apply(world: &mut World, calls: &mut Calls, effects: ScriptEffects) {
+    let ScriptEffects { caller, commands, broadcasts, logs } = effects;
+    for command in commands {
+        let (op, request) = (command.op, Ok(command.request));
         calls.routed.push(Routed { op, caller: caller.clone(), request, reply_to: ReplyTo::Log });
     }
     world.resource_mut::<FrameOutputs>().0.logs.extend(logs);
@@ -121,17 +121,17 @@ pub(crate) fn grant(world: &mut World, calls: &mut Calls, wishes: Wishes) {
 
 /// For kaos-rooms: does what matches wished, in the order of rooms. Commands are applied at once. Not to be called out
 /// of an operation's handler: while operations run, nothing can be added to them.
-pub fn grant_wishes(world: &mut World, wishes: Vec<Wishes>) {
-    let any = wishes.iter().any(|wishes| !wishes.orders.is_empty());
+pub fn apply_effects(world: &mut World, effects: Vec<ScriptEffects>) {
+    let any = effects.iter().any(|effects| !effects.commands.is_empty());
     let Some(mut calls) = world.remove_non_send::<Calls>() else {
         tracing::error!(
-            wishes = wishes.len(),
-            "wishes were granted out of an operation's handler: they are lost"
+            effects = effects.len(),
+            "effects were granted out of an operation's handler: they are lost"
         );
         return;
     };
-    for wishes in wishes {
-        grant(world, &mut calls, wishes);
+    for effects in effects {
+        apply(world, &mut calls, effects);
     }
     world.insert_non_send(calls);
     if any {

@@ -45,7 +45,7 @@ pub mod journal;
 pub mod settings;
 mod strict;
 
-pub use hooks::grant_wishes;
+pub use hooks::apply_effects;
 pub use ingest::Stopping;
 
 /// What a plugin needs: bevy's words and ours.

@@ -239,7 +239,7 @@ pub struct Env<'a> {
     /// Unix time of the frame, in milliseconds.
     pub now_ms: u64,
     /// Commands, in the order in which they were given.
-    pub orders: Vec<Order>,
+    pub commands: Vec<Command>,
     /// Broadcasts, in the order in which they were made.
     pub broadcasts: Vec<Broadcast>,
     /// Lines for the log.
@@ -262,7 +262,7 @@ impl<'a> Env<'a> {
             caller,
             dice,
             now_ms,
-            orders: Vec::new(),
+            commands: Vec::new(),
             broadcasts: Vec::new(),
             logs: Vec::new(),
             _turn,
@@ -275,17 +275,22 @@ impl<'a> Env<'a> {
     }
 
     /// What the script wanted, without the borrows of the world.
-    pub fn finish(self) -> Wishes {
-        Wishes { caller: self.caller, orders: self.orders, broadcasts: self.broadcasts, logs: self.logs }
+    pub fn finish(self) -> ScriptEffects {
+        ScriptEffects {
+            caller: self.caller,
+            commands: self.commands,
+            broadcasts: self.broadcasts,
+            logs: self.logs,
+        }
     }
 }
 
 /// What a script wanted done.
-pub struct Wishes {
+pub struct ScriptEffects {
     /// As whom.
     pub caller: Caller,
     /// Commands.
-    pub orders: Vec<Order>,
+    pub commands: Vec<Command>,
     /// Broadcasts.
     pub broadcasts: Vec<Broadcast>,
     /// Lines for the log.
@@ -294,7 +299,7 @@ pub struct Wishes {
 
 /// A command: an operation that is applied after the stage.
 #[derive(Debug)]
-pub struct Order {
+pub struct Command {
     /// Which.
     pub op: OpId,
     /// With what.

@@ -25,7 +25,7 @@ use kaos_kernel::codec::Closed;
 use kaos_kernel::frame::Core;
 use kaos_kernel::hash::StateHashers;
 use kaos_kernel::prelude::*;
-use kaos_kernel::script::{Match, Wishes};
+use kaos_kernel::script::{Match, ScriptEffects};
 
 pub use life::{Spec, close_room, create_room};
 pub use makers::Maker;
@@ -65,7 +65,7 @@ struct Playing {
 struct Matches {
     by_room: BTreeMap<RoomId, Playing>,
     /// What matches wished outside their ticks, waiting for the Match stage.
-    wishes: Vec<Wishes>,
+    effects: Vec<ScriptEffects>,
     /// Rooms whose match broke outside its tick, waiting for the Match stage.
     ends: Vec<(RoomId, Closed)>,
 }

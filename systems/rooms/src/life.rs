@@ -70,9 +70,9 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
             // As for a match that could not begin: of what it wished, only its log lines are kept.
             if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
                 matches.by_room.remove(&id);
-                for wish in matches.wishes.iter_mut().filter(|wish| wish.caller == Caller::Room(id)) {
-                    wish.orders.clear();
-                    wish.broadcasts.clear();
+                for effect in matches.effects.iter_mut().filter(|effect| effect.caller == Caller::Room(id)) {
+                    effect.commands.clear();
+                    effect.broadcasts.clear();
                 }
             }
             return Err(fault);
@@ -191,7 +191,7 @@ fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, O
     let opened = catch_unwind(AssertUnwindSafe(|| {
         host.0.open(&mut env, &spec.module, Birth { room: id, seed }, &spec.params)
     }));
-    let mut wishes = env.finish();
+    let mut effects = env.finish();
     let opened = opened.unwrap_or_else(|_| Err(panicked("match_init")));
     let result = match opened {
         Ok(opened) => {
@@ -199,21 +199,21 @@ fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, O
                 Playing { game: opened.game, dice, errors_in_row: 0, written: Written::default(), due: 0 };
             if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
                 matches.by_room.insert(id, playing);
-                matches.wishes.push(wishes);
+                matches.effects.push(effects);
             }
             Ok((opened.tick_rate, opened.label, opened.max_players))
         }
         Err(error) => {
-            wishes.logs.push(kaos_kernel::output::Log {
+            effects.logs.push(kaos_kernel::output::Log {
                 level: Level::Error,
                 source: spec.module.clone(),
                 text: describe(&error, &format!("room {id}"), "the room was not made"),
             });
             // What a match that was never made wished is not done; only its log lines are kept.
-            wishes.orders.clear();
-            wishes.broadcasts.clear();
+            effects.commands.clear();
+            effects.broadcasts.clear();
             if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
-                matches.wishes.push(wishes);
+                matches.effects.push(effects);
             }
             let dev = world.resource::<Settings>().dev;
             let sentence = format!("the match `{}` could not begin", spec.module);

@@ -108,7 +108,7 @@ fn attempt(world: &mut World, id: RoomId, info: &PresenceInfo, metadata: &Json) 
     }
 }
 
-/// Calls a match between its ticks, guarded; `None`: the room has none. What it wishes is done in this frame's Match
+/// Calls a match between its ticks, guarded; `None`: the room has none. What it effects is done in this frame's Match
 /// stage. A failure is written to the log, once a second: what provokes it may be a client. Out of memory or
 /// broken, the room ends.
 pub(crate) fn ask_match<R>(
@@ -142,8 +142,8 @@ pub(crate) fn ask_match<R>(
         }
         (answer, env.finish(), end)
     });
-    let answer = answer.map(|(answer, wishes, end)| {
-        matches.wishes.push(wishes);
+    let answer = answer.map(|(answer, effects, end)| {
+        matches.effects.push(effects);
         matches.ends.extend(end.map(|closed| (id, closed)));
         answer
     });

@@ -9,8 +9,8 @@ use kaos_kernel::op::{OpRow, Payload};
 use kaos_kernel::output::Outputs;
 use kaos_kernel::room::RoomIndex;
 use kaos_kernel::script::{
-    Admission, Batch, Birth, Env, HookContext, Match, MatchError, MatchErrorKind, Opened, Order, ScriptHost,
-    Scripts, Summary, TickOutcome,
+    Admission, Batch, Birth, Command, Env, HookContext, Match, MatchError, MatchErrorKind, Opened,
+    ScriptHost, Scripts, Summary, TickOutcome,
 };
 use kaos_kernel::server::{Build, Server};
 use serde_json::{Value as Json, json};
@@ -58,7 +58,7 @@ impl Scripts for Breaking {
         game.may_break("match_init");
         if module == "bad_label" {
             let op = env.ops.by_name("room.create").expect("registered").id;
-            env.orders.push(Order { op, request: Box::new(crate::ops::Create::default()) });
+            env.commands.push(Command { op, request: Box::new(crate::ops::Create::default()) });
         }
         let label = if module == "bad_label" { json!(7) } else { json!("") };
         Ok(Opened { game: Box::new(game), tick_rate: 10, label, max_players: None })

@@ -3,14 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use kaos_kernel::apply_effects;
 use kaos_kernel::codec::{Closed, Outbound, TO_ROOM};
-use kaos_kernel::grant_wishes;
 use kaos_kernel::ids::Uuid;
 use kaos_kernel::op::{OpTable, Ops};
 use kaos_kernel::output::{Level, Log};
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomIndex, RoomMessage, Seats, SessionFacts, SessionNews};
-use kaos_kernel::script::{Batch, Env, MatchError, MatchErrorKind, TickOutcome, Wishes};
+use kaos_kernel::script::{Batch, Env, MatchError, MatchErrorKind, ScriptEffects, TickOutcome};
 use kaos_kernel::send::take_broadcasts;
 use kaos_kernel::settings::{MatchSettings, Policy};
 
@@ -33,9 +33,9 @@ pub(crate) fn run(world: &mut World) {
     terminate_some(world);
     expire_empty(world, frame);
     let due = due_rooms(world, frame);
-    let (mut wishes, mut ends) = match world.get_non_send_mut::<Matches>() {
-        Some(mut matches) if !(matches.wishes.is_empty() && matches.ends.is_empty()) => {
-            (std::mem::take(&mut matches.wishes), std::mem::take(&mut matches.ends))
+    let (mut effects, mut ends) = match world.get_non_send_mut::<Matches>() {
+        Some(mut matches) if !(matches.effects.is_empty() && matches.ends.is_empty()) => {
+            (std::mem::take(&mut matches.effects), std::mem::take(&mut matches.ends))
         }
         _ => Default::default(),
     };
@@ -53,7 +53,7 @@ pub(crate) fn run(world: &mut World) {
         };
         let mut beats = Vec::new();
         for (id, tick_due) in due {
-            if let Some(end) = room(world, &mut matches, &turn, id, tick_due, &mut beats, &mut wishes) {
+            if let Some(end) = room(world, &mut matches, &turn, id, tick_due, &mut beats, &mut effects) {
                 ends.push((id, end));
             }
         }
@@ -64,7 +64,7 @@ pub(crate) fn run(world: &mut World) {
         }
         world.insert_non_send(matches);
     }
-    apply(world, wishes);
+    apply(world, effects);
     for (id, closed) in ends {
         close_room(world, id, closed);
     }
@@ -110,7 +110,7 @@ fn terminate_some(world: &mut World) {
     let fuel = world.resource::<Settings>().game.fuel.max(1);
     let rooms = usize::try_from(TERMINATED_FUEL / fuel).unwrap_or_default().clamp(1, TERMINATED_PER_FRAME);
     let ids: Vec<RoomId> = world.resource::<RoomIndex>().iter().map(|(id, _)| id).take(rooms).collect();
-    let mut wishes = Vec::new();
+    let mut effects = Vec::new();
     if let Some(mut matches) = world.remove_non_send::<Matches>() {
         let ops = world.resource::<Ops>().0.clone();
         for id in &ids {
@@ -121,11 +121,11 @@ fn terminate_some(world: &mut World) {
                 let text = describe(&error, &format!("room {id}"), "the server stops all the same");
                 env.log(Level::Error, format!("room {id}"), text);
             }
-            wishes.push(env.finish());
+            effects.push(env.finish());
         }
         world.insert_non_send(matches);
     }
-    apply(world, wishes);
+    apply(world, effects);
     for id in ids {
         let closed = Closed {
             code: FaultKind::Stopping.code(),
@@ -176,7 +176,7 @@ fn room(
     id: RoomId,
     tick_due: bool,
     beats: &mut Vec<(Entity, Beat)>,
-    wishes: &mut Vec<Wishes>,
+    effects: &mut Vec<ScriptEffects>,
 ) -> Option<Closed> {
     let entity = world.resource::<RoomIndex>().get(id)?;
     let Ok(mut at) = world.get_entity_mut(entity) else { return None };
@@ -219,7 +219,7 @@ fn room(
     let mut env = Env::new(world, &turn.ops, Caller::Room(id), &mut dice);
     let batch = Batch { tick, skipped, events: &events, messages: &messages };
     let end = judge(playing, &mut env, id, &batch, turn);
-    wishes.push(env.finish());
+    effects.push(env.finish());
     playing.dice = dice;
     end
 }
@@ -333,19 +333,21 @@ fn relay(world: &mut World, entity: Entity) {
 }
 
 /// Sends what was broadcast and runs what was ordered, in the order of rooms.
-fn apply(world: &mut World, mut wishes: Vec<Wishes>) {
-    for wish in &mut wishes {
+fn apply(world: &mut World, mut effects: Vec<ScriptEffects>) {
+    for effect in &mut effects {
         // Of the broadcasts of one callback that are refused, the first is written to the log.
         let mut refused = 0u64;
-        for one in std::mem::take(&mut wish.broadcasts) {
+        for one in std::mem::take(&mut effect.broadcasts) {
             let Err(fault) = broadcast(world, one) else { continue };
             refused += 1;
             if refused == 1 {
-                wish.logs.push(warning(&wish.caller, format!("a broadcast was refused: {fault}")));
+                effect.logs.push(warning(&effect.caller, format!("a broadcast was refused: {fault}")));
             }
         }
         if refused > 1 {
-            wish.logs.push(warning(&wish.caller, format!("{} further broadcasts were refused", refused - 1)));
+            effect
+                .logs
+                .push(warning(&effect.caller, format!("{} further broadcasts were refused", refused - 1)));
         }
     }
     for one in take_broadcasts(world) {
@@ -353,9 +355,9 @@ fn apply(world: &mut World, mut wishes: Vec<Wishes>) {
             tracing::warn!(%fault, "a broadcast of a plugin or hook was refused");
         }
     }
-    wishes.retain(|wish| !wish.orders.is_empty() || !wish.logs.is_empty());
-    if !wishes.is_empty() {
-        grant_wishes(world, wishes);
+    effects.retain(|effect| !effect.commands.is_empty() || !effect.logs.is_empty());
+    if !effects.is_empty() {
+        apply_effects(world, effects);
     }
 }
 
@@ -375,11 +377,11 @@ fn ask(world: &World) {
         clock.wake_at(at);
     }
     // A match that a command made in this frame may have wished for something when it began.
-    let wishes = world
+    let effects = world
         .get_non_send::<Matches>()
-        .is_some_and(|matches| !(matches.wishes.is_empty() && matches.ends.is_empty()));
+        .is_some_and(|matches| !(matches.effects.is_empty() && matches.ends.is_empty()));
     let ending = agenda.last_words.is_some() && !world.resource::<RoomIndex>().is_empty();
-    if wishes || ending || !agenda.events.is_empty() {
+    if effects || ending || !agenda.events.is_empty() {
         clock.wake_at(clock.frame() + 1);
     }
 }

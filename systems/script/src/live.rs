@@ -8,7 +8,7 @@ use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{RoomFact, RoomMessage};
 use kaos_kernel::script::{
-    Admission, Batch, Birth, Broadcast, Env, HookContext, Match, MatchError, MatchErrorKind, Opened, Order,
+    Admission, Batch, Birth, Broadcast, Command, Env, HookContext, Match, MatchError, MatchErrorKind, Opened,
     Scripts, Summary, TickOutcome,
 };
 use serde_json::Value as Json;
@@ -26,10 +26,10 @@ const BROADCASTS_MAX: usize = 4096;
 const BROADCAST_BYTES_MAX: usize = 4 << 20;
 
 /// Commands of one callback.
-const ORDERS_MAX: usize = 1024;
+const COMMANDS_MAX: usize = 1024;
 
 /// Their requests in one callback, in bytes of memory, about: they wait outside of the machine's limit too.
-const ORDER_BYTES_MAX: usize = 4 << 20;
+const COMMAND_BYTES_MAX: usize = 4 << 20;
 
 /// The frame's [`Env`] as a running script's host, for one callback.
 struct Live<'a, 'w> {
@@ -39,13 +39,13 @@ struct Live<'a, 'w> {
     /// What this callback has broadcast and ordered so far.
     broadcasts: usize,
     broadcast_bytes: usize,
-    orders: usize,
-    order_bytes: usize,
+    commands: usize,
+    command_bytes: usize,
 }
 
 impl<'a, 'w> Live<'a, 'w> {
     fn new(env: &'a mut Env<'w>, library: &'a Library, source: &'a str) -> Self {
-        Live { env, library, source, broadcasts: 0, broadcast_bytes: 0, orders: 0, order_bytes: 0 }
+        Live { env, library, source, broadcasts: 0, broadcast_bytes: 0, commands: 0, command_bytes: 0 }
     }
 }
 
@@ -108,15 +108,15 @@ impl Host for Live<'_, '_> {
                 to_value(&*reply)
             }
             ScriptUse::Command => {
-                self.orders += 1;
-                self.order_bytes += weight;
-                if self.orders > ORDERS_MAX || self.order_bytes > ORDER_BYTES_MAX {
+                self.commands += 1;
+                self.command_bytes += weight;
+                if self.commands > COMMANDS_MAX || self.command_bytes > COMMAND_BYTES_MAX {
                     return Err(format!(
-                        "one callback may give {ORDERS_MAX} commands and {} MiB: go on in the next tick",
-                        ORDER_BYTES_MAX >> 20
+                        "one callback may give {COMMANDS_MAX} commands and {} MiB: go on in the next tick",
+                        COMMAND_BYTES_MAX >> 20
                     ));
                 }
-                self.env.orders.push(Order { op: row.id, request });
+                self.env.commands.push(Command { op: row.id, request });
                 Ok(drawn)
             }
             ScriptUse::Wait | ScriptUse::Never => {
