@@ -23,7 +23,7 @@ use crate::failures::{Ended, fault_of, guarded_or_fault};
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{RoomId, SessionId, Ticket};
 use crate::input::{Body, Identity};
-use crate::op::{Auth, Handler, OpId, OpTable, Ops, Payload, Running};
+use crate::op::{Auth, Handler, HandlerFuture, OpId, OpTable, Ops, Payload};
 use crate::output::{Channel, Job, JobKind, Outputs};
 use crate::session::{Session, SessionIndex};
 use crate::settings::Settings;
@@ -126,7 +126,7 @@ struct Active {
     caller: Caller,
     request: Option<serde_json::Value>,
     reply_to: ReplyTo,
-    work: Running,
+    work: HandlerFuture,
     outstanding: Outstanding,
     /// Its rows in `by_ticket`.
     entered: Vec<Ticket>,
@@ -157,7 +157,7 @@ enum Waiter {
 type Outstanding = Rc<RefCell<BTreeSet<Ticket>>>;
 
 /// The cell in which the world stands while calls are polled.
-struct Hall {
+struct WorldCell {
     world: RefCell<World>,
     jobs: RefCell<Vec<Job>>,
     next_ticket: Cell<u64>,
@@ -170,7 +170,7 @@ struct Hall {
 
 /// Every call under way. Lives beside the world as non-send data.
 pub(crate) struct Calls {
-    hall: Rc<Hall>,
+    cell: Rc<WorldCell>,
     pub(crate) routed: Vec<Routed>,
     /// By number, so also by deadline: all calls may wait equally long.
     active: BTreeMap<u64, Active>,
@@ -186,7 +186,7 @@ pub(crate) struct Calls {
 
 impl Calls {
     pub(crate) fn new() -> Self {
-        let hall = Hall {
+        let cell = WorldCell {
             world: RefCell::new(World::new()),
             jobs: RefCell::default(),
             // Tickets of doors are even, those of jobs odd: one number never means both.
@@ -196,7 +196,7 @@ impl Calls {
             queue: RefCell::default(),
         };
         Calls {
-            hall: Rc::new(hall),
+            cell: Rc::new(cell),
             routed: Vec::new(),
             active: BTreeMap::new(),
             by_ticket: BTreeMap::new(),
@@ -212,7 +212,7 @@ impl Calls {
     /// Rows of tickets and answers, for tests: none when nobody waits.
     #[cfg(test)]
     fn rows(&self) -> (usize, usize) {
-        (self.by_ticket.len(), self.hall.answers.borrow().len())
+        (self.by_ticket.len(), self.cell.answers.borrow().len())
     }
 
     /// Calls that wait for a job.
@@ -229,7 +229,7 @@ impl Calls {
     /// A job's answer. One that nobody waits for is dropped.
     pub(crate) fn done(&mut self, ticket: Ticket, answer: Result<Bytes, Fault>) {
         if let Some(call) = self.by_ticket.remove(&ticket) {
-            self.hall.answers.borrow_mut().insert(ticket, answer);
+            self.cell.answers.borrow_mut().insert(ticket, answer);
             self.ready.push(call);
         }
     }
@@ -250,17 +250,17 @@ pub(crate) fn serve(world: &mut World) {
     if !idle {
         let ops = world.resource::<Ops>().0.clone();
         let frame = world.resource::<Clock>().frame();
-        let hall = calls.hall.clone();
-        std::mem::swap(world, &mut hall.world.borrow_mut());
+        let cell = calls.cell.clone();
+        std::mem::swap(world, &mut cell.world.borrow_mut());
         calls.poll_all(&ops, frame);
         calls.expire(frame);
-        std::mem::swap(world, &mut hall.world.borrow_mut());
+        std::mem::swap(world, &mut cell.world.borrow_mut());
         world
             .resource_mut::<FrameOutputs>()
             .bypass_change_detection()
             .0
             .jobs
-            .append(&mut hall.jobs.borrow_mut());
+            .append(&mut cell.jobs.borrow_mut());
     }
     world.insert_non_send(calls);
 }
@@ -280,20 +280,20 @@ impl Calls {
         for routed in std::mem::take(&mut self.routed) {
             self.start(ops, frame, routed);
         }
-        if !self.hall.queue.borrow().is_empty() {
-            self.hall.world.borrow().resource::<Clock>().wake_at(frame + 1);
+        if !self.cell.queue.borrow().is_empty() {
+            self.cell.world.borrow().resource::<Clock>().wake_at(frame + 1);
         }
     }
 
     /// Gives this frame's turns to those who waited longest.
     fn give_turns(&mut self) {
-        let hall = self.hall.clone();
-        hall.turns.set(hall.world.borrow().resource::<Settings>().room.frame_openings_max);
-        while hall.turns.get() > 0 {
-            let Some(ticket) = hall.queue.borrow_mut().pop_front() else { break };
+        let cell = self.cell.clone();
+        cell.turns.set(cell.world.borrow().resource::<Settings>().room.frame_openings_max);
+        while cell.turns.get() > 0 {
+            let Some(ticket) = cell.queue.borrow_mut().pop_front() else { break };
             // One that ended meanwhile takes nothing.
             if self.by_ticket.contains_key(&ticket) {
-                hall.turns.set(hall.turns.get() - 1);
+                cell.turns.set(cell.turns.get() - 1);
                 self.done(ticket, Ok(Bytes::new()));
             }
         }
@@ -310,7 +310,7 @@ impl Calls {
         };
         let Some(row) = ops.get(op) else { return };
         let hooked = {
-            let world = self.hall.world.borrow();
+            let world = self.cell.world.borrow();
             world.get_resource::<crate::script::AfterHooks>().is_some_and(|hooks| hooks.0.contains(&op))
         };
         let kept = hooked.then(|| {
@@ -320,7 +320,7 @@ impl Calls {
         });
         match &row.handler {
             Handler::Read(read) => {
-                let world = self.hall.world.borrow();
+                let world = self.cell.world.borrow();
                 let result = guarded_or_fault(&row.op.name, || read(&world, &caller, request));
                 self.finished.push(Finished { op, caller, request: kept, result, reply_to });
             }
@@ -335,7 +335,7 @@ impl Calls {
                 };
                 let outstanding = Outstanding::default();
                 let call = Call {
-                    hall: self.hall.clone(),
+                    cell: self.cell.clone(),
                     caller: caller.clone(),
                     outstanding: outstanding.clone(),
                 };
@@ -384,7 +384,7 @@ impl Calls {
             Ok(Poll::Pending) => {
                 // One that was answered and not asked for yet waits among the answers; one that was dropped unasked
                 // waits for nothing.
-                let (waits, answers) = (active.outstanding.borrow(), self.hall.answers.borrow());
+                let (waits, answers) = (active.outstanding.borrow(), self.cell.answers.borrow());
                 for ticket in active.entered.drain(..) {
                     self.by_ticket.remove(&ticket);
                 }
@@ -400,7 +400,7 @@ impl Calls {
 
     /// May this caller's call begin, which may wait? How long, in frames.
     fn admit(&self, caller: &Caller) -> Result<u64, Fault> {
-        let world = self.hall.world.borrow();
+        let world = self.cell.world.borrow();
         let settings = &world.resource::<Settings>().call;
         let busy = |why: &'static str| Err(Fault::new(FaultKind::Busy, why).retry_in_ms(1000));
         if !caller.is_server() && self.waiting >= settings.waiting_max {
@@ -453,7 +453,7 @@ impl Calls {
             self.by_ticket.remove(ticket);
         }
         for ticket in outstanding.borrow().iter() {
-            self.hall.answers.borrow_mut().remove(ticket);
+            self.cell.answers.borrow_mut().remove(ticket);
         }
     }
 
@@ -461,7 +461,7 @@ impl Calls {
     fn expire(&mut self, frame: u64) {
         while let Some((number, active)) = self.active.first_key_value() {
             if active.deadline > frame {
-                self.hall.world.borrow().resource::<Clock>().wake_at(active.deadline);
+                self.cell.world.borrow().resource::<Clock>().wake_at(active.deadline);
                 return;
             }
             self.finish(*number, Err(FaultKind::Deadline.into()));
@@ -477,7 +477,7 @@ fn no_session() -> Fault {
 
 /// A handler's way to the world and to jobs.
 pub struct Call {
-    hall: Rc<Hall>,
+    cell: Rc<WorldCell>,
     caller: Caller,
     outstanding: Outstanding,
 }
@@ -493,7 +493,7 @@ impl Call {
     /// # Panics
     /// When called inside itself. The panic ends this call with a fault and nothing else.
     pub fn with<R>(&self, work: impl FnOnce(&mut World) -> R) -> R {
-        work(&mut self.hall.world.borrow_mut())
+        work(&mut self.cell.world.borrow_mut())
     }
 
     /// Works on a component of the calling session.
@@ -547,19 +547,19 @@ impl Call {
     /// [`Call::job`] for the kinds that the server itself knows.
     pub fn job_of(&self, kind: JobKind) -> JobAnswer {
         let ticket = self.draw();
-        self.hall.jobs.borrow_mut().push(Job { ticket, kind });
+        self.cell.jobs.borrow_mut().push(Job { ticket, kind });
         self.wait_for(ticket)
     }
 
     fn draw(&self) -> Ticket {
-        let ticket = Ticket(self.hall.next_ticket.get());
-        self.hall.next_ticket.set(ticket.0 + 2);
+        let ticket = Ticket(self.cell.next_ticket.get());
+        self.cell.next_ticket.set(ticket.0 + 2);
         ticket
     }
 
     fn wait_for(&self, ticket: Ticket) -> JobAnswer {
         self.outstanding.borrow_mut().insert(ticket);
-        JobAnswer { hall: self.hall.clone(), outstanding: self.outstanding.clone(), ticket }
+        JobAnswer { cell: self.cell.clone(), outstanding: self.outstanding.clone(), ticket }
     }
 
     /// Waits for its turn to do what takes a frame long, such as opening a match. A frame gives
@@ -569,13 +569,13 @@ impl Call {
     /// # Errors
     /// None of its own: a call that waits too long ends as one that waits for a job does.
     pub async fn turn(&self) -> Result<bool, Fault> {
-        let left = self.hall.turns.get();
-        if self.caller.is_server() || (left > 0 && self.hall.queue.borrow().is_empty()) {
-            self.hall.turns.set(left.saturating_sub(1));
+        let left = self.cell.turns.get();
+        if self.caller.is_server() || (left > 0 && self.cell.queue.borrow().is_empty()) {
+            self.cell.turns.set(left.saturating_sub(1));
             return Ok(false);
         }
         let ticket = self.draw();
-        self.hall.queue.borrow_mut().push_back(ticket);
+        self.cell.queue.borrow_mut().push_back(ticket);
         self.wait_for(ticket).await.map(|_| true)
     }
 
@@ -595,7 +595,7 @@ impl Call {
 
 /// What a job answers, once it does.
 pub struct JobAnswer {
-    hall: Rc<Hall>,
+    cell: Rc<WorldCell>,
     outstanding: Outstanding,
     ticket: Ticket,
 }
@@ -613,7 +613,7 @@ impl Drop for JobAnswer {
         if let Ok(mut outstanding) = self.outstanding.try_borrow_mut() {
             outstanding.remove(&self.ticket);
         }
-        if let Ok(mut answers) = self.hall.answers.try_borrow_mut() {
+        if let Ok(mut answers) = self.cell.answers.try_borrow_mut() {
             answers.remove(&self.ticket);
         }
     }
@@ -623,7 +623,7 @@ impl Future for JobAnswer {
     type Output = Result<Bytes, Fault>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.hall.answers.borrow_mut().remove(&self.ticket) {
+        match self.cell.answers.borrow_mut().remove(&self.ticket) {
             Some(answer) => {
                 self.outstanding.borrow_mut().remove(&self.ticket);
                 Poll::Ready(answer)

@@ -209,9 +209,9 @@ impl Op {
     }
 }
 
-pub(crate) type Running = Pin<Box<dyn Future<Output = Result<Box<dyn Payload>, Fault>>>>;
+pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Result<Box<dyn Payload>, Fault>>>>;
 type ReadFn = dyn Fn(&World, &Caller, Box<dyn Payload>) -> Result<Box<dyn Payload>, Fault> + Send + Sync;
-type StartFn = dyn Fn(Call, Box<dyn Payload>) -> Running + Send + Sync;
+type StartFn = dyn Fn(Call, Box<dyn Payload>) -> HandlerFuture + Send + Sync;
 type ParseFn = fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Payload>, erased_serde::Error>;
 
 pub(crate) enum Handler {
@@ -450,7 +450,7 @@ impl OpTable {
         F: Fn(Call, Req) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Rep, Fault>> + 'static,
     {
-        let start = move |call: Call, request: Box<dyn Payload>| -> Running {
+        let start = move |call: Call, request: Box<dyn Payload>| -> HandlerFuture {
             match unpack::<Req>(request) {
                 Ok(request) => {
                     let work = handler(call, request);

@@ -32,19 +32,19 @@ impl RunningMatch {
     }
 
     /// A match begins its turn, which lasts until the mark is dropped.
-    pub(crate) fn enter(&self, room: RoomId) -> Turn<'_> {
+    pub(crate) fn enter(&self, room: RoomId) -> MatchGuard<'_> {
         let (high, low) = room.0.as_u64_pair();
         self.0.high.store(high, Ordering::SeqCst);
         self.0.low.store(low, Ordering::SeqCst);
         self.0.turns.fetch_add(1, Ordering::SeqCst);
-        Turn(&self.0)
+        MatchGuard(&self.0)
     }
 }
 
 /// A match's turn: what it does between two points at which other rooms run.
-pub(crate) struct Turn<'a>(&'a Marks);
+pub(crate) struct MatchGuard<'a>(&'a Marks);
 
-impl Drop for Turn<'_> {
+impl Drop for MatchGuard<'_> {
     fn drop(&mut self) {
         self.0.turns.fetch_add(1, Ordering::SeqCst);
     }

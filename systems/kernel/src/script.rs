@@ -15,7 +15,7 @@ use crate::op::{OpId, OpRow, OpTable, Payload};
 use crate::output::{Level, Log};
 use crate::presence::PresenceInfo;
 use crate::room::{RoomFact, RoomMessage};
-use crate::running::{RunningMatch, Turn};
+use crate::running::{MatchGuard, RunningMatch};
 
 /// Every script of the server, behind one door. Implemented by kaos-script; the frame thread owns it.
 pub trait Scripts: 'static {
@@ -245,7 +245,7 @@ pub struct Env<'a> {
     /// Lines for the log.
     pub logs: Vec<Log>,
     /// Notes for who looks from outside that a room's match runs.
-    _turn: Option<Turn<'a>>,
+    _turn: Option<MatchGuard<'a>>,
 }
 
 impl<'a> Env<'a> {
