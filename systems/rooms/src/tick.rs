@@ -42,7 +42,7 @@ pub(crate) fn run(world: &mut World) {
     if !due.is_empty()
         && let Some(mut matches) = world.remove_non_send::<Matches>()
     {
-        let turn = Turn {
+        let context = TickContext {
             frame,
             hz: world.resource::<Clock>().hz(),
             lag_max: world.resource::<Settings>().room.lag_ticks_max,
@@ -53,7 +53,7 @@ pub(crate) fn run(world: &mut World) {
         };
         let mut beats = Vec::new();
         for (id, tick_due) in due {
-            if let Some(end) = room(world, &mut matches, &turn, id, tick_due, &mut beats, &mut effects) {
+            if let Some(end) = room(world, &mut matches, &context, id, tick_due, &mut beats, &mut effects) {
                 ends.push((id, end));
             }
         }
@@ -72,7 +72,7 @@ pub(crate) fn run(world: &mut World) {
 }
 
 /// What is the same for all rooms of a frame.
-struct Turn {
+struct TickContext {
     frame: u64,
     hz: u64,
     lag_max: u64,
@@ -172,7 +172,7 @@ fn due_rooms(world: &mut World, frame: u64) -> std::collections::BTreeMap<RoomId
 fn room(
     world: &mut World,
     matches: &mut Matches,
-    turn: &Turn,
+    context: &TickContext,
     id: RoomId,
     tick_due: bool,
     beats: &mut Vec<(Entity, Beat)>,
@@ -192,9 +192,10 @@ fn room(
     if tick_due {
         let mut beat = *at.get::<Beat>()?;
         // Ticks that should have run by now, this one included.
-        let behind = (turn.frame - beat.start.min(turn.frame)).saturating_mul(u64::from(rate)) / turn.hz;
+        let behind =
+            (context.frame - beat.start.min(context.frame)).saturating_mul(u64::from(rate)) / context.hz;
         let late = behind.saturating_sub(beat.next);
-        if late > turn.lag_max {
+        if late > context.lag_max {
             skipped = late;
             beat.next += late;
             beat.skipped += late;
@@ -202,13 +203,13 @@ fn room(
         tick = Some(beat.next);
         beat.next += 1;
         // At most one tick a frame: a late room catches up in the frames that follow.
-        playing.due = beat.due(beat.next, turn.hz, rate).max(turn.frame + 1);
+        playing.due = beat.due(beat.next, context.hz, rate).max(context.frame + 1);
         beats.push((entity, beat));
     }
     let mut inbox = at.get_mut::<Inbox>()?;
     let events = std::mem::take(&mut inbox.events);
     let messages = if tick.is_some() {
-        inbox.take_messages(turn.inbox_messages, turn.frame, turn.hz)
+        inbox.take_messages(context.inbox_messages, context.frame, context.hz)
     } else {
         Vec::new()
     };
@@ -216,9 +217,9 @@ fn room(
         world.resource_mut::<Agenda>().ticks.insert((playing.due, id));
     }
     let mut dice = playing.dice.clone();
-    let mut env = Env::new(world, &turn.ops, Caller::Room(id), &mut dice);
+    let mut env = Env::new(world, &context.ops, Caller::Room(id), &mut dice);
     let batch = Batch { tick, skipped, events: &events, messages: &messages };
-    let end = judge(playing, &mut env, id, &batch, turn);
+    let end = judge(playing, &mut env, id, &batch, context);
     effects.push(env.finish());
     playing.dice = dice;
     end
@@ -230,7 +231,7 @@ fn judge(
     env: &mut Env<'_>,
     id: RoomId,
     batch: &Batch<'_>,
-    turn: &Turn,
+    context: &TickContext,
 ) -> Option<Closed> {
     let ran = catch_unwind(AssertUnwindSafe(|| playing.game.tick(env, batch)));
     let Ok(TickOutcome { errors, ended }) = ran else {
@@ -243,7 +244,7 @@ fn judge(
         let failed = errors.iter().any(|error| error.callback == "match_loop");
         playing.errors_in_row = if failed { playing.errors_in_row + 1 } else { 0 };
     }
-    let (frame, settings) = (turn.frame, &turn.game);
+    let (frame, settings) = (context.frame, &context.game);
     let mut end = None;
     if ended {
         // A forgotten `return state` looks the same: whoever wonders where the room went finds it here.
@@ -257,13 +258,13 @@ fn judge(
     for error in &errors {
         let in_row = if error.callback == "match_loop" { playing.errors_in_row } else { 0 };
         let (fatal, policy) = verdict(error, settings.on_error, in_row, settings.errors_max);
-        if let Some(further) = playing.written.write(error, frame, turn.hz, fatal) {
+        if let Some(further) = playing.written.write(error, frame, context.hz, fatal) {
             let tick = batch.tick.map_or_else(String::new, |tick| format!(" tick {tick}"));
             let place = format!("room {id}{tick}, {} messages", batch.messages.len());
             env.log(Level::Error, format!("room {id}"), describe(error, &place, &policy) + &further);
         }
         if fatal {
-            let message = told(turn.dev, error, "the room's match failed");
+            let message = told(context.dev, error, "the room's match failed");
             let reason = error_word(error.kind).to_owned();
             end = Some(Closed { code: FaultKind::Script.code(), reason, message });
             break;
