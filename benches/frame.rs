@@ -24,9 +24,9 @@ fn main() {
     let setup = server("scripts").skipping().settings(|s| {
         s.limit.address_starts_burst = 1_000_000;
         s.limit.address_peers_max = 1_000_000;
-        s.limit.address_rooms_made_max = 1_000_000;
+        s.limit.address_rooms_created_max = 1_000_000;
         s.session.idle_ms = 600_000;
-        s.session.keep_bytes = 64 << 20;
+        s.session.resend_bytes = 64 << 20;
     });
     let (mut server, _) = setup.build().unwrap_or_else(|error| panic!("{error}"));
     let mut outputs = Outputs::default();

@@ -332,7 +332,7 @@ fn more_than_a_transport_takes_at_once_arrives_in_the_end() {
     let mut config = home.config();
     config.limit.rules.session_bytes = 1_000_000_000;
     config.limit.rules.session_bytes_burst = 1_000_000_000;
-    config.session.rules.keep_bytes = 8 << 20;
+    config.session.rules.resend_bytes = 8 << 20;
     let server = begin(&config);
     let (udp, web) = (server.udp.expect("open"), server.http);
     let size = |n| 60_000 + n as usize;
@@ -349,7 +349,7 @@ fn a_client_that_never_reads_is_closed_and_told_why() {
     let mut config = home.config();
     config.limit.rules.session_bytes = 1_000_000_000;
     config.limit.rules.session_bytes_burst = 1_000_000_000;
-    config.session.rules.keep_bytes = 64 * 1024;
+    config.session.rules.resend_bytes = 64 * 1024;
     config.session.rules.slow_reader_ms = 100;
     let server = begin(&config);
     let mut messages = Vec::new();

@@ -126,7 +126,7 @@ fn a_stop_ends_few_rooms_in_a_frame() {
         function M.match_terminate(ctx, s, grace) kaos.broadcast(ctx.room_id, nil, 'bye', nil, { op = 7 }) while true do end end
         return M";
     let mut t =
-        server_of([("matches/m.lua", source)]).settings(|s| s.limit.session_rooms_made_max = 40).start();
+        server_of([("matches/m.lua", source)]).settings(|s| s.limit.session_rooms_created_max = 40).start();
     let ada = t.join("m", "ada");
     for _ in 1..40 {
         t.run_ms(100);

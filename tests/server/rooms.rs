@@ -124,8 +124,8 @@ fn join_or_create_fills_rooms_before_it_makes_new_ones() {
 #[test]
 fn who_may_make_rooms_is_a_setting() {
     let only = |who| move |s: &mut kaos_kernel::settings::Settings| s.room.create = who;
-    use kaos_kernel::settings::RoomMakers;
-    for who in [RoomMakers::Users, RoomMakers::Server] {
+    use kaos_kernel::settings::RoomCreation;
+    for who in [RoomCreation::Users, RoomCreation::Server] {
         let mut t = server_of([]).settings(only(who)).start();
         let refused = t.connect("ada").create(relayed(0)).expect_err("anonymous");
         assert_eq!(refused.kind.word(), "denied");
@@ -234,8 +234,8 @@ fn a_room_that_asks_for_more_seats_than_the_server_gives_is_not_made() {
 #[test]
 fn a_session_and_an_address_make_so_many_rooms_and_no_more_until_some_end() {
     let settings = |s: &mut Settings| {
-        s.limit.session_rooms_made_max = 3;
-        s.limit.address_rooms_made_max = 5;
+        s.limit.session_rooms_created_max = 3;
+        s.limit.address_rooms_created_max = 5;
         s.room.empty_ms = 1000;
     };
     let other = "local M = {}

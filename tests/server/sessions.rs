@@ -79,7 +79,8 @@ fn a_lost_connection_comes_back_to_its_seat_with_every_message_once_and_in_order
 
 #[test]
 fn what_a_client_had_received_is_not_lost_though_the_keep_dropped_it() {
-    let mut t = server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.keep_bytes = 8 * 1024).start();
+    let mut t =
+        server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.resend_bytes = 8 * 1024).start();
     let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
     bob.stop_acknowledging();
     say(&ada, 0, 40);
@@ -169,7 +170,7 @@ fn a_resume_takes_the_session_from_a_connection_that_still_lives() {
 #[test]
 fn a_keep_that_overflows_drops_room_data_and_says_so() {
     let mut t =
-        server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.keep_bytes = 16 * 1024).start();
+        server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.resend_bytes = 16 * 1024).start();
     let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
     t.run_ms(1500);
     bob.events();
@@ -239,7 +240,7 @@ fn a_reader_that_acknowledges_nothing_is_closed_as_slow() {
         function M.match_loop(ctx, s) kaos.broadcast(ctx.room_id, nil, big) return s end
         return M";
     let settings = |s: &mut kaos_kernel::settings::Settings| {
-        s.session.keep_bytes = 32 * 1024;
+        s.session.resend_bytes = 32 * 1024;
         s.session.slow_reader_ms = 2000;
         s.session.idle_ms = 60_000;
     };
@@ -296,7 +297,8 @@ fn the_anonymous_are_different_users_whatever_they_call_themselves() {
 
 #[test]
 fn a_connection_that_died_unnoticed_under_traffic_is_lost_and_not_slow() {
-    let mut t = server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.keep_bytes = 8 * 1024).start();
+    let mut t =
+        server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.resend_bytes = 8 * 1024).start();
     let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
     t.run_ms(1500);
     // As UDP dies: the server's messages go nowhere and nothing is heard.

@@ -110,7 +110,7 @@ fn own_config(args: &Args, given: &Config) -> Result<Config, String> {
     limit.rules.address_starts = limit.rules.address_starts.max(clients);
     limit.rules.address_starts_burst = limit.rules.address_starts_burst.max(clients);
     limit.rules.address_peers_max = limit.rules.address_peers_max.max(clients);
-    limit.rules.address_rooms_made_max = limit.rules.address_rooms_made_max.max(clients);
+    limit.rules.address_rooms_created_max = limit.rules.address_rooms_created_max.max(clients);
     limit.rules.sessions_max = limit.rules.sessions_max.max(clients);
     if config.log.level == "info" {
         config.log.level = "warn".to_owned();

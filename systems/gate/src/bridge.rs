@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use kaos_kernel::burst::Lately;
+use kaos_kernel::burst::CapacityWindow;
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::Ticket;
 use kaos_kernel::input::{Body, Gone, Identity, Input};
@@ -44,7 +44,7 @@ pub(crate) const MESSAGE_WEIGHT: usize = 29;
 /// What one frame takes in, by weight: 512 KiB are 1 GiB a second, and at most 16,384 messages a frame.
 pub(crate) const FRAME_WEIGHT_MAX: usize = 512 * 1024;
 
-/// The window of [`Lately`] for the lists of doors: a second, in microseconds.
+/// The window of [`CapacityWindow`] for the lists of doors: a second, in microseconds.
 pub(crate) const BURST_US: u64 = 1_000_000;
 
 /// Inputs that one frame takes from each door; what comes beyond waits for the next one.
@@ -89,14 +89,14 @@ struct Queues {
     calls: VecDeque<Input>,
     call_bytes: usize,
     pieces: VecDeque<Piece>,
-    lately: Lately,
+    window: CapacityWindow,
 }
 
 impl Queues {
     /// Gives the memory of bursts back, once a second.
     fn give_back(&mut self, now_us: u64) {
         let most = self.facts.len().max(self.calls.len()).max(self.pieces.len());
-        if let Some(rows) = self.lately.keep(now_us, BURST_US, most) {
+        if let Some(rows) = self.window.keep(now_us, BURST_US, most) {
             self.facts.shrink_to(rows);
             self.calls.shrink_to(rows);
             self.pieces.shrink_to(rows);

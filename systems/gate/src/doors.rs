@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use kaos_kernel::burst::Lately;
+use kaos_kernel::burst::CapacityWindow;
 use kaos_kernel::fault::FaultKind;
 use kaos_kernel::ids::{PeerId, PeerSlots};
 use kaos_kernel::input::{Door, Input};
@@ -136,7 +136,7 @@ pub struct Doors {
     touched: Vec<Arc<Link>>,
     /// The most rows of these lists since `lately` was told.
     most: usize,
-    lately: Lately,
+    window: CapacityWindow,
 }
 
 impl Doors {
@@ -164,7 +164,7 @@ impl Doors {
             refused: Vec::new(),
             touched: Vec::new(),
             most: 0,
-            lately: Lately::default(),
+            window: CapacityWindow::default(),
         })
     }
 
@@ -221,7 +221,7 @@ impl Doors {
     /// Gives the memory of bursts back, once a second.
     fn give_back(&mut self, now_us: u64) {
         let most = std::mem::take(&mut self.most);
-        let Some(rows) = self.lately.keep(now_us, BURST_US, most) else { return };
+        let Some(rows) = self.window.keep(now_us, BURST_US, most) else { return };
         self.taken.facts.shrink_to(rows);
         self.taken.calls.shrink_to(rows);
         self.taken.pieces.shrink_to(rows);

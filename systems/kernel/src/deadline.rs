@@ -1,4 +1,4 @@
-//! Who may have waited too long, by the frame in which to look: nobody else is looked at.
+//! Whoever may have waited too long, by the frame in which to look: nobody else is looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::ids::{PeerId, SessionId};
 
 /// Somebody with a time that may run out.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Who {
+pub(crate) enum DeadlineOf {
     /// A peer that has to start a session.
     Peer(PeerId),
     /// A session: its silence, its seat, its patience as a reader.
@@ -22,13 +22,13 @@ pub(crate) enum Who {
 /// well, however often it is heard.
 #[derive(Resource, Default, Debug)]
 pub(crate) struct Deadlines {
-    order: BTreeSet<(u64, Who)>,
-    entries: BTreeMap<Who, u64>,
+    order: BTreeSet<(u64, DeadlineOf)>,
+    entries: BTreeMap<DeadlineOf, u64>,
 }
 
 impl Deadlines {
     /// Looks at somebody in `frame`, or before it if that was asked for already.
-    pub(crate) fn add(&mut self, who: Who, frame: u64) {
+    pub(crate) fn add(&mut self, who: DeadlineOf, frame: u64) {
         match self.entries.get(&who) {
             Some(entered) if *entered <= frame => return,
             Some(entered) => {
@@ -41,7 +41,7 @@ impl Deadlines {
     }
 
     /// Nobody is to be looked at any more.
-    pub(crate) fn forget(&mut self, who: Who) {
+    pub(crate) fn forget(&mut self, who: DeadlineOf) {
         if let Some(entered) = self.entries.remove(&who) {
             self.order.remove(&(entered, who));
         }
@@ -53,7 +53,7 @@ impl Deadlines {
     }
 
     /// Takes out the next that is due by `frame`.
-    pub(crate) fn pop(&mut self, frame: u64) -> Option<Who> {
+    pub(crate) fn pop(&mut self, frame: u64) -> Option<DeadlineOf> {
         self.order.first().filter(|(due, _)| *due <= frame)?;
         let (_, who) = self.order.pop_first()?;
         self.entries.remove(&who);
@@ -70,8 +70,8 @@ impl Deadlines {
 mod tests {
     use super::*;
 
-    fn who(slot: u32) -> Who {
-        Who::Peer(PeerId { slot, generation: 1 })
+    fn who(slot: u32) -> DeadlineOf {
+        DeadlineOf::Peer(PeerId { slot, generation: 1 })
     }
 
     #[test]

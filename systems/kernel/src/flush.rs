@@ -6,15 +6,15 @@ use bytes::Bytes;
 use crate::call::{Calls, Finished, FrameOutputs, ReplyTo, channel_of};
 use crate::clock::Clock;
 use crate::codec::{Outbound, SessionCodec};
-use crate::deadline::{Deadlines, Who};
+use crate::deadline::{DeadlineOf, Deadlines};
 use crate::failures::{guarded, guarded_or_fault};
 use crate::fault::{Fault, FaultKind};
 use crate::hooks;
 use crate::ids::SessionId;
-use crate::ingest::{Flushable, Stopping, ask_again};
-use crate::keep::Keep;
+use crate::ingest::{DirtySessions, Stopping, rearm};
 use crate::op::{OpId, OpTable, Ops, Payload};
 use crate::output::{Answer, Channel, Level, Log, Reply, Send};
+use crate::resend::ResendBuffer;
 use crate::room::{RoomIndex, SessionFacts};
 use crate::send::{Asked, Outbox, kicked, post};
 use crate::session::{Session, SessionIndex, close_peer, end_session, lose_peer};
@@ -29,7 +29,7 @@ pub(crate) fn flush(world: &mut World) {
     if world.contains_resource::<Stopping>() {
         stop(world);
     }
-    ask_again(world);
+    rearm(world);
 }
 
 fn finish_calls(world: &mut World) {
@@ -130,12 +130,12 @@ fn render(
 
 /// Expands what was written once into every recipient's keep, and hands it to the transports.
 fn expand(world: &mut World) {
-    if world.resource::<Outbox>().is_empty() && world.resource::<Flushable>().0.is_empty() {
+    if world.resource::<Outbox>().is_empty() && world.resource::<DirtySessions>().0.is_empty() {
         return;
     }
     let Some(codec) = world.get_resource::<SessionCodec>().cloned() else { return };
     let (payloads, sends) = world.resource_mut::<Outbox>().take();
-    let mut touched = std::mem::take(&mut world.resource_mut::<Flushable>().0);
+    let mut touched = std::mem::take(&mut world.resource_mut::<DirtySessions>().0);
     let mut direct: Vec<Send> = Vec::new();
     for (slot, handle, payload) in &sends {
         let Some(encoded) = payloads.get(*payload as usize) else { continue };
@@ -145,11 +145,11 @@ fn expand(world: &mut World) {
             Some(session) if session.ending.is_none() => session.peer,
             _ => continue,
         };
-        let Some(mut keep) = world.get_mut::<Keep>(entity) else { continue };
+        let Some(mut resend) = world.get_mut::<ResendBuffer>(entity) else { continue };
         if encoded.counted {
-            keep.push(encoded.channel, head, encoded.body.clone(), encoded.head);
+            resend.push(encoded.channel, head, encoded.body.clone(), encoded.head);
             touched.push(*slot);
-        } else if let Some(peer) = peer.filter(|_| !keep.is_blocked()) {
+        } else if let Some(peer) = peer.filter(|_| !resend.is_blocked()) {
             direct.push(Send {
                 peer,
                 channel: Channel::Unreliable,
@@ -158,7 +158,7 @@ fn expand(world: &mut World) {
                 body: encoded.body.clone(),
             });
         } else {
-            keep.superseded += 1;
+            resend.superseded += 1;
         }
     }
     world.resource_mut::<Outbox>().give_back(payloads, sends);
@@ -172,30 +172,30 @@ fn expand(world: &mut World) {
         hand_over(world, entity, &mut out, &mut slow);
     }
     world.resource_mut::<FrameOutputs>().0.sends = out;
-    world.resource_mut::<Flushable>().0 = touched;
+    world.resource_mut::<DirtySessions>().0 = touched;
     for id in slow {
-        give_up(world, id);
+        close_slow_reader(world, id);
     }
 }
 
 /// A session whose keep is over its bound for good. One that was not heard of for two heartbeats has
 /// lost its connection without anyone knowing yet, as UDP does: its seat is held, and its keep bounded
 /// as that of the lost is. Any other reads too slowly, and ends.
-pub(crate) fn give_up(world: &mut World, id: SessionId) {
+pub(crate) fn close_slow_reader(world: &mut World, id: SessionId) {
     let clock = world.resource::<Clock>();
     let settings = &world.resource::<Settings>().session;
     let silence = clock.frames_in_ms(settings.heartbeat_ms * 2);
     let (frame, seat) = (clock.frame(), clock.frames_in_ms(settings.seat_ms));
-    let keep_bytes = settings.keep_bytes;
+    let resend_bytes = settings.resend_bytes;
     let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
     let Some(session) = world.get::<Session>(entity) else { return };
     let silent = session.peer.filter(|_| frame > session.last_heard + silence);
     if let Some(peer) = silent {
         close_peer(world, peer, Some(FaultKind::TimedOut));
         lose_peer(world, id, seat);
-        let bounded = world.get_mut::<Keep>(entity).is_some_and(|mut keep| {
-            keep.over_since = None;
-            keep.drop_room_data(keep_bytes)
+        let bounded = world.get_mut::<ResendBuffer>(entity).is_some_and(|mut resend| {
+            resend.over_since = None;
+            resend.drop_room_data(resend_bytes)
         });
         if bounded {
             return;
@@ -209,24 +209,24 @@ fn hand_over(world: &mut World, entity: Entity, out: &mut Vec<Send>, slow: &mut 
     let Some(session) = world.get::<Session>(entity) else { return };
     let (id, peer) = (session.id, session.peer);
     let settings = &world.resource::<Settings>().session;
-    let (keep_bytes, slow_ms) = (settings.keep_bytes, settings.slow_reader_ms);
+    let (resend_bytes, slow_ms) = (settings.resend_bytes, settings.slow_reader_ms);
     let clock = world.resource::<Clock>();
     let (frame, patience) = (clock.frame(), clock.frames_in_ms(slow_ms));
-    let Some(mut keep) = world.get_mut::<Keep>(entity) else { return };
+    let Some(mut resend) = world.get_mut::<ResendBuffer>(entity) else { return };
     match peer {
         Some(peer) => {
-            keep.hand_over(peer, out);
-            if keep.bytes <= keep_bytes {
-                keep.over_since = None;
-            } else if keep.bytes > keep_bytes.saturating_mul(4) {
+            resend.hand_over(peer, out);
+            if resend.bytes <= resend_bytes {
+                resend.over_since = None;
+            } else if resend.bytes > resend_bytes.saturating_mul(4) {
                 slow.push(id);
-            } else if keep.over_since.is_none() {
-                keep.over_since = Some(frame);
-                world.resource_mut::<Deadlines>().add(Who::Session(id), frame + patience);
+            } else if resend.over_since.is_none() {
+                resend.over_since = Some(frame);
+                world.resource_mut::<Deadlines>().add(DeadlineOf::Session(id), frame + patience);
             }
         }
         None => {
-            if !keep.drop_room_data(keep_bytes) {
+            if !resend.drop_room_data(resend_bytes) {
                 slow.push(id);
             }
         }
@@ -260,7 +260,7 @@ fn remove(world: &mut World, id: SessionId) {
     let user =
         world.get::<Session>(entity).map(|session| session.identity.user_id.clone()).unwrap_or_default();
     world.resource_mut::<SessionIndex>().remove(id, &user);
-    world.resource_mut::<Deadlines>().forget(Who::Session(id));
+    world.resource_mut::<Deadlines>().forget(DeadlineOf::Session(id));
     world.despawn(entity);
 }
 

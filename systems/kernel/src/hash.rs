@@ -5,9 +5,9 @@ use serde::Serialize;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 use crate::clock::Clock;
-use crate::keep::Keep;
 use crate::output::Outputs;
 use crate::presence::Presence;
+use crate::resend::ResendBuffer;
 use crate::room::{Beat, Inbox, Room, RoomIndex, Seats};
 use crate::session::{Handles, Session, SessionIndex, SessionState};
 
@@ -82,7 +82,9 @@ pub(crate) fn hash_state(world: &mut World) -> u64 {
         else {
             continue;
         };
-        let keep = world.get::<Keep>(entity).map(|keep| (keep.counts(), keep.bytes, keep.superseded));
+        let resend = world
+            .get::<ResendBuffer>(entity)
+            .map(|resend| (resend.counts(), resend.bytes, resend.superseded));
         let row = (
             id.0,
             &session.identity,
@@ -90,9 +92,9 @@ pub(crate) fn hash_state(world: &mut World) -> u64 {
             session.peer,
             session.door.word(),
             (session.started, session.last_input, session.last_heard, session.lost_since, session.rtt_us),
-            (state.resume_token, state.received, state.bad_messages.even_at()),
+            (state.resume_token, state.received, state.bad_messages.arrival_time()),
             world.get::<Handles>(entity).map(Handles::len),
-            keep,
+            resend,
         );
         sum = sum.wrapping_add(part(2, &row));
     }

@@ -6,18 +6,18 @@ use bytes::Bytes;
 use crate::call::{Caller, Calls, FrameOutputs, ReplyTo, route};
 use crate::clock::Clock;
 use crate::codec::Outbound;
-use crate::deadline::{Deadlines, Who};
+use crate::deadline::{DeadlineOf, Deadlines};
 use crate::dice::ServerDice;
 use crate::failures::{guarded, put_back};
 use crate::fault::{Fault, FaultKind};
-use crate::flush::give_up;
+use crate::flush::close_slow_reader;
 use crate::hooks::HookDice;
 use crate::ids::{PeerId, SessionId, Ticket};
 use crate::input::{Body, Claim, Counts, Gone, Identity, Input};
-use crate::keep::{Keep, Resumed};
 use crate::limit::Addresses;
 use crate::op::Ops;
 use crate::output::{Answer, Reply};
+use crate::resend::{ResendBuffer, Resumed};
 use crate::room::SessionFacts;
 use crate::session::{
     Handles, Peer, PeerIndex, Session, SessionIndex, SessionState, close_peer, end_session, forget_peer,
@@ -29,7 +29,7 @@ use crate::settings::Settings;
 #[derive(Resource, Default)]
 pub(crate) struct FrameInputs {
     pub(crate) inputs: Vec<Input>,
-    pub(crate) data: Vec<Datum>,
+    pub(crate) data: Vec<PeerData>,
 }
 
 impl FrameInputs {
@@ -41,7 +41,7 @@ impl FrameInputs {
 }
 
 /// What a peer sent, with the session that the peer carried when it came: the peer may be gone by the end of Ingest.
-pub(crate) struct Datum {
+pub(crate) struct PeerData {
     pub(crate) peer: PeerId,
     pub(crate) session: SessionId,
     pub(crate) entity: Entity,
@@ -56,7 +56,7 @@ pub(crate) fn ingest(world: &mut World) {
         for input in inputs.drain(..) {
             let peer = peer_of(&input);
             if guarded(|| take(world, input)).is_none() {
-                broken(world, peer);
+                end_after_panic(world, peer);
             }
         }
         world.resource_mut::<FrameInputs>().inputs = inputs;
@@ -78,7 +78,7 @@ fn peer_of(input: &Input) -> Option<PeerId> {
 }
 
 /// An input was taken half since a plugin's observer panicked: whoever it came from ends, and nobody else.
-fn broken(world: &mut World, peer: Option<PeerId>) {
+fn end_after_panic(world: &mut World, peer: Option<PeerId>) {
     tracing::error!(?peer, "an input was taken only half, since something panicked: its peer ends");
     let Some(peer) = peer else { return };
     let ended = guarded(|| match session_of(world, peer) {
@@ -113,12 +113,12 @@ fn take(world: &mut World, input: Input) {
         Input::Data { peer, bytes } => data(world, peer, bytes),
         Input::Gone { peer, reason } => gone(world, peer, reason),
         Input::Blocked { peer, control, data } => {
-            with_keep(world, peer, |keep| keep.blocked(control, data));
+            with_resend(world, peer, |resend| resend.blocked(control, data));
         }
         Input::Writable { peer } => {
-            with_keep(world, peer, Keep::writable);
+            with_resend(world, peer, ResendBuffer::writable);
             let slot = session_of(world, peer).map(SessionId::slot);
-            world.resource_mut::<Flushable>().0.extend(slot);
+            world.resource_mut::<DirtySessions>().0.extend(slot);
         }
         Input::Call { ticket, op, identity, address, body } => {
             call(world, ticket, &op, identity, address, &body)
@@ -140,7 +140,7 @@ pub struct Stopping;
 
 /// Sessions whose keep may have something for their peer.
 #[derive(Resource, Default)]
-pub(crate) struct Flushable(pub(crate) Vec<u32>);
+pub(crate) struct DirtySessions(pub(crate) Vec<u32>);
 
 fn now_ns(world: &World) -> u64 {
     let clock = world.resource::<Clock>();
@@ -152,10 +152,10 @@ fn session_of(world: &World, peer: PeerId) -> Option<SessionId> {
     world.get::<Peer>(entity)?.session
 }
 
-fn with_keep(world: &mut World, peer: PeerId, work: impl FnOnce(&mut Keep)) {
+fn with_resend(world: &mut World, peer: PeerId, work: impl FnOnce(&mut ResendBuffer)) {
     let entity = session_of(world, peer).and_then(|id| world.resource::<SessionIndex>().get(id));
-    if let Some(mut keep) = entity.and_then(|entity| world.get_mut::<Keep>(entity)) {
-        work(&mut keep);
+    if let Some(mut resend) = entity.and_then(|entity| world.get_mut::<ResendBuffer>(entity)) {
+        work(&mut resend);
     }
 }
 
@@ -193,7 +193,7 @@ fn open(world: &mut World, peer: PeerId, door: crate::input::Door, address: std:
         return;
     }
     let frames = world.resource::<Clock>().frames_in_ms(start_ms);
-    world.resource_mut::<Deadlines>().add(Who::Peer(peer), frame + frames);
+    world.resource_mut::<Deadlines>().add(DeadlineOf::Peer(peer), frame + frames);
 }
 
 /// Notes who is heard, before the silent are looked for, and leaves the reading to Route.
@@ -213,7 +213,7 @@ fn data(world: &mut World, peer: PeerId, bytes: Bytes) {
     if let Some(mut session) = world.get_mut::<Session>(entity) {
         session.last_heard = frame;
     }
-    world.resource_mut::<FrameInputs>().data.push(Datum { peer, session, entity, bytes });
+    world.resource_mut::<FrameInputs>().data.push(PeerData { peer, session, entity, bytes });
 }
 
 fn start(
@@ -319,7 +319,7 @@ fn begin(
     let entity = world.spawn_empty().id();
     world.resource_mut::<SessionIndex>().enter(id, entity, &identity.user_id);
     let made = guarded(|| {
-        world.entity_mut(entity).insert((session, state, Keep::default(), Handles::default()));
+        world.entity_mut(entity).insert((session, state, ResendBuffer::default(), Handles::default()));
     });
     if made.is_none() {
         tracing::error!(session = %id, "an observer of new sessions panicked: this one is refused");
@@ -333,7 +333,7 @@ fn begin(
         end_session(world, other, Some(FaultKind::Replaced.into()));
     }
     bind(world, peer.id, id);
-    world.resource_mut::<Deadlines>().add(Who::Session(id), frame + idle);
+    world.resource_mut::<Deadlines>().add(DeadlineOf::Session(id), frame + idle);
     started(world, peer.id, id, identity, fresh, None);
     Ok(())
 }
@@ -344,7 +344,7 @@ fn bind(world: &mut World, id: PeerId, session: SessionId) {
         peer.session = Some(session);
     }
     let mut deadlines = world.resource_mut::<Deadlines>();
-    deadlines.forget(Who::Peer(id));
+    deadlines.forget(DeadlineOf::Peer(id));
 }
 
 fn resume(
@@ -365,14 +365,14 @@ fn resume(
     if !(equals(state.resume_token) || by_former) || ending {
         return Err(cannot());
     }
-    let resumed = world.get_mut::<Keep>(entity).ok_or_else(cannot)?.resume(received, !by_former);
+    let resumed = world.get_mut::<ResendBuffer>(entity).ok_or_else(cannot)?.resume(received, !by_former);
     let Some(Resumed { base, lost, unstated }) = resumed else {
         return Err(Fault::new(FaultKind::Protocol, "the client claims messages that were never sent"));
     };
     let frame = world.resource::<Clock>().frame();
     let idle = world.resource::<Clock>().frames_in_ms(world.resource::<Settings>().session.idle_ms);
     // A client keeps as much as the server does, and sends it as fast as it can.
-    let keep_bytes = world.resource::<Settings>().session.keep_bytes;
+    let resend_bytes = world.resource::<Settings>().session.resend_bytes;
     let replay_frames = world.resource::<Clock>().frames_in_secs(5);
     let mut session = world.get_mut::<Session>(entity).ok_or_else(cannot)?;
     let old_peer = session.peer.replace(peer.id);
@@ -393,15 +393,15 @@ fn resume(
         state.unacknowledged = 0;
         // Once in a while, however often it resumes; what is left of it holds from the newest resume on.
         if frame >= state.replay_credit.1 {
-            state.replay_credit.0 = keep_bytes;
+            state.replay_credit.0 = resend_bytes;
         }
         state.replay_credit.1 = frame + replay_frames;
         state.received
     };
     bind(world, peer.id, id);
-    world.resource_mut::<Deadlines>().add(Who::Session(id), frame + idle);
+    world.resource_mut::<Deadlines>().add(DeadlineOf::Session(id), frame + idle);
     world.resource_mut::<SessionFacts>().news.connections.push((id, unstated));
-    world.resource_mut::<Flushable>().0.push(id.slot());
+    world.resource_mut::<DirtySessions>().0.push(id.slot());
     started(world, peer.id, id, identity, fresh, Some((received, base, lost)));
     Ok(())
 }
@@ -497,12 +497,12 @@ fn expire(world: &mut World) {
     let frame = world.resource::<Clock>().frame();
     while let Some(who) = world.resource_mut::<Deadlines>().pop(frame) {
         let looked = guarded(|| match who {
-            Who::Peer(peer) => {
+            DeadlineOf::Peer(peer) => {
                 let fault = Fault::new(FaultKind::TimedOut, "no SessionStart came in time");
                 send_now(world, peer, &Outbound::Ended(fault));
                 close_peer(world, peer, Some(FaultKind::TimedOut));
             }
-            Who::Session(id) => look_at(world, id, frame),
+            DeadlineOf::Session(id) => check_deadline(world, id, frame),
         });
         if looked.is_none() {
             tracing::error!(?who, "an observer panicked at a deadline");
@@ -511,7 +511,7 @@ fn expire(world: &mut World) {
 }
 
 /// Has a session waited too long? If not, it is entered again for when it will have.
-fn look_at(world: &mut World, id: SessionId, frame: u64) {
+fn check_deadline(world: &mut World, id: SessionId, frame: u64) {
     let clock = world.resource::<Clock>();
     let settings = &world.resource::<Settings>().session;
     let idle = clock.frames_in_ms(settings.idle_ms);
@@ -526,25 +526,26 @@ fn look_at(world: &mut World, id: SessionId, frame: u64) {
         if frame >= deadline {
             end_session(world, id, Some(FaultKind::TimedOut.into()));
         } else {
-            world.resource_mut::<Deadlines>().add(Who::Session(id), deadline);
+            world.resource_mut::<Deadlines>().add(DeadlineOf::Session(id), deadline);
         }
         return;
     };
     let silent = session.last_heard + idle;
-    let slow = world.get::<Keep>(entity).and_then(|keep| keep.over_since).map(|since| since + patience);
+    let slow =
+        world.get::<ResendBuffer>(entity).and_then(|resend| resend.over_since).map(|since| since + patience);
     if slow.is_some_and(|slow| frame >= slow) {
-        give_up(world, id);
+        close_slow_reader(world, id);
     } else if frame >= silent {
         close_peer(world, peer, Some(FaultKind::TimedOut));
         lose_peer(world, id, seat);
     } else {
         let next = slow.map_or(silent, |slow| slow.min(silent));
-        world.resource_mut::<Deadlines>().add(Who::Session(id), next);
+        world.resource_mut::<Deadlines>().add(DeadlineOf::Session(id), next);
     }
 }
 
 /// Asks for the frame of the next deadline; at the end of every frame that ran, since an asking lasts one frame.
-pub(crate) fn ask_again(world: &World) {
+pub(crate) fn rearm(world: &World) {
     if let Some(due) = world.resource::<Deadlines>().first() {
         world.resource::<Clock>().wake_at(due);
     }

@@ -26,9 +26,9 @@ pub mod script;
 
 mod deadline;
 pub mod failures;
-mod keep;
 pub mod limit;
 pub mod presence;
+mod resend;
 pub mod room;
 pub mod running;
 pub mod send;

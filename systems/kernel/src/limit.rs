@@ -51,7 +51,7 @@ impl Gcra {
     }
 
     /// When it would be even again, for the state hash.
-    pub(crate) fn even_at(&self) -> u64 {
+    pub(crate) fn arrival_time(&self) -> u64 {
         self.0
     }
 
@@ -64,7 +64,7 @@ impl Gcra {
 /// Addresses that are remembered: 65,536 rows of 48 bytes are 3 MiB and more attackers than a session table holds.
 pub const ADDRESSES_MAX: usize = 1 << 16;
 
-/// A row for each address that has done something lately, for [`subject`]s. At most [`ADDRESSES_MAX`] are remembered.
+/// A row for each address that has done something window, for [`subject`]s. At most [`ADDRESSES_MAX`] are remembered.
 #[derive(Debug)]
 pub struct ByAddress<R> {
     rows: BTreeMap<IpAddr, R>,

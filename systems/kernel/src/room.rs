@@ -7,7 +7,7 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
-use crate::burst::Lately;
+use crate::burst::CapacityWindow;
 use crate::ids::{RoomId, SessionId};
 use crate::presence::PresenceInfo;
 
@@ -55,7 +55,7 @@ impl Beat {
 
 /// What waits for a room's next tick. Bounded by `room.inbox_messages` and `room.inbox_bytes`; what
 /// comes beyond is refused to its sender with `busy`. What a session sends again after a resume is not refused, since
-/// it counts as arrived: it is bounded by `session.keep_bytes` of each such session. A tick takes no more than
+/// it counts as arrived: it is bounded by `session.resend_bytes` of each such session. A tick takes no more than
 /// `room.inbox_messages` at once, the next one the rest.
 #[derive(Component, Default, Debug)]
 pub struct Inbox {
@@ -65,17 +65,17 @@ pub struct Inbox {
     pub bytes: usize,
     /// Joins and leaves that the match was not told of yet.
     pub events: Vec<RoomFact>,
-    lately: Lately,
+    window: CapacityWindow,
 }
 
 impl Inbox {
     /// Takes the oldest messages, at most `most`, in the order of arrival. `frame` is this one, `second` the frames of a
-    /// second: the memory of a burst is [given back](Lately) after one to two seconds without another.
+    /// second: the memory of a burst is [given back](CapacityWindow) after one to two seconds without another.
     pub fn take_messages(&mut self, most: usize, frame: u64, second: u64) -> Vec<RoomMessage> {
-        let keep = self.lately.keep(frame, second, self.messages.len());
+        let resend = self.window.keep(frame, second, self.messages.len());
         let messages: Vec<RoomMessage> = self.messages.drain(..most.min(self.messages.len())).collect();
         self.bytes -= messages.iter().map(|message| message.data.len()).sum::<usize>();
-        if let Some(rows) = keep {
+        if let Some(rows) = resend {
             self.messages.shrink_to(rows);
         }
         messages

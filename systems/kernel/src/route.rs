@@ -9,13 +9,13 @@ use crate::codec::{Codec, Inbound, InboundMessage, Outbound, SessionCodec, TO_RO
 use crate::failures::guarded;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId};
-use crate::ingest::{Datum, FrameInputs};
+use crate::ingest::{FrameInputs, PeerData};
 use crate::input::Counts;
-use crate::keep::Keep;
 use crate::limit::Rate;
 use crate::op::{OpTable, Ops};
 use crate::output::Channel;
 use crate::presence::{InRoom, Presence};
+use crate::resend::ResendBuffer;
 use crate::room::{Inbox, ReadyRooms, Room, RoomMessage};
 use crate::send::{Outbox, post};
 use crate::session::{Handles, Session, SessionState, end_session, send_now};
@@ -33,7 +33,7 @@ const FLOOD_FACTOR: u32 = 8;
 const BAD_FORGOTTEN_S: u32 = 60;
 
 /// What every message of a frame is measured by.
-struct Measure {
+struct FrameLimits {
     frame: u64,
     second: u64,
     now_ns: u64,
@@ -42,17 +42,17 @@ struct Measure {
     flood: Rate,
     flood_bytes: Rate,
     bad: Rate,
-    keep_bytes: usize,
+    resend_bytes: usize,
     inbox_messages: usize,
     inbox_bytes: usize,
 }
 
-impl Measure {
+impl FrameLimits {
     fn of(world: &World) -> Self {
         let (clock, settings) = (world.resource::<Clock>(), world.resource::<Settings>());
         let limit = &settings.limit;
         let flood = |number: u32| number.saturating_mul(FLOOD_FACTOR);
-        Measure {
+        FrameLimits {
             frame: clock.frame(),
             second: clock.hz(),
             now_ns: clock.frame().saturating_mul(clock.quantum().us() * 1000),
@@ -62,7 +62,7 @@ impl Measure {
             flood_bytes: Rate::new(flood(limit.session_bytes), flood(limit.session_bytes_burst)),
             // The last of so many is the one that ends the session.
             bad: Rate::slow(BAD_FORGOTTEN_S, limit.bad_messages_max.saturating_sub(1)),
-            keep_bytes: settings.session.keep_bytes,
+            resend_bytes: settings.session.resend_bytes,
             inbox_messages: settings.room.inbox_messages,
             inbox_bytes: settings.room.inbox_bytes,
         }
@@ -79,15 +79,15 @@ pub(crate) fn route(world: &mut World) {
         && let Some(mut calls) = world.remove_non_send::<Calls>()
     {
         let ops = world.resource::<Ops>().0.clone();
-        let measure = Measure::of(world);
+        let limits = FrameLimits::of(world);
         let mut messages = Vec::new();
-        for datum in data.drain(..) {
-            let id = datum.session;
+        for data in data.drain(..) {
+            let id = data.session;
             let done = guarded(|| {
-                read(world, &mut calls, &ops, &measure, &*codec.0, datum, &mut messages);
+                read(world, &mut calls, &ops, &limits, &*codec.0, data, &mut messages);
             });
             if done.is_none() {
-                broken(world, id);
+                end_after_panic(world, id);
                 messages.clear();
             }
         }
@@ -98,7 +98,7 @@ pub(crate) fn route(world: &mut World) {
 }
 
 /// Something panicked while this session's data was read: it ends, since what was counted is not known.
-fn broken(world: &mut World, id: SessionId) {
+fn end_after_panic(world: &mut World, id: SessionId) {
     tracing::error!(session = %id, "reading what a session sent panicked: it ends, the server goes on");
     if guarded(|| end_session(world, id, Some(FaultKind::Internal.into()))).is_none() {
         tracing::error!(session = %id, "nor could it be ended without a panic");
@@ -110,12 +110,12 @@ fn read(
     world: &mut World,
     calls: &mut Calls,
     ops: &OpTable,
-    measure: &Measure,
+    limits: &FrameLimits,
     codec: &dyn Codec,
-    datum: Datum,
+    data: PeerData,
     messages: &mut Vec<Inbound>,
 ) {
-    let Datum { peer, session: id, entity, bytes } = datum;
+    let PeerData { peer, session: id, entity, bytes } = data;
     if !carries(world, entity, peer) {
         return;
     }
@@ -133,7 +133,7 @@ fn read(
         split => split,
     };
     for message in messages.drain(..) {
-        one(world, calls, ops, measure, id, entity, message);
+        handle_message(world, calls, ops, limits, id, entity, message);
         // What comes after a goodbye, or after what ended the session, is nothing.
         if world.get::<Session>(entity).is_none_or(|session| session.ending.is_some()) {
             break;
@@ -145,7 +145,7 @@ fn read(
     if let Some(mut state) = world.get_mut::<SessionState>(entity) {
         let credited = credit.saturating_sub(state.replay_credit.0);
         let counts = bytes.len().saturating_sub(credited) as u64;
-        if state.flood_bytes.take(measure.now_ns, counts, measure.flood_bytes).is_err() {
+        if state.flood_bytes.take(limits.now_ns, counts, limits.flood_bytes).is_err() {
             let fault = Fault::new(FaultKind::RateLimited, "bytes came without end, whatever was refused");
             end_session(world, id, Some(fault));
         }
@@ -165,11 +165,11 @@ fn carries(world: &World, entity: Entity, peer: PeerId) -> bool {
     }
 }
 
-fn one(
+fn handle_message(
     world: &mut World,
     calls: &mut Calls,
     ops: &OpTable,
-    measure: &Measure,
+    limits: &FrameLimits,
     id: SessionId,
     entity: Entity,
     inbound: Inbound,
@@ -183,8 +183,8 @@ fn one(
     if inbound.counted.is_some() {
         state.unacknowledged += inbound.size;
     }
-    let again = is_sent_again(&mut state, measure, &inbound);
-    let Ok(limited) = (if again { Ok(Ok(())) } else { take_from_budget(&mut state, ops, measure, &inbound) })
+    let again = is_sent_again(&mut state, limits, &inbound);
+    let Ok(limited) = (if again { Ok(Ok(())) } else { take_from_budget(&mut state, ops, limits, &inbound) })
     else {
         let fault = Fault::new(FaultKind::RateLimited, "messages came without end, whatever was refused");
         end_session(world, id, Some(fault));
@@ -193,11 +193,11 @@ fn one(
     if matches!(inbound.message, InboundMessage::Data { .. } | InboundMessage::Call { .. })
         && let Some(mut session) = world.get_mut::<Session>(entity)
     {
-        session.last_input = measure.frame;
+        session.last_input = limits.frame;
     }
     match inbound.message {
         InboundMessage::Heartbeat { client_time_us, received, rtt_us } => {
-            heartbeat(world, measure, id, entity, client_time_us, received, rtt_us);
+            heartbeat(world, limits, id, entity, client_time_us, received, rtt_us);
         }
         InboundMessage::End => {
             end_session(world, id, None);
@@ -208,10 +208,10 @@ fn one(
                     Err(Fault::new(FaultKind::RateLimited, "room data faster than this session may send")
                         .retry_in_ms(retry_ms))
                 }
-                Ok(()) => to_room(world, measure, entity, again, handle, to, op, data, reliable),
+                Ok(()) => to_room(world, limits, entity, again, handle, to, op, data, reliable),
             };
             if let Err(fault) = taken {
-                refuse_data(world, measure, id, entity, fault);
+                refuse_data(world, limits, id, entity, fault);
             }
         }
         InboundMessage::Call { cid, op, request, form } => {
@@ -231,7 +231,7 @@ fn one(
                 return;
             }
             let Some(mut state) = world.get_mut::<SessionState>(entity) else { return };
-            if state.bad_messages.take(measure.now_ns, 1, measure.bad).is_err() {
+            if state.bad_messages.take(limits.now_ns, 1, limits.bad).is_err() {
                 end_session(world, id, Some(Fault::new(FaultKind::Protocol, fault.message)));
             } else {
                 refuse(world, id, cid, channel, fault);
@@ -249,10 +249,10 @@ struct Flood;
 
 /// Is it room data that a client sends again after a resume, within its credit? Then no limit may refuse it: it is
 /// counted, so the client believes that it arrived. A session's keep bounds it.
-fn is_sent_again(state: &mut SessionState, measure: &Measure, inbound: &Inbound) -> bool {
+fn is_sent_again(state: &mut SessionState, limits: &FrameLimits, inbound: &Inbound) -> bool {
     let InboundMessage::Data { reliable: true, .. } = inbound.message else { return false };
     let (credit, until) = &mut state.replay_credit;
-    let within = measure.frame < *until && inbound.size <= *credit;
+    let within = limits.frame < *until && inbound.size <= *credit;
     if within {
         *credit -= inbound.size;
     }
@@ -264,32 +264,32 @@ fn is_sent_again(state: &mut SessionState, measure: &Measure, inbound: &Inbound)
 fn take_from_budget(
     state: &mut SessionState,
     ops: &OpTable,
-    measure: &Measure,
+    limits: &FrameLimits,
     inbound: &Inbound,
 ) -> Result<Result<(), u32>, Flood> {
-    state.flood.take(measure.now_ns, 1, measure.flood).map_err(|_| Flood)?;
+    state.flood.take(limits.now_ns, 1, limits.flood).map_err(|_| Flood)?;
     let cost = match &inbound.message {
         InboundMessage::Heartbeat { .. } | InboundMessage::End => return Ok(Ok(())),
         InboundMessage::Call { op, .. } => ops.get(*op).map_or(1, |row| row.op.cost),
         InboundMessage::Data { .. } | InboundMessage::Bad { .. } => 1,
     };
-    let taken = state.messages.take(measure.now_ns, u64::from(cost), measure.messages);
-    Ok(taken.and_then(|()| state.bytes.take(measure.now_ns, inbound.size as u64, measure.bytes)))
+    let taken = state.messages.take(limits.now_ns, u64::from(cost), limits.messages);
+    Ok(taken.and_then(|()| state.bytes.take(limits.now_ns, inbound.size as u64, limits.bytes)))
 }
 
 fn heartbeat(
     world: &mut World,
-    measure: &Measure,
+    limits: &FrameLimits,
     id: SessionId,
     entity: Entity,
     client_time_us: u64,
     received: Counts,
     rtt_us: u32,
 ) {
-    let acknowledged = world.get_mut::<Keep>(entity).is_some_and(|mut keep| {
-        let true_counts = keep.acknowledge(received);
-        if keep.bytes <= measure.keep_bytes {
-            keep.over_since = None;
+    let acknowledged = world.get_mut::<ResendBuffer>(entity).is_some_and(|mut resend| {
+        let true_counts = resend.acknowledge(received);
+        if resend.bytes <= limits.resend_bytes {
+            resend.over_since = None;
         }
         true_counts
     });
@@ -332,7 +332,7 @@ fn acknowledge(world: &mut World, entity: Entity) {
 #[expect(clippy::too_many_arguments, reason = "the fields of a message, on the hot path")]
 fn to_room(
     world: &mut World,
-    measure: &Measure,
+    limits: &FrameLimits,
     session: Entity,
     again: bool,
     handle: u16,
@@ -356,13 +356,12 @@ fn to_room(
         ));
     }
     let mut inbox = room.get_mut::<Inbox>().ok_or_else(not_in_room)?;
-    let full =
-        inbox.messages.len() >= measure.inbox_messages || inbox.bytes + data.len() > measure.inbox_bytes;
+    let full = inbox.messages.len() >= limits.inbox_messages || inbox.bytes + data.len() > limits.inbox_bytes;
     if full && !again {
         return Err(Fault::new(FaultKind::Busy, "the room's inbox is full").retry_in_ms(100));
     }
     inbox.bytes += data.len();
-    let frame = measure.frame;
+    let frame = limits.frame;
     inbox.messages.push_back(RoomMessage { sender: Some(sender), to, op, data, reliable, frame });
     if relayed {
         world.resource_mut::<ReadyRooms>().0.insert(id);
@@ -371,10 +370,10 @@ fn to_room(
 }
 
 /// Tells a session that its room data was refused: once a second, so that telling is no amplifier.
-fn refuse_data(world: &mut World, measure: &Measure, id: SessionId, entity: Entity, fault: Fault) {
+fn refuse_data(world: &mut World, limits: &FrameLimits, id: SessionId, entity: Entity, fault: Fault) {
     let Some(mut state) = world.get_mut::<SessionState>(entity) else { return };
-    if measure.frame >= state.told_limited {
-        state.told_limited = measure.frame + measure.second;
+    if limits.frame >= state.told_limited {
+        state.told_limited = limits.frame + limits.second;
         refuse(world, id, 0, Channel::Data, fault);
     }
 }

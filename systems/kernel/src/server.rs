@@ -3,7 +3,7 @@
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 
-use crate::burst::Lately;
+use crate::burst::CapacityWindow;
 use crate::call::{Calls, FrameOutputs};
 use crate::clock::{Clock, Quantum};
 use crate::deadline::Deadlines;
@@ -12,7 +12,7 @@ use crate::failures::{self, Failures};
 use crate::frame::{Frame, add_core, explain, listing, schedule};
 use crate::hash::{StateHashers, hash_outputs, hash_state};
 use crate::hooks::HookDice;
-use crate::ingest::{Flushable, FrameInputs};
+use crate::ingest::{DirtySessions, FrameInputs};
 use crate::input::Input;
 use crate::job::Jobs;
 use crate::journal::{Header, Journal, Record};
@@ -66,7 +66,7 @@ pub struct Server {
     noise: Vec<String>,
     failures: Failures,
     /// What frames take in and give out, for the memory of their lists.
-    lately: Lately,
+    window: CapacityWindow,
 }
 
 /// How much there is of everything; equal before and after clients that came and went.
@@ -107,7 +107,7 @@ impl Server {
             .init_resource::<BuildErrors>()
             .init_resource::<FrameInputs>()
             .init_resource::<FrameOutputs>()
-            .init_resource::<Flushable>()
+            .init_resource::<DirtySessions>()
             .init_resource::<SessionIndex>()
             .init_resource::<PeerIndex>()
             .init_resource::<RoomIndex>()
@@ -152,7 +152,7 @@ impl Server {
             outputs_hash: 0,
             noise: Vec::new(),
             failures: Failures::default(),
-            lately: Lately::default(),
+            window: CapacityWindow::default(),
         })
     }
 
@@ -229,12 +229,12 @@ impl Server {
         let world = &mut self.world;
         let written = world.resource_mut::<Outbox>().bypass_change_detection().most();
         let most = came.max(written).max(outputs.most());
-        let Some(rows) = self.lately.keep(n, world.resource::<Clock>().hz(), most) else { return };
+        let Some(rows) = self.window.keep(n, world.resource::<Clock>().hz(), most) else { return };
         inputs.shrink_to(rows);
         outputs.shrink_to(rows);
         world.resource_mut::<FrameInputs>().bypass_change_detection().shrink_to(rows);
         world.resource_mut::<Outbox>().bypass_change_detection().shrink_to(rows);
-        world.resource_mut::<Flushable>().bypass_change_detection().0.shrink_to(rows);
+        world.resource_mut::<DirtySessions>().bypass_change_detection().0.shrink_to(rows);
     }
 
     /// The next frame that something asked for; `None`: only an input can make anything happen.

@@ -9,14 +9,14 @@ use smallvec::SmallVec;
 use crate::call::FrameOutputs;
 use crate::clock::Clock;
 use crate::codec::{Outbound, SessionCodec};
-use crate::deadline::{Deadlines, Who};
+use crate::deadline::{DeadlineOf, Deadlines};
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId, Slab};
 use crate::input::{Counts, Door, Identity};
-use crate::keep::Keep;
 use crate::limit::{Addresses, Gcra};
 use crate::op::Ops;
 use crate::output::{Channel, Close, Send};
+use crate::resend::ResendBuffer;
 use crate::room::SessionFacts;
 
 /// A client's logical connection. It outlives a lost peer for `session.seat_ms`.
@@ -310,7 +310,7 @@ pub(crate) fn forget_peer(world: &mut World, id: PeerId) -> Option<Peer> {
     let entity = world.resource_mut::<PeerIndex>().remove(id)?;
     let peer = world.entity_mut(entity).take::<Peer>();
     world.despawn(entity);
-    world.resource_mut::<Deadlines>().forget(Who::Peer(id));
+    world.resource_mut::<Deadlines>().forget(DeadlineOf::Peer(id));
     if let Some(peer) = peer.as_ref().filter(|peer| peer.admitted) {
         world.resource_mut::<Addresses>().close(peer.address);
     }
@@ -356,8 +356,8 @@ fn leave_word(kind: FaultKind) -> &'static str {
 /// Hands what a session's keep still holds to its peer.
 fn flush_one(world: &mut World, entity: Entity, peer: PeerId) {
     let mut sends = Vec::new();
-    if let Some(mut keep) = world.get_mut::<Keep>(entity) {
-        keep.hand_over(peer, &mut sends);
+    if let Some(mut resend) = world.get_mut::<ResendBuffer>(entity) {
+        resend.hand_over(peer, &mut sends);
     }
     world.resource_mut::<FrameOutputs>().0.sends.append(&mut sends);
 }
@@ -377,7 +377,7 @@ pub(crate) fn lose_peer(world: &mut World, id: SessionId, seat_frames: u64) {
         return;
     }
     world.resource_mut::<SessionFacts>().news.connections.push((id, 0));
-    world.resource_mut::<Deadlines>().add(Who::Session(id), frame + seat_frames);
+    world.resource_mut::<Deadlines>().add(DeadlineOf::Session(id), frame + seat_frames);
 }
 
 #[cfg(test)]

@@ -52,8 +52,8 @@ pub struct SessionSettings {
     /// Reliable messages kept for a client that has not acknowledged them, in bytes. Default 262144. Beyond
     /// it a lost session's room data is dropped, oldest first, and a connected one has `slow_reader_ms`.
     /// At four times this the session closes at once.
-    pub keep_bytes: usize,
-    /// How long a connected session may stay over `keep_bytes`, in ms. Default 10000.
+    pub resend_bytes: usize,
+    /// How long a connected session may stay over `resend_bytes`, in ms. Default 10000.
     pub slow_reader_ms: u64,
     /// A second login of the same user: `true` replaces the first, `false` lets both be. Default false.
     pub replace: bool,
@@ -66,7 +66,7 @@ impl Default for SessionSettings {
             heartbeat_ms: 1_000,
             idle_ms: 10_000,
             seat_ms: 30_000,
-            keep_bytes: 256 * 1024,
+            resend_bytes: 256 * 1024,
             slow_reader_ms: 10_000,
             replace: false,
         }
@@ -76,7 +76,7 @@ impl Default for SessionSettings {
 /// Who may make rooms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum RoomMakers {
+pub enum RoomCreation {
     /// Every session.
     #[default]
     Anyone,
@@ -91,14 +91,14 @@ pub enum RoomMakers {
 #[serde(default, deny_unknown_fields)]
 pub struct RoomSettings {
     /// Who may make rooms: `anyone`, `users` or `server`. Default anyone.
-    pub create: RoomMakers,
+    pub create: RoomCreation,
     /// How long a room that a client made may be empty, in ms. Default 30000.
     pub empty_ms: u64,
     /// Seats of a room that does not say, 1 to `seats_max`. Default 64.
     pub max_players: u32,
     /// Seats that a room may have, 1 to 65535. Default 1000; a room that asks for more is not made (`invalid`). Who
     /// joins is told of every member, in up to 352 bytes each, and a session closes at four times
-    /// `session.keep_bytes`: from about 2900 seats that has to be raised as well.
+    /// `session.resend_bytes`: from about 2900 seats that has to be raised as well.
     pub seats_max: u32,
     /// Rooms on this node. Default 10000.
     pub rooms_max: u32,
@@ -119,7 +119,7 @@ pub struct RoomSettings {
 impl Default for RoomSettings {
     fn default() -> Self {
         RoomSettings {
-            create: RoomMakers::Anyone,
+            create: RoomCreation::Anyone,
             empty_ms: 30_000,
             max_players: 64,
             seats_max: 1000,
@@ -226,9 +226,9 @@ pub struct LimitSettings {
     pub session_rooms_max: u32,
     /// Rooms that one session may have made that still are. Default 16; beyond it it is refused with `busy`. A room
     /// that a script makes is nobody's: only `room.rooms_max` bounds those.
-    pub session_rooms_made_max: u32,
+    pub session_rooms_created_max: u32,
     /// The same for all sessions of one address. Default 256.
-    pub address_rooms_made_max: u32,
+    pub address_rooms_created_max: u32,
     /// Sessions of this node, held seats included. Default 20000, at most 1048576.
     pub sessions_max: u32,
     /// Messages that cannot be read before a session is closed; one is forgotten in a minute. Default 10. A request that
@@ -250,8 +250,8 @@ impl Default for LimitSettings {
             address_peers_max: 512,
             user_sessions_max: 8,
             session_rooms_max: 16,
-            session_rooms_made_max: 16,
-            address_rooms_made_max: 256,
+            session_rooms_created_max: 16,
+            address_rooms_created_max: 256,
             sessions_max: 20_000,
             bad_messages_max: 10,
         }
@@ -275,7 +275,7 @@ impl Settings {
         range("session.heartbeat_ms", s.heartbeat_ms, 50, 30_000);
         range("session.idle_ms", s.idle_ms, s.heartbeat_ms.saturating_mul(2).saturating_add(1), 600_000);
         range("session.seat_ms", s.seat_ms, 0, 3_600_000);
-        range("session.keep_bytes", s.keep_bytes as u64, 4096, 64 << 20);
+        range("session.resend_bytes", s.resend_bytes as u64, 4096, 64 << 20);
         range("session.slow_reader_ms", s.slow_reader_ms, 100, 600_000);
         let r = &self.room;
         range("room.empty_ms", r.empty_ms, 0, 86_400_000);
@@ -307,8 +307,8 @@ impl Settings {
             ("limit.address_starts_burst", l.address_starts_burst),
             ("limit.address_peers_max", l.address_peers_max),
             ("limit.user_sessions_max", l.user_sessions_max),
-            ("limit.session_rooms_made_max", l.session_rooms_made_max),
-            ("limit.address_rooms_made_max", l.address_rooms_made_max),
+            ("limit.session_rooms_created_max", l.session_rooms_created_max),
+            ("limit.address_rooms_created_max", l.address_rooms_created_max),
             ("limit.bad_messages_max", l.bad_messages_max),
         ] {
             range(name, u64::from(value), 1, 1_000_000_000);

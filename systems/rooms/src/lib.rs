@@ -1,7 +1,7 @@
 //! What is live: joining and leaving rooms, the match loop, relaying.
 //!
 //! In reading order: `ops` is what can be asked for, `life` makes and ends rooms, `members` joins and
-//! leaves, `lobby` finds rooms, `makers` bounds who makes how many, `tick` runs what is due in `Core::Match`, `errors`
+//! leaves, `lobby` finds rooms, `quota` bounds who makes how many, `tick` runs what is due in `Core::Match`, `errors`
 //! tells what failed, `broadcast` sends what rooms say. `sessions` and `rpc` are the operations on sessions and scripts that
 //! every door has.
 #![forbid(unsafe_code)]
@@ -10,9 +10,9 @@ mod broadcast;
 mod errors;
 mod life;
 mod lobby;
-mod makers;
 mod members;
 pub mod ops;
+mod quota;
 pub mod rpc;
 pub mod sessions;
 #[cfg(test)]
@@ -28,7 +28,7 @@ use kaos_kernel::prelude::*;
 use kaos_kernel::script::{Match, ScriptEffects};
 
 pub use life::{Spec, close_room, create_room};
-pub use makers::Maker;
+pub use quota::Creator;
 
 /// Rooms, sessions and rpcs: everything that a server does while nobody keeps anything.
 pub struct Rooms;
@@ -38,7 +38,7 @@ impl Plugin for Rooms {
         app.init_resource::<Agenda>()
             .init_resource::<Numbers>()
             .init_resource::<lobby::Lobby>()
-            .init_resource::<makers::Makers>()
+            .init_resource::<quota::RoomQuota>()
             .insert_non_send(Matches::default())
             .add_systems(Frame, tick::run.in_set(Core::Match));
         app.world_mut().resource_mut::<StateHashers>().0.push(hash_matches);

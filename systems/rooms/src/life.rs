@@ -13,8 +13,8 @@ use serde_json::Value as Json;
 use crate::broadcast::{Audience, send_to_room};
 use crate::errors::{Written, describe, panicked, told};
 use crate::lobby::{self, Listing};
-use crate::makers::{MadeBy, Maker, Makers};
 use crate::members::vacate;
+use crate::quota::{CreatedBy, Creator, RoomQuota};
 use crate::{Agenda, Matches, Numbers, Playing};
 
 /// What a room is made from.
@@ -33,18 +33,19 @@ pub struct Spec {
     /// Ends when it was empty for `room.empty_ms`.
     pub ends_empty: bool,
     /// Whose room it is; `None`: the server's.
-    pub maker: Option<Maker>,
+    pub creator: Option<Creator>,
 }
 
 /// Makes a room and opens its match.
 ///
 /// # Errors
-/// `stopping`, `busy` at `room.rooms_max` and where its maker has made as many as it may, `exists`, `not_found` for
+/// `stopping`, `busy` at `room.rooms_max` and where its creator has made as many as it may, `exists`, `not_found` for
 /// an unknown module, `invalid` for a label or size out of bounds, `script` when match_init failed.
 pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
     room_for_one(world)?;
     let settings = world.resource::<Settings>().room.clone();
-    let made_by = spec.maker.as_ref().map(|maker| Makers::admit(world, maker.clone())).transpose()?;
+    let made_by =
+        spec.creator.as_ref().map(|creator| RoomQuota::admit(world, creator.clone())).transpose()?;
     let id = spec.id.unwrap_or_else(|| RoomId(world.resource_mut::<ServerDice>().uuid()));
     if world.resource::<RoomIndex>().get(id).is_some() {
         return Err(Fault::new(FaultKind::Exists, format!("there is a room {id} already")));
@@ -99,7 +100,7 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
     world.resource_mut::<RoomIndex>().insert(id, entity);
     lobby::enter(world, entity);
     if let Some(made_by) = made_by {
-        world.resource_mut::<Makers>().enter(&made_by);
+        world.resource_mut::<RoomQuota>().enter(&made_by);
         world.entity_mut(entity).insert(made_by);
     }
     if let Some(mut matches) = world.get_non_send_mut::<Matches>()
@@ -244,8 +245,8 @@ pub fn close_room(world: &mut World, id: RoomId, closed: Closed) {
         vacate(world, presence);
     }
     lobby::strike_out(world, entity);
-    if let Some(made_by) = world.get::<MadeBy>(entity).cloned() {
-        world.resource_mut::<Makers>().strike_out(&made_by);
+    if let Some(made_by) = world.get::<CreatedBy>(entity).cloned() {
+        world.resource_mut::<RoomQuota>().strike_out(&made_by);
     }
     world.resource_mut::<RoomIndex>().remove(id);
     world.resource_mut::<ReadyRooms>().0.remove(&id);

@@ -4,7 +4,7 @@ use kaos_kernel::op::{ParseWire, Payload, WireForm};
 use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomMessage, Seats};
-use kaos_kernel::settings::RoomMakers;
+use kaos_kernel::settings::RoomCreation;
 use kaos_kernel::{
     codec::{Closed, TO_ROOM},
     script::Broadcast,
@@ -18,8 +18,8 @@ use crate::Agenda;
 use crate::broadcast::broadcast;
 use crate::life::{Spec, close_room, create_room, find, room_for_one, set_label};
 use crate::lobby::Lobby;
-use crate::makers::{Maker, Makers};
 use crate::members::{ask_match, join, kick, label_text, leave, may_join};
+use crate::quota::{Creator, RoomQuota};
 
 /// Rooms that join-or-create asks before it makes a new one.
 const CANDIDATES_MAX: usize = 8;
@@ -294,9 +294,9 @@ fn may_create(world: &World, caller: &Caller) -> Result<(), Fault> {
     }
     let denied = |why: &'static str| Err(Fault::new(FaultKind::Denied, why));
     match world.resource::<Settings>().room.create {
-        RoomMakers::Anyone => Ok(()),
-        RoomMakers::Server => denied("on this server only scripts make rooms"),
-        RoomMakers::Users => {
+        RoomCreation::Anyone => Ok(()),
+        RoomCreation::Server => denied("on this server only scripts make rooms"),
+        RoomCreation::Users => {
             let known = match caller {
                 Caller::User(_) => true,
                 Caller::Session(id) => {
@@ -313,9 +313,9 @@ fn may_create(world: &World, caller: &Caller) -> Result<(), Fault> {
 }
 
 /// What [`create_room`] refuses whatever the room is: told at once, and not after a turn was waited for.
-fn may_make_one_more(world: &World, caller: &Caller) -> Result<(), Fault> {
+fn may_create_one_more(world: &World, caller: &Caller) -> Result<(), Fault> {
     room_for_one(world)?;
-    Maker::of(caller).map_or(Ok(()), |maker| Makers::admit(world, maker).map(drop))
+    Creator::of(caller).map_or(Ok(()), |creator| RoomQuota::admit(world, creator).map(drop))
 }
 
 /// Parameters are an object, or nothing.
@@ -331,7 +331,7 @@ fn object(value: Json, what: &str) -> Result<Json, Fault> {
 
 async fn create_op(cx: Call, request: Create) -> Result<Created, Fault> {
     let caller = cx.caller().clone();
-    cx.with(|world| may_create(world, &caller).and_then(|()| may_make_one_more(world, &caller)))?;
+    cx.with(|world| may_create(world, &caller).and_then(|()| may_create_one_more(world, &caller)))?;
     if !request.module.is_empty() {
         cx.turn().await?;
     }
@@ -343,7 +343,7 @@ async fn create_op(cx: Call, request: Create) -> Result<Created, Fault> {
             label: request.label,
             max_players: (request.max_players > 0).then_some(request.max_players),
             ends_empty: !caller.is_server(),
-            maker: Maker::of(&caller),
+            creator: Creator::of(&caller),
         };
         create_room(world, spec).map(|room_id| Created { room_id })
     })
@@ -363,7 +363,7 @@ async fn join_op(cx: Call, mut request: Join) -> Result<Joined, Fault> {
     if let Some(joined) = cx.with(|world| join_open(world, session, &request, &metadata))? {
         return Ok(joined);
     }
-    cx.with(|world| may_create(world, &caller).and_then(|()| may_make_one_more(world, &caller)))?;
+    cx.with(|world| may_create(world, &caller).and_then(|()| may_create_one_more(world, &caller)))?;
     let waited = cx.turn().await?;
     cx.with(|world| {
         // Others had their turn before: there may be an open room by now.
@@ -377,7 +377,7 @@ async fn join_op(cx: Call, mut request: Join) -> Result<Joined, Fault> {
             label: Json::Null,
             max_players: (request.max_players > 0).then_some(request.max_players),
             ends_empty: true,
-            maker: Maker::of(&caller),
+            creator: Creator::of(&caller),
         };
         let id = create_room(world, spec)?;
         let seat = join(world, session, id, &metadata).inspect_err(|_| {

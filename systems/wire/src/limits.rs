@@ -84,14 +84,14 @@ pub const PRESENCES_MAX: usize = 128;
 /// The highest tick rate of a room, per second.
 pub const TICK_RATE_MAX: u32 = 128;
 
-/// Bytes of counted messages that a server may be set to keep for a client (`session.keep_bytes`), and so what may arrive
+/// Bytes of counted messages that a server may be set to keep for a client (`session.resend_bytes`), and so what may arrive
 /// before the SessionStarted of a resume, over a transport whose channels overtake each other.
 pub const SERVER_KEEP_MOST: usize = 64 << 20;
 
 // ---- defaults of a server, and what a client takes for itself ----
 
 /// Bytes of counted messages (header and payload) that an end keeps until they are acknowledged; of a server
-/// `session.keep_bytes`. At the 30 KiB/s of a busy arena that is eight seconds without a connection.
+/// `session.resend_bytes`. At the 30 KiB/s of a busy arena that is eight seconds without a connection.
 pub const KEEP_MAX: usize = 256 * 1024;
 
 /// Milliseconds without any message after which an end may take a connection for lost; of a server `session.idle_ms`.

@@ -85,7 +85,7 @@ pub(crate) struct Resumed {
 
 /// The two reliable channels of a session.
 #[derive(Component, Default, Debug)]
-pub(crate) struct Keep {
+pub(crate) struct ResendBuffer {
     control: Unacknowledged,
     data: Unacknowledged,
     /// The cost of all that is kept.
@@ -98,7 +98,7 @@ pub(crate) struct Keep {
     pub(crate) superseded: u64,
 }
 
-impl Keep {
+impl ResendBuffer {
     fn channel(&mut self, channel: Channel) -> &mut Unacknowledged {
         match channel {
             Channel::Control => &mut self.control,
@@ -213,87 +213,87 @@ mod tests {
     const PEER: PeerId = PeerId { slot: 0, generation: 1 };
     const DATA: HeadKind = HeadKind::Data { sender: 0, op: 1 };
 
-    fn keep(messages: u8) -> Keep {
-        let mut keep = Keep::default();
+    fn keep(messages: u8) -> ResendBuffer {
+        let mut resend = ResendBuffer::default();
         for n in 0..messages {
-            keep.push(Channel::Data, Head::new(), Bytes::copy_from_slice(&[n]), DATA);
+            resend.push(Channel::Data, Head::new(), Bytes::copy_from_slice(&[n]), DATA);
         }
-        keep
+        resend
     }
 
-    fn sent(keep: &mut Keep) -> Vec<(u64, u8)> {
+    fn sent(resend: &mut ResendBuffer) -> Vec<(u64, u8)> {
         let mut sends = Vec::new();
-        keep.hand_over(PEER, &mut sends);
+        resend.hand_over(PEER, &mut sends);
         sends.iter().map(|send| (send.seq, send.body[0])).collect()
     }
 
     #[test]
     fn what_the_transport_refused_goes_out_again_and_nothing_twice() {
-        let mut keep = keep(4);
-        assert_eq!(sent(&mut keep), [(1, 0), (2, 1), (3, 2), (4, 3)]);
-        keep.blocked(None, Some(3));
-        assert_eq!(sent(&mut keep), []);
-        keep.writable();
-        assert_eq!(sent(&mut keep), [(3, 2), (4, 3)]);
-        assert_eq!(sent(&mut keep), []);
+        let mut resend = keep(4);
+        assert_eq!(sent(&mut resend), [(1, 0), (2, 1), (3, 2), (4, 3)]);
+        resend.blocked(None, Some(3));
+        assert_eq!(sent(&mut resend), []);
+        resend.writable();
+        assert_eq!(sent(&mut resend), [(3, 2), (4, 3)]);
+        assert_eq!(sent(&mut resend), []);
     }
 
     #[test]
     fn a_new_peer_gets_what_was_not_acknowledged() {
-        let mut keep = keep(4);
-        sent(&mut keep);
+        let mut resend = keep(4);
+        sent(&mut resend);
         let base = Counts { control: 0, data: 3 };
-        assert_eq!(keep.resume(base, true), Some(Resumed { base, lost: 0, unstated: 0 }));
-        assert_eq!(sent(&mut keep), [(4, 3)]);
-        assert!(keep.acknowledge(Counts { control: 0, data: 4 }));
-        assert_eq!(keep.bytes, 0);
+        assert_eq!(resend.resume(base, true), Some(Resumed { base, lost: 0, unstated: 0 }));
+        assert_eq!(sent(&mut resend), [(4, 3)]);
+        assert!(resend.acknowledge(Counts { control: 0, data: 4 }));
+        assert_eq!(resend.bytes, 0);
     }
 
     #[test]
     fn an_overflow_drops_old_room_data_and_says_how_much() {
-        let mut keep = keep(4);
-        keep.push(Channel::Data, Head::new(), Bytes::from_static(&[9]), HeadKind::Handle);
-        let one = keep.bytes / 5;
-        assert!(keep.drop_room_data(one * 5 - 1));
-        assert_eq!(keep.data.queue.len(), 4, "a little more than must be");
-        assert!(keep.drop_room_data(one * 5 / 2));
+        let mut resend = keep(4);
+        resend.push(Channel::Data, Head::new(), Bytes::from_static(&[9]), HeadKind::Handle);
+        let one = resend.bytes / 5;
+        assert!(resend.drop_room_data(one * 5 - 1));
+        assert_eq!(resend.data.queue.len(), 4, "a little more than must be");
+        assert!(resend.drop_room_data(one * 5 / 2));
         let base = Counts { control: 0, data: 3 };
-        assert_eq!(keep.resume(Counts::default(), true), Some(Resumed { base, lost: 3, unstated: 3 }));
-        assert_eq!(sent(&mut keep), [(4, 3), (5, 9)]);
+        assert_eq!(resend.resume(Counts::default(), true), Some(Resumed { base, lost: 3, unstated: 3 }));
+        assert_eq!(sent(&mut resend), [(4, 3), (5, 9)]);
     }
 
     #[test]
     fn what_was_dropped_and_had_been_received_is_not_lost() {
-        let mut keep = keep(8);
-        sent(&mut keep);
-        let one = keep.bytes / 8;
-        assert!(keep.drop_room_data(one * 4));
-        let kept = keep.data.queue.len() as u64;
+        let mut resend = keep(8);
+        sent(&mut resend);
+        let one = resend.bytes / 8;
+        assert!(resend.drop_room_data(one * 4));
+        let kept = resend.data.queue.len() as u64;
         // The acknowledgement of five was on its way when the connection died.
-        let resumed = keep.resume(Counts { control: 0, data: 5 }, true).expect("true counts");
+        let resumed = resend.resume(Counts { control: 0, data: 5 }, true).expect("true counts");
         let base = Counts { control: 0, data: 5.max(8 - kept) };
         assert_eq!(resumed, Resumed { base, lost: base.data - 5, unstated: base.data - 5 });
     }
 
     #[test]
     fn what_was_lost_is_told_until_the_client_was_heard_and_stated_once() {
-        let mut keep = keep(8);
-        let one = keep.bytes / 8;
-        assert!(keep.drop_room_data(one * 4));
-        let lost = 8 - keep.data.queue.len() as u64;
-        let first = keep.resume(Counts::default(), true).expect("true counts");
+        let mut resend = keep(8);
+        let one = resend.bytes / 8;
+        assert!(resend.drop_room_data(one * 4));
+        let lost = 8 - resend.data.queue.len() as u64;
+        let first = resend.resume(Counts::default(), true).expect("true counts");
         assert_eq!((first.lost, first.unstated), (lost, lost));
         // The peer was lost before the client saw anything: the next one is told again, the RoomState is kept.
-        let second = keep.resume(Counts::default(), false).expect("true counts");
+        let second = resend.resume(Counts::default(), false).expect("true counts");
         assert_eq!((second.lost, second.unstated), (lost, 0));
         // It saw the second one and is lost again: what it was told is behind it.
-        let third = keep.resume(second.base, true).expect("true counts");
+        let third = resend.resume(second.base, true).expect("true counts");
         assert_eq!((third.lost, third.unstated), (0, 0));
     }
 
     #[test]
     fn an_acknowledgement_of_the_future_is_refused() {
-        let mut keep = keep(1);
-        assert!(!keep.acknowledge(Counts { control: 0, data: 2 }));
+        let mut resend = keep(1);
+        assert!(!resend.acknowledge(Counts { control: 0, data: 2 }));
     }
 }
