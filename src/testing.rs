@@ -23,10 +23,10 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use kaos_gate::codec::KaosCodec;
+use kaos_kernel::call::job::Jobs;
 use kaos_kernel::clock::Quantum;
 use kaos_kernel::ids::{PeerSlots, Ticket};
 use kaos_kernel::input::{Body, Boot, Identity, Input};
-use kaos_kernel::job::Jobs;
 use kaos_kernel::output::{JobKind, Log, Outputs};
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::RoomIndex;

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kaos_kernel::codec::{Codec, Encoded, Form, HeadKind, Inbound, InboundMessage, Outbound};
+use kaos_kernel::codec::{Codec, Encoded, Form, Inbound, InboundMessage, Outbound};
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::input::Counts;
 use kaos_kernel::op::OpTable;
-use kaos_kernel::output::{Channel, Head};
+use kaos_kernel::output::{Channel, Head, HeadKind};
 use kaos_wire::limits::{HEADER, PAYLOAD_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
 use kaos_wire::{ClientMessage, Op, RoomData, WireError, decode_client, messages, v1};
 

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use kaos_kernel::codec::{Encoded, Form, HeadKind, Outbound, RoomEvent};
+use kaos_kernel::codec::{Encoded, Form, Outbound, RoomEvent};
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::input::Counts;
 use kaos_kernel::op::{OpId, OpTable};
-use kaos_kernel::output::Channel;
-use kaos_kernel::presence::PresenceInfo;
+use kaos_kernel::output::{Channel, HeadKind};
+use kaos_kernel::room::presence::PresenceInfo;
 use kaos_kernel::send::room_data;
 use kaos_wire::limits::{LABEL_MAX, MESSAGE_MAX, PRESENCES_MAX, REASON_MAX};
 use kaos_wire::prost::Message;

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use bytes::Bytes;
+use kaos_kernel::call::job::Jobs;
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::Ticket;
 use kaos_kernel::input::Input;
-use kaos_kernel::job::Jobs;
 use kaos_kernel::output::{Answer, Job, JobKind, RpcContext};
 
 use crate::bridge::Bridge;

@@ -8,7 +8,7 @@ use kaos_kernel::input::Counts;
 use kaos_kernel::op::{OpTable, Payload, WireForm};
 use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
-use kaos_kernel::presence::PresenceInfo;
+use kaos_kernel::room::presence::PresenceInfo;
 use kaos_kernel::server::{Build, Server};
 use kaos_wire::prost::Message;
 use kaos_wire::v1::room_event::Event as WireEvent;

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::call::{Call, Caller};
+use crate::call::Call;
+use crate::call::job::Jobs;
 use crate::clock::Clock;
 use crate::fault::Fault;
-use crate::job::Jobs;
-use crate::op::{Op, OpTable, Ops};
+use crate::op::{Caller, Op, OpTable, Ops};
 
 /// KaosNet's words on a bevy [`App`].
 pub trait KaosApp {

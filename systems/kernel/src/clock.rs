@@ -110,6 +110,11 @@ impl Clock {
         self.wake.fetch_min(frame.max(self.frame + 1), Ordering::Relaxed);
     }
 
+    /// The time of this frame in nanoseconds since frame 0: what rates are counted by.
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.frame().saturating_mul(self.quantum().us() * 1000)
+    }
+
     pub(crate) fn enter(&mut self, frame: u64) {
         self.frame = frame;
         *self.wake.get_mut() = u64::MAX;

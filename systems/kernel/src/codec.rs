@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::ids::{RoomId, SessionId};
 use crate::input::Counts;
 use crate::op::{OpTable, Payload};
-use crate::output::{Channel, Head};
+use crate::output::{Channel, Head, HeadKind};
 
 /// Turns messages into bytes and back. One for each wire format; today there is one.
 pub trait Codec: std::marker::Send + Sync + 'static {
@@ -191,7 +191,7 @@ pub enum Outbound {
         /// Seats.
         max_players: u32,
         /// Who is there, in the order of joining.
-        presences: Vec<crate::presence::PresenceInfo>,
+        presences: Vec<crate::room::presence::PresenceInfo>,
         /// Reliable room data lost before this.
         lost: u64,
     },
@@ -203,11 +203,11 @@ pub enum Outbound {
 #[derive(Clone, Debug, PartialEq)]
 pub enum RoomEvent {
     /// These came.
-    Joined(Vec<crate::presence::PresenceInfo>),
+    Joined(Vec<crate::room::presence::PresenceInfo>),
     /// These went; each says why.
-    Left(Vec<crate::presence::PresenceInfo>),
+    Left(Vec<crate::room::presence::PresenceInfo>),
     /// These lost their connection, or have it again.
-    Changed(Vec<crate::presence::PresenceInfo>),
+    Changed(Vec<crate::room::presence::PresenceInfo>),
     /// The room is over for this session.
     Closed(Closed),
     /// The label is another.
@@ -238,20 +238,4 @@ pub struct Encoded {
     pub head: HeadKind,
     /// The shared part.
     pub body: Bytes,
-}
-
-/// What stands between the header and the shared part.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HeadKind {
-    /// Nothing.
-    Plain,
-    /// The room's handle.
-    Handle,
-    /// Handle, sender and the game's op.
-    Data {
-        /// A member's index, or [`TO_ROOM`].
-        sender: u16,
-        /// The game's own number.
-        op: u8,
-    },
 }

@@ -78,11 +78,11 @@ pub(crate) fn schedule() -> Schedule {
 
 /// The kernel's systems: one a stage, so that nothing of the kernel can clash with a plugin.
 pub(crate) fn add_core(app: &mut App) {
-    app.add_systems(Frame, crate::ingest::ingest.in_set(Core::Ingest))
-        .add_systems(Frame, crate::route::route.in_set(Core::Route))
-        .add_systems(Frame, crate::hooks::before.in_set(Core::Hooks))
-        .add_systems(Frame, crate::call::serve.in_set(Core::Serve))
-        .add_systems(Frame, crate::flush::flush.in_set(Core::Flush));
+    app.add_systems(Frame, crate::stages::ingest::ingest.in_set(Core::Ingest))
+        .add_systems(Frame, crate::stages::route::route.in_set(Core::Route))
+        .add_systems(Frame, crate::stages::hooks::before.in_set(Core::Hooks))
+        .add_systems(Frame, crate::stages::serve::serve.in_set(Core::Serve))
+        .add_systems(Frame, crate::stages::flush::flush.in_set(Core::Flush));
 }
 
 /// Why a schedule cannot be built, as sentences that name systems with their modules and what they share.

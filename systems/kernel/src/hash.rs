@@ -6,9 +6,9 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 use crate::clock::Clock;
 use crate::output::Outputs;
-use crate::presence::Presence;
-use crate::resend::ResendBuffer;
-use crate::room::{Beat, Inbox, Room, RoomIndex, Seats};
+use crate::room::presence::Presence;
+use crate::room::{Inbox, Room, RoomIndex, Seats, TickSchedule};
+use crate::session::resend::ResendBuffer;
 use crate::session::{Handles, Session, SessionIndex, SessionState};
 
 /// Adds a frame's outputs to a running hash. What only people read, the log, is not part of it.
@@ -100,7 +100,7 @@ pub(crate) fn hash_state(world: &mut World) -> u64 {
     }
     for (id, entity) in world.resource::<RoomIndex>().iter() {
         let Some(room) = world.get::<Room>(entity) else { continue };
-        let beat = world.get::<Beat>(entity).map(|beat| (beat.start, beat.next, beat.skipped));
+        let beat = world.get::<TickSchedule>(entity).map(|beat| (beat.start, beat.next, beat.skipped));
         let inbox =
             world.get::<Inbox>(entity).map(|inbox| (inbox.messages.len(), inbox.bytes, inbox.events.len()));
         let row = (

@@ -12,25 +12,16 @@ pub mod server;
 pub mod input;
 pub mod output;
 
-mod flush;
-mod hooks;
-mod ingest;
-mod route;
+mod stages;
 
 pub mod call;
 pub mod codec;
 pub mod fault;
-pub mod job;
 pub mod op;
 pub mod script;
 
-mod deadline;
-pub mod failures;
 pub mod limit;
-pub mod presence;
-mod resend;
 pub mod room;
-pub mod running;
 pub mod send;
 pub mod session;
 
@@ -39,14 +30,17 @@ pub mod blob;
 pub mod burst;
 pub mod clock;
 pub mod dice;
+pub mod failures;
 pub mod hash;
 pub mod ids;
 pub mod journal;
+pub mod running;
 pub mod settings;
+pub mod spelling;
 mod strict;
 
-pub use hooks::apply_effects;
-pub use ingest::Stopping;
+pub use stages::hooks::apply_effects;
+pub use stages::ingest::Stopping;
 
 /// What a plugin needs: bevy's words and ours.
 pub mod prelude {
@@ -56,15 +50,15 @@ pub mod prelude {
 
     pub use crate::app::KaosApp;
     pub use crate::blob::Blob;
-    pub use crate::call::{Call, Caller};
+    pub use crate::call::Call;
     pub use crate::clock::{Clock, every, every_ms};
     pub use crate::dice::{Dice, ServerDice};
     pub use crate::fault::{Fault, FaultKind};
     pub use crate::frame::{Frame, Stage};
     pub use crate::ids::{RoomId, SessionId};
-    pub use crate::op::{Auth, Op, ScriptUse};
-    pub use crate::presence::{InRoom, Joined, Presence, PresenceInfo, PresenceOf, Presences};
+    pub use crate::op::{Auth, Caller, Op, ScriptUse};
     pub use crate::room::Room;
+    pub use crate::room::presence::{InRoom, Joined, Presence, PresenceInfo, PresenceOf, Presences};
     pub use crate::send::{Broadcasts, Kicks};
     pub use crate::session::{Peer, Session, SessionIndex};
     pub use crate::settings::Settings;

@@ -1,5 +1,6 @@
 //! What a frame asks the doors to do. Plain data; the order within each list is part of the result.
 
+use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -197,4 +198,24 @@ pub struct Log {
     pub source: String,
     /// The text; may have several lines.
     pub text: String,
+}
+
+/// The outputs that systems of this frame fill.
+#[derive(Resource, Default)]
+pub(crate) struct FrameOutputs(pub(crate) Outputs);
+
+/// What stands between the header and the shared part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeadKind {
+    /// Nothing.
+    Plain,
+    /// The room's handle.
+    Handle,
+    /// Handle, sender and the game's op.
+    Data {
+        /// A member's index, or [`TO_ROOM`].
+        sender: u16,
+        /// The game's own number.
+        op: u8,
+    },
 }

@@ -7,13 +7,12 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
-use crate::call::Caller;
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::ids::{RoomId, SessionId};
-use crate::op::{OpId, OpRow, OpTable, Payload};
+use crate::op::{Caller, OpId, OpRow, OpTable, Payload};
 use crate::output::{Level, Log};
-use crate::presence::PresenceInfo;
+use crate::room::presence::PresenceInfo;
 use crate::room::{RoomFact, RoomMessage};
 use crate::running::{MatchGuard, RunningMatch};
 

@@ -8,10 +8,11 @@ use bevy_ecs::system::{Deferred, SystemBuffer, SystemMeta, SystemParam};
 use bevy_ecs::world::DeferredWorld;
 use bytes::Bytes;
 
-use crate::codec::{Encoded, HeadKind, Outbound, SessionCodec, TO_ROOM};
+use crate::codec::{Encoded, Outbound, SessionCodec, TO_ROOM};
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{RoomId, SessionId};
 use crate::op::Ops;
+use crate::output::HeadKind;
 use crate::script::Broadcast;
 
 /// Messages of this frame: written once, addressed many times, expanded by Flush.

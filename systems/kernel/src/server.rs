@@ -4,27 +4,29 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 
 use crate::burst::CapacityWindow;
-use crate::call::{Calls, FrameOutputs};
+use crate::call::calls::Calls;
+use crate::call::job::Jobs;
 use crate::clock::{Clock, Quantum};
-use crate::deadline::Deadlines;
 use crate::dice::{Dice, ServerDice};
-use crate::failures::{self, Failures};
+use crate::failures;
+use crate::failures::Failures;
 use crate::frame::{Frame, add_core, explain, listing, schedule};
 use crate::hash::{StateHashers, hash_outputs, hash_state};
-use crate::hooks::HookDice;
-use crate::ingest::{DirtySessions, FrameInputs};
 use crate::input::Input;
-use crate::job::Jobs;
 use crate::journal::{Header, Journal, Record};
 use crate::limit::Addresses;
 use crate::op::{OpTable, Ops};
-use crate::output::Outputs;
-use crate::presence::Presence;
-use crate::room::{ReadyRooms, RoomIndex, SessionFacts};
+use crate::output::{FrameOutputs, Outputs};
+use crate::room::presence::Presence;
+use crate::room::{ReadyRooms, RoomIndex};
 use crate::script::{AfterHooks, BeforeHooks, RpcIds, ScriptHost, Summary};
 use crate::send::{Asked, Outbox};
-use crate::session::{PeerIndex, SessionIndex};
+use crate::session::deadline::Deadlines;
+use crate::session::{PeerIndex, SessionFacts, SessionIndex};
 use crate::settings::Settings;
+use crate::spelling::nearest;
+use crate::stages::hooks::HookDice;
+use crate::stages::ingest::{DirtySessions, FrameInputs};
 use crate::strict::who_broke_quiet;
 
 /// What a server is built with beside its plugins.
@@ -377,20 +379,4 @@ fn hook_scripts(world: &mut World) -> Vec<String> {
     world.insert_resource(AfterHooks(after));
     world.insert_resource(RpcIds(summary.rpcs));
     wrong
-}
-
-/// `. Did you mean …?` for the nearest of the names, when one is near: one slip of the finger, or one in four letters
-/// up to three; two letters that changed places are one slip. A name of over 64 bytes is near to none: the comparison
-/// takes the product of both lengths, and clients choose one of them.
-pub fn nearest(name: &str, names: impl Iterator<Item = String>) -> String {
-    if name.len() > 64 {
-        return String::new();
-    }
-    let best = names.map(|other| (strsim::osa_distance(name, &other), other)).min();
-    match best {
-        Some((distance, other)) if distance <= (name.chars().count() / 4).clamp(1, 3) => {
-            format!(". Did you mean `{other}`?")
-        }
-        _ => String::new(),
-    }
 }

@@ -6,7 +6,7 @@ use kaos_kernel::Stopping;
 use kaos_kernel::codec::{Closed, Outbound, RoomEvent};
 use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomIndex, Seats};
+use kaos_kernel::room::{Inbox, ReadyRooms, RoomIndex, Seats, TickSchedule};
 use kaos_kernel::script::{Birth, Env, ScriptHost};
 use serde_json::Value as Json;
 
@@ -95,7 +95,8 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
     // Rooms of one rate are spread over their period, or a thousand of them would tick in one frame. A
     // large odd step visits the whole period before it repeats.
     let period = hz / u64::from(tick_rate.max(1));
-    let beat = Beat { start: frame + 1 + number.wrapping_mul(7919) % period.max(1), next: 0, skipped: 0 };
+    let beat =
+        TickSchedule { start: frame + 1 + number.wrapping_mul(7919) % period.max(1), next: 0, skipped: 0 };
     let entity = world.spawn((room, beat, Inbox::default(), Seats::default(), Listing::default())).id();
     world.resource_mut::<RoomIndex>().insert(id, entity);
     lobby::enter(world, entity);
@@ -226,7 +227,7 @@ fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, O
 }
 
 fn no_module(module: &str, known: impl Iterator<Item = String>) -> Fault {
-    let nearest = kaos_kernel::server::nearest(module, known);
+    let nearest = kaos_kernel::spelling::nearest(module, known);
     Fault::not_found(format!("there is no match module `{module}`{nearest}"))
 }
 

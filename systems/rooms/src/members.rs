@@ -8,7 +8,7 @@ use kaos_kernel::codec::{Closed, Outbound, RoomEvent};
 use kaos_kernel::op::Ops;
 use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::{Beat, Inbox, RoomFact, Seats};
+use kaos_kernel::room::{Inbox, RoomFact, Seats, TickSchedule};
 use kaos_kernel::script::{Admission, Env, Match, MatchError, MatchErrorKind};
 use kaos_kernel::session::Handles;
 use kaos_wire::limits::PRESENCES_MAX;
@@ -167,7 +167,7 @@ fn tell_match(world: &mut World, room: Entity, fact: RoomFact) {
 
 /// Sends a presence the whole room: who is there beyond what one message holds follows as joined.
 pub(crate) fn send_state(world: &mut World, room: Entity, to: Entity, lost: u64) {
-    let Some((of, beat)) = world.get::<Room>(room).zip(world.get::<Beat>(room)) else { return };
+    let Some((of, beat)) = world.get::<Room>(room).zip(world.get::<TickSchedule>(room)) else { return };
     let members = world.get::<Presences>(room).map(Presences::entities).unwrap_or_default();
     let mut presences: Vec<PresenceInfo> = members
         .iter()

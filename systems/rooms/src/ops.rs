@@ -3,7 +3,7 @@
 use kaos_kernel::op::{ParseWire, Payload, WireForm};
 use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomMessage, Seats};
+use kaos_kernel::room::{Inbox, ReadyRooms, RoomMessage, Seats, TickSchedule};
 use kaos_kernel::settings::RoomCreation;
 use kaos_kernel::{
     codec::{Closed, TO_ROOM},
@@ -428,7 +428,7 @@ fn show(world: &World, id: RoomId, entity: Entity) -> Option<Shown> {
         module: room.module.clone(),
         label: room.label.clone(),
         tick_rate: room.tick_rate,
-        tick: world.get::<Beat>(entity).map_or(0, |beat| beat.next.saturating_sub(1)),
+        tick: world.get::<TickSchedule>(entity).map_or(0, |beat| beat.next.saturating_sub(1)),
         size: world.get::<Seats>(entity).map_or(0, |seats| seats.taken),
         max_players: room.max_players,
     })

@@ -48,7 +48,7 @@ async fn rpc(cx: Call, request: Rpc) -> Result<RpcReply, Fault> {
     let context = cx.with(|world| {
         let known = &world.resource::<RpcIds>().0;
         if !known.contains(&request.id) {
-            let nearest = kaos_kernel::server::nearest(&request.id, known.iter().cloned());
+            let nearest = kaos_kernel::spelling::nearest(&request.id, known.iter().cloned());
             return Err(Fault::not_found(format!("no script registers an rpc `{}`{nearest}", request.id)));
         }
         Ok(context(world, &caller))

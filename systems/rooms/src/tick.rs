@@ -9,9 +9,10 @@ use kaos_kernel::ids::Uuid;
 use kaos_kernel::op::{OpTable, Ops};
 use kaos_kernel::output::{Level, Log};
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::{Beat, Inbox, ReadyRooms, RoomIndex, RoomMessage, Seats, SessionFacts, SessionNews};
+use kaos_kernel::room::{Inbox, ReadyRooms, RoomIndex, RoomMessage, Seats, TickSchedule};
 use kaos_kernel::script::{Batch, Env, MatchError, MatchErrorKind, ScriptEffects, TickOutcome};
 use kaos_kernel::send::take_broadcasts;
+use kaos_kernel::session::{SessionFacts, SessionNews};
 use kaos_kernel::settings::{MatchSettings, Policy};
 
 use crate::broadcast::{Audience, broadcast, send_to_room};
@@ -58,7 +59,7 @@ pub(crate) fn run(world: &mut World) {
             }
         }
         for (entity, beat) in beats {
-            if let Some(mut at) = world.get_mut::<Beat>(entity) {
+            if let Some(mut at) = world.get_mut::<TickSchedule>(entity) {
                 *at = beat;
             }
         }
@@ -175,7 +176,7 @@ fn room(
     context: &TickContext,
     id: RoomId,
     tick_due: bool,
-    beats: &mut Vec<(Entity, Beat)>,
+    beats: &mut Vec<(Entity, TickSchedule)>,
     effects: &mut Vec<ScriptEffects>,
 ) -> Option<Closed> {
     let entity = world.resource::<RoomIndex>().get(id)?;
@@ -190,7 +191,7 @@ fn room(
     let mut tick = None;
     let mut skipped = 0;
     if tick_due {
-        let mut beat = *at.get::<Beat>()?;
+        let mut beat = *at.get::<TickSchedule>()?;
         // Ticks that should have run by now, this one included.
         let behind =
             (context.frame - beat.start.min(context.frame)).saturating_mul(u64::from(rate)) / context.hz;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, btree_map};
 
-use kaos_kernel::server::nearest;
+use kaos_kernel::spelling::nearest;
 use serde::de::value::SeqDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;

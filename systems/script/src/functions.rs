@@ -105,7 +105,7 @@ pub(crate) fn fit(library: &Library, row: &OpRow, request: Value) -> Result<Box<
                 && !module.is_empty()
                 && !library.matches.contains_key(module)
             {
-                let near = kaos_kernel::server::nearest(module, library.matches.keys().cloned());
+                let near = kaos_kernel::spelling::nearest(module, library.matches.keys().cloned());
                 let module: String = module.chars().take(64).collect();
                 return Err(format!("`module`: there is no match module `{module}`{near}"));
             }

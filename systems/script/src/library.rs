@@ -286,7 +286,7 @@ impl Library {
                 if !found.called || known.contains(&found.name) || asked(&found.name) {
                     continue;
                 }
-                let nearest = kaos_kernel::server::nearest(&found.name, known.iter().cloned());
+                let nearest = kaos_kernel::spelling::nearest(&found.name, known.iter().cloned());
                 let message = format!("there is no `kaos.{}`{nearest}", found.name);
                 wrong.push(Diagnostic { file: self.sources.shown(path), line: found.line, message });
             }

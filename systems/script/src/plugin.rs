@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use kaos_kernel::op::{Auth, OpTable, Ops};
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::ScriptHost;
-use kaos_kernel::server::{BuildErrors, ScriptsHash, nearest};
+use kaos_kernel::server::{BuildErrors, ScriptsHash};
+use kaos_kernel::spelling::nearest;
 
 use crate::functions::functions;
 use crate::library::{Diagnostic, Library, read_dir};

@@ -92,7 +92,7 @@ impl Run<'_, '_> {
         let rows = vm.registered();
         let Some(row) = rows.iter().find(|row| row.kind == RegisterKind::Rpc && row.name == id) else {
             let known = rows.iter().filter(|row| row.kind == RegisterKind::Rpc).map(|row| row.name.clone());
-            let nearest = kaos_kernel::server::nearest(id, known);
+            let nearest = kaos_kernel::spelling::nearest(id, known);
             return Err(Fault::not_found(format!("no script registers an rpc `{id}`{nearest}")));
         };
         let arguments = [ctx(context, self.scripts.wait_ms), Value::text(payload)];

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use kaos_kernel::server::nearest;
+use kaos_kernel::spelling::nearest;
 use kaos_wire::limits::{ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
 use mlua::ffi;
 

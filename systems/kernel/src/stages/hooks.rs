@@ -4,12 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bevy_ecs::prelude::*;
 
-use crate::call::{Caller, Calls, Finished, FrameOutputs, ReplyTo, Routed};
+use crate::call::calls::{Calls, Finished, ReplyTo, Routed};
 use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::input::Identity;
-use crate::op::{OpTable, Ops};
+use crate::op::{Caller, OpTable, Ops};
+use crate::output::FrameOutputs;
 use crate::script::{AfterHooks, BeforeHooks, Env, HookContext, ScriptEffects, ScriptHost};
 use crate::settings::Settings;
 
@@ -135,6 +136,6 @@ pub fn apply_effects(world: &mut World, effects: Vec<ScriptEffects>) {
     }
     world.insert_non_send(calls);
     if any {
-        crate::call::serve(world);
+        crate::stages::serve::serve(world);
     }
 }

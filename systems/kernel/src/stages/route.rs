@@ -3,71 +3,26 @@
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use crate::call::{Caller, Calls, ReplyTo, Routed};
+use crate::call::calls::{Calls, ReplyTo, Routed};
 use crate::clock::Clock;
 use crate::codec::{Codec, Inbound, InboundMessage, Outbound, SessionCodec, TO_ROOM};
 use crate::failures::guarded;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId};
-use crate::ingest::{FrameInputs, PeerData};
 use crate::input::Counts;
-use crate::limit::Rate;
-use crate::op::{OpTable, Ops};
+use crate::op::{Caller, OpTable, Ops};
 use crate::output::Channel;
-use crate::presence::{InRoom, Presence};
-use crate::resend::ResendBuffer;
+use crate::room::presence::{InRoom, Presence};
 use crate::room::{Inbox, ReadyRooms, Room, RoomMessage};
 use crate::send::{Outbox, post};
-use crate::session::{Handles, Session, SessionState, end_session, send_now};
-use crate::settings::Settings;
+use crate::session::budget::{FrameLimits, is_sent_again, take_from_budget};
+use crate::session::end::{end_session, send_now};
+use crate::session::resend::ResendBuffer;
+use crate::session::{Handles, Session, SessionState};
+use crate::stages::ingest::{FrameInputs, PeerData};
 
 /// Bytes received after which an acknowledgement goes out at once.
 const ACKNOWLEDGE_BYTES: usize = 32 * 1024;
-
-/// A session that sends more than so many times its rate of messages is no client that was told to slow down: it
-/// ends, and so does one that sends so many times its rate of bytes. Everything counts for this, heartbeats and what
-/// is refused too: the journal keeps it all.
-const FLOOD_FACTOR: u32 = 8;
-
-/// Seconds after which one unreadable message is forgotten: a client with a rare defect is none that must go.
-const BAD_FORGOTTEN_S: u32 = 60;
-
-/// What every message of a frame is measured by.
-struct FrameLimits {
-    frame: u64,
-    second: u64,
-    now_ns: u64,
-    messages: Rate,
-    bytes: Rate,
-    flood: Rate,
-    flood_bytes: Rate,
-    bad: Rate,
-    resend_bytes: usize,
-    inbox_messages: usize,
-    inbox_bytes: usize,
-}
-
-impl FrameLimits {
-    fn of(world: &World) -> Self {
-        let (clock, settings) = (world.resource::<Clock>(), world.resource::<Settings>());
-        let limit = &settings.limit;
-        let flood = |number: u32| number.saturating_mul(FLOOD_FACTOR);
-        FrameLimits {
-            frame: clock.frame(),
-            second: clock.hz(),
-            now_ns: clock.frame().saturating_mul(clock.quantum().us() * 1000),
-            messages: Rate::new(limit.session_messages, limit.session_messages_burst),
-            bytes: Rate::new(limit.session_bytes, limit.session_bytes_burst),
-            flood: Rate::new(flood(limit.session_messages), flood(limit.session_messages_burst)),
-            flood_bytes: Rate::new(flood(limit.session_bytes), flood(limit.session_bytes_burst)),
-            // The last of so many is the one that ends the session.
-            bad: Rate::slow(BAD_FORGOTTEN_S, limit.bad_messages_max.saturating_sub(1)),
-            resend_bytes: settings.session.resend_bytes,
-            inbox_messages: settings.room.inbox_messages,
-            inbox_bytes: settings.room.inbox_bytes,
-        }
-    }
-}
 
 /// The whole of `Core::Route`.
 pub(crate) fn route(world: &mut World) {
@@ -244,39 +199,6 @@ fn too_many_calls(retry_ms: u32) -> Fault {
     Fault::new(FaultKind::RateLimited, "calls faster than this session may make").retry_in_ms(retry_ms)
 }
 
-/// It floods: see [`FLOOD_FACTOR`].
-struct Flood;
-
-/// Is it room data that a client sends again after a resume, within its credit? Then no limit may refuse it: it is
-/// counted, so the client believes that it arrived. A session's keep bounds it.
-fn is_sent_again(state: &mut SessionState, limits: &FrameLimits, inbound: &Inbound) -> bool {
-    let InboundMessage::Data { reliable: true, .. } = inbound.message else { return false };
-    let (credit, until) = &mut state.replay_credit;
-    let within = limits.frame < *until && inbound.size <= *credit;
-    if within {
-        *credit -= inbound.size;
-    }
-    within
-}
-
-/// Takes a message from its session's budget. Heartbeats and goodbyes are free, since refusing them would
-/// only lose a healthy session.
-fn take_from_budget(
-    state: &mut SessionState,
-    ops: &OpTable,
-    limits: &FrameLimits,
-    inbound: &Inbound,
-) -> Result<Result<(), u32>, Flood> {
-    state.flood.take(limits.now_ns, 1, limits.flood).map_err(|_| Flood)?;
-    let cost = match &inbound.message {
-        InboundMessage::Heartbeat { .. } | InboundMessage::End => return Ok(Ok(())),
-        InboundMessage::Call { op, .. } => ops.get(*op).map_or(1, |row| row.op.cost),
-        InboundMessage::Data { .. } | InboundMessage::Bad { .. } => 1,
-    };
-    let taken = state.messages.take(limits.now_ns, u64::from(cost), limits.messages);
-    Ok(taken.and_then(|()| state.bytes.take(limits.now_ns, inbound.size as u64, limits.bytes)))
-}
-
 fn heartbeat(
     world: &mut World,
     limits: &FrameLimits,
@@ -316,7 +238,7 @@ fn answer_heartbeat(world: &mut World, entity: Entity, peer: PeerId, client_time
 }
 
 /// A client that sends much is told early what arrived, so that it need not keep it.
-fn acknowledge(world: &mut World, entity: Entity) {
+pub(crate) fn acknowledge(world: &mut World, entity: Entity) {
     let much =
         world.get::<SessionState>(entity).is_some_and(|state| state.unacknowledged >= ACKNOWLEDGE_BYTES);
     if !much {

@@ -5,10 +5,9 @@ use std::collections::VecDeque;
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use crate::codec::HeadKind;
 use crate::ids::PeerId;
 use crate::input::Counts;
-use crate::output::{Channel, Head, Send};
+use crate::output::{Channel, Head, HeadKind, Send};
 
 /// A counted message that the client has not acknowledged.
 #[derive(Clone, Debug)]

@@ -3,22 +3,24 @@
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use crate::call::{Calls, Finished, FrameOutputs, ReplyTo, channel_of};
+use super::hooks;
+use crate::call::calls::{Calls, Finished, ReplyTo, channel_of};
 use crate::clock::Clock;
 use crate::codec::{Outbound, SessionCodec};
-use crate::deadline::{DeadlineOf, Deadlines};
-use crate::failures::{guarded, guarded_or_fault};
+use crate::failures::guarded_or_fault;
 use crate::fault::{Fault, FaultKind};
-use crate::hooks;
 use crate::ids::SessionId;
-use crate::ingest::{DirtySessions, Stopping, rearm};
 use crate::op::{OpId, OpTable, Ops, Payload};
-use crate::output::{Answer, Channel, Level, Log, Reply, Send};
-use crate::resend::ResendBuffer;
-use crate::room::{RoomIndex, SessionFacts};
+use crate::output::{Answer, Channel, FrameOutputs, Level, Log, Reply, Send};
+use crate::room::RoomIndex;
 use crate::send::{Asked, Outbox, kicked, post};
-use crate::session::{Session, SessionIndex, close_peer, end_session, lose_peer};
+use crate::session::deadline::{DeadlineOf, Deadlines};
+use crate::session::end::{close_slow_reader, end_session, remove_told};
+use crate::session::resend::ResendBuffer;
+use crate::session::watch::rearm;
+use crate::session::{Session, SessionIndex};
 use crate::settings::Settings;
+use crate::stages::ingest::{DirtySessions, Stopping};
 
 /// The whole of `Core::Flush`.
 pub(crate) fn flush(world: &mut World) {
@@ -178,34 +180,8 @@ fn expand(world: &mut World) {
     }
 }
 
-/// A session whose keep is over its bound for good. One that was not heard of for two heartbeats has
-/// lost its connection without anyone knowing yet, as UDP does: its seat is held, and its keep bounded
-/// as that of the lost is. Any other reads too slowly, and ends.
-pub(crate) fn close_slow_reader(world: &mut World, id: SessionId) {
-    let clock = world.resource::<Clock>();
-    let settings = &world.resource::<Settings>().session;
-    let silence = clock.frames_in_ms(settings.heartbeat_ms * 2);
-    let (frame, seat) = (clock.frame(), clock.frames_in_ms(settings.seat_ms));
-    let resend_bytes = settings.resend_bytes;
-    let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
-    let Some(session) = world.get::<Session>(entity) else { return };
-    let silent = session.peer.filter(|_| frame > session.last_heard + silence);
-    if let Some(peer) = silent {
-        close_peer(world, peer, Some(FaultKind::TimedOut));
-        lose_peer(world, id, seat);
-        let bounded = world.get_mut::<ResendBuffer>(entity).is_some_and(|mut resend| {
-            resend.over_since = None;
-            resend.drop_room_data(resend_bytes)
-        });
-        if bounded {
-            return;
-        }
-    }
-    end_session(world, id, Some(FaultKind::SlowReader.into()));
-}
-
 /// Hands a session's keep to its peer and looks at its bound.
-fn hand_over(world: &mut World, entity: Entity, out: &mut Vec<Send>, slow: &mut Vec<SessionId>) {
+pub(crate) fn hand_over(world: &mut World, entity: Entity, out: &mut Vec<Send>, slow: &mut Vec<SessionId>) {
     let Some(session) = world.get::<Session>(entity) else { return };
     let (id, peer) = (session.id, session.peer);
     let settings = &world.resource::<Settings>().session;
@@ -241,27 +217,6 @@ fn kick(world: &mut World) {
     for (session, reason) in kicks {
         end_session(world, session, Some(kicked(reason)));
     }
-}
-
-/// Sessions that rooms have heard the end of are gone. What ended since then is told in the next frame.
-fn remove_told(world: &mut World) {
-    if world.resource::<SessionFacts>().told.is_empty() {
-        return;
-    }
-    for id in std::mem::take(&mut world.resource_mut::<SessionFacts>().told) {
-        if guarded(|| remove(world, id)).is_none() {
-            tracing::error!(session = %id, "an observer of sessions that go panicked");
-        }
-    }
-}
-
-fn remove(world: &mut World, id: SessionId) {
-    let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
-    let user =
-        world.get::<Session>(entity).map(|session| session.identity.user_id.clone()).unwrap_or_default();
-    world.resource_mut::<SessionIndex>().remove(id, &user);
-    world.resource_mut::<Deadlines>().forget(DeadlineOf::Session(id));
-    world.despawn(entity);
 }
 
 /// Once all rooms are over, sessions are told; once these are gone, the server may end.

@@ -1,0 +1,462 @@
+//! Every call under way: started, polled in the order of tickets, finished.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use super::{Call, Outstanding, WorldCell};
+use crate::call::handler::{Handler, HandlerFuture};
+use crate::clock::Clock;
+use crate::codec::Form;
+use crate::failures::{fault_of, guarded_or_fault};
+use crate::fault::{Fault, FaultKind};
+use crate::ids::{SessionId, Ticket};
+use crate::input::Body;
+use crate::op::{Caller, OpId, OpTable, Ops, Payload};
+use crate::output::{Channel, FrameOutputs};
+use crate::settings::Settings;
+
+/// Where a call's answer goes.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum ReplyTo {
+    /// A session's message.
+    Session { session: SessionId, cid: u32, form: Form },
+    /// A door that holds a ticket.
+    Door { ticket: Ticket, wire: bool },
+    /// A script that runs as a job.
+    Ask { ticket: Ticket, seq: u32 },
+    /// Nobody: a script's command. A refusal goes to the log.
+    Log,
+}
+
+/// A call that was routed and waits for its hook and its turn.
+pub(crate) struct Routed {
+    pub(crate) op: OpId,
+    pub(crate) caller: Caller,
+    pub(crate) request: Result<Box<dyn Payload>, Fault>,
+    pub(crate) reply_to: ReplyTo,
+}
+
+/// A call that has its answer.
+pub(crate) struct Finished {
+    pub(crate) op: OpId,
+    pub(crate) caller: Caller,
+    /// The request as JSON, kept only when a hook will ask for it.
+    pub(crate) request: Option<serde_json::Value>,
+    pub(crate) result: Result<Box<dyn Payload>, Fault>,
+    pub(crate) reply_to: ReplyTo,
+}
+
+struct Active {
+    op: OpId,
+    caller: Caller,
+    request: Option<serde_json::Value>,
+    reply_to: ReplyTo,
+    work: HandlerFuture,
+    outstanding: Outstanding,
+    /// Its rows in `by_ticket`.
+    entered: Vec<Ticket>,
+    deadline: u64,
+}
+
+impl Active {
+    /// Counts against the bounds of those who wait? What scripts and the server call does not: it is bounded by
+    /// them, and has to pass when clients fill the queue.
+    fn waits_for(&self) -> Option<Waiter> {
+        match &self.caller {
+            Caller::Session(id) => Some(Waiter::Session(*id)),
+            Caller::User(_) | Caller::Anonymous => Some(Waiter::Door),
+            Caller::Room(_) | Caller::Server => None,
+        }
+    }
+}
+
+/// Who waits for calls.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Waiter {
+    Session(SessionId),
+    /// Everyone who has no session: doors have limits by address.
+    Door,
+}
+
+/// Every call under way. Lives beside the world as non-send data.
+pub(crate) struct Calls {
+    cell: Rc<WorldCell>,
+    pub(crate) routed: Vec<Routed>,
+    /// By number, so also by deadline: all calls may wait equally long.
+    active: BTreeMap<u64, Active>,
+    by_ticket: BTreeMap<Ticket, u64>,
+    by_door: BTreeMap<Ticket, u64>,
+    waiters: BTreeMap<Waiter, u32>,
+    /// Clients' calls that wait.
+    waiting: u32,
+    ready: Vec<u64>,
+    pub(crate) finished: Vec<Finished>,
+    next_call: u64,
+}
+
+impl Calls {
+    pub(crate) fn new() -> Self {
+        let cell = WorldCell {
+            world: RefCell::new(World::new()),
+            jobs: RefCell::default(),
+            // Tickets of doors are even, those of jobs odd: one number never means both.
+            next_ticket: Cell::new(1),
+            answers: RefCell::default(),
+            turns: Cell::new(0),
+            queue: RefCell::default(),
+        };
+        Calls {
+            cell: Rc::new(cell),
+            routed: Vec::new(),
+            active: BTreeMap::new(),
+            by_ticket: BTreeMap::new(),
+            by_door: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            waiting: 0,
+            ready: Vec::new(),
+            finished: Vec::new(),
+            next_call: 0,
+        }
+    }
+
+    /// Rows of tickets and answers, for tests: none when nobody waits.
+    #[cfg(test)]
+    fn rows(&self) -> (usize, usize) {
+        (self.by_ticket.len(), self.cell.answers.borrow().len())
+    }
+
+    /// Calls that wait for a job.
+    pub(crate) fn waiting(&self) -> usize {
+        self.active.len()
+    }
+
+    /// The caller of the call that waits for this job.
+    pub(crate) fn caller_of(&self, ticket: Ticket) -> Option<Caller> {
+        let call = self.by_ticket.get(&ticket)?;
+        self.active.get(call).map(|active| active.caller.clone())
+    }
+
+    /// A job's answer. One that nobody waits for is dropped.
+    pub(crate) fn done(&mut self, ticket: Ticket, answer: Result<Bytes, Fault>) {
+        if let Some(call) = self.by_ticket.remove(&ticket) {
+            self.cell.answers.borrow_mut().insert(ticket, answer);
+            self.ready.push(call);
+        }
+    }
+
+    /// The door that waited is gone; the call goes on to its end.
+    pub(crate) fn cancel(&mut self, ticket: Ticket) {
+        let call = self.by_door.remove(&ticket);
+        if let Some(active) = call.and_then(|call| self.active.get_mut(&call)) {
+            active.reply_to = ReplyTo::Log;
+        }
+    }
+}
+
+impl Calls {
+    /// Runs what was routed and what has its answer. Meanwhile the world stands in the cell, where handlers reach it.
+    pub(crate) fn serve(&mut self, world: &mut World) {
+        if self.routed.is_empty() && self.ready.is_empty() && self.active.is_empty() {
+            return;
+        }
+        let ops = world.resource::<Ops>().0.clone();
+        let frame = world.resource::<Clock>().frame();
+        let cell = self.cell.clone();
+        std::mem::swap(world, &mut cell.world.borrow_mut());
+        self.poll_all(&ops, frame);
+        self.expire(frame);
+        std::mem::swap(world, &mut cell.world.borrow_mut());
+        let mut outputs = world.resource_mut::<FrameOutputs>();
+        outputs.bypass_change_detection().0.jobs.append(&mut cell.jobs.borrow_mut());
+    }
+
+    fn poll_all(&mut self, ops: &Arc<OpTable>, frame: u64) {
+        self.give_turns();
+        self.ready.sort_unstable();
+        self.ready.dedup();
+        for call in std::mem::take(&mut self.ready) {
+            self.poll(call);
+        }
+        for routed in std::mem::take(&mut self.routed) {
+            self.start(ops, frame, routed);
+        }
+        if !self.cell.queue.borrow().is_empty() {
+            self.cell.world.borrow().resource::<Clock>().wake_at(frame + 1);
+        }
+    }
+
+    /// Gives this frame's turns to those who waited longest.
+    fn give_turns(&mut self) {
+        let cell = self.cell.clone();
+        cell.turns.set(cell.world.borrow().resource::<Settings>().room.frame_openings_max);
+        while cell.turns.get() > 0 {
+            let Some(ticket) = cell.queue.borrow_mut().pop_front() else { break };
+            // One that ended meanwhile takes nothing.
+            if self.by_ticket.contains_key(&ticket) {
+                cell.turns.set(cell.turns.get() - 1);
+                self.done(ticket, Ok(Bytes::new()));
+            }
+        }
+    }
+
+    fn start(&mut self, ops: &Arc<OpTable>, frame: u64, routed: Routed) {
+        let Routed { op, caller, request, reply_to } = routed;
+        let request = match request {
+            Ok(request) => request,
+            Err(fault) => {
+                self.finished.push(Finished { op, caller, request: None, result: Err(fault), reply_to });
+                return;
+            }
+        };
+        let Some(row) = ops.get(op) else { return };
+        let hooked = {
+            let world = self.cell.world.borrow();
+            world.get_resource::<crate::script::AfterHooks>().is_some_and(|hooks| hooks.0.contains(&op))
+        };
+        let kept = hooked.then(|| {
+            let json =
+                guarded_or_fault(&row.op.name, || Ok(serde_json::to_value(&*request).unwrap_or_default()));
+            json.unwrap_or_default()
+        });
+        match &row.handler {
+            Handler::Read(read) => {
+                let world = self.cell.world.borrow();
+                let result = guarded_or_fault(&row.op.name, || read(&world, &caller, request));
+                self.finished.push(Finished { op, caller, request: kept, result, reply_to });
+            }
+            Handler::Start(start) => {
+                let wait_frames = match self.admit(&caller) {
+                    Ok(wait_frames) => wait_frames,
+                    Err(busy) => {
+                        let result = Err(busy);
+                        self.finished.push(Finished { op, caller, request: kept, result, reply_to });
+                        return;
+                    }
+                };
+                let outstanding = Outstanding::default();
+                let call = Call {
+                    cell: self.cell.clone(),
+                    caller: caller.clone(),
+                    outstanding: outstanding.clone(),
+                };
+                let started = guarded_or_fault(&row.op.name, || Ok(start(call, request)));
+                match started {
+                    Ok(work) => {
+                        let number = self.next_call;
+                        self.next_call += 1;
+                        let deadline = frame + wait_frames;
+                        let entered = Vec::new();
+                        let active = Active {
+                            op,
+                            caller,
+                            request: kept,
+                            reply_to,
+                            work,
+                            outstanding,
+                            entered,
+                            deadline,
+                        };
+                        self.enter(number, active);
+                        self.poll(number);
+                    }
+                    Err(fault) => {
+                        self.finished.push(Finished {
+                            op,
+                            caller,
+                            request: kept,
+                            result: Err(fault),
+                            reply_to,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll(&mut self, number: u64) {
+        let Some(active) = self.active.get_mut(&number) else { return };
+        let mut context = Context::from_waker(Waker::noop());
+        let polled = catch_unwind(AssertUnwindSafe(|| active.work.as_mut().poll(&mut context)));
+        let result = match polled {
+            Ok(Poll::Pending) if active.outstanding.borrow().is_empty() => {
+                Err(Fault::internal("the handler awaits something that is not a job: nothing would wake it"))
+            }
+            Ok(Poll::Pending) => {
+                // One that was answered and not asked for yet waits among the answers; one that was dropped unasked
+                // waits for nothing.
+                let (waits, answers) = (active.outstanding.borrow(), self.cell.answers.borrow());
+                for ticket in active.entered.drain(..) {
+                    self.by_ticket.remove(&ticket);
+                }
+                active.entered.extend(waits.iter().filter(|ticket| !answers.contains_key(ticket)));
+                self.by_ticket.extend(active.entered.iter().map(|ticket| (*ticket, number)));
+                return;
+            }
+            Ok(Poll::Ready(result)) => result,
+            Err(panic) => Err(fault_of(panic.as_ref())),
+        };
+        self.finish(number, result);
+    }
+
+    /// May this caller's call begin, which may wait? How long, in frames.
+    fn admit(&self, caller: &Caller) -> Result<u64, Fault> {
+        let world = self.cell.world.borrow();
+        let settings = &world.resource::<Settings>().call;
+        let busy = |why: &'static str| Err(Fault::new(FaultKind::Busy, why).retry_in_ms(1000));
+        if !caller.is_server() && self.waiting >= settings.waiting_max {
+            return busy("too many calls wait for an answer on this server");
+        }
+        if let Some(id) = caller.session()
+            && self.waiters.get(&Waiter::Session(id)).is_some_and(|n| *n >= settings.session_waiting_max)
+        {
+            return busy("too many calls of this session wait for an answer");
+        }
+        Ok(world.resource::<Clock>().frames_in_ms(settings.wait_ms))
+    }
+
+    fn enter(&mut self, number: u64, active: Active) {
+        if let Some(waiter) = active.waits_for() {
+            *self.waiters.entry(waiter).or_default() += 1;
+            self.waiting += 1;
+        }
+        if let ReplyTo::Door { ticket, .. } = active.reply_to {
+            self.by_door.insert(ticket, number);
+        }
+        self.active.insert(number, active);
+    }
+
+    /// A call is over, whether its handler came to its end or not.
+    fn finish(&mut self, number: u64, result: Result<Box<dyn Payload>, Fault>) {
+        let Some(active) = self.active.remove(&number) else { return };
+        if let Some(waiter) = active.waits_for()
+            && let Some(count) = self.waiters.get_mut(&waiter)
+        {
+            self.waiting -= 1;
+            *count -= 1;
+            if *count == 0 {
+                self.waiters.remove(&waiter);
+            }
+        }
+        let Active { op, caller, request, reply_to, work, outstanding, entered, .. } = active;
+        if let ReplyTo::Door { ticket, .. } = reply_to {
+            self.by_door.remove(&ticket);
+        }
+        self.forget(&entered, &outstanding);
+        // A handler's destructor may touch the world through its Call, or panic: both stay here.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
+        self.finished.push(Finished { op, caller, request, result, reply_to });
+    }
+
+    /// A call is over: answers to its jobs have nobody to come to.
+    fn forget(&mut self, entered: &[Ticket], outstanding: &Outstanding) {
+        for ticket in entered {
+            self.by_ticket.remove(ticket);
+        }
+        for ticket in outstanding.borrow().iter() {
+            self.cell.answers.borrow_mut().remove(ticket);
+        }
+    }
+
+    /// Gives up calls that waited too long, and asks for the frame in which the next one does.
+    fn expire(&mut self, frame: u64) {
+        while let Some((number, active)) = self.active.first_key_value() {
+            if active.deadline > frame {
+                self.cell.world.borrow().resource::<Clock>().wake_at(active.deadline);
+                return;
+            }
+            self.finish(*number, Err(FaultKind::Deadline.into()));
+        }
+    }
+}
+
+/// Routes one call: looks up its operation, checks who calls and reads the request.
+pub(crate) fn route(
+    calls: &mut Calls,
+    ops: &OpTable,
+    name: &str,
+    caller: Caller,
+    body: &Body,
+    reply_to: ReplyTo,
+) -> Result<(), Fault> {
+    let row = ops.by_name(name).ok_or_else(|| {
+        Fault::new(FaultKind::Unimplemented, format!("there is no operation `{name}` on this server"))
+    })?;
+    caller.allowed(row.op.auth)?;
+    let request = row.parse_body(body);
+    calls.routed.push(Routed { op: row.id, caller, request, reply_to });
+    Ok(())
+}
+
+/// The channel in which an operation's answer is counted.
+pub(crate) fn channel_of(ops: &OpTable, op: OpId, form: Form) -> Channel {
+    match form {
+        Form::Json => Channel::Control,
+        Form::Wire => ops.get(op).map_or(Channel::Control, |row| row.op.channel),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::app::KaosApp;
+    use crate::input::{Boot, Input};
+    use crate::op::Op;
+    use crate::output::Outputs;
+    use crate::server::{Build, Server};
+
+    #[test]
+    fn nothing_of_a_call_stays_in_whatever_order_its_jobs_are_answered_or_dropped() {
+        let built = Server::build(Build::default(), |app| {
+            app.job("x", Ok).op(Op::new("two").public(), async |cx: Call, _: ()| -> Result<(), Fault> {
+                let (a, b, unasked) = (cx.job("x", "a"), cx.job("x", "b"), cx.job("x", "c"));
+                a.await?;
+                drop(unasked);
+                b.await?;
+                Ok(())
+            });
+        });
+        let mut server = built.expect("it fits");
+        let (mut inputs, mut outputs) =
+            (vec![Input::Boot(Boot { seed: 1, wall_ms: 1, node: 1 })], Outputs::default());
+        let mut frame = 0;
+        let mut run = |server: &mut Server, input: Option<Input>| {
+            inputs.extend(input);
+            server.frame(frame, &mut inputs, &mut outputs);
+            frame += 1;
+            std::mem::take(&mut outputs)
+        };
+        run(&mut server, None);
+        for (call, order) in
+            [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]].into_iter().enumerate()
+        {
+            let ticket = Ticket(2 * call as u64 + 2);
+            let asked = Input::Call {
+                ticket,
+                op: "two".into(),
+                identity: None,
+                address: Ipv4Addr::LOCALHOST.into(),
+                body: Body::Json("".into()),
+            };
+            let jobs: Vec<Ticket> = run(&mut server, Some(asked)).jobs.iter().map(|job| job.ticket).collect();
+            assert_eq!(jobs.len(), 3);
+            let mut replies = 0;
+            for at in order {
+                let done = Input::Done { ticket: jobs[at], answer: Ok(Bytes::new()) };
+                replies +=
+                    run(&mut server, Some(done)).replies.iter().filter(|reply| reply.result.is_ok()).count();
+            }
+            assert_eq!(replies, 1, "{order:?}");
+            let calls = server.world().get_non_send::<Calls>().expect("always there");
+            assert_eq!((calls.waiting(), calls.rows()), (0, (0, 0)), "{order:?}");
+        }
+    }
+}

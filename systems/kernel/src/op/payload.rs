@@ -1,0 +1,41 @@
+//! A request or a reply on its way: typed for its handler, plain for everyone between.
+
+use std::any::Any;
+use std::fmt;
+
+use bevy_ecs::prelude::*;
+use serde::Serialize;
+
+use crate::fault::Fault;
+
+/// A request or a reply on its way between a door and a handler.
+pub trait Payload: Any + erased_serde::Serialize {
+    /// For taking the value out.
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+    /// For looking at the value.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<T: Any + Serialize> Payload for T {
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+erased_serde::serialize_trait_object!(Payload);
+
+impl fmt::Debug for dyn Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).unwrap_or_else(|error| format!("<{error}>")))
+    }
+}
+
+/// A request of the wrong type can only come from a codec or hook that mixed up two rows.
+pub(crate) fn unpack<Req: 'static>(request: Box<dyn Payload>) -> Result<Req, Fault> {
+    let request = request.into_any().downcast::<Req>();
+    request.map(|request| *request).map_err(|_| Fault::internal("a request reached the wrong handler"))
+}

@@ -1,0 +1,65 @@
+//! What waits for a room: messages for its next tick, and joins and leaves to be told.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use crate::burst::CapacityWindow;
+use crate::room::presence::PresenceInfo;
+
+/// What waits for a room's next tick. Bounded by `room.inbox_messages` and `room.inbox_bytes`; what
+/// comes beyond is refused to its sender with `busy`. What a session sends again after a resume is not refused, since
+/// it counts as arrived: it is bounded by `session.resend_bytes` of each such session. A tick takes no more than
+/// `room.inbox_messages` at once, the next one the rest.
+#[derive(Component, Default, Debug)]
+pub struct Inbox {
+    /// In the order of arrival.
+    pub messages: VecDeque<RoomMessage>,
+    /// Their data, in bytes.
+    pub bytes: usize,
+    /// Joins and leaves that the match was not told of yet.
+    pub events: Vec<RoomFact>,
+    window: CapacityWindow,
+}
+
+impl Inbox {
+    /// Takes the oldest messages, at most `most`, in the order of arrival. `frame` is this one, `second` the frames of a
+    /// second: the memory of a burst is [given back](CapacityWindow) after one to two seconds without another.
+    pub fn take_messages(&mut self, most: usize, frame: u64, second: u64) -> Vec<RoomMessage> {
+        let kept = self.window.keep(frame, second, self.messages.len());
+        let messages: Vec<RoomMessage> = self.messages.drain(..most.min(self.messages.len())).collect();
+        self.bytes -= messages.iter().map(|message| message.data.len()).sum::<usize>();
+        if let Some(rows) = kept {
+            self.messages.shrink_to(rows);
+        }
+        messages
+    }
+}
+
+/// A message to a room.
+#[derive(Clone, Debug)]
+pub struct RoomMessage {
+    /// Who sent it; `None`: the server or a script.
+    pub sender: Option<Arc<PresenceInfo>>,
+    /// A member, or [`TO_ROOM`](crate::codec::TO_ROOM).
+    pub to: u16,
+    /// The game's own number.
+    pub op: u8,
+    /// The game's own bytes.
+    pub data: Bytes,
+    /// Did it come reliably?
+    pub reliable: bool,
+    /// The frame in which it came.
+    pub frame: u64,
+}
+
+/// What a match is told between ticks.
+#[derive(Clone, Debug)]
+pub enum RoomFact {
+    /// These came.
+    Joined(Vec<Arc<PresenceInfo>>),
+    /// These went; each says why.
+    Left(Vec<Arc<PresenceInfo>>),
+}

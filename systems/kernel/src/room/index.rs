@@ -1,0 +1,47 @@
+//! Rooms by id, and those with something to relay.
+
+use std::collections::BTreeMap;
+
+use bevy_ecs::prelude::*;
+
+use crate::ids::RoomId;
+
+/// Rooms by id. In the order of ids, which is the order in which matches run.
+#[derive(Resource, Default, Debug)]
+pub struct RoomIndex(BTreeMap<RoomId, Entity>);
+
+impl RoomIndex {
+    /// The entity of a room.
+    pub fn get(&self, id: RoomId) -> Option<Entity> {
+        self.0.get(&id).copied()
+    }
+
+    /// Enters a room.
+    pub fn insert(&mut self, id: RoomId, entity: Entity) {
+        self.0.insert(id, entity);
+    }
+
+    /// Strikes a room out.
+    pub fn remove(&mut self, id: RoomId) {
+        self.0.remove(&id);
+    }
+
+    /// In the order of ids.
+    pub fn iter(&self) -> impl Iterator<Item = (RoomId, Entity)> + '_ {
+        self.0.iter().map(|(id, entity)| (*id, *entity))
+    }
+
+    /// Rooms there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// No rooms?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Relayed rooms with something in their inbox: they have no tick to wait for.
+#[derive(Resource, Default, Debug)]
+pub struct ReadyRooms(pub std::collections::BTreeSet<RoomId>);

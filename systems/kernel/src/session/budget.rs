@@ -1,0 +1,88 @@
+//! What a session may send: its rates, what a resume lets it send again, and what counts as a flood.
+
+use bevy_ecs::prelude::*;
+
+use crate::clock::Clock;
+use crate::codec::{Inbound, InboundMessage};
+use crate::limit::Rate;
+use crate::op::OpTable;
+use crate::session::SessionState;
+use crate::settings::Settings;
+
+/// A session that sends more than so many times its rate of messages is no client that was told to slow down: it
+/// ends, and so does one that sends so many times its rate of bytes. Everything counts for this, heartbeats and what
+/// is refused too: the journal keeps it all.
+const FLOOD_FACTOR: u32 = 8;
+
+/// Seconds after which one unreadable message is forgotten: a client with a rare defect is none that must go.
+const BAD_FORGOTTEN_S: u32 = 60;
+
+/// What every message of a frame is measured by.
+pub(crate) struct FrameLimits {
+    pub(crate) frame: u64,
+    pub(crate) second: u64,
+    pub(crate) now_ns: u64,
+    messages: Rate,
+    bytes: Rate,
+    flood: Rate,
+    pub(crate) flood_bytes: Rate,
+    pub(crate) bad: Rate,
+    pub(crate) resend_bytes: usize,
+    pub(crate) inbox_messages: usize,
+    pub(crate) inbox_bytes: usize,
+}
+
+impl FrameLimits {
+    pub(crate) fn of(world: &World) -> Self {
+        let (clock, settings) = (world.resource::<Clock>(), world.resource::<Settings>());
+        let limit = &settings.limit;
+        let flood = |number: u32| number.saturating_mul(FLOOD_FACTOR);
+        FrameLimits {
+            frame: clock.frame(),
+            second: clock.hz(),
+            now_ns: clock.now_ns(),
+            messages: Rate::new(limit.session_messages, limit.session_messages_burst),
+            bytes: Rate::new(limit.session_bytes, limit.session_bytes_burst),
+            flood: Rate::new(flood(limit.session_messages), flood(limit.session_messages_burst)),
+            flood_bytes: Rate::new(flood(limit.session_bytes), flood(limit.session_bytes_burst)),
+            // The last of so many is the one that ends the session.
+            bad: Rate::slow(BAD_FORGOTTEN_S, limit.bad_messages_max.saturating_sub(1)),
+            resend_bytes: settings.session.resend_bytes,
+            inbox_messages: settings.room.inbox_messages,
+            inbox_bytes: settings.room.inbox_bytes,
+        }
+    }
+}
+
+/// It floods: see [`FLOOD_FACTOR`].
+pub(crate) struct Flood;
+
+/// Is it room data that a client sends again after a resume, within its credit? Then no limit may refuse it: it is
+/// counted, so the client believes that it arrived. A session's keep bounds it.
+pub(crate) fn is_sent_again(state: &mut SessionState, limits: &FrameLimits, inbound: &Inbound) -> bool {
+    let InboundMessage::Data { reliable: true, .. } = inbound.message else { return false };
+    let (credit, until) = &mut state.replay_credit;
+    let within = limits.frame < *until && inbound.size <= *credit;
+    if within {
+        *credit -= inbound.size;
+    }
+    within
+}
+
+/// Takes a message from its session's budget. Heartbeats and goodbyes are free, since refusing them would
+/// only lose a healthy session.
+pub(crate) fn take_from_budget(
+    state: &mut SessionState,
+    ops: &OpTable,
+    limits: &FrameLimits,
+    inbound: &Inbound,
+) -> Result<Result<(), u32>, Flood> {
+    state.flood.take(limits.now_ns, 1, limits.flood).map_err(|_| Flood)?;
+    let cost = match &inbound.message {
+        InboundMessage::Heartbeat { .. } | InboundMessage::End => return Ok(Ok(())),
+        InboundMessage::Call { op, .. } => ops.get(*op).map_or(1, |row| row.op.cost),
+        InboundMessage::Data { .. } | InboundMessage::Bad { .. } => 1,
+    };
+    let taken = state.messages.take(limits.now_ns, u64::from(cost), limits.messages);
+    Ok(taken.and_then(|()| state.bytes.take(limits.now_ns, inbound.size as u64, limits.bytes)))
+}

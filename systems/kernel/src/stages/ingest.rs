@@ -1,0 +1,238 @@
+//! `Core::Ingest`: inputs become peers, sessions, calls and answers. Data is left to Route.
+
+use bevy_ecs::prelude::*;
+use bytes::Bytes;
+
+use crate::call::calls::{Calls, ReplyTo, route};
+use crate::clock::Clock;
+use crate::codec::Outbound;
+use crate::dice::ServerDice;
+use crate::failures::{guarded, put_back};
+use crate::fault::{Fault, FaultKind};
+use crate::ids::{PeerId, SessionId, Ticket};
+use crate::input::{Body, Gone, Identity, Input};
+use crate::limit::Addresses;
+use crate::op::{Caller, Ops};
+use crate::output::{Answer, FrameOutputs, Reply};
+use crate::session::end::{close_peer, end_session, forget_peer, lose_peer, send_now};
+use crate::session::resend::ResendBuffer;
+use crate::session::start::{open, start};
+use crate::session::watch::expire;
+use crate::session::{Peer, PeerIndex, Session, SessionFacts, SessionIndex};
+use crate::settings::Settings;
+use crate::stages::hooks::HookDice;
+
+/// The inputs of this frame, and the data among them that Route will read.
+#[derive(Resource, Default)]
+pub(crate) struct FrameInputs {
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) data: Vec<PeerData>,
+}
+
+impl FrameInputs {
+    /// Gives memory beyond so many rows back.
+    pub(crate) fn shrink_to(&mut self, rows: usize) {
+        self.inputs.shrink_to(rows);
+        self.data.shrink_to(rows);
+    }
+}
+
+/// What a peer sent, with the session that the peer carried when it came: the peer may be gone by the end of Ingest.
+pub(crate) struct PeerData {
+    pub(crate) peer: PeerId,
+    pub(crate) session: SessionId,
+    pub(crate) entity: Entity,
+    pub(crate) bytes: Bytes,
+}
+
+/// The whole of `Core::Ingest`.
+pub(crate) fn ingest(world: &mut World) {
+    let any = !world.resource::<FrameInputs>().inputs.is_empty();
+    if any {
+        let mut inputs = std::mem::take(&mut world.resource_mut::<FrameInputs>().inputs);
+        for input in inputs.drain(..) {
+            let peer = peer_of(&input);
+            if guarded(|| take(world, input)).is_none() {
+                end_after_panic(world, peer);
+            }
+        }
+        world.resource_mut::<FrameInputs>().inputs = inputs;
+    }
+    expire(world);
+}
+
+/// Whose input it is.
+fn peer_of(input: &Input) -> Option<PeerId> {
+    match input {
+        Input::Open { peer, .. }
+        | Input::Start { peer, .. }
+        | Input::Data { peer, .. }
+        | Input::Gone { peer, .. }
+        | Input::Blocked { peer, .. }
+        | Input::Writable { peer } => Some(*peer),
+        _ => None,
+    }
+}
+
+/// An input was taken half since a plugin's observer panicked: whoever it came from ends, and nobody else.
+fn end_after_panic(world: &mut World, peer: Option<PeerId>) {
+    tracing::error!(?peer, "an input was taken only half, since something panicked: its peer ends");
+    let Some(peer) = peer else { return };
+    let ended = guarded(|| match session_of(world, peer) {
+        Some(session) => {
+            end_session(world, session, Some(FaultKind::Internal.into()));
+        }
+        None => {
+            send_now(world, peer, &Outbound::Ended(FaultKind::Internal.into()));
+            close_peer(world, peer, Some(FaultKind::Internal));
+        }
+    });
+    if ended.is_none() {
+        tracing::error!(?peer, "nor could it be ended without a panic");
+    }
+}
+
+fn take(world: &mut World, input: Input) {
+    match input {
+        Input::Boot(boot) => {
+            world.resource_mut::<Clock>().set_wall_ms(boot.wall_ms);
+            let dice = ServerDice::new(boot.seed);
+            world.insert_resource(HookDice(dice.of("hooks", 0)));
+            world.insert_resource(dice);
+            let mut index = world.resource_mut::<SessionIndex>();
+            // Sixteen bits of the start in seconds: the next run of this node gives other ids.
+            index.boot = (boot.wall_ms / 1000) as u16;
+            index.node = boot.node;
+        }
+        Input::Wall { ms } => world.resource_mut::<Clock>().set_wall_ms(ms),
+        Input::Open { peer, door, address } => open(world, peer, door, address),
+        Input::Start { peer, claim, fresh, vars } => start(world, peer, claim, fresh, vars),
+        Input::Data { peer, bytes } => data(world, peer, bytes),
+        Input::Gone { peer, reason } => gone(world, peer, reason),
+        Input::Blocked { peer, control, data } => {
+            with_resend(world, peer, |resend| resend.blocked(control, data));
+        }
+        Input::Writable { peer } => {
+            with_resend(world, peer, ResendBuffer::writable);
+            let slot = session_of(world, peer).map(SessionId::slot);
+            world.resource_mut::<DirtySessions>().0.extend(slot);
+        }
+        Input::Call { ticket, op, identity, address, body } => {
+            call(world, ticket, &op, identity, address, &body)
+        }
+        Input::Cancel { ticket } => calls(world, |calls, _| calls.cancel(ticket)),
+        Input::Done { ticket, answer } => calls(world, |calls, _| calls.done(ticket, answer)),
+        Input::Ask { ticket, seq, op, body } => ask(world, ticket, seq, &op, body),
+        Input::Stuck { room, ms } => world.resource_mut::<SessionFacts>().news.stuck.push((room, ms)),
+        Input::Stop { grace_s } => {
+            world.resource_mut::<SessionFacts>().news.stopping = Some(grace_s);
+            world.insert_resource(Stopping);
+        }
+    }
+}
+
+/// The server is stopping: no new sessions, calls or rooms.
+#[derive(Resource)]
+pub struct Stopping;
+
+/// Sessions whose keep may have something for their peer.
+#[derive(Resource, Default)]
+pub(crate) struct DirtySessions(pub(crate) Vec<u32>);
+
+fn session_of(world: &World, peer: PeerId) -> Option<SessionId> {
+    let entity = world.resource::<PeerIndex>().get(peer)?;
+    world.get::<Peer>(entity)?.session
+}
+
+fn with_resend(world: &mut World, peer: PeerId, work: impl FnOnce(&mut ResendBuffer)) {
+    let entity = session_of(world, peer).and_then(|id| world.resource::<SessionIndex>().get(id));
+    if let Some(mut resend) = entity.and_then(|entity| world.get_mut::<ResendBuffer>(entity)) {
+        work(&mut resend);
+    }
+}
+
+fn calls(world: &mut World, work: impl FnOnce(&mut Calls, &mut World)) {
+    if let Some(calls) = world.remove_non_send::<Calls>() {
+        put_back(
+            world,
+            calls,
+            |world, calls| work(calls, world),
+            |world, calls| world.insert_non_send(calls),
+        );
+    }
+}
+
+/// Notes who is heard, before the silent are looked for, and leaves the reading to Route.
+fn data(world: &mut World, peer: PeerId, bytes: Bytes) {
+    let Some(of) = world.resource::<PeerIndex>().get(peer).and_then(|entity| world.get::<Peer>(entity))
+    else {
+        return;
+    };
+    let Some(session) = of.session else {
+        let fault = Fault::new(FaultKind::Protocol, "the first message has to be a SessionStart");
+        send_now(world, peer, &Outbound::Ended(fault));
+        close_peer(world, peer, Some(FaultKind::Protocol));
+        return;
+    };
+    let frame = world.resource::<Clock>().frame();
+    let Some(entity) = world.resource::<SessionIndex>().get(session) else { return };
+    if let Some(mut session) = world.get_mut::<Session>(entity) {
+        session.last_heard = frame;
+    }
+    world.resource_mut::<FrameInputs>().data.push(PeerData { peer, session, entity, bytes });
+}
+
+fn gone(world: &mut World, id: PeerId, _reason: Gone) {
+    let Some(peer) = forget_peer(world, id) else { return };
+    if let Some(session) = peer.session {
+        let seat_ms = world.resource::<Settings>().session.seat_ms;
+        let seat_frames = world.resource::<Clock>().frames_in_ms(seat_ms);
+        lose_peer(world, session, seat_frames);
+    }
+}
+
+fn call(
+    world: &mut World,
+    ticket: Ticket,
+    op: &str,
+    identity: Option<Identity>,
+    address: std::net::IpAddr,
+    body: &Body,
+) {
+    let now = world.resource::<Clock>().now_ns();
+    let limits = world.resource::<Settings>().limit.clone();
+    let ops = world.resource::<Ops>().0.clone();
+    let cost = ops.by_name(op).map_or(1, |row| row.op.cost);
+    let wire = matches!(body, Body::Wire(_));
+    let refused = if world.contains_resource::<Stopping>() {
+        Err(Fault::from(FaultKind::Stopping))
+    } else {
+        world.resource_mut::<Addresses>().call(address, now, cost, &limits).map_err(|retry_ms| {
+            Fault::new(FaultKind::RateLimited, "too many calls from this address").retry_in_ms(retry_ms)
+        })
+    };
+    calls(world, |calls, world| {
+        let caller = identity.map_or(Caller::Anonymous, Caller::User);
+        let reply_to = ReplyTo::Door { ticket, wire };
+        let routed = refused.and_then(|()| route(calls, &ops, op, caller, body, reply_to));
+        if let Err(fault) = routed {
+            world.resource_mut::<FrameOutputs>().0.replies.push(Reply { ticket, result: Err(fault) });
+        }
+    });
+}
+
+fn ask(world: &mut World, ticket: Ticket, seq: u32, op: &str, body: Bytes) {
+    let ops = world.resource::<Ops>().0.clone();
+    calls(world, |calls, world| {
+        let reply_to = ReplyTo::Ask { ticket, seq };
+        // A script asks in the server's name: what it may do is its author's business. Whoever asked for
+        // the job must still be waiting, or its answer would go nowhere.
+        let routed = match calls.caller_of(ticket) {
+            Some(_) => route(calls, &ops, op, Caller::Server, &Body::Json(body), reply_to),
+            None => Err(FaultKind::SessionGone.into()),
+        };
+        if let Err(fault) = routed {
+            world.resource_mut::<FrameOutputs>().0.answers.push(Answer { ticket, seq, result: Err(fault) });
+        }
+    });
+}
