@@ -139,9 +139,9 @@ fn a_system_that_fails_in_every_frame_is_counted_and_the_server_goes_on() {
 fn a_panic_of_the_servers_own_systems_is_not_swallowed() {
     let mut t = server_of([]).tolerating_failures().start();
     // Core::Match asks what happened to sessions: a world without that is a defect of the server.
-    t.with_server(|server| server.world().remove_resource::<kaos_kernel::session::SessionFacts>().is_some());
+    t.with_server(|server| server.world().remove_resource::<Facts<SessionEnding>>().is_some());
     let frame = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| t.frames(1)));
     let panic = frame.expect_err("no server goes on from half a stage");
     let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-    assert!(text.contains("SessionFacts"), "{text}");
+    assert!(text.contains("Facts<"), "{text}");
 }

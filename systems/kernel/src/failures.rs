@@ -31,6 +31,11 @@ pub(crate) fn failed(mut error: BevyError, context: ErrorContext) {
         // The first line: a backtrace may follow, when the environment asks for one.
         None => error.to_string().lines().next().unwrap_or_default().to_owned(),
     };
+    note(what, said);
+}
+
+/// Notes that something failed in this frame that is no system: `what` names it, `said` says how.
+pub(crate) fn note(what: String, said: String) {
     FAILED.with_borrow_mut(|failed| {
         let row = failed.entry(what).or_default();
         row.0 += 1;

@@ -30,6 +30,7 @@ pub mod blob;
 pub mod burst;
 pub mod clock;
 pub mod dice;
+pub mod facts;
 pub mod failures;
 pub mod hash;
 pub mod ids;
@@ -40,7 +41,7 @@ pub mod spelling;
 mod strict;
 
 pub use stages::hooks::apply_effects;
-pub use stages::ingest::Stopping;
+pub use stages::ingest::{ServerStopping, Stopping};
 
 /// What a plugin needs: bevy's words and ours.
 pub mod prelude {
@@ -53,6 +54,7 @@ pub mod prelude {
     pub use crate::call::Call;
     pub use crate::clock::{Clock, every, every_ms};
     pub use crate::dice::{Dice, ServerDice};
+    pub use crate::facts::{FactCursor, FactReader, Facts};
     pub use crate::fault::{Fault, FaultKind};
     pub use crate::frame::{Frame, Stage};
     pub use crate::ids::{RoomId, SessionId};
@@ -60,6 +62,6 @@ pub mod prelude {
     pub use crate::room::Room;
     pub use crate::room::presence::{InRoom, Joined, Presence, PresenceInfo, PresenceOf, Presences};
     pub use crate::send::{Broadcasts, Kicks};
-    pub use crate::session::{Peer, Session, SessionIndex};
+    pub use crate::session::{ConnectionChanged, Peer, Session, SessionEnding, SessionIndex, SessionStarted};
     pub use crate::settings::Settings;
 }

@@ -36,6 +36,15 @@ pub struct Room {
     pub empty_since: Option<u64>,
 }
 
+/// The watchdog found a room's match stuck: the room has to end before its next tick.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RoomStuck {
+    /// Which.
+    pub room: RoomId,
+    /// How long its match had run when it was found, in milliseconds.
+    pub ms: u64,
+}
+
 /// When a room ticks: tick k is due at `start + ceil(k·F/R)`. Integers only, so that nothing drifts.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TickSchedule {

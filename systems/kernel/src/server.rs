@@ -8,6 +8,7 @@ use crate::call::calls::Calls;
 use crate::call::job::Jobs;
 use crate::clock::{Clock, Quantum};
 use crate::dice::{Dice, ServerDice};
+use crate::facts;
 use crate::failures;
 use crate::failures::Failures;
 use crate::frame::{Frame, add_core, explain, listing, schedule};
@@ -18,15 +19,15 @@ use crate::limit::Addresses;
 use crate::op::{OpTable, Ops};
 use crate::output::{FrameOutputs, Outputs};
 use crate::room::presence::Presence;
-use crate::room::{ReadyRooms, RoomIndex};
+use crate::room::{ReadyRooms, RoomIndex, RoomStuck};
 use crate::script::{AfterHooks, BeforeHooks, RpcIds, ScriptHost, Summary};
 use crate::send::{Asked, Outbox};
 use crate::session::deadline::Deadlines;
-use crate::session::{PeerIndex, SessionFacts, SessionIndex};
+use crate::session::{ConnectionChanged, PeerIndex, SessionEnding, SessionIndex, SessionStarted};
 use crate::settings::Settings;
 use crate::spelling::nearest;
 use crate::stages::hooks::HookDice;
-use crate::stages::ingest::{DirtySessions, FrameInputs};
+use crate::stages::ingest::{DirtySessions, FrameInputs, ServerStopping};
 use crate::strict::who_broke_quiet;
 
 /// What a server is built with beside its plugins.
@@ -114,7 +115,6 @@ impl Server {
             .init_resource::<PeerIndex>()
             .init_resource::<RoomIndex>()
             .init_resource::<ReadyRooms>()
-            .init_resource::<SessionFacts>()
             .init_resource::<Deadlines>()
             .init_resource::<Addresses>()
             .init_resource::<Outbox>()
@@ -124,6 +124,11 @@ impl Server {
             .init_resource::<BeforeHooks>()
             .init_resource::<AfterHooks>()
             .insert_non_send(Calls::new());
+        facts::add::<SessionStarted>(&mut app);
+        facts::add::<ConnectionChanged>(&mut app);
+        facts::add::<SessionEnding>(&mut app);
+        facts::add::<RoomStuck>(&mut app);
+        facts::add::<ServerStopping>(&mut app);
         add_core(&mut app);
         plugins(&mut app);
         app.finish();
@@ -207,6 +212,7 @@ impl Server {
             self.schedule.check_change_ticks(check);
         }
         self.schedule.run(&mut self.world);
+        facts::settle(&mut self.world);
         self.failures.take(n, self.world.resource::<Clock>().hz());
         if self.strict && quiet {
             self.noise.extend(who_broke_quiet(&self.world, &self.schedule, before));
@@ -214,7 +220,7 @@ impl Server {
         self.world.clear_trackers();
         let mut frame_outputs = self.world.resource_mut::<FrameOutputs>();
         std::mem::swap(&mut frame_outputs.bypass_change_detection().0, outputs);
-        if !self.world.resource::<Asked>().is_empty() || !self.world.resource::<SessionFacts>().is_empty() {
+        if !self.world.resource::<Asked>().is_empty() {
             self.world.resource::<Clock>().wake_at(n + 1);
         }
         self.due = self.world.resource::<Clock>().due();
@@ -379,4 +385,37 @@ fn hook_scripts(world: &mut World) -> Vec<String> {
     world.insert_resource(AfterHooks(after));
     world.insert_resource(RpcIds(summary.rpcs));
     wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::ids::PeerId;
+    use crate::input::{Boot, Claim, Door, Gone};
+
+    #[test]
+    fn a_server_without_rooms_removes_the_sessions_that_end() {
+        let mut server = Server::build(Build::default(), |_| {}).expect("it needs no plugin");
+        let mut inputs = vec![Input::Boot(Boot { seed: 1, wall_ms: 1, node: 1 })];
+        let mut outputs = Outputs::default();
+        server.frame(0, &mut inputs, &mut outputs);
+        let empty = server.population();
+        let peer = PeerId { slot: 0, generation: 1 };
+        let claim = Claim::Anonymous { name: "ada".into() };
+        inputs.push(Input::Open { peer, door: Door::Memory, address: Ipv4Addr::LOCALHOST.into() });
+        inputs.push(Input::Start { peer, claim, fresh: [7; 16], vars: Default::default() });
+        server.frame(1, &mut inputs, &mut outputs);
+        assert_eq!(server.population().sessions, 1);
+        inputs.push(Input::Gone { peer, reason: Gone::Closed });
+        server.frame(2, &mut inputs, &mut outputs);
+        let mut frames = 0;
+        while let Some(due) = server.due() {
+            server.frame(due, &mut inputs, &mut outputs);
+            frames += 1;
+        }
+        assert_eq!(server.population(), empty);
+        assert!(frames < 10, "nothing wakes a server in which nothing is left");
+    }
 }

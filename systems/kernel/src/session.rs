@@ -7,14 +7,14 @@
 pub(crate) mod budget;
 pub(crate) mod deadline;
 pub(crate) mod end;
-pub(crate) mod facts;
+mod facts;
 mod handles;
 mod index;
 pub(crate) mod resend;
 pub(crate) mod start;
 pub(crate) mod watch;
 pub use end::end_session;
-pub use facts::{SessionFacts, SessionNews};
+pub use facts::{ConnectionChanged, SessionEnding, SessionStarted};
 pub use handles::Handles;
 pub(crate) use index::PeerIndex;
 pub use index::SessionIndex;

@@ -39,6 +39,7 @@ impl Plugin for Rooms {
             .init_resource::<Numbers>()
             .init_resource::<lobby::Lobby>()
             .init_resource::<quota::RoomQuota>()
+            .init_resource::<tick::RoomReaders>()
             .insert_non_send(Matches::default())
             .add_systems(Frame, tick::run.in_set(Core::Match));
         app.world_mut().resource_mut::<StateHashers>().0.push(hash_matches);

@@ -283,9 +283,9 @@ fn room_of(world: &World, presence: Entity) -> Option<(RoomId, Entity)> {
 }
 
 /// Sessions end: they leave all their rooms.
-pub(crate) fn leave_all(world: &mut World, ending: &[(SessionId, &'static str)]) {
+pub(crate) fn leave_all(world: &mut World, ending: &[SessionEnding]) {
     let mut rooms = ByRoom::new();
-    for (session, reason) in ending {
+    for SessionEnding { session, reason, .. } in ending {
         for presence in presences_of(world, *session).into_iter().rev() {
             let Some((id, room)) = room_of(world, presence) else { continue };
             relay_waiting(world, room);
@@ -301,9 +301,9 @@ pub(crate) fn leave_all(world: &mut World, ending: &[(SessionId, &'static str)])
 
 /// Sessions lost their peer or have one again: the others see it, and so do scripts. The number is how much room
 /// data was lost of which a fresh state has to tell.
-pub(crate) fn connections_changed(world: &mut World, sessions: &[(SessionId, u64)]) {
+pub(crate) fn connections_changed(world: &mut World, sessions: &[ConnectionChanged]) {
     let mut rooms = ByRoom::new();
-    for (session, _) in sessions {
+    for ConnectionChanged { session, .. } in sessions {
         let entity = world.resource::<SessionIndex>().get(*session);
         let Some(of) = entity.and_then(|entity| world.get::<Session>(entity)) else { continue };
         if of.ending.is_some() {
@@ -330,7 +330,7 @@ pub(crate) fn connections_changed(world: &mut World, sessions: &[(SessionId, u64
         let changed: Vec<PresenceInfo> = changed.into_iter().map(|(_, info)| info).collect();
         tell_members(world, room, to, &changed, RoomEvent::Changed);
     }
-    for (session, lost) in sessions.iter().filter(|(_, lost)| *lost > 0) {
+    for ConnectionChanged { session, lost } in sessions.iter().filter(|change| change.lost > 0) {
         for entity in presences_of(world, *session) {
             if let Some((_, room)) = room_of(world, entity) {
                 send_state(world, room, entity, *lost);

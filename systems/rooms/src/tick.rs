@@ -3,17 +3,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use kaos_kernel::apply_effects;
 use kaos_kernel::codec::{Closed, Outbound, TO_ROOM};
 use kaos_kernel::ids::Uuid;
 use kaos_kernel::op::{OpTable, Ops};
 use kaos_kernel::output::{Level, Log};
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::{Inbox, ReadyRooms, RoomIndex, RoomMessage, Seats, TickSchedule};
+use kaos_kernel::room::{Inbox, ReadyRooms, RoomIndex, RoomMessage, RoomStuck, Seats, TickSchedule};
 use kaos_kernel::script::{Batch, Env, MatchError, MatchErrorKind, ScriptEffects, TickOutcome};
 use kaos_kernel::send::take_broadcasts;
-use kaos_kernel::session::{SessionFacts, SessionNews};
 use kaos_kernel::settings::{MatchSettings, Policy};
+use kaos_kernel::{ServerStopping, apply_effects};
 
 use crate::broadcast::{Audience, broadcast, send_to_room};
 use crate::errors::{describe, error_word, panicked, told};
@@ -83,23 +82,44 @@ struct TickContext {
     ops: Arc<OpTable>,
 }
 
+/// How far rooms have read what the kernel tells.
+#[derive(Resource)]
+pub(crate) struct RoomReaders {
+    connections: FactCursor<ConnectionChanged>,
+    ends: FactCursor<SessionEnding>,
+    stuck: FactCursor<RoomStuck>,
+    stopping: FactCursor<ServerStopping>,
+}
+
+impl FromWorld for RoomReaders {
+    fn from_world(world: &mut World) -> Self {
+        RoomReaders {
+            connections: FactCursor::from_world(world),
+            ends: FactCursor::from_world(world),
+            stuck: FactCursor::from_world(world),
+            stopping: FactCursor::from_world(world),
+        }
+    }
+}
+
 /// Seats that are lost, taken again or given up, rooms that are stuck, and the end of the server.
 fn sessions_changed(world: &mut World) {
-    if world.resource::<SessionFacts>().is_empty() {
-        return;
-    }
-    let SessionNews { connections, ending, stuck, stopping } = world.resource_mut::<SessionFacts>().take();
+    let readers = world.resource::<RoomReaders>();
+    let connections: Vec<ConnectionChanged> = readers.connections.read(world.resource()).copied().collect();
+    let ends: Vec<SessionEnding> = readers.ends.read(world.resource()).cloned().collect();
+    let stuck: Vec<RoomStuck> = readers.stuck.read(world.resource()).copied().collect();
+    let stopping = readers.stopping.read(world.resource::<Facts<ServerStopping>>()).last().copied();
     if !connections.is_empty() {
         connections_changed(world, &connections);
     }
-    if !ending.is_empty() {
-        leave_all(world, &ending);
+    if !ends.is_empty() {
+        leave_all(world, &ends);
     }
-    for (id, ms) in stuck {
+    for RoomStuck { room, ms } in stuck {
         let message = format!("the match ran for over {ms} ms without an end");
-        close_room(world, id, Closed { code: FaultKind::Script.code(), reason: "stuck".into(), message });
+        close_room(world, room, Closed { code: FaultKind::Script.code(), reason: "stuck".into(), message });
     }
-    if let Some(grace_s) = stopping {
+    if let Some(ServerStopping { grace_s }) = stopping {
         world.resource_mut::<Agenda>().last_words = Some(grace_s);
     }
 }

@@ -5,6 +5,7 @@ use bevy_ecs::prelude::*;
 use super::{Peer, SessionState};
 use crate::clock::Clock;
 use crate::codec::{Outbound, SessionCodec};
+use crate::facts::Facts;
 use crate::failures::guarded;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId};
@@ -13,7 +14,7 @@ use crate::op::Ops;
 use crate::output::{Channel, Close, FrameOutputs, Send};
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::resend::ResendBuffer;
-use crate::session::{PeerIndex, Session, SessionFacts, SessionIndex};
+use crate::session::{ConnectionChanged, PeerIndex, Session, SessionEnding, SessionIndex};
 use crate::settings::Settings;
 
 /// Sends a message that is not counted, at once and before anything that waits in the keep.
@@ -69,10 +70,9 @@ pub fn end_session(world: &mut World, id: SessionId, fault: Option<Fault>) -> bo
     let kind = fault.as_ref().map(|fault| fault.kind);
     session.ending = Some(kind.unwrap_or(FaultKind::SessionGone));
     let peer = session.peer.take();
+    let user_id = session.identity.user_id.as_str().into();
     let reason = kind.map_or("left", leave_word);
-    world.resource_mut::<SessionFacts>().news.ending.push((id, reason));
-    let clock = world.resource::<Clock>();
-    clock.wake_at(clock.frame() + 1);
+    world.resource_mut::<Facts<SessionEnding>>().write(SessionEnding { session: id, user_id, reason });
     if let Some(peer) = peer {
         flush_one(world, entity, peer);
         if let Some(fault) = fault {
@@ -114,7 +114,7 @@ pub(crate) fn lose_peer(world: &mut World, id: SessionId, seat_frames: u64) {
         end_session(world, id, Some(FaultKind::TimedOut.into()));
         return;
     }
-    world.resource_mut::<SessionFacts>().news.connections.push((id, 0));
+    world.resource_mut::<Facts<ConnectionChanged>>().write(ConnectionChanged { session: id, lost: 0 });
     world.resource_mut::<Deadlines>().add(DeadlineOf::Session(id), frame + seat_frames);
 }
 
@@ -144,12 +144,12 @@ pub(crate) fn close_slow_reader(world: &mut World, id: SessionId) {
     end_session(world, id, Some(FaultKind::SlowReader.into()));
 }
 
-/// Sessions that rooms have heard the end of are gone. What ended since then is told in the next frame.
-pub(crate) fn remove_told(world: &mut World) {
-    if world.resource::<SessionFacts>().told.is_empty() {
-        return;
-    }
-    for id in std::mem::take(&mut world.resource_mut::<SessionFacts>().told) {
+/// Removes the sessions whose end the readers of this frame's Match stage could see. What ended since then is removed in
+/// the next frame.
+pub(crate) fn remove_ended(world: &mut World) {
+    let ended: Vec<SessionId> =
+        world.resource::<Facts<SessionEnding>>().before_mark().map(|end| end.session).collect();
+    for id in ended {
         if guarded(|| remove(world, id)).is_none() {
             tracing::error!(session = %id, "an observer of sessions that go panicked");
         }

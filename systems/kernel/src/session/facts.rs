@@ -1,51 +1,36 @@
-//! What happened to sessions, for rooms to follow.
+//! What happens to sessions, told to whoever wants to follow them: rooms, parties, a status.
 
-use bevy_ecs::prelude::*;
+use std::sync::Arc;
 
-use crate::ids::{RoomId, SessionId};
+use crate::ids::SessionId;
 
-/// What happened to sessions and was not told to rooms yet.
-#[derive(Resource, Default, Debug)]
-pub struct SessionFacts {
-    pub(crate) news: SessionNews,
-    /// Ending sessions that rooms have heard of: Flush removes them.
-    pub(crate) told: Vec<SessionId>,
+/// A session began. It does not come again when the session is resumed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionStarted {
+    /// Which.
+    pub session: SessionId,
+    /// Its user.
+    pub user_id: Arc<str>,
 }
 
-impl SessionFacts {
-    /// Takes what happened, for whoever keeps the rooms (kaos-rooms, at the head of Match). A session that is
-    /// ending goes at the end of the frame in which its end was taken, and not before.
-    pub fn take(&mut self) -> SessionNews {
-        self.told.extend(self.news.ending.iter().map(|(id, _)| *id));
-        std::mem::take(&mut self.news)
-    }
-
-    /// Nothing to take?
-    pub fn is_empty(&self) -> bool {
-        self.news.is_empty()
-    }
+/// A session lost its connection, or has one again. What it came to is in the session: a connection may come and go in
+/// one frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConnectionChanged {
+    /// Which.
+    pub session: SessionId,
+    /// Reliable room data that was lost while it was away and that no RoomState has told of yet, in messages.
+    pub lost: u64,
 }
 
-/// What happened to sessions, for rooms to follow. Whatever happens after they took it, by a command of a match or a
-/// kick, is in the next frame's.
-#[derive(Default, Debug)]
-pub struct SessionNews {
-    /// Lost their peer or have one again: the session says which. The number is how much reliable room data was
-    /// lost that no RoomState told of yet.
-    pub connections: Vec<(SessionId, u64)>,
-    /// Are ending: they leave all rooms for this reason.
-    pub ending: Vec<(SessionId, &'static str)>,
-    /// Rooms that the watchdog found stuck.
-    pub stuck: Vec<(RoomId, u64)>,
-    /// The server stops: the grace in seconds for match_terminate.
-    pub stopping: Option<u32>,
-}
-
-impl SessionNews {
-    fn is_empty(&self) -> bool {
-        self.connections.is_empty()
-            && self.ending.is_empty()
-            && self.stuck.is_empty()
-            && self.stopping.is_none()
-    }
+/// A session is ending. It is gone at the end of the frame in which the readers of the Match stage could see this: one
+/// that reads later has only what stands here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionEnding {
+    /// Which.
+    pub session: SessionId,
+    /// Its user.
+    pub user_id: Arc<str>,
+    /// One word that says why, as rooms are told it: `left`, `disconnected`, or the name of a fault.
+    pub reason: &'static str,
 }

@@ -5,6 +5,7 @@ use bevy_ecs::prelude::*;
 use crate::clock::Clock;
 use crate::codec::Outbound;
 use crate::dice::ServerDice;
+use crate::facts::Facts;
 use crate::failures::guarded;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId};
@@ -13,7 +14,9 @@ use crate::limit::Addresses;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_peer, end_session, send_now};
 use crate::session::resend::{ResendBuffer, Resumed};
-use crate::session::{Handles, Peer, PeerIndex, Session, SessionFacts, SessionIndex, SessionState};
+use crate::session::{
+    ConnectionChanged, Handles, Peer, PeerIndex, Session, SessionIndex, SessionStarted, SessionState,
+};
 use crate::settings::Settings;
 use crate::stages::ingest::{DirtySessions, Stopping};
 
@@ -161,6 +164,8 @@ fn begin(
     }
     bind(world, peer.id, id);
     world.resource_mut::<Deadlines>().add(DeadlineOf::Session(id), frame + idle);
+    let user_id = identity.user_id.as_str().into();
+    world.resource_mut::<Facts<SessionStarted>>().write(SessionStarted { session: id, user_id });
     started(world, peer.id, id, identity, fresh, None);
     Ok(())
 }
@@ -227,7 +232,7 @@ fn resume(
     };
     bind(world, peer.id, id);
     world.resource_mut::<Deadlines>().add(DeadlineOf::Session(id), frame + idle);
-    world.resource_mut::<SessionFacts>().news.connections.push((id, unstated));
+    world.resource_mut::<Facts<ConnectionChanged>>().write(ConnectionChanged { session: id, lost: unstated });
     world.resource_mut::<DirtySessions>().0.push(id.slot());
     started(world, peer.id, id, identity, fresh, Some((received, base, lost)));
     Ok(())

@@ -15,7 +15,7 @@ use crate::output::{Answer, Channel, FrameOutputs, Level, Log, Reply, Send};
 use crate::room::RoomIndex;
 use crate::send::{Asked, Outbox, kicked, post};
 use crate::session::deadline::{DeadlineOf, Deadlines};
-use crate::session::end::{close_slow_reader, end_session, remove_told};
+use crate::session::end::{close_slow_reader, end_session, remove_ended};
 use crate::session::resend::ResendBuffer;
 use crate::session::watch::rearm;
 use crate::session::{Session, SessionIndex};
@@ -27,7 +27,7 @@ pub(crate) fn flush(world: &mut World) {
     finish_calls(world);
     expand(world);
     kick(world);
-    remove_told(world);
+    remove_ended(world);
     if world.contains_resource::<Stopping>() {
         stop(world);
     }

@@ -136,6 +136,6 @@ pub fn apply_effects(world: &mut World, effects: Vec<ScriptEffects>) {
     }
     world.insert_non_send(calls);
     if any {
-        crate::stages::serve::serve(world);
+        crate::stages::serve::run_calls(world);
     }
 }

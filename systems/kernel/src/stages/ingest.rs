@@ -7,6 +7,7 @@ use crate::call::calls::{Calls, ReplyTo, route};
 use crate::clock::Clock;
 use crate::codec::Outbound;
 use crate::dice::ServerDice;
+use crate::facts::Facts;
 use crate::failures::{guarded, put_back};
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId, Ticket};
@@ -14,11 +15,12 @@ use crate::input::{Body, Gone, Identity, Input};
 use crate::limit::Addresses;
 use crate::op::{Caller, Ops};
 use crate::output::{Answer, FrameOutputs, Reply};
+use crate::room::RoomStuck;
 use crate::session::end::{close_peer, end_session, forget_peer, lose_peer, send_now};
 use crate::session::resend::ResendBuffer;
 use crate::session::start::{open, start};
 use crate::session::watch::expire;
-use crate::session::{Peer, PeerIndex, Session, SessionFacts, SessionIndex};
+use crate::session::{Peer, PeerIndex, Session, SessionIndex};
 use crate::settings::Settings;
 use crate::stages::hooks::HookDice;
 
@@ -123,9 +125,9 @@ fn take(world: &mut World, input: Input) {
         Input::Cancel { ticket } => calls(world, |calls, _| calls.cancel(ticket)),
         Input::Done { ticket, answer } => calls(world, |calls, _| calls.done(ticket, answer)),
         Input::Ask { ticket, seq, op, body } => ask(world, ticket, seq, &op, body),
-        Input::Stuck { room, ms } => world.resource_mut::<SessionFacts>().news.stuck.push((room, ms)),
+        Input::Stuck { room, ms } => world.resource_mut::<Facts<RoomStuck>>().write(RoomStuck { room, ms }),
         Input::Stop { grace_s } => {
-            world.resource_mut::<SessionFacts>().news.stopping = Some(grace_s);
+            world.resource_mut::<Facts<ServerStopping>>().write(ServerStopping { grace_s });
             world.insert_resource(Stopping);
         }
     }
@@ -134,6 +136,13 @@ fn take(world: &mut World, input: Input) {
 /// The server is stopping: no new sessions, calls or rooms.
 #[derive(Resource)]
 pub struct Stopping;
+
+/// The server was asked to stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ServerStopping {
+    /// What match_terminate is told, in seconds.
+    pub grace_s: u32,
+}
 
 /// Sessions whose keep may have something for their peer.
 #[derive(Resource, Default)]
