@@ -1,6 +1,7 @@
 //! The whole server on virtual time: sessions, rooms, calls, scripts, each from a seed and replayed.
 
 mod calls;
+mod events;
 mod facts;
 mod faults;
 mod frames;

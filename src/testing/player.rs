@@ -34,6 +34,8 @@ pub enum Event {
     Closed(String),
     /// The label is another.
     Label(String),
+    /// A feature told something: the event's name, and its body.
+    Pushed(String, Json),
     /// A request was refused that belongs to no call, by its word.
     Refused(String),
 }
@@ -110,6 +112,10 @@ impl Client {
             ServerMessage::RoomEvent(event) => self.event(event),
             ServerMessage::RpcResponse(m) => drop(self.answers.insert(m.cid, Ok(m.payload))),
             ServerMessage::CallReply(m) => drop(self.answers.insert(m.cid, Ok(m.body))),
+            ServerMessage::Event(m) => {
+                let body = serde_json::from_slice(&m.body).unwrap_or(Json::Null);
+                self.events.push(Event::Pushed(m.name, body));
+            }
             ServerMessage::Error(m) => {
                 let kind = FaultKind::ALL.iter().find(|kind| u32::from(kind.code()) == m.code);
                 let kind = kind.copied().unwrap_or(FaultKind::Internal);

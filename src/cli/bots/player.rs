@@ -363,6 +363,8 @@ impl kaos_client::swarm::Bot for Bot {
             }
             CoreEvent::Resumed { .. } => self.log.resumed += 1,
             // Room data that was refused is a shout that nobody hears: the reason belongs into the report.
+            // A plugin of the server may push what it likes to everyone.
+            CoreEvent::Pushed { .. } => {}
             CoreEvent::Notice(refusal) => {
                 self.log.trouble.get_or_insert((refusal.name, refusal.message));
             }

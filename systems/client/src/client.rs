@@ -388,7 +388,7 @@ impl Handler for Desk {
                 }
             }
             Event::Notice(refusal) => self.notice = Some(refusal),
-            Event::RoundTrip(_) => {}
+            Event::RoundTrip(_) | Event::Pushed { .. } => {}
             Event::Ended(end) => {
                 if let Some(started) = self.started.take() {
                     let _ = started.send(Err(end.clone()));

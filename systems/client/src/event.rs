@@ -163,6 +163,13 @@ pub enum Event {
         /// What.
         event: RoomEvent,
     },
+    /// A feature of the server told something.
+    Pushed {
+        /// The event's name, such as `guestbook.signed`.
+        name: String,
+        /// What it says, JSON.
+        body: Bytes,
+    },
     /// An error that belongs to no request, such as room data that was refused.
     Notice(crate::error::Refusal),
     /// A heartbeat came back after this time.

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use kaos_kernel::codec::{Encoded, Form, Outbound, RoomEvent};
+use kaos_kernel::event::Event;
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::input::Counts;
-use kaos_kernel::op::{OpId, OpTable};
+use kaos_kernel::op::{OpId, OpTable, Payload};
 use kaos_kernel::output::{Channel, HeadKind};
 use kaos_kernel::room::presence::PresenceInfo;
 use kaos_kernel::send::room_data;
@@ -44,7 +45,8 @@ pub(crate) fn encode(message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault
             Ok(room_data(opcode as u8, Some(*sender), *op, data.clone(), channel))
         }
         Outbound::State { .. } => state(message),
-        Outbound::Event(event) => room_event(event),
+        Outbound::Event { row, body } => event(&row.event, &**body),
+        Outbound::Room(event) => room_event(event),
     }
 }
 
@@ -141,6 +143,35 @@ fn answer(
             Ok(of(reply_op, HeadKind::Plain, body.into()))
         }
     }
+}
+
+/// An event in its binary form if it has one, otherwise as JSON under its name.
+fn event(event: &Event, body: &dyn Payload) -> Result<Encoded, Fault> {
+    if let Some(form) = event.form {
+        let head = if form.room { HeadKind::Handle } else { HeadKind::Plain };
+        let opcode = Op::from_u8(form.opcode).ok_or_else(|| {
+            Fault::internal(format!(
+                "the protocol has no opcode {:#04x} for the event {}",
+                form.opcode, event.name
+            ))
+        })?;
+        return Ok(of(opcode, head, (form.render)(body)?.into()));
+    }
+    let body = serde_json::to_vec(body)
+        .map_err(|error| Fault::internal(format!("the event {} is no JSON: {error}", event.name)))?;
+    if body.len() > event.bytes_max {
+        return Err(Fault::invalid(format!(
+            "the event {} has {} bytes, and its row allows {}",
+            event.name,
+            body.len(),
+            event.bytes_max
+        )));
+    }
+    let opcode = match event.channel {
+        Channel::Unreliable => Op::EventUnreliable,
+        Channel::Control | Channel::Data => Op::Event,
+    };
+    Ok(plain(opcode, &v1::Event { name: event.name.clone(), body }))
 }
 
 fn refusal(cid: u32, channel: Channel, fault: &Fault) -> Encoded {

@@ -347,7 +347,7 @@ fn room_messages_carry_each_recipients_handle() {
         RoomEvent::Label(label),
     ];
     let events: Vec<Encoded> =
-        events.into_iter().map(|event| encode(&server, Outbound::Event(event))).collect();
+        events.into_iter().map(|event| encode(&server, Outbound::Room(event))).collect();
     for handle in [0, 1, 127, 128, 300, 16_383, 16_384, 65_535] {
         sent(&state, handle, |message| {
             let ServerMessage::RoomState(state) = message else { panic!("another message") };
@@ -393,7 +393,7 @@ fn room_messages_carry_each_recipients_handle() {
     let data = |len: usize| Outbound::Data { sender: 0, op: 0, data: vec![0; len].into(), reliable: true };
     assert!(KaosCodec::default().encode(&data(65_530), &server.ops()).is_ok());
     assert!(KaosCodec::default().encode(&data(65_531), &server.ops()).is_err());
-    let crowd = Outbound::Event(RoomEvent::Joined((0..129).map(member).collect()));
+    let crowd = Outbound::Room(RoomEvent::Joined((0..129).map(member).collect()));
     assert!(KaosCodec::default().encode(&crowd, &server.ops()).is_err());
 }
 

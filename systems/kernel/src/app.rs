@@ -12,8 +12,11 @@ use serde::de::DeserializeOwned;
 use crate::call::Call;
 use crate::call::job::Jobs;
 use crate::clock::Clock;
+use crate::event::{Event, Events, Resolve, Targets};
+use crate::facts::{self, Fact};
 use crate::fault::Fault;
 use crate::op::{Caller, Op, OpTable, Ops};
+use crate::server::BuildErrors;
 
 /// KaosNet's words on a bevy [`App`].
 pub trait KaosApp {
@@ -41,6 +44,18 @@ pub trait KaosApp {
         name: &str,
         work: impl Fn(Bytes) -> Result<Bytes, Fault> + std::marker::Send + Sync + 'static,
     ) -> &mut Self;
+
+    /// Registers an event: what the server tells clients by itself, pushed by [`push`](crate::event::push) or a system's
+    /// [`Push`](crate::event::Push), and heard by its name on every door that carries KaosNet's protocol. Each event has a
+    /// type of its own, which says what its body holds.
+    fn event<T: Serialize + DeserializeOwned + 'static>(&mut self, event: Event) -> &mut Self;
+
+    /// Registers a kind of [`Target::Named`]: how the sessions behind one of its names are found.
+    fn target(&mut self, kind: &str, resolve: Resolve) -> &mut Self;
+
+    /// Registers a kind of fact: [`FactReader`](crate::facts::FactReader)s see all that is
+    /// [written](crate::facts::Facts::write) of it.
+    fn fact<F: Fact>(&mut self) -> &mut Self;
 
     /// The clock: for turning seconds into frames while building.
     fn clock(&self) -> &Clock;
@@ -93,6 +108,32 @@ impl KaosApp for App {
     ) -> &mut Self {
         self.init_resource::<Jobs>();
         self.world_mut().resource_mut::<Jobs>().0.insert(name.to_owned(), Arc::new(work));
+        self
+    }
+
+    fn event<T: Serialize + DeserializeOwned + 'static>(&mut self, event: Event) -> &mut Self {
+        self.init_resource::<Events>();
+        // Nothing shares the table before the first frame, and no plugin is built after it.
+        match Arc::get_mut(&mut self.world_mut().resource_mut::<Events>().0) {
+            Some(table) => table.add::<T>(event),
+            None => tracing::error!("an event was registered after the server was built: it is not there"),
+        }
+        self
+    }
+
+    fn target(&mut self, kind: &str, resolve: Resolve) -> &mut Self {
+        self.init_resource::<Targets>();
+        let known = self.world_mut().resource_mut::<Targets>().0.insert(kind.to_owned(), resolve);
+        if known.is_some() {
+            self.init_resource::<BuildErrors>();
+            let sentence = format!("target `{kind}`: registered twice; a kind belongs to one plugin");
+            self.world_mut().resource_mut::<BuildErrors>().0.push(sentence);
+        }
+        self
+    }
+
+    fn fact<F: Fact>(&mut self) -> &mut Self {
+        facts::add::<F>(self);
         self
     }
 

@@ -28,7 +28,8 @@ use crate::fault::{Fault, FaultKind};
 use crate::ids::Ticket;
 pub(crate) use crate::op::Caller;
 use crate::output::{Job, JobKind};
-use crate::session::{Session, SessionIndex};
+use crate::session::Session;
+use crate::world::WorldExt;
 
 /// The cell in which the world stands while calls are polled.
 struct WorldCell {
@@ -84,7 +85,7 @@ impl Call {
     ) -> R {
         let done = self.with(|world| {
             let id = self.caller.session().ok_or_else(no_session)?;
-            let entity = world.resource::<SessionIndex>().get(id).ok_or(FaultKind::SessionGone)?;
+            let entity = world.session(id).ok_or(FaultKind::SessionGone)?;
             let mut component = world.get_mut::<C>(entity).ok_or_else(|| {
                 let name = std::any::type_name::<C>();
                 Fault::internal(format!(
@@ -162,7 +163,7 @@ impl Call {
     pub fn session(&self) -> Result<Session, Fault> {
         let id = self.caller.session().ok_or_else(no_session)?;
         self.with(|world| {
-            let entity = world.resource::<SessionIndex>().get(id)?;
+            let entity = world.session(id)?;
             world.get::<Session>(entity).cloned()
         })
         .ok_or_else(|| FaultKind::SessionGone.into())

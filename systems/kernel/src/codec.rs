@@ -4,6 +4,7 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
+use crate::event::EventRow;
 use crate::fault::Fault;
 use crate::ids::{RoomId, SessionId};
 use crate::input::Counts;
@@ -174,6 +175,13 @@ pub enum Outbound {
         /// Must it arrive?
         reliable: bool,
     },
+    /// An event that a feature pushed.
+    Event {
+        /// Its row.
+        row: std::sync::Arc<EventRow>,
+        /// What it says.
+        body: Box<dyn Payload>,
+    },
     /// A room, whole: on joining, and when room data was lost.
     State {
         /// The room.
@@ -196,7 +204,7 @@ pub enum Outbound {
         lost: u64,
     },
     /// Something happened in a room.
-    Event(RoomEvent),
+    Room(RoomEvent),
 }
 
 /// What happens in a room.

@@ -137,18 +137,3 @@ pub(crate) fn guarded_or_fault<R>(op: &str, work: impl FnOnce() -> Result<R, Fau
         Err(fault_of(panic.as_ref()))
     })
 }
-
-/// Does work while something is out of the world, and puts it back whatever happens.
-pub(crate) fn put_back<W: ?Sized, T, R>(
-    place: &mut W,
-    mut taken: T,
-    work: impl FnOnce(&mut W, &mut T) -> R,
-    back: impl FnOnce(&mut W, T),
-) -> R {
-    let result = catch_unwind(AssertUnwindSafe(|| work(place, &mut taken)));
-    back(place, taken);
-    match result {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
-}

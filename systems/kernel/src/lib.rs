@@ -16,6 +16,7 @@ mod stages;
 
 pub mod call;
 pub mod codec;
+pub mod event;
 pub mod fault;
 pub mod op;
 pub mod script;
@@ -39,6 +40,7 @@ pub mod running;
 pub mod settings;
 pub mod spelling;
 mod strict;
+pub mod world;
 
 pub use stages::hooks::apply_effects;
 pub use stages::ingest::{ServerStopping, Stopping};
@@ -54,6 +56,7 @@ pub mod prelude {
     pub use crate::call::Call;
     pub use crate::clock::{Clock, every, every_ms};
     pub use crate::dice::{Dice, ServerDice};
+    pub use crate::event::{Event, Push, Pushed, Target, push};
     pub use crate::facts::{FactCursor, FactReader, Facts};
     pub use crate::fault::{Fault, FaultKind};
     pub use crate::frame::{Frame, Stage};
@@ -64,4 +67,5 @@ pub mod prelude {
     pub use crate::send::{Broadcasts, Kicks};
     pub use crate::session::{ConnectionChanged, Peer, Session, SessionEnding, SessionIndex, SessionStarted};
     pub use crate::settings::Settings;
+    pub use crate::world::WorldExt;
 }

@@ -9,6 +9,7 @@ use bevy_ecs::world::DeferredWorld;
 use bytes::Bytes;
 
 use crate::codec::{Encoded, Outbound, SessionCodec, TO_ROOM};
+use crate::event::Waiting;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{RoomId, SessionId};
 use crate::op::Ops;
@@ -105,11 +106,13 @@ pub(crate) struct Asked {
     pub(crate) kicks: BTreeMap<SessionId, String>,
     /// With the name of the system that asked.
     pub(crate) broadcasts: Vec<(String, Broadcast)>,
+    /// With the name of the system that pushed.
+    pub(crate) pushes: Vec<(String, Waiting)>,
 }
 
 impl Asked {
     pub(crate) fn is_empty(&self) -> bool {
-        self.kicks.is_empty() && self.broadcasts.is_empty()
+        self.kicks.is_empty() && self.broadcasts.is_empty() && self.pushes.is_empty()
     }
 }
 

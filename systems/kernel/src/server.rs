@@ -8,8 +8,7 @@ use crate::call::calls::Calls;
 use crate::call::job::Jobs;
 use crate::clock::{Clock, Quantum};
 use crate::dice::{Dice, ServerDice};
-use crate::facts;
-use crate::failures;
+use crate::event::{Events, Targets};
 use crate::failures::Failures;
 use crate::frame::{Frame, add_core, explain, listing, schedule};
 use crate::hash::{StateHashers, hash_outputs, hash_state};
@@ -29,6 +28,8 @@ use crate::spelling::nearest;
 use crate::stages::hooks::HookDice;
 use crate::stages::ingest::{DirtySessions, FrameInputs, ServerStopping};
 use crate::strict::who_broke_quiet;
+use crate::world::WorldExt;
+use crate::{facts, failures};
 
 /// What a server is built with beside its plugins.
 #[derive(Clone, Debug, Default)]
@@ -106,6 +107,8 @@ impl Server {
             .insert_resource(ServerDice::new(0))
             .insert_resource(HookDice(Dice::of(0, "hooks", 0)))
             .init_resource::<Ops>()
+            .init_resource::<Events>()
+            .init_resource::<Targets>()
             .init_resource::<Jobs>()
             .init_resource::<BuildErrors>()
             .init_resource::<FrameInputs>()
@@ -305,7 +308,7 @@ impl Server {
 
     /// The operation table.
     pub fn ops(&self) -> std::sync::Arc<OpTable> {
-        self.world.resource::<Ops>().0.clone()
+        self.world.ops()
     }
 
     /// The jobs that plugins registered.
@@ -359,11 +362,26 @@ fn header(world: &World, build: &Build) -> Header {
 #[derive(Resource, Clone, Copy, Debug)]
 pub struct ScriptsHash(pub u64);
 
+/// Operations and events that have one name in scripts.
+fn clashing_names(world: &World) -> Vec<String> {
+    let ops: std::collections::BTreeSet<String> =
+        world.resource::<Ops>().0.rows().iter().map(|row| row.op.script_name()).collect();
+    let events = world.resource::<Events>().0.rows().iter().map(|row| &row.event);
+    let clashing = events.filter(|event| ops.contains(&event.script_name()));
+    clashing
+        .map(|event| {
+            format!("event {}: an operation has this name; hooks could not tell them apart", event.name)
+        })
+        .collect()
+}
+
 /// Ties hooks and rpcs to the table. Returns what does not fit, as sentences.
 fn hook_scripts(world: &mut World) -> Vec<String> {
     let mut wrong = world.resource::<Ops>().0.errors.clone();
+    wrong.extend(world.resource::<Events>().0.errors.iter().cloned());
+    wrong.extend(clashing_names(world));
     let Some(summary) = world.get_non_send::<ScriptHost>().map(|host| host.0.summary()) else { return wrong };
-    let ops = world.resource::<Ops>().0.clone();
+    let ops = world.ops();
     let mut find = |names: &std::collections::BTreeSet<String>, which: &str| {
         let mut found = std::collections::BTreeSet::new();
         for name in names {

@@ -168,7 +168,7 @@ pub(crate) fn set_label(world: &mut World, id: RoomId, label: Json) -> Result<()
     {
         playing.game.set_label(&label);
     }
-    send_to_room(world, entity, Audience::All, &Outbound::Event(RoomEvent::Label(label)))
+    send_to_room(world, entity, Audience::All, &Outbound::Room(RoomEvent::Label(label)))
 }
 
 /// The entity of a room.
@@ -234,8 +234,7 @@ fn no_module(module: &str, known: impl Iterator<Item = String>) -> Fault {
 /// Ends a room: its members are told why, and nothing of it stays.
 pub fn close_room(world: &mut World, id: RoomId, closed: Closed) {
     let Some(entity) = world.resource::<RoomIndex>().get(id) else { return };
-    if let Err(fault) =
-        send_to_room(world, entity, Audience::All, &Outbound::Event(RoomEvent::Closed(closed)))
+    if let Err(fault) = send_to_room(world, entity, Audience::All, &Outbound::Room(RoomEvent::Closed(closed)))
     {
         tracing::error!(%fault, room = %id, "the end of a room cannot be told");
     }

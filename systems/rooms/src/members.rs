@@ -64,7 +64,7 @@ pub(crate) fn join(
     let mut handles = world.get_mut::<Handles>(session_entity).ok_or_else(gone)?;
     let handle = handles.draw();
     // The others first: who joins learns of itself from its RoomState.
-    let joined = Outbound::Event(RoomEvent::Joined(vec![(*info).clone()]));
+    let joined = Outbound::Room(RoomEvent::Joined(vec![(*info).clone()]));
     send_to_room(world, room, Audience::All, &joined)?;
     let presence = Presence { handle, session_slot: session.slot(), info: info.clone() };
     let entity = world.spawn((presence, InRoom(room), PresenceOf(session_entity))).id();
@@ -186,7 +186,7 @@ pub(crate) fn send_state(world: &mut World, room: Entity, to: Entity, lost: u64)
         presences,
         lost,
     };
-    let further = rest.chunks(PRESENCES_MAX).map(|chunk| Outbound::Event(RoomEvent::Joined(chunk.to_vec())));
+    let further = rest.chunks(PRESENCES_MAX).map(|chunk| Outbound::Room(RoomEvent::Joined(chunk.to_vec())));
     for message in std::iter::once(state).chain(further) {
         if let Err(fault) = send_to_room(world, room, Audience::One(to), &message) {
             tracing::error!(%fault, "a room's state cannot be sent");
@@ -217,7 +217,7 @@ pub(crate) fn kick(world: &mut World, session: SessionId, id: RoomId, reason: &s
     let message = if reason.is_empty() { FaultKind::Kicked.text() } else { reason };
     let closed =
         Closed { code: FaultKind::Kicked.code(), reason: "kicked".to_owned(), message: message.to_owned() };
-    send_to_room(world, room, Audience::One(presence), &Outbound::Event(RoomEvent::Closed(closed)))?;
+    send_to_room(world, room, Audience::One(presence), &Outbound::Room(RoomEvent::Closed(closed)))?;
     depart(world, room, presence, "kicked");
     Ok(())
 }
@@ -243,7 +243,7 @@ fn tell_members(
     event: fn(Vec<PresenceInfo>) -> RoomEvent,
 ) {
     for some in presences.chunks(PRESENCES_MAX) {
-        if let Err(fault) = send_to_room(world, room, to, &Outbound::Event(event(some.to_vec()))) {
+        if let Err(fault) = send_to_room(world, room, to, &Outbound::Room(event(some.to_vec()))) {
             tracing::error!(%fault, "what happened to members cannot be told");
         }
     }

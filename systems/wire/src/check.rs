@@ -3,9 +3,9 @@
 use crate::{
     error::Problem,
     limits::{
-        ANONYMOUS_MAX, CLIENT_MAX, LABEL_MAX, MESSAGE_MAX, METADATA_MAX, MODULE_MAX, NAME_MAX, PARAMS_MAX,
-        PLAYERS_MAX, PRESENCES_MAX, REASON_MAX, RESUME_TOKEN, ROOM_ID, TICK_RATE_MAX, TOKEN_MAX, USER_MAX,
-        VARS_BYTES_MAX, VARS_MAX,
+        ANONYMOUS_MAX, CLIENT_MAX, EVENT_NAME_MAX, LABEL_MAX, MESSAGE_MAX, METADATA_MAX, MODULE_MAX,
+        NAME_MAX, PARAMS_MAX, PLAYERS_MAX, PRESENCES_MAX, REASON_MAX, RESUME_TOKEN, ROOM_ID, TICK_RATE_MAX,
+        TOKEN_MAX, USER_MAX, VARS_BYTES_MAX, VARS_MAX,
     },
     v1,
 };
@@ -262,5 +262,11 @@ impl Check for v1::Error {
     fn check(&self) -> Checked {
         text("name", &self.name, REASON_MAX)?;
         text("message", &self.message, MESSAGE_MAX)
+    }
+}
+
+impl Check for v1::Event {
+    fn check(&self) -> Checked {
+        name("name", &self.name, EVENT_NAME_MAX)
     }
 }

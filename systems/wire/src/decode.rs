@@ -64,6 +64,8 @@ pub enum ServerMessage<'a> {
     CallReply(v1::CallReply),
     /// 0x31, or 0x17 when a room request was refused
     Error(v1::Error),
+    /// 0x32, or 0x33 when not reliable
+    Event(v1::Event),
 }
 
 /// Reads and checks one payload that came from a client.
@@ -85,7 +87,13 @@ pub fn decode_client(op: u8, payload: &[u8]) -> Result<ClientMessage<'_>, WireEr
         }
         Op::Rpc => ClientMessage::Rpc(read(op, payload)?),
         Op::Call => ClientMessage::Call(read(op, payload)?),
-        Op::RoomState | Op::RoomEvent | Op::RoomError | Op::RpcResponse | Op::Error => {
+        Op::RoomState
+        | Op::RoomEvent
+        | Op::RoomError
+        | Op::RpcResponse
+        | Op::Error
+        | Op::Event
+        | Op::EventUnreliable => {
             return Err(WireError::WrongWay { op });
         }
     })
@@ -112,6 +120,7 @@ pub fn decode_server(op: u8, payload: &[u8]) -> Result<ServerMessage<'_>, WireEr
         Op::RpcResponse => ServerMessage::RpcResponse(read(op, payload)?),
         Op::Call => ServerMessage::CallReply(read(op, payload)?),
         Op::RoomError | Op::Error => ServerMessage::Error(read(op, payload)?),
+        Op::Event | Op::EventUnreliable => ServerMessage::Event(read(op, payload)?),
         Op::Rpc => return Err(WireError::WrongWay { op }),
     })
 }

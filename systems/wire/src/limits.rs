@@ -108,3 +108,6 @@ const _: () = assert!(
 );
 const _: () = assert!(HEADER + PAYLOAD_MAX <= WEBSOCKET_FRAME_MAX);
 const _: () = assert!(PARAMS_MAX + METADATA_MAX + LABEL_MAX + MODULE_MAX + 256 < PAYLOAD_MAX);
+
+/// The name of an event, in bytes.
+pub const EVENT_NAME_MAX: usize = 64;

@@ -48,11 +48,15 @@ pub enum Op {
     Call = 0x30,
     /// Error, from the server: anything else was refused.
     Error = 0x31,
+    /// Event, from the server, reliable and ordered: something that a feature tells by its name.
+    Event = 0x32,
+    /// Event, from the server, unreliable.
+    EventUnreliable = 0x33,
 }
 
 impl Op {
     /// All opcodes, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::SessionStart,
         Self::SessionEnd,
         Self::Heartbeat,
@@ -68,6 +72,8 @@ impl Op {
         Self::RpcResponse,
         Self::Call,
         Self::Error,
+        Self::Event,
+        Self::EventUnreliable,
     ];
 
     /// The opcode with this number, if there is one.
@@ -89,6 +95,8 @@ impl Op {
             0x21 => Self::RpcResponse,
             0x30 => Self::Call,
             0x31 => Self::Error,
+            0x32 => Self::Event,
+            0x33 => Self::EventUnreliable,
             _ => return None,
         })
     }
@@ -112,6 +120,8 @@ impl Op {
             Self::RpcResponse => "RpcResponse",
             Self::Call => "Call",
             Self::Error => "Error",
+            Self::Event => "Event",
+            Self::EventUnreliable => "EventUnreliable",
         }
     }
 
@@ -120,8 +130,12 @@ impl Op {
     #[must_use]
     pub const fn counted(self) -> Option<Channel> {
         match self {
-            Self::SessionStart | Self::SessionEnd | Self::Heartbeat | Self::RoomDataUnreliable => None,
-            Self::Rpc | Self::RpcResponse | Self::Call | Self::Error => Some(Channel::Control),
+            Self::SessionStart
+            | Self::SessionEnd
+            | Self::Heartbeat
+            | Self::RoomDataUnreliable
+            | Self::EventUnreliable => None,
+            Self::Rpc | Self::RpcResponse | Self::Call | Self::Error | Self::Event => Some(Channel::Control),
             Self::RoomCreate
             | Self::RoomJoin
             | Self::RoomLeave
@@ -136,7 +150,7 @@ impl Op {
     #[must_use]
     pub const fn channel(self) -> Channel {
         match self {
-            Self::RoomDataUnreliable => Channel::Unreliable,
+            Self::RoomDataUnreliable | Self::EventUnreliable => Channel::Unreliable,
             _ => match self.counted() {
                 Some(channel) => channel,
                 None => Channel::Control,

@@ -151,6 +151,7 @@ fn again_server(op: u8, message: ServerMessage<'_>) -> Vec<u8> {
         ServerMessage::RpcResponse(m) => encode(Op::RpcResponse, &m, &mut out),
         ServerMessage::CallReply(m) => encode(Op::Call, &m, &mut out),
         ServerMessage::Error(m) => encode(Op::from_u8(op).unwrap(), &m, &mut out),
+        ServerMessage::Event(m) => encode(Op::from_u8(op).unwrap(), &m, &mut out),
     }
     .unwrap();
     out
@@ -213,7 +214,7 @@ fn the_opcode_decides_what_is_counted_and_the_channel() {
         assert!(Op::ALL.contains(&op));
         let (count, channel) = match number {
             0x01..=0x03 => (None, Channel::Control),
-            0x16 => (None, Channel::Unreliable),
+            0x16 | 0x33 => (None, Channel::Unreliable),
             0x10..=0x17 => (Some(Channel::Data), Channel::Data),
             _ => (Some(Channel::Control), Channel::Control),
         };

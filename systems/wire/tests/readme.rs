@@ -77,6 +77,8 @@ fn written(name: &str, fields: &Value, out: &mut Vec<u8>) {
         "RpcResponse" => typed::<v1::RpcResponse>(Op::RpcResponse, fields, out),
         "Call" => typed::<v1::Call>(Op::Call, fields, out),
         "CallReply" => typed::<v1::CallReply>(Op::Call, fields, out),
+        "Event" => typed::<v1::Event>(Op::Event, fields, out),
+        "EventUnreliable" => typed::<v1::Event>(Op::EventUnreliable, fields, out),
         "RoomData" | "RoomDataUnreliable" => {
             let number = |key: &str| u16::try_from(fields[key].as_u64().unwrap()).unwrap();
             let data: Vec<u8> = serde_json::from_value(fields["data"].clone()).unwrap();
@@ -124,6 +126,7 @@ fn read(side: &str, op: u8, payload: &[u8]) -> Value {
             ServerMessage::RpcResponse(m) => fields(&m),
             ServerMessage::CallReply(m) => fields(&m),
             ServerMessage::Error(m) => fields(&m),
+            ServerMessage::Event(m) => fields(&m),
         }
     }
 }

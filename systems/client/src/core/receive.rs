@@ -124,6 +124,11 @@ impl Core {
                 let body = Bytes::from(reply.body);
                 self.answer(reply.cid, |kind| (kind == Request::Call).then_some(Answer::Call(body)))
             }
+            ServerMessage::Event(event) => {
+                let (name, body) = (event.name, event.body.into());
+                self.events.push_back(Event::Pushed { name, body });
+                Ok(())
+            }
             ServerMessage::Error(error) => {
                 let cid = error.cid;
                 let refusal = Refusal::from(error);

@@ -18,9 +18,10 @@ use crate::failures::{fault_of, guarded_or_fault};
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{SessionId, Ticket};
 use crate::input::Body;
-use crate::op::{Caller, OpId, OpTable, Ops, Payload};
+use crate::op::{Caller, OpId, OpTable, Payload};
 use crate::output::{Channel, FrameOutputs};
 use crate::settings::Settings;
+use crate::world::WorldExt;
 
 /// Where a call's answer goes.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -166,7 +167,7 @@ impl Calls {
         if self.routed.is_empty() && self.ready.is_empty() && self.active.is_empty() {
             return;
         }
-        let ops = world.resource::<Ops>().0.clone();
+        let ops = world.ops();
         let frame = world.resource::<Clock>().frame();
         let cell = self.cell.clone();
         std::mem::swap(world, &mut cell.world.borrow_mut());

@@ -5,7 +5,8 @@ use bevy_ecs::prelude::*;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{RoomId, SessionId};
 use crate::input::Identity;
-use crate::session::{Session, SessionIndex};
+use crate::session::Session;
+use crate::world::WorldExt;
 
 /// Who calls.
 #[derive(Clone, PartialEq, Debug)]
@@ -36,7 +37,7 @@ impl Caller {
     pub fn identity<'a>(&'a self, world: &'a World) -> Option<&'a Identity> {
         match self {
             Caller::Session(id) => {
-                let entity = world.resource::<SessionIndex>().get(*id)?;
+                let entity = world.session(*id)?;
                 world.get::<Session>(entity).map(|session| &session.identity)
             }
             Caller::User(identity) => Some(identity),

@@ -16,6 +16,7 @@ use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::resend::ResendBuffer;
 use crate::session::{ConnectionChanged, PeerIndex, Session, SessionEnding, SessionIndex};
 use crate::settings::Settings;
+use crate::world::WorldExt;
 
 /// Sends a message that is not counted, at once and before anything that waits in the keep.
 pub(crate) fn send_now(world: &mut World, peer: PeerId, message: &Outbound) {
@@ -61,7 +62,7 @@ pub(crate) fn forget_peer(world: &mut World, id: PeerId) -> Option<Peer> {
 ///
 /// `fault` is why; `None` means that the client said goodbye.
 pub fn end_session(world: &mut World, id: SessionId, fault: Option<Fault>) -> bool {
-    let Some(entity) = world.resource::<SessionIndex>().get(id) else { return false };
+    let Some(entity) = world.session(id) else { return false };
     let Some(mut session) = world.get_mut::<Session>(entity) else { return false };
     if session.ending.is_some() {
         return false;
@@ -102,7 +103,7 @@ fn flush_one(world: &mut World, entity: Entity, peer: PeerId) {
 
 /// A session lost its peer: its seats are held, or it ends when they are not.
 pub(crate) fn lose_peer(world: &mut World, id: SessionId, seat_frames: u64) {
-    let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
+    let Some(entity) = world.session(id) else { return };
     let frame = world.resource::<Clock>().frame();
     let Some(mut session) = world.get_mut::<Session>(entity) else { return };
     let peer = session.peer.take();
@@ -127,7 +128,7 @@ pub(crate) fn close_slow_reader(world: &mut World, id: SessionId) {
     let silence = clock.frames_in_ms(settings.heartbeat_ms * 2);
     let (frame, seat) = (clock.frame(), clock.frames_in_ms(settings.seat_ms));
     let resend_bytes = settings.resend_bytes;
-    let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
+    let Some(entity) = world.session(id) else { return };
     let Some(session) = world.get::<Session>(entity) else { return };
     let silent = session.peer.filter(|_| frame > session.last_heard + silence);
     if let Some(peer) = silent {
@@ -157,7 +158,7 @@ pub(crate) fn remove_ended(world: &mut World) {
 }
 
 fn remove(world: &mut World, id: SessionId) {
-    let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
+    let Some(entity) = world.session(id) else { return };
     let user =
         world.get::<Session>(entity).map(|session| session.identity.user_id.clone()).unwrap_or_default();
     world.resource_mut::<SessionIndex>().remove(id, &user);

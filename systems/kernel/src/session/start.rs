@@ -19,6 +19,7 @@ use crate::session::{
 };
 use crate::settings::Settings;
 use crate::stages::ingest::{DirtySessions, Stopping};
+use crate::world::WorldExt;
 
 pub(crate) fn open(world: &mut World, peer: PeerId, door: crate::input::Door, address: std::net::IpAddr) {
     let now = world.resource::<Clock>().now_ns();
@@ -116,7 +117,7 @@ fn begin(
     let others: Vec<SessionId> =
         world.resource::<SessionIndex>().by_user.get(&identity.user_id).cloned().unwrap_or_default();
     let live = |world: &World, id: &SessionId| {
-        let entity = world.resource::<SessionIndex>().get(*id);
+        let entity = world.session(*id);
         entity.and_then(|entity| world.get::<Session>(entity)).is_some_and(|session| session.ending.is_none())
     };
     let others: Vec<SessionId> = others.into_iter().filter(|id| live(world, id)).collect();
@@ -188,7 +189,7 @@ fn resume(
     fresh: [u8; 16],
 ) -> Result<(), Fault> {
     let cannot = || Fault::from(FaultKind::CannotResume);
-    let entity = world.resource::<SessionIndex>().get(id).ok_or_else(cannot)?;
+    let entity = world.session(id).ok_or_else(cannot)?;
     let state = world.get::<SessionState>(entity).ok_or_else(cannot)?;
     // Compared without an early exit, so that timing tells nothing of a nearly right token.
     let equals = |known: [u8; 16]| known.iter().zip(token).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0;

@@ -7,11 +7,12 @@ use crate::codec::Outbound;
 use crate::failures::guarded;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::SessionId;
+use crate::session::Session;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_peer, close_slow_reader, end_session, lose_peer, send_now};
 use crate::session::resend::ResendBuffer;
-use crate::session::{Session, SessionIndex};
 use crate::settings::Settings;
+use crate::world::WorldExt;
 
 /// Peers that never started, sessions that went silent, seats that waited long enough, readers that are too slow.
 pub(crate) fn expire(world: &mut World) {
@@ -42,7 +43,7 @@ fn check_deadline(world: &mut World, id: SessionId, frame: u64) {
     let idle = clock.frames_in_ms(settings.idle_ms);
     let seat = clock.frames_in_ms(settings.seat_ms);
     let patience = clock.frames_in_ms(settings.slow_reader_ms);
-    let Some(entity) = world.resource::<SessionIndex>().get(id) else { return };
+    let Some(entity) = world.session(id) else { return };
     let Some(session) = world.get::<Session>(entity).filter(|session| session.ending.is_none()) else {
         return;
     };

@@ -7,10 +7,11 @@ use super::hooks;
 use crate::call::calls::{Calls, Finished, ReplyTo, channel_of};
 use crate::clock::Clock;
 use crate::codec::{Outbound, SessionCodec};
+use crate::event::deliver_pushes;
 use crate::failures::guarded_or_fault;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::SessionId;
-use crate::op::{OpId, OpTable, Ops, Payload};
+use crate::op::{OpId, OpTable, Payload};
 use crate::output::{Answer, Channel, FrameOutputs, Level, Log, Reply, Send};
 use crate::room::RoomIndex;
 use crate::send::{Asked, Outbox, kicked, post};
@@ -21,10 +22,12 @@ use crate::session::watch::rearm;
 use crate::session::{Session, SessionIndex};
 use crate::settings::Settings;
 use crate::stages::ingest::{DirtySessions, Stopping};
+use crate::world::WorldExt;
 
 /// The whole of `Core::Flush`.
 pub(crate) fn flush(world: &mut World) {
     finish_calls(world);
+    deliver_pushes(world);
     expand(world);
     kick(world);
     remove_ended(world);
@@ -44,7 +47,7 @@ fn finish_calls(world: &mut World) {
     hooks::after(world, &mut calls, &finished);
     let commanded = !calls.routed.is_empty();
     world.insert_non_send(calls);
-    let ops = world.resource::<Ops>().0.clone();
+    let ops = world.ops();
     let mut refused = 0;
     for call in finished {
         answer(world, &ops, call, &mut refused);
@@ -74,7 +77,7 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
                 post(world, &Outbound::Refusal { cid, channel, fault })
             });
             // Its slot may be another's by now: the id tells.
-            let there = world.resource::<SessionIndex>().get(session).is_some();
+            let there = world.session(session).is_some();
             if let Ok(payload) = posted
                 && there
             {

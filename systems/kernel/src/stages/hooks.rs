@@ -9,10 +9,11 @@ use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::input::Identity;
-use crate::op::{Caller, OpTable, Ops};
+use crate::op::{Caller, OpTable};
 use crate::output::FrameOutputs;
 use crate::script::{AfterHooks, BeforeHooks, Env, HookContext, ScriptEffects, ScriptHost};
 use crate::settings::Settings;
+use crate::world::WorldExt;
 
 /// The dice of the hooks' virtual machine.
 #[derive(Resource)]
@@ -30,7 +31,7 @@ pub(crate) fn before(world: &mut World) {
         world.insert_non_send(host);
         return;
     };
-    let ops = world.resource::<Ops>().0.clone();
+    let ops = world.ops();
     let routed = std::mem::take(&mut calls.routed);
     for call in routed {
         // A script's own calls do not pass hooks: a hook that calls what it hooks would never end.
@@ -63,7 +64,7 @@ pub(crate) fn after(world: &mut World, calls: &mut Calls, finished: &[Finished])
         return;
     }
     let Some(mut host) = world.remove_non_send::<ScriptHost>() else { return };
-    let ops = world.resource::<Ops>().0.clone();
+    let ops = world.ops();
     for call in finished {
         let hooked = !call.caller.is_server() && world.resource::<AfterHooks>().0.contains(&call.op);
         if let (true, Some(request), Some(row)) = (hooked, &call.request, ops.get(call.op)) {

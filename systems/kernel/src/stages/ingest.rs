@@ -8,12 +8,12 @@ use crate::clock::Clock;
 use crate::codec::Outbound;
 use crate::dice::ServerDice;
 use crate::facts::Facts;
-use crate::failures::{guarded, put_back};
+use crate::failures::guarded;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId, Ticket};
 use crate::input::{Body, Gone, Identity, Input};
 use crate::limit::Addresses;
-use crate::op::{Caller, Ops};
+use crate::op::Caller;
 use crate::output::{Answer, FrameOutputs, Reply};
 use crate::room::RoomStuck;
 use crate::session::end::{close_peer, end_session, forget_peer, lose_peer, send_now};
@@ -23,6 +23,7 @@ use crate::session::watch::expire;
 use crate::session::{Peer, PeerIndex, Session, SessionIndex};
 use crate::settings::Settings;
 use crate::stages::hooks::HookDice;
+use crate::world::WorldExt;
 
 /// The inputs of this frame, and the data among them that Route will read.
 #[derive(Resource, Default)]
@@ -154,21 +155,14 @@ fn session_of(world: &World, peer: PeerId) -> Option<SessionId> {
 }
 
 fn with_resend(world: &mut World, peer: PeerId, work: impl FnOnce(&mut ResendBuffer)) {
-    let entity = session_of(world, peer).and_then(|id| world.resource::<SessionIndex>().get(id));
+    let entity = session_of(world, peer).and_then(|id| world.session(id));
     if let Some(mut resend) = entity.and_then(|entity| world.get_mut::<ResendBuffer>(entity)) {
         work(&mut resend);
     }
 }
 
 fn calls(world: &mut World, work: impl FnOnce(&mut Calls, &mut World)) {
-    if let Some(calls) = world.remove_non_send::<Calls>() {
-        put_back(
-            world,
-            calls,
-            |world, calls| work(calls, world),
-            |world, calls| world.insert_non_send(calls),
-        );
-    }
+    world.non_send_scope(|world, calls| work(calls, world));
 }
 
 /// Notes who is heard, before the silent are looked for, and leaves the reading to Route.
@@ -184,7 +178,7 @@ fn data(world: &mut World, peer: PeerId, bytes: Bytes) {
         return;
     };
     let frame = world.resource::<Clock>().frame();
-    let Some(entity) = world.resource::<SessionIndex>().get(session) else { return };
+    let Some(entity) = world.session(session) else { return };
     if let Some(mut session) = world.get_mut::<Session>(entity) {
         session.last_heard = frame;
     }
@@ -210,7 +204,7 @@ fn call(
 ) {
     let now = world.resource::<Clock>().now_ns();
     let limits = world.resource::<Settings>().limit.clone();
-    let ops = world.resource::<Ops>().0.clone();
+    let ops = world.ops();
     let cost = ops.by_name(op).map_or(1, |row| row.op.cost);
     let wire = matches!(body, Body::Wire(_));
     let refused = if world.contains_resource::<Stopping>() {
@@ -231,7 +225,7 @@ fn call(
 }
 
 fn ask(world: &mut World, ticket: Ticket, seq: u32, op: &str, body: Bytes) {
-    let ops = world.resource::<Ops>().0.clone();
+    let ops = world.ops();
     calls(world, |calls, world| {
         let reply_to = ReplyTo::Ask { ticket, seq };
         // A script asks in the server's name: what it may do is its author's business. Whoever asked for

@@ -10,7 +10,7 @@ use crate::failures::guarded;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId};
 use crate::input::Counts;
-use crate::op::{Caller, OpTable, Ops};
+use crate::op::{Caller, OpTable};
 use crate::output::Channel;
 use crate::room::presence::{InRoom, Presence};
 use crate::room::{Inbox, ReadyRooms, Room, RoomMessage};
@@ -20,6 +20,7 @@ use crate::session::end::{end_session, send_now};
 use crate::session::resend::ResendBuffer;
 use crate::session::{Handles, Session, SessionState};
 use crate::stages::ingest::{FrameInputs, PeerData};
+use crate::world::WorldExt;
 
 /// Bytes received after which an acknowledgement goes out at once.
 const ACKNOWLEDGE_BYTES: usize = 32 * 1024;
@@ -33,7 +34,7 @@ pub(crate) fn route(world: &mut World) {
     if let Some(codec) = world.get_resource::<SessionCodec>().cloned()
         && let Some(mut calls) = world.remove_non_send::<Calls>()
     {
-        let ops = world.resource::<Ops>().0.clone();
+        let ops = world.ops();
         let limits = FrameLimits::of(world);
         let mut messages = Vec::new();
         for data in data.drain(..) {

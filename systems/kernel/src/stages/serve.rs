@@ -4,6 +4,7 @@ use bevy_ecs::prelude::*;
 
 use crate::call::calls::Calls;
 use crate::facts;
+use crate::world::WorldExt;
 
 /// The whole of `Core::Serve`.
 pub(crate) fn serve(world: &mut World) {
@@ -14,7 +15,5 @@ pub(crate) fn serve(world: &mut World) {
 
 /// Runs the calls: here, and for the commands of matches once more at the end of Match.
 pub(crate) fn run_calls(world: &mut World) {
-    let Some(mut calls) = world.remove_non_send::<Calls>() else { return };
-    calls.serve(world);
-    world.insert_non_send(calls);
+    world.non_send_scope(|world, calls: &mut Calls| calls.serve(world));
 }
