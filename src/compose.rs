@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kaos_gate::codec::KaosCodec;
+use kaos_gate::kaos::codec::KaosCodec;
 use kaos_kernel::codec::SessionCodec;
 use kaos_kernel::prelude::App;
 use kaos_kernel::server::{Build, BuildError, Server};

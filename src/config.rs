@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use kaos_gate::Proxies;
-use kaos_gate::keys::{check_session, check_transport};
+use kaos_gate::identity::keys::{check_session, check_transport};
 use kaos_kernel::clock::Quantum;
 use kaos_kernel::settings::{
     CallSettings, LimitSettings, MatchSettings, NodeName, RoomSettings, SessionSettings, Settings,

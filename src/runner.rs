@@ -21,14 +21,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kaos_gate::bridge::Bridge;
-use kaos_gate::codec::KaosCodec;
-use kaos_gate::credentials::Credentials;
 use kaos_gate::doors::Doors;
+use kaos_gate::http::{self, Web, WebSetup};
+use kaos_gate::identity::credentials::Credentials;
+use kaos_gate::identity::keys::{KeyError, PublicKey, Source, session_key, transport_key};
 use kaos_gate::jobs::{Asks, JobPool, RpcFactory, RpcJob, RpcWorker};
-use kaos_gate::keys::{KeyError, PublicKey, Source, session_key, transport_key};
+use kaos_gate::kaos::codec::KaosCodec;
 use kaos_gate::stats::Stats;
 use kaos_gate::udp::{self, UdpError, UdpSetup};
-use kaos_gate::web::{self, Web, WebSetup};
 use kaos_gate::{Access, Protocol, Proxies, holder};
 use kaos_kernel::op::OpTable;
 use kaos_kernel::prelude::*;
@@ -249,7 +249,7 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
     config.check().map_err(StartError::Config)?;
     let proxies = Proxies::parse(&config.http.trusted_proxies)
         .map_err(|entry| StartError::Config(vec![crate::config::no_proxy(entry)]))?;
-    let http = web::bind(config.http.address).map_err(|source| http_error(config.http.address, source))?;
+    let http = http::bind(config.http.address).map_err(|source| http_error(config.http.address, source))?;
     let http_address = http.local_addr()?;
     let udp = config.udp.address.map(udp::bind).transpose().map_err(udp_error)?;
     let udp_address = udp.as_ref().map(kaos_gate::udp::Socket::local_addr).transpose()?;

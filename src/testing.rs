@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use kaos_gate::codec::KaosCodec;
+use kaos_gate::kaos::codec::KaosCodec;
 use kaos_kernel::call::job::Jobs;
 use kaos_kernel::clock::Quantum;
 use kaos_kernel::ids::{PeerSlots, Ticket};

@@ -231,7 +231,8 @@ fn a_token_is_good_for_the_server_that_shares_the_folder() {
     let (_, _, stderr) = run(&folder, &["token", "--user", "bob"]);
     assert_eq!(stderr, "", "the key is there now");
     let key = std::fs::read(folder.0.join("data/keys/session.key")).expect("it was made and kept");
-    let proof = kaos_gate::credentials::Credentials::new(key.trim_ascii(), false).token(token.trim());
+    let proof =
+        kaos_gate::identity::credentials::Credentials::new(key.trim_ascii(), false).token(token.trim());
     let identity = proof.expect("genuine").identity;
     assert_eq!((identity.user_id.as_str(), identity.username.as_str()), ("ada", "Ada"));
 }
@@ -246,7 +247,7 @@ fn a_server_serves_records_and_ends_and_its_journal_replays() {
     let [_, address, url] = udp.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{udp}") };
     let key =
         url.strip_prefix(&format!("kaos://{address}#")).expect("the address, to be copied with its key");
-    assert!(key.parse::<kaos_gate::keys::PublicKey>().is_ok(), "{udp}");
+    assert!(key.parse::<kaos_gate::identity::keys::PublicKey>().is_ok(), "{udp}");
     let lossy = ["udp", "--loss", "5", "--rtt", "50", "--jitter", "10"];
     for door in [&["udp"][..], &["ws"], &lossy] {
         let server = served.http();

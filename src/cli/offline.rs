@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use kaos_gate::codec::KaosCodec;
+use kaos_gate::kaos::codec::KaosCodec;
 use kaos_gate::stats::Stats;
 use kaos_kernel::clock::Quantum;
 use kaos_kernel::server::{Build, BuildError, Server};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kaos_gate::keys::{PublicKey, Source};
+use kaos_gate::identity::keys::{PublicKey, Source};
 use kaos_kernel::script::Summary;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use kaos_gate::credentials::{Claims, mint};
-use kaos_gate::keys::session_key;
+use kaos_gate::identity::credentials::{Claims, mint};
+use kaos_gate::identity::keys::session_key;
 use kaos_wire::limits::TOKEN_MAX;
 use serde_json::json;
 

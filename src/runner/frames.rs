@@ -10,11 +10,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kaos_gate::bridge::Bridge;
+use kaos_gate::bridge::waker::{pause, sleep_exactly};
 use kaos_gate::doors::Doors;
+use kaos_gate::identity::keys::open_private;
 use kaos_gate::jobs::JobPool;
-use kaos_gate::keys::open_private;
 use kaos_gate::stats::Stats;
-use kaos_gate::waker::{pause, sleep_exactly};
 use kaos_kernel::clock::Clock;
 use kaos_kernel::input::{Boot, Input};
 use kaos_kernel::journal::Journal;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use kaos_gate::keys::open_private;
+use kaos_gate::identity::keys::open_private;
 
 /// Bytes that may wait for the disk. Beyond it recording ends with an error in the log: a journal with a
 /// hole in it would be worth nothing.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use kaos_client::swarm::{Bot, Seat, run};
 use kaos_client::{Answer, CoreEvent, Credentials, Event, Micros, Options};
 use kaos_client::{Core, Join};
-use kaos_gate::credentials::{Claims, mint};
+use kaos_gate::identity::credentials::{Claims, mint};
 use kaos_kernel::journal::Record;
 use kaos_kernel::prelude::*;
 use kaos_wire::v1;

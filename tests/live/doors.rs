@@ -1,7 +1,7 @@
 //! Calls and tokens over both sockets, and what a door refuses. What HTTP answers is tested in src/runner.
 
 use kaos_client::{Credentials, connect};
-use kaos_gate::credentials::{Claims, mint};
+use kaos_gate::identity::credentials::{Claims, mint};
 
 use super::running::{config, serve};
 use super::urls::{udp_url, ws_url};

@@ -1,6 +1,6 @@
 //! Hostile clients: whatever bytes they send, the answer is a typed refusal or silence.
 
-use kaos_gate::codec::KaosCodec;
+use kaos_gate::kaos::codec::KaosCodec;
 use kaos_kernel::codec::{Codec, InboundMessage};
 use kaos_kernel::dice::Dice;
 use kaos_kernel::output::Channel;

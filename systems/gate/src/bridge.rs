@@ -7,6 +7,8 @@
 //! * The stream of WebSocket connections: each has a byte credit of its own and all share one of
 //!   [`STREAM_BYTES_MAX`]; a connection without credit is not read.
 
+pub mod waker;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
@@ -22,9 +24,9 @@ use kaos_kernel::output::Reply;
 use rustix::fd::BorrowedFd;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::link::{IN_CREDIT, Link, lock};
-use crate::start::Opening;
-use crate::waker::Waker;
+use crate::bridge::waker::Waker;
+use crate::kaos::start::Opening;
+use crate::websocket::link::{IN_CREDIT, Link, lock};
 
 /// Calls that wait for the next frame.
 pub const CALLS_MAX: usize = 2048;

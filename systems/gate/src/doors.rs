@@ -2,121 +2,21 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use kaos_kernel::burst::CapacityWindow;
 use kaos_kernel::fault::FaultKind;
-use kaos_kernel::ids::{PeerId, PeerSlots};
+use kaos_kernel::ids::PeerId;
 use kaos_kernel::input::{Door, Input};
 use kaos_kernel::output::{Channel, Close, Outputs, Send};
 use kaos_rudp::Micros;
 
-use crate::bridge::{BURST_US, Bridge, FRAME_INPUTS_MAX, FRAME_WEIGHT_MAX, Fact, Piece, Taken};
-use crate::credentials::Credentials;
-use crate::link::Link;
+use crate::bridge::{BURST_US, Bridge, Fact, Piece, Taken};
+use crate::identity::credentials::Credentials;
+use crate::intake::Taking;
+use crate::peers::{Slots, Way};
 use crate::stats::Stats;
 use crate::udp::{NotTaken, UdpDoor, UdpSetup};
-
-/// How a peer is reached.
-#[derive(Clone, Debug)]
-pub(crate) enum Way {
-    /// Over the UDP door.
-    Udp(kaos_rudp::PeerId),
-    /// Over a WebSocket.
-    Web(Arc<Link>),
-}
-
-#[derive(Debug)]
-struct Row {
-    peer: PeerId,
-    way: Way,
-    /// The first counted message of this batch that was refused, by channel.
-    control: Option<u64>,
-    data: Option<u64>,
-}
-
-/// The peers of all doors by their numbers.
-#[derive(Debug)]
-pub(crate) struct Slots {
-    ids: PeerSlots,
-    rows: Vec<Option<Row>>,
-    peers_max: u32,
-    stats: Arc<Stats>,
-}
-
-impl Slots {
-    pub(crate) fn new(peers_max: u32, stats: Arc<Stats>) -> Self {
-        Slots { ids: PeerSlots::default(), rows: Vec::new(), peers_max, stats }
-    }
-
-    fn count(&self, way: &Way) -> &std::sync::atomic::AtomicU64 {
-        let door = match way {
-            Way::Udp(_) => Door::Udp,
-            Way::Web(_) => Door::WebSocket,
-        };
-        &self.stats.door(door).peers
-    }
-
-    /// Numbers a new peer; `None` when there are too many.
-    pub(crate) fn open(&mut self, way: Way) -> Option<PeerId> {
-        let peer = self.ids.open(self.peers_max)?;
-        self.count(&way).fetch_add(1, Ordering::Relaxed);
-        let at = peer.slot as usize;
-        if self.rows.len() <= at {
-            self.rows.resize_with(at + 1, || None);
-        }
-        if let Some(row) = self.rows.get_mut(at) {
-            *row = Some(Row { peer, way, control: None, data: None });
-        }
-        Some(peer)
-    }
-
-    /// Takes the number back.
-    pub(crate) fn close(&mut self, peer: PeerId) -> Option<Way> {
-        let row = self.rows.get_mut(peer.slot as usize)?;
-        let way = row.take_if(|row| row.peer == peer)?.way;
-        self.count(&way).fetch_sub(1, Ordering::Relaxed);
-        self.ids.close(peer);
-        while self.rows.last().is_some_and(Option::is_none) {
-            self.rows.pop();
-        }
-        if self.rows.len() * 4 < self.rows.capacity() {
-            self.rows.shrink_to(self.rows.len() * 2);
-        }
-        Some(way)
-    }
-
-    fn get(&mut self, peer: PeerId) -> Option<&mut Row> {
-        self.rows.get_mut(peer.slot as usize)?.as_mut().filter(|row| row.peer == peer)
-    }
-
-    fn each(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter().flatten()
-    }
-}
-
-/// Where inputs go, and how much more of them a frame takes.
-pub(crate) struct Taking<'a> {
-    pub(crate) inputs: &'a mut Vec<Input>,
-    count: usize,
-    pub(crate) weight: usize,
-}
-
-impl<'a> Taking<'a> {
-    /// Nothing was taken yet.
-    pub(crate) fn new(inputs: &'a mut Vec<Input>) -> Self {
-        Taking { inputs, count: 0, weight: 0 }
-    }
-
-    pub(crate) fn push(&mut self, input: Input) {
-        self.count += 1;
-        self.inputs.push(input);
-    }
-
-    pub(crate) fn room(&self) -> bool {
-        self.count < FRAME_INPUTS_MAX && self.weight < FRAME_WEIGHT_MAX
-    }
-}
+use crate::websocket::link::Link;
 
 /// The doors.
 pub struct Doors {
@@ -393,32 +293,6 @@ pub(crate) fn close_code(fault: u16) -> u16 {
 mod tests {
     use super::*;
     use std::net::IpAddr;
-
-    fn link() -> Way {
-        Way::Web(Arc::new(Link::new(IpAddr::from([127, 0, 0, 1]))))
-    }
-
-    #[test]
-    fn peers_are_numbered_over_all_doors_and_forgotten() {
-        let stats = Arc::new(Stats::default());
-        let mut slots = Slots::new(2, stats.clone());
-        let udp = slots.open(Way::Udp(kaos_rudp::PeerId::from_bits(1 << 20))).expect("room");
-        let web = slots.open(link()).expect("room");
-        assert_ne!(udp.slot, web.slot);
-        assert!(slots.open(link()).is_none(), "two are the most");
-        assert!(matches!(slots.get(udp).map(|row| &row.way), Some(Way::Udp(_))));
-        assert!(slots.close(udp).is_some());
-        assert!(slots.close(udp).is_none(), "twice changes nothing");
-        let next = slots.open(link()).expect("room again");
-        assert_eq!(next.slot, udp.slot);
-        assert!(slots.get(udp).is_none(), "an old number names nobody");
-        assert_eq!(stats.door(Door::WebSocket).peers.load(Ordering::Relaxed), 2);
-        slots.close(web);
-        slots.close(next);
-        assert_eq!((slots.rows.len(), slots.rows.capacity()), (0, 0));
-        assert_eq!(stats.door(Door::WebSocket).peers.load(Ordering::Relaxed), 0);
-        assert_eq!(stats.door(Door::Udp).peers.load(Ordering::Relaxed), 0);
-    }
 
     fn send(peer: PeerId, channel: Channel, seq: u64, len: usize) -> Send {
         Send { peer, channel, seq, head: Default::default(), body: vec![0; len].into() }

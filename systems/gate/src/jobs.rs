@@ -16,8 +16,8 @@ use kaos_kernel::input::Input;
 use kaos_kernel::output::{Answer, Job, JobKind, RpcContext};
 
 use crate::bridge::Bridge;
-use crate::link::lock;
 use crate::stats::Stats;
+use crate::websocket::link::lock;
 
 /// Jobs of each kind that wait for a thread. Beyond it they are refused with `busy` at once.
 pub const QUEUE_MAX: usize = 1024;

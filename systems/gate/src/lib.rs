@@ -1,46 +1,31 @@
 //! The doors: UDP, WebSocket and HTTP, where outside things come in and go out.
 //!
-//! In reading order: `codec` and `encode` are the wire format; `start` and `credentials` decide who gets in;
-//! `doors` is what the frame thread sees, with `udp` behind it and `bridge` towards all other threads;
-//! `web` and its neighbours run on one tokio thread and end at the bridge. Nothing here decides anything
-//! inside a frame: what comes in becomes an input, and the kernel's outputs go out.
+//! In reading order: `kaos` is KaosNet's own protocol and `identity` decides who gets in; `doors` is what the frame thread
+//! sees (`peers` by their numbers, `intake` bounds what one frame takes), with `udp` behind it and `bridge` towards all other
+//! threads; `http` and `websocket` run on one tokio thread and end at the bridge; `jobs` are the threads of what left the
+//! frame. Nothing here decides anything inside a frame: what comes in becomes an input, and the kernel's outputs go out.
 #![forbid(unsafe_code)]
 
-pub mod codec;
-mod encode;
+pub mod kaos;
 
-pub mod credentials;
-pub mod keys;
-pub mod start;
+pub mod identity;
 
 pub mod doors;
-mod link;
+mod intake;
+mod peers;
+
 pub mod udp;
 
 pub mod bridge;
+
+pub mod http;
+mod websocket;
+
 pub mod jobs;
-pub mod waker;
 
-mod access;
-mod budget;
-mod files;
-mod handlers;
-mod handshakes;
-mod impatient;
-mod proxies;
-mod reply;
-mod routes;
-mod socket;
-pub mod web;
-
-mod metrics;
 pub mod stats;
 
-pub use access::Access;
-pub use proxies::Proxies;
-
-mod port_holder;
-pub use port_holder::{Holder, Protocol, holder};
+pub use http::{Access, Holder, Protocol, Proxies, holder};
 
 #[cfg(test)]
 mod tests;

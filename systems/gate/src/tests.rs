@@ -15,7 +15,7 @@ use kaos_wire::v1::room_event::Event as WireEvent;
 use kaos_wire::{ServerMessage, decode_server, messages, v1};
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{KaosCodec, MESSAGES_MAX};
+use crate::kaos::codec::{KaosCodec, MESSAGES_MAX};
 
 #[derive(Serialize, Deserialize)]
 struct Say {
@@ -219,7 +219,7 @@ fn sent(encoded: &Encoded, handle: u16, then: impl FnOnce(ServerMessage<'_>)) {
     let channel = kaos_wire::counted(op);
     assert_eq!(channel.is_some(), encoded.counted);
     if let Some(channel) = channel {
-        assert_eq!(encoded.channel, crate::codec::of_wire(channel));
+        assert_eq!(encoded.channel, crate::kaos::codec::of_wire(channel));
     }
     then(decode_server(op, payload).expect("readable"));
 }

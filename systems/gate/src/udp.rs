@@ -1,5 +1,7 @@
 //! The UDP door: one socket and one rudp endpoint, pumped by the frame thread.
 
+mod handshakes;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,11 +19,12 @@ use kaos_rudp::{Channel, CloseReason, Config, Endpoint, Event, Micros, SecretKey
 use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::bridge::{Bridge, empty_piece, weight};
-use crate::credentials::Credentials;
-use crate::doors::{Slots, Taking, Way};
-use crate::handshakes::Handshakes;
-use crate::start::{Opening, farewell};
+use crate::identity::credentials::Credentials;
+use crate::intake::Taking;
+use crate::kaos::start::{Opening, farewell};
+use crate::peers::{Slots, Way};
 use crate::stats::Stats;
+use crate::udp::handshakes::Handshakes;
 
 /// Datagrams that one pump reads. What is left waits in the socket for the next one, half a millisecond later.
 const DATAGRAMS_MAX: usize = 2048;

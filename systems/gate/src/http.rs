@@ -1,20 +1,33 @@
 //! The HTTP door: one thread with a tokio runtime for HTTP and WebSockets. Everything ends at the bridge.
 
-use std::collections::BTreeMap;
+mod access;
+mod budget;
+mod files;
+mod handlers;
+mod metrics;
+mod port_holder;
+mod proxies;
+mod reply;
+mod routes;
+mod state;
+mod write_timeout;
+
+pub use access::Access;
+pub use port_holder::{Holder, Protocol, holder};
+pub use proxies::Proxies;
+
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::HeaderMap;
 use axum::routing::get;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use kaos_kernel::limit::subject;
 use kaos_kernel::op::OpTable;
 use kaos_kernel::settings::LimitSettings;
 use kaos_rudp::PublicKey;
@@ -22,17 +35,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::access::Access;
 use crate::bridge::Bridge;
-use crate::budget::Budgets;
-use crate::credentials::Credentials;
-use crate::files::Files;
-use crate::handlers::{connect, figures, get_only, health, other, upgrade_socket};
-use crate::impatient::Impatient;
-use crate::link::lock;
-use crate::routes::Routes;
-use crate::socket;
+use crate::http::budget::Budgets;
+use crate::http::files::Files;
+use crate::http::handlers::{connect, figures, get_only, health, other, upgrade_socket};
+use crate::http::routes::Routes;
+use crate::http::write_timeout::Impatient;
+use crate::identity::credentials::Credentials;
 use crate::stats::Stats;
+use crate::websocket;
+use state::{Connection, Shared};
 
 /// Bytes of a request's head: a session token takes 4 KiB of it.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -131,81 +143,6 @@ impl Drop for Web {
     }
 }
 
-/// What every request needs.
-pub(crate) struct Shared {
-    pub(crate) server: socket::Server,
-    pub(crate) routes: Routes,
-    pub(crate) ops: Arc<OpTable>,
-    pub(crate) access: Access,
-    pub(crate) files: Files,
-    pub(crate) udp: Option<(SocketAddr, PublicKey)>,
-    pub(crate) node: String,
-    pub(crate) budgets: Budgets,
-    pub(crate) call_time: Duration,
-    pub(crate) stopped: watch::Receiver<bool>,
-    connections: Mutex<BTreeMap<IpAddr, u32>>,
-}
-
-/// A TCP connection, counted as long as something holds it: the task that reads requests, or its WebSocket.
-#[derive(Clone)]
-pub(crate) struct Connection(Arc<Counted>);
-
-struct Counted {
-    /// Where it comes from.
-    remote: IpAddr,
-    /// What it counts for: see [`subject`].
-    subject: IpAddr,
-    shared: Arc<Shared>,
-    /// It is a WebSocket by now: sessions have their own rules for those who do not read.
-    upgraded: Arc<AtomicBool>,
-}
-
-impl Connection {
-    /// Where a request on it comes from.
-    pub(crate) fn caller(&self, headers: &HeaderMap) -> IpAddr {
-        self.0.shared.access.proxies.caller(self.0.remote, headers)
-    }
-
-    /// It is a WebSocket from now on.
-    pub(crate) fn upgraded(&self) {
-        self.0.upgraded.store(true, Ordering::Relaxed);
-    }
-
-    /// Counts a connection; `None` when there are too many in all or half of all from one address.
-    fn new(shared: &Arc<Shared>, remote: IpAddr, connections_max: u32) -> Option<Self> {
-        let remote = remote.to_canonical();
-        let subject = subject(remote);
-        let mut connections = lock(&shared.connections);
-        let all: u32 =
-            u32::try_from(shared.server.stats.connections.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        let of_address = connections.get(&subject).copied().unwrap_or(0);
-        // Behind a proxy there are many.
-        let many = remote.is_loopback() || shared.access.proxies.trust(remote);
-        let fair = many || of_address < connections_max.div_ceil(2);
-        if all >= connections_max || !fair {
-            return None;
-        }
-        connections.insert(subject, of_address + 1);
-        shared.server.stats.connections.fetch_add(1, Ordering::Relaxed);
-        drop(connections);
-        let counted = Counted { remote, subject, shared: shared.clone(), upgraded: Arc::default() };
-        Some(Connection(Arc::new(counted)))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.shared.server.stats.connections.fetch_sub(1, Ordering::Relaxed);
-        let mut connections = lock(&self.shared.connections);
-        if let Some(count) = connections.get_mut(&self.subject) {
-            *count -= 1;
-            if *count == 0 {
-                connections.remove(&self.subject);
-            }
-        }
-    }
-}
-
 async fn serve(setup: WebSetup, stopped: watch::Receiver<bool>) -> io::Result<()> {
     let connections_max = setup.connections_max;
     allow_descriptors(connections_max);
@@ -249,7 +186,11 @@ async fn serve(setup: WebSetup, stopped: watch::Receiver<bool>) -> io::Result<()
 fn share(setup: WebSetup, stopped: watch::Receiver<bool>) -> (TcpListener, Arc<Shared>) {
     let shared = Shared {
         routes: Routes::new(&setup.ops),
-        server: socket::Server { bridge: setup.bridge, credentials: setup.credentials, stats: setup.stats },
+        server: websocket::Server {
+            bridge: setup.bridge,
+            credentials: setup.credentials,
+            stats: setup.stats,
+        },
         ops: setup.ops,
         access: setup.access,
         files: Files::new(setup.dev),

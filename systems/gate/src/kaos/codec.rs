@@ -14,7 +14,7 @@ use kaos_kernel::output::{Channel, Head, HeadKind};
 use kaos_wire::limits::{HEADER, PAYLOAD_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
 use kaos_wire::{ClientMessage, Op, RoomData, WireError, decode_client, messages, v1};
 
-use crate::encode::encode;
+use crate::kaos::encode::encode;
 use crate::stats::Stats;
 
 /// Messages in one WebSocket frame or rudp message. Default of the protocol's own making: 128 KiB hold

@@ -13,17 +13,17 @@ use fastwebsockets::upgrade;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::input::Door;
-use kaos_kernel::op::Auth;
-use kaos_kernel::op::Caller;
+use kaos_kernel::op::{Auth, Caller};
 use kaos_wire::prost::Message;
 use kaos_wire::{PROTOCOL_MAX, PROTOCOL_MIN, v1};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::files::Files;
-use crate::routes::{Found, Matched};
-use crate::web::{Connection, Shared};
-use crate::{metrics, reply, socket};
+use crate::http::files::Files;
+use crate::http::routes::{Found, Matched};
+use crate::http::state::{Connection, Shared};
+use crate::http::{metrics, reply};
+use crate::websocket;
 
 /// Bytes of a request's body. A message of the protocol is shorter; an operation has its own bounds.
 const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -95,7 +95,7 @@ pub(crate) async fn upgrade_socket(
                 // A client that goes away in this moment was never there.
                 if let Ok(socket) = upgraded.await {
                     connection.upgraded();
-                    socket::serve(socket.into_inner(), &shared.server, caller).await;
+                    websocket::serve(socket.into_inner(), &shared.server, caller).await;
                 }
                 drop(connection);
             });

@@ -16,7 +16,7 @@ use kaos_wire::prost::Message;
 use kaos_wire::{Op, PROTOCOL_MAX, v1};
 use serde_json::Value as Json;
 
-use crate::codec::of_wire;
+use crate::kaos::codec::of_wire;
 
 /// Writes the shared part of a message. Its length is not looked at.
 pub(crate) fn encode(message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault> {

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep};
 
 use super::*;
+use crate::websocket::link::lock;
 
 /// A door that listens nowhere, with what `change` says of it, and what stops it.
 fn door(change: impl FnOnce(&mut WebSetup)) -> (Arc<Shared>, watch::Sender<bool>) {
@@ -70,7 +71,7 @@ async fn a_client_that_does_not_read_its_answers_is_closed() {
         client
     });
     serving.await.expect("no panic");
-    assert_eq!(began.elapsed(), crate::impatient::WRITE_TIME);
+    assert_eq!(began.elapsed(), crate::http::write_timeout::WRITE_TIME);
     drop(asking.await);
     assert_eq!(shared.server.stats.connections.load(Ordering::Relaxed), 0);
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use axum::http::{HeaderMap, HeaderName, header};
 use kaos_kernel::fault::{Fault, FaultKind};
 
-use crate::proxies::Proxies;
+use crate::http::proxies::Proxies;
 
 /// What the configuration says about pages and neighbours.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ impl Access {
                 FaultKind::Denied,
                 format!(
                     "this server listens on loopback and does not know the host `{}`: add its origin to `http.origins`",
-                    crate::encode::cut(host, 100)
+                    crate::kaos::encode::cut(host, 100)
                 ),
             ));
         }
@@ -55,7 +55,7 @@ impl Access {
                 FaultKind::Denied,
                 format!(
                     "pages of `{}` may not connect to this server: add that origin to `http.origins`",
-                    crate::encode::cut(origin, 100)
+                    crate::kaos::encode::cut(origin, 100)
                 ),
             ));
         }

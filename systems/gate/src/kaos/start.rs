@@ -9,8 +9,8 @@ use kaos_kernel::input::{Claim, Counts, Input};
 use kaos_wire::v1::session_start::Credentials as Given;
 use kaos_wire::{ClientMessage, Op, agree, decode_client, messages, prost::Message, v1};
 
-use crate::credentials::{Credentials, bounded};
-use crate::encode::session_end;
+use crate::identity::credentials::{Credentials, bounded};
+use crate::kaos::encode::session_end;
 
 /// A SessionStart whose credentials are good as far as a door can tell.
 #[derive(Clone, PartialEq, Debug)]
@@ -97,7 +97,7 @@ pub fn farewell(fault: &Fault) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::{Claims, mint};
+    use crate::identity::credentials::{Claims, mint};
     use kaos_wire::{ServerMessage, decode_server, encode};
 
     const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, header};
 
-use crate::reply;
+use crate::http::reply;
 
 macro_rules! playground {
     ($($path:literal $file:literal $kind:literal;)*) => {

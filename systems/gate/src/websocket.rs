@@ -1,5 +1,7 @@
 //! One WebSocket connection: its bytes become pieces for the frame, and what the frame queued becomes frames.
 
+pub(crate) mod link;
+
 use std::convert::Infallible;
 use std::future::ready;
 use std::net::IpAddr;
@@ -18,11 +20,11 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::bridge::{Bridge, Fact, Piece, empty_piece, weight};
-use crate::credentials::Credentials;
 use crate::doors::close_code;
-use crate::link::{IN_CREDIT, Link};
-use crate::start::{Opening, farewell};
+use crate::identity::credentials::Credentials;
+use crate::kaos::start::{Opening, farewell};
 use crate::stats::Stats;
+use crate::websocket::link::{IN_CREDIT, Link};
 
 /// How long a connection that was told to close may take to write what is queued, and to hear the other
 /// side's close.

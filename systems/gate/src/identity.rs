@@ -1,0 +1,4 @@
+//! Who somebody is: the keys that prove it, and what a token claims.
+
+pub mod credentials;
+pub mod keys;

@@ -1,0 +1,28 @@
+//! How much one frame takes from the doors.
+
+use kaos_kernel::input::Input;
+
+use crate::bridge::{FRAME_INPUTS_MAX, FRAME_WEIGHT_MAX};
+
+/// Where inputs go, and how much more of them a frame takes.
+pub(crate) struct Taking<'a> {
+    pub(crate) inputs: &'a mut Vec<Input>,
+    count: usize,
+    pub(crate) weight: usize,
+}
+
+impl<'a> Taking<'a> {
+    /// Nothing was taken yet.
+    pub(crate) fn new(inputs: &'a mut Vec<Input>) -> Self {
+        Taking { inputs, count: 0, weight: 0 }
+    }
+
+    pub(crate) fn push(&mut self, input: Input) {
+        self.count += 1;
+        self.inputs.push(input);
+    }
+
+    pub(crate) fn room(&self) -> bool {
+        self.count < FRAME_INPUTS_MAX && self.weight < FRAME_WEIGHT_MAX
+    }
+}
