@@ -1,6 +1,6 @@
 //! Between the threads of the doors and the frame thread: bounded queues by importance, and one wake.
 //!
-//! * Facts (job answers, questions of scripts, room in a connection's queue): never refused. There are at most
+//! * Completions (job answers, questions of scripts, room in a connection's queue): never refused. There are at most
 //!   as many as jobs and connections were admitted.
 //! * Calls: at most [`CALLS_MAX`] and [`CALL_BYTES_MAX`] wait for the frame, and at most [`WAITING_MAX`] for
 //!   their answers; what comes beyond is refused with `busy` at once.
@@ -61,12 +61,12 @@ pub(crate) fn weight(bytes: &[u8]) -> usize {
 }
 
 /// What a connection is told that sent a piece without a message: it is closed at once, and its session ends.
-pub(crate) fn empty_piece() -> Fault {
+pub(crate) fn empty_message() -> Fault {
     Fault::new(FaultKind::Protocol, "an empty frame came: each holds at least one message")
 }
 
 /// Something that is never refused.
-pub(crate) enum Fact {
+pub(crate) enum Completion {
     /// An input as it is.
     Input(Input),
     /// A connection that refused messages has room again.
@@ -74,7 +74,7 @@ pub(crate) enum Fact {
 }
 
 /// What happens to a WebSocket connection, in order.
-pub(crate) enum Piece {
+pub(crate) enum SocketEvent {
     /// It is there.
     Open(Arc<Link>),
     /// It began.
@@ -87,35 +87,35 @@ pub(crate) enum Piece {
 
 #[derive(Default)]
 struct Queues {
-    facts: Vec<Fact>,
+    completions: Vec<Completion>,
     calls: VecDeque<Input>,
     call_bytes: usize,
-    pieces: VecDeque<Piece>,
+    events: VecDeque<SocketEvent>,
     window: CapacityWindow,
 }
 
 impl Queues {
     /// Gives the memory of bursts back, once a second.
     fn give_back(&mut self, now_us: u64) {
-        let most = self.facts.len().max(self.calls.len()).max(self.pieces.len());
+        let most = self.completions.len().max(self.calls.len()).max(self.events.len());
         if let Some(rows) = self.window.keep(now_us, BURST_US, most) {
-            self.facts.shrink_to(rows);
+            self.completions.shrink_to(rows);
             self.calls.shrink_to(rows);
-            self.pieces.shrink_to(rows);
+            self.events.shrink_to(rows);
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.facts.is_empty() && self.calls.is_empty() && self.pieces.is_empty()
+        self.completions.is_empty() && self.calls.is_empty() && self.events.is_empty()
     }
 }
 
 /// What the frame thread took; its lists are used again and again.
 #[derive(Default)]
-pub(crate) struct Taken {
-    pub(crate) facts: Vec<Fact>,
+pub(crate) struct Drained {
+    pub(crate) completions: Vec<Completion>,
     pub(crate) calls: Vec<Input>,
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) events: Vec<SocketEvent>,
 }
 
 /// Where the answer to each call goes.
@@ -154,18 +154,18 @@ impl Bridge {
 
     // ---- for all threads ----
 
-    /// Hands an input to the next frame. For what is never refused: answers of jobs and questions of scripts.
+    /// ThreadCounts an input to the next frame. For what is never refused: answers of jobs and questions of scripts.
     pub fn input(&self, input: Input) {
-        self.fact(Fact::Input(input));
+        self.complete(Completion::Input(input));
     }
 
-    pub(crate) fn fact(&self, fact: Fact) {
-        lock(&self.queues).facts.push(fact);
+    pub(crate) fn complete(&self, completion: Completion) {
+        lock(&self.queues).completions.push(completion);
         self.waker.wake();
     }
 
-    pub(crate) fn piece(&self, piece: Piece) {
-        lock(&self.queues).pieces.push_back(piece);
+    pub(crate) fn event(&self, event: SocketEvent) {
+        lock(&self.queues).events.push_back(event);
         self.waker.wake();
     }
 
@@ -242,9 +242,9 @@ impl Bridge {
         })
     }
 
-    /// Takes what one frame should take: all facts, and calls and pieces up to a bound. `now_us` is the
+    /// Takes what one frame should take: all completions, and calls and events up to a bound. `now_us` is the
     /// runner's clock.
-    pub(crate) fn take(&self, now_us: u64, taken: &mut Taken) {
+    pub(crate) fn take(&self, now_us: u64, taken: &mut Drained) {
         let mut back = 0;
         {
             let mut queues = lock(&self.queues);
@@ -252,18 +252,18 @@ impl Bridge {
             if queues.is_empty() {
                 return;
             }
-            taken.facts.append(&mut queues.facts);
+            taken.completions.append(&mut queues.completions);
             let calls = queues.calls.len().min(FRAME_CALLS_MAX);
             taken.calls.extend(queues.calls.drain(..calls));
             let bytes: usize = taken.calls.iter().map(call_size).sum();
             queues.call_bytes = queues.call_bytes.saturating_sub(bytes);
-            while back < FRAME_WEIGHT_MAX && taken.pieces.len() < FRAME_INPUTS_MAX {
-                let Some(piece) = queues.pieces.pop_front() else { break };
-                if let Piece::Data(link, _, weight) = &piece {
+            while back < FRAME_WEIGHT_MAX && taken.events.len() < FRAME_INPUTS_MAX {
+                let Some(event) = queues.events.pop_front() else { break };
+                if let SocketEvent::Data(link, _, weight) = &event {
                     back += weight;
                     link.credit.add_permits((*weight).min(IN_CREDIT));
                 }
-                taken.pieces.push(piece);
+                taken.events.push(event);
             }
         }
         if back > 0 {
@@ -271,7 +271,7 @@ impl Bridge {
         }
     }
 
-    /// Hands an answer to whoever waits for it.
+    /// ThreadCounts an answer to whoever waits for it.
     pub(crate) fn reply(&self, reply: Reply) {
         let sender = lock(&self.waiting).as_mut().and_then(|waiting| waiting.remove(&reply.ticket));
         if let Some(sender) = sender {
@@ -346,7 +346,7 @@ mod tests {
         let call = |bridge: &Arc<Bridge>| bridge.call("a".into(), None, HERE, Body::Json(Bytes::new()));
         let mut waiting: Vec<Waiting> = (0..CALLS_MAX).map(|_| call(&bridge).expect("room")).collect();
         assert_eq!(call(&bridge).err().map(|fault| fault.kind), Some(FaultKind::Busy));
-        let mut taken = Taken::default();
+        let mut taken = Drained::default();
         bridge.take(0, &mut taken);
         assert_eq!(taken.calls.len(), FRAME_CALLS_MAX);
         let last = waiting.pop().expect("many");
@@ -358,10 +358,10 @@ mod tests {
         let first = waiting.remove(0);
         let ticket = first.ticket;
         drop(first);
-        let mut taken = Taken::default();
+        let mut taken = Drained::default();
         bridge.take(0, &mut taken);
-        let cancelled = taken.facts.iter().any(
-            |fact| matches!(fact, Fact::Input(Input::Cancel { ticket: cancelled }) if *cancelled == ticket),
+        let cancelled = taken.completions.iter().any(
+            |completion| matches!(completion, Completion::Input(Input::Cancel { ticket: cancelled }) if *cancelled == ticket),
         );
         assert!(cancelled);
         bridge.close();
@@ -373,12 +373,12 @@ mod tests {
         let bridge = bridge();
         let link = Arc::new(Link::new(HERE));
         for _ in 0..10 {
-            bridge.piece(Piece::Data(link.clone(), Bytes::new(), FRAME_WEIGHT_MAX / 4));
+            bridge.event(SocketEvent::Data(link.clone(), Bytes::new(), FRAME_WEIGHT_MAX / 4));
         }
         let before = (bridge.credit.available_permits(), link.credit.available_permits());
-        let mut taken = Taken::default();
+        let mut taken = Drained::default();
         bridge.take(0, &mut taken);
-        assert_eq!(taken.pieces.len(), 4);
+        assert_eq!(taken.events.len(), 4);
         assert_eq!(bridge.credit.available_permits(), before.0 + FRAME_WEIGHT_MAX);
         assert_eq!(link.credit.available_permits(), before.1 + FRAME_WEIGHT_MAX);
         assert!(!bridge.is_empty());
@@ -390,10 +390,10 @@ mod tests {
         let bridge = bridge();
         let link = Arc::new(Link::new(HERE));
         for _ in 0..100_000 {
-            bridge.piece(Piece::Data(link.clone(), Bytes::new(), 0));
+            bridge.event(SocketEvent::Data(link.clone(), Bytes::new(), 0));
         }
-        let mut taken = Taken::default();
+        let mut taken = Drained::default();
         bridge.take(0, &mut taken);
-        assert_eq!(taken.pieces.len(), FRAME_INPUTS_MAX);
+        assert_eq!(taken.events.len(), FRAME_INPUTS_MAX);
     }
 }

@@ -10,12 +10,12 @@ use kaos_kernel::input::{Door, Input};
 use kaos_kernel::output::{Channel, Close, Outputs, Send};
 use kaos_rudp::Micros;
 
-use crate::bridge::{BURST_US, Bridge, Fact, Piece, Taken};
+use crate::bridge::{BURST_US, Bridge, Completion, Drained, SocketEvent};
 use crate::identity::credentials::Credentials;
-use crate::intake::Taking;
-use crate::peers::{Slots, Way};
+use crate::intake::InputBudget;
+use crate::peers::{Slots, Transport};
 use crate::stats::Stats;
-use crate::udp::{NotTaken, UdpDoor, UdpSetup};
+use crate::udp::{SendRefused, UdpDoor, UdpSetup};
 use crate::websocket::link::Link;
 
 /// The doors.
@@ -29,7 +29,7 @@ pub struct Doors {
     pending: Vec<Input>,
     /// Something was left in a door.
     more: bool,
-    taken: Taken,
+    taken: Drained,
     /// Peers with a channel that was refused in this batch.
     refused: Vec<PeerId>,
     /// Connections with something to write.
@@ -60,7 +60,7 @@ impl Doors {
             stats,
             pending: Vec::new(),
             more: false,
-            taken: Taken::default(),
+            taken: Drained::default(),
             refused: Vec::new(),
             touched: Vec::new(),
             most: 0,
@@ -97,22 +97,22 @@ impl Doors {
         inputs.append(&mut self.pending);
         self.more = false;
         if let Some(udp) = &mut self.udp {
-            let mut taking = Taking::new(inputs);
+            let mut budget = InputBudget::new(inputs);
             self.more |= udp.receive(now);
-            self.more |= udp.take(now, &mut self.slots, &self.credentials, &mut taking);
+            self.more |= udp.take(now, &mut self.slots, &self.credentials, &mut budget);
         }
         let mut taken = std::mem::take(&mut self.taken);
         self.bridge.take(now_us, &mut taken);
-        self.most = self.most.max(taken.facts.len()).max(taken.calls.len()).max(taken.pieces.len());
-        for fact in taken.facts.drain(..) {
-            match fact {
-                Fact::Input(input) => inputs.push(input),
-                Fact::Writable(link) => inputs.extend(link.peer().map(|peer| Input::Writable { peer })),
+        self.most = self.most.max(taken.completions.len()).max(taken.calls.len()).max(taken.events.len());
+        for completion in taken.completions.drain(..) {
+            match completion {
+                Completion::Input(input) => inputs.push(input),
+                Completion::Writable(link) => inputs.extend(link.peer().map(|peer| Input::Writable { peer })),
             }
         }
         inputs.append(&mut taken.calls);
-        for piece in taken.pieces.drain(..) {
-            self.piece(piece, inputs);
+        for event in taken.events.drain(..) {
+            self.event(event, inputs);
         }
         self.taken = taken;
         self.give_back(now_us);
@@ -122,30 +122,30 @@ impl Doors {
     fn give_back(&mut self, now_us: u64) {
         let most = std::mem::take(&mut self.most);
         let Some(rows) = self.window.keep(now_us, BURST_US, most) else { return };
-        self.taken.facts.shrink_to(rows);
+        self.taken.completions.shrink_to(rows);
         self.taken.calls.shrink_to(rows);
-        self.taken.pieces.shrink_to(rows);
+        self.taken.events.shrink_to(rows);
         self.pending.shrink_to(rows);
         self.refused.shrink_to(rows);
         self.touched.shrink_to(rows);
     }
 
-    fn piece(&mut self, piece: Piece, inputs: &mut Vec<Input>) {
-        match piece {
-            Piece::Open(link) => match self.slots.open(Way::Web(link.clone())) {
+    fn event(&mut self, event: SocketEvent, inputs: &mut Vec<Input>) {
+        match event {
+            SocketEvent::Open(link) => match self.slots.open(Transport::Web(link.clone())) {
                 Some(peer) => {
                     link.set_peer(Some(peer));
                     inputs.push(Input::Open { peer, door: Door::WebSocket, address: link.address });
                 }
                 None => link.close(close_code(FaultKind::Busy.code()), FaultKind::Busy.word()),
             },
-            Piece::Start(link, opening) => {
+            SocketEvent::Start(link, opening) => {
                 inputs.extend(link.peer().into_iter().flat_map(|peer| opening.clone().inputs(peer)));
             }
-            Piece::Data(link, bytes, _) => {
+            SocketEvent::Data(link, bytes, _) => {
                 inputs.extend(link.peer().map(|peer| Input::Data { peer, bytes }));
             }
-            Piece::Gone(link, reason) => {
+            SocketEvent::Gone(link, reason) => {
                 if let Some(peer) = link.peer() {
                     link.set_peer(None);
                     self.slots.close(peer);
@@ -155,7 +155,7 @@ impl Doors {
         }
     }
 
-    /// Hands a frame's messages, closes and replies to the doors. Takes these lists out of `outputs`.
+    /// ThreadCounts a frame's messages, closes and replies to the doors. Takes these lists out of `outputs`.
     pub fn send(&mut self, now_us: u64, outputs: &mut Outputs) {
         let now = Micros(now_us);
         for send in outputs.sends.drain(..) {
@@ -163,12 +163,12 @@ impl Doors {
         }
         for Close { peer, code, reason } in outputs.closes.drain(..) {
             match self.slots.close(peer) {
-                Some(Way::Udp(rudp)) => {
+                Some(Transport::Udp(rudp)) => {
                     if let Some(udp) = &mut self.udp {
                         udp.close(now, rudp, code, reason);
                     }
                 }
-                Some(Way::Web(link)) => {
+                Some(Transport::Web(link)) => {
                     link.set_peer(None);
                     link.close(close_code(code), reason);
                 }
@@ -213,12 +213,12 @@ impl Doors {
             return;
         }
         let parts: [&[u8]; 2] = [&head, &body];
-        let taken = match &row.way {
-            Way::Udp(rudp) => match &mut self.udp {
+        let taken = match &row.transport {
+            Transport::Udp(rudp) => match &mut self.udp {
                 Some(udp) => udp.send(*rudp, channel, &parts),
-                None => Err(NotTaken::Never),
+                None => Err(SendRefused::Never),
             },
-            Way::Web(link) => {
+            Transport::Web(link) => {
                 if link.push(&parts, counted, !counted && channel == Channel::Control) {
                     self.stats.door(Door::WebSocket).went(head.len() + body.len());
                     // Sends of one peer mostly follow each other.
@@ -227,11 +227,11 @@ impl Doors {
                     }
                     Ok(())
                 } else {
-                    Err(NotTaken::Full)
+                    Err(SendRefused::Full)
                 }
             }
         };
-        if matches!(taken, Err(NotTaken::Full)) && counted {
+        if matches!(taken, Err(SendRefused::Full)) && counted {
             let first = row.control.is_none() && row.data.is_none();
             match channel {
                 Channel::Control => row.control = Some(seq),
@@ -250,8 +250,8 @@ impl Doors {
         let peers: Vec<PeerId> = self.slots.each().map(|row| row.peer).collect();
         for peer in peers {
             match self.slots.close(peer) {
-                Some(Way::Web(link)) => link.close(close_code(code), word),
-                Some(Way::Udp(rudp)) => {
+                Some(Transport::Web(link)) => link.close(close_code(code), word),
+                Some(Transport::Udp(rudp)) => {
                     if let Some(udp) = &mut self.udp {
                         udp.close(Micros(now_us), rudp, code, word);
                     }
@@ -267,7 +267,7 @@ impl Doors {
 impl Drop for Doors {
     fn drop(&mut self) {
         for row in self.slots.each() {
-            if let Way::Web(link) = &row.way {
+            if let Transport::Web(link) = &row.transport {
                 link.close(close_code(FaultKind::Internal.code()), FaultKind::Internal.word());
             }
         }
@@ -305,7 +305,7 @@ mod tests {
         let stats = Arc::new(Stats::default());
         let mut doors = Doors::new(bridge.clone(), credentials, stats, None, 8).expect("doors");
         let link = Arc::new(Link::new(IpAddr::from([127, 0, 0, 1])));
-        bridge.piece(Piece::Open(link.clone()));
+        bridge.event(SocketEvent::Open(link.clone()));
         let mut inputs = Vec::new();
         doors.receive(0, &mut inputs);
         let peer = link.peer().expect("numbered");
@@ -326,7 +326,7 @@ mod tests {
         let mut bytes = Vec::new();
         assert!(link.take(&mut bytes).expect("work").writable);
         assert_eq!(bytes.len(), 120_010);
-        bridge.fact(Fact::Writable(link.clone()));
+        bridge.complete(Completion::Writable(link.clone()));
         outputs.closes.push(Close { peer, code: 25, reason: "kicked" });
         inputs.clear();
         doors.receive(0, &mut inputs);

@@ -38,9 +38,9 @@ use tokio::time::timeout;
 use crate::bridge::Bridge;
 use crate::http::budget::Budgets;
 use crate::http::files::Files;
-use crate::http::handlers::{connect, figures, get_only, health, other, upgrade_socket};
+use crate::http::handlers::{connect, fallback, get_only, health, metrics_page, upgrade_socket};
 use crate::http::routes::Routes;
-use crate::http::write_timeout::Impatient;
+use crate::http::write_timeout::WriteTimeout;
 use crate::identity::credentials::Credentials;
 use crate::stats::Stats;
 use crate::websocket;
@@ -208,9 +208,9 @@ fn service(shared: &Arc<Shared>) -> TowerToHyperService<Router> {
     let router = Router::new()
         .route("/v1/connect", get(connect))
         .route("/healthcheck", get(health))
-        .route("/metrics", get(figures))
+        .route("/metrics", get(metrics_page))
         .route("/kaos", get(upgrade_socket))
-        .fallback(other)
+        .fallback(fallback)
         .method_not_allowed_fallback(get_only)
         .with_state(shared.clone());
     TowerToHyperService::new(router)
@@ -244,7 +244,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut stopped = connection.0.shared.stopped.clone();
-    let stream = Impatient::new(stream, connection.0.upgraded.clone());
+    let stream = WriteTimeout::new(stream, connection.0.upgraded.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
         hyper::service::Service::call(&service, request)

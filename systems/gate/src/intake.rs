@@ -5,16 +5,16 @@ use kaos_kernel::input::Input;
 use crate::bridge::{FRAME_INPUTS_MAX, FRAME_WEIGHT_MAX};
 
 /// Where inputs go, and how much more of them a frame takes.
-pub(crate) struct Taking<'a> {
+pub(crate) struct InputBudget<'a> {
     pub(crate) inputs: &'a mut Vec<Input>,
     count: usize,
     pub(crate) weight: usize,
 }
 
-impl<'a> Taking<'a> {
+impl<'a> InputBudget<'a> {
     /// Nothing was taken yet.
     pub(crate) fn new(inputs: &'a mut Vec<Input>) -> Self {
-        Taking { inputs, count: 0, weight: 0 }
+        InputBudget { inputs, count: 0, weight: 0 }
     }
 
     pub(crate) fn push(&mut self, input: Input) {

@@ -105,18 +105,18 @@ impl JobPool {
             None => None,
             Some(factory) => {
                 let (rpcs, waiting) = sync_channel(QUEUE_MAX);
-                let crew = Arc::new(Crew {
+                let threads = Arc::new(RpcThreads {
                     waiting: Mutex::new(waiting),
                     factory,
                     asking: asking.clone(),
                     bridge: bridge.clone(),
                     stats: stats.clone(),
                     wait,
-                    hands: Mutex::default(),
+                    counts: Mutex::default(),
                     turn: Condvar::new(),
                 });
                 for _ in 0..RPC_TURNS {
-                    crew.grow()?;
+                    threads.grow()?;
                 }
                 Some(rpcs)
             }
@@ -145,7 +145,7 @@ impl JobPool {
         }
     }
 
-    /// Hands the answer to a script's question to the thread that waits for it.
+    /// ThreadCounts the answer to a script's question to the thread that waits for it.
     pub fn answer(&self, answer: Answer) {
         let asking = lock(&self.asking);
         if let Some(sender) = asking.get(&answer.ticket) {
@@ -198,20 +198,20 @@ fn guarded(name: &str, work: impl FnOnce() -> Result<Bytes, Fault>) -> (Result<B
 }
 
 /// What the threads of rpcs share.
-struct Crew {
+struct RpcThreads {
     waiting: Mutex<Receiver<RpcJob>>,
     factory: RpcFactory,
     asking: Asking,
     bridge: Arc<Bridge>,
     stats: Arc<Stats>,
     wait: Duration,
-    hands: Mutex<Hands>,
+    counts: Mutex<ThreadCounts>,
     turn: Condvar,
 }
 
-/// Where the threads of a [`Crew`] are.
+/// Where the threads of a [`RpcThreads`] are.
 #[derive(Default)]
-struct Hands {
+struct ThreadCounts {
     /// All of them.
     threads: usize,
     /// Those that wait for a job.
@@ -222,18 +222,18 @@ struct Hands {
     back: usize,
 }
 
-impl Crew {
+impl RpcThreads {
     /// Starts one more thread.
     fn grow(self: &Arc<Self>) -> io::Result<()> {
         let number = {
-            let mut hands = lock(&self.hands);
-            hands.threads += 1;
-            hands.threads
+            let mut counts = lock(&self.counts);
+            counts.threads += 1;
+            counts.threads
         };
-        let crew = self.clone();
-        let started = spawn(&format!("kaos-rpc-{number}"), move || crew.work());
+        let threads = self.clone();
+        let started = spawn(&format!("kaos-rpc-{number}"), move || threads.work());
         if started.is_err() {
-            lock(&self.hands).threads -= 1;
+            lock(&self.counts).threads -= 1;
         }
         started
     }
@@ -241,9 +241,9 @@ impl Crew {
     fn work(self: &Arc<Self>) {
         let mut worker = None;
         loop {
-            lock(&self.hands).idle += 1;
+            lock(&self.counts).idle += 1;
             let job = next(&self.waiting);
-            lock(&self.hands).idle -= 1;
+            lock(&self.counts).idle -= 1;
             let Some(job) = job else { return };
             self.begin(false);
             let ticket = job.ticket;
@@ -276,18 +276,18 @@ impl Crew {
 
     /// Waits for a turn to run.
     fn begin(&self, back: bool) {
-        let mut hands = lock(&self.hands);
-        hands.back += usize::from(back);
-        while hands.running >= RPC_TURNS || (!back && hands.back > 0) {
-            hands = self.turn.wait(hands).unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts);
+        counts.back += usize::from(back);
+        while counts.running >= RPC_TURNS || (!back && counts.back > 0) {
+            counts = self.turn.wait(counts).unwrap_or_else(PoisonError::into_inner);
         }
-        hands.back -= usize::from(back);
-        hands.running += 1;
+        counts.back -= usize::from(back);
+        counts.running += 1;
     }
 
     /// Gives the turn to another.
     fn pause(&self) {
-        lock(&self.hands).running -= 1;
+        lock(&self.counts).running -= 1;
         self.turn.notify_all();
     }
 
@@ -306,8 +306,8 @@ impl Crew {
         }
         self.pause();
         let short = {
-            let hands = lock(&self.hands);
-            hands.idle == 0 && hands.threads < RPC_THREADS_MAX
+            let counts = lock(&self.counts);
+            counts.idle == 0 && counts.threads < RPC_THREADS_MAX
         };
         if short && let Err(error) = self.grow() {
             tracing::warn!(%error, "no more threads for rpcs: they wait for each other");
@@ -338,7 +338,7 @@ fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bridge::{Fact, Taken};
+    use crate::bridge::{Completion, Drained};
 
     struct Echo;
 
@@ -372,14 +372,14 @@ mod tests {
         (bridge, pool)
     }
 
-    fn fact(bridge: &Bridge) -> Input {
-        let mut taken = Taken::default();
-        while taken.facts.is_empty() {
+    fn complete(bridge: &Bridge) -> Input {
+        let mut taken = Drained::default();
+        while taken.completions.is_empty() {
             bridge.wait(None, None, true);
             bridge.take(0, &mut taken);
         }
-        match taken.facts.pop() {
-            Some(Fact::Input(input)) => input,
+        match taken.completions.pop() {
+            Some(Completion::Input(input)) => input,
             _ => panic!("no input"),
         }
     }
@@ -391,23 +391,23 @@ mod tests {
         for round in 0..4 {
             assert_eq!(pool.submit(rpc(round * 10 + 1, "echo")), None);
             let answer = Ok(Bytes::from_static(b"hi"));
-            assert_eq!(fact(&bridge), Input::Done { ticket: Ticket(round * 10 + 1), answer });
+            assert_eq!(complete(&bridge), Input::Done { ticket: Ticket(round * 10 + 1), answer });
             pool.submit(rpc(round * 10 + 3, "panic"));
             let answer = Err(FaultKind::Internal.into());
-            assert_eq!(fact(&bridge), Input::Done { ticket: Ticket(round * 10 + 3), answer });
+            assert_eq!(complete(&bridge), Input::Done { ticket: Ticket(round * 10 + 3), answer });
             pool.submit(rpc(round * 10 + 5, "ask"));
             let ticket = Ticket(round * 10 + 5);
             let body = Bytes::from_static(b"hi");
-            assert_eq!(fact(&bridge), Input::Ask { ticket, seq: 1, op: "room.list".into(), body });
+            assert_eq!(complete(&bridge), Input::Ask { ticket, seq: 1, op: "room.list".into(), body });
             pool.answer(Answer { ticket, seq: 1, result: Ok(Bytes::from_static(b"[]")) });
-            assert_eq!(fact(&bridge), Input::Done { ticket, answer: Ok(Bytes::from_static(b"[]")) });
+            assert_eq!(complete(&bridge), Input::Done { ticket, answer: Ok(Bytes::from_static(b"[]")) });
         }
         // Whoever waits for an answer when the pool goes is told.
         pool.submit(rpc(99, "ask"));
-        assert!(matches!(fact(&bridge), Input::Ask { .. }));
+        assert!(matches!(complete(&bridge), Input::Ask { .. }));
         drop(pool);
         let answer = Err(FaultKind::Stopping.into());
-        assert_eq!(fact(&bridge), Input::Done { ticket: Ticket(99), answer });
+        assert_eq!(complete(&bridge), Input::Done { ticket: Ticket(99), answer });
     }
 
     #[test]
@@ -419,7 +419,7 @@ mod tests {
         assert_eq!(fault.kind, FaultKind::Unimplemented);
         let kind = JobKind::Named { name: "mail".into(), body: Bytes::new() };
         assert_eq!(pool.submit(Job { ticket: Ticket(3), kind }), None);
-        let Input::Done { answer: Err(fault), .. } = fact(&bridge) else { panic!("no answer") };
+        let Input::Done { answer: Err(fault), .. } = complete(&bridge) else { panic!("no answer") };
         assert!(fault.message.contains("mail"), "{fault}");
     }
 
@@ -429,18 +429,18 @@ mod tests {
         let (bridge, pool) = pool(Some(factory));
         for n in 0..RPC_THREADS_MAX as u64 - 1 {
             pool.submit(rpc(n * 2 + 1, "ask"));
-            assert!(matches!(fact(&bridge), Input::Ask { .. }));
+            assert!(matches!(complete(&bridge), Input::Ask { .. }));
         }
         for ticket in [1001, 1003, 1005] {
             pool.submit(rpc(ticket, "echo"));
             let answer = Ok(Bytes::from_static(b"hi"));
-            assert_eq!(fact(&bridge), Input::Done { ticket: Ticket(ticket), answer });
+            assert_eq!(complete(&bridge), Input::Done { ticket: Ticket(ticket), answer });
         }
         // And each of those that wait gets its answer.
         for n in 0..RPC_THREADS_MAX as u64 - 1 {
             let ticket = Ticket(n * 2 + 1);
             pool.answer(Answer { ticket, seq: 1, result: Ok(Bytes::from_static(b"[]")) });
-            assert_eq!(fact(&bridge), Input::Done { ticket, answer: Ok(Bytes::from_static(b"[]")) });
+            assert_eq!(complete(&bridge), Input::Done { ticket, answer: Ok(Bytes::from_static(b"[]")) });
         }
     }
 
@@ -455,14 +455,14 @@ mod tests {
             pool.submit(rpc(n * 2 + 1, "ask"));
         }
         let mut ended = 0;
-        let mut taken = Taken::default();
+        let mut taken = Drained::default();
         while ended < count {
             bridge.wait(None, None, true);
             bridge.take(0, &mut taken);
-            for fact in taken.facts.drain(..) {
-                match fact {
-                    Fact::Input(Input::Ask { .. }) => {}
-                    Fact::Input(input @ Input::Done { ticket, .. }) => {
+            for completion in taken.completions.drain(..) {
+                match completion {
+                    Completion::Input(Input::Ask { .. }) => {}
+                    Completion::Input(input @ Input::Done { ticket, .. }) => {
                         assert_eq!(input, done(ticket.0));
                         ended += 1;
                     }
@@ -473,7 +473,7 @@ mod tests {
         // And what is asked when the time is over never reaches the frame.
         let (bridge, pool) = pool_that_waits(Some(factory), Duration::ZERO);
         pool.submit(rpc(1, "ask"));
-        assert_eq!(fact(&bridge), done(1));
+        assert_eq!(complete(&bridge), done(1));
     }
 
     #[test]
@@ -483,7 +483,7 @@ mod tests {
         // All threads wait for answers that do not come.
         for n in 0..RPC_THREADS_MAX as u64 {
             pool.submit(rpc(n * 2 + 1, "ask"));
-            assert!(matches!(fact(&bridge), Input::Ask { .. }));
+            assert!(matches!(complete(&bridge), Input::Ask { .. }));
         }
         let refused = (0..=QUEUE_MAX as u64).filter_map(|n| pool.submit(rpc(n * 2 + 101, "echo"))).count();
         assert_eq!(refused, 1);

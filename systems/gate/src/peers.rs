@@ -11,7 +11,7 @@ use crate::websocket::link::Link;
 
 /// How a peer is reached.
 #[derive(Clone, Debug)]
-pub(crate) enum Way {
+pub(crate) enum Transport {
     /// Over the UDP door.
     Udp(kaos_rudp::PeerId),
     /// Over a WebSocket.
@@ -21,7 +21,7 @@ pub(crate) enum Way {
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) peer: PeerId,
-    pub(crate) way: Way,
+    pub(crate) transport: Transport,
     /// The first counted message of this batch that was refused, by channel.
     pub(crate) control: Option<u64>,
     pub(crate) data: Option<u64>,
@@ -41,33 +41,33 @@ impl Slots {
         Slots { ids: PeerSlots::default(), rows: Vec::new(), peers_max, stats }
     }
 
-    fn count(&self, way: &Way) -> &std::sync::atomic::AtomicU64 {
-        let door = match way {
-            Way::Udp(_) => Door::Udp,
-            Way::Web(_) => Door::WebSocket,
+    fn count(&self, transport: &Transport) -> &std::sync::atomic::AtomicU64 {
+        let door = match transport {
+            Transport::Udp(_) => Door::Udp,
+            Transport::Web(_) => Door::WebSocket,
         };
         &self.stats.door(door).peers
     }
 
     /// Numbers a new peer; `None` when there are too many.
-    pub(crate) fn open(&mut self, way: Way) -> Option<PeerId> {
+    pub(crate) fn open(&mut self, transport: Transport) -> Option<PeerId> {
         let peer = self.ids.open(self.peers_max)?;
-        self.count(&way).fetch_add(1, Ordering::Relaxed);
+        self.count(&transport).fetch_add(1, Ordering::Relaxed);
         let at = peer.slot as usize;
         if self.rows.len() <= at {
             self.rows.resize_with(at + 1, || None);
         }
         if let Some(row) = self.rows.get_mut(at) {
-            *row = Some(Row { peer, way, control: None, data: None });
+            *row = Some(Row { peer, transport, control: None, data: None });
         }
         Some(peer)
     }
 
     /// Takes the number back.
-    pub(crate) fn close(&mut self, peer: PeerId) -> Option<Way> {
+    pub(crate) fn close(&mut self, peer: PeerId) -> Option<Transport> {
         let row = self.rows.get_mut(peer.slot as usize)?;
-        let way = row.take_if(|row| row.peer == peer)?.way;
-        self.count(&way).fetch_sub(1, Ordering::Relaxed);
+        let transport = row.take_if(|row| row.peer == peer)?.transport;
+        self.count(&transport).fetch_sub(1, Ordering::Relaxed);
         self.ids.close(peer);
         while self.rows.last().is_some_and(Option::is_none) {
             self.rows.pop();
@@ -75,7 +75,7 @@ impl Slots {
         if self.rows.len() * 4 < self.rows.capacity() {
             self.rows.shrink_to(self.rows.len() * 2);
         }
-        Some(way)
+        Some(transport)
     }
 
     pub(crate) fn get(&mut self, peer: PeerId) -> Option<&mut Row> {
@@ -93,19 +93,19 @@ mod tests {
 
     use super::*;
 
-    fn link() -> Way {
-        Way::Web(Arc::new(Link::new(IpAddr::from([127, 0, 0, 1]))))
+    fn link() -> Transport {
+        Transport::Web(Arc::new(Link::new(IpAddr::from([127, 0, 0, 1]))))
     }
 
     #[test]
     fn peers_are_numbered_over_all_doors_and_forgotten() {
         let stats = Arc::new(Stats::default());
         let mut slots = Slots::new(2, stats.clone());
-        let udp = slots.open(Way::Udp(kaos_rudp::PeerId::from_bits(1 << 20))).expect("room");
+        let udp = slots.open(Transport::Udp(kaos_rudp::PeerId::from_bits(1 << 20))).expect("room");
         let web = slots.open(link()).expect("room");
         assert_ne!(udp.slot, web.slot);
         assert!(slots.open(link()).is_none(), "two are the most");
-        assert!(matches!(slots.get(udp).map(|row| &row.way), Some(Way::Udp(_))));
+        assert!(matches!(slots.get(udp).map(|row| &row.transport), Some(Transport::Udp(_))));
         assert!(slots.close(udp).is_some());
         assert!(slots.close(udp).is_none(), "twice changes nothing");
         let next = slots.open(link()).expect("room again");

@@ -166,7 +166,7 @@ fn what_cannot_be_used_is_refused_with_its_cid() {
     assert_eq!(bad(one(&ops, Op::RoomJoin, &join)), (Some(Channel::Data), 9, FaultKind::Unimplemented));
     let start = v1::SessionStart::default();
     assert_eq!(bad(one(&ops, Op::SessionStart, &start)).0, None);
-    // Unknown, the wrong way, unreadable, too short.
+    // Unknown, the wrong transport, unreadable, too short.
     for (bytes, counted) in [
         (&[0x77, 0, 0][..], None),
         (&[0x21, 0, 0], Some(Channel::Control)),

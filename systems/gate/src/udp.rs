@@ -18,11 +18,11 @@ use kaos_rudp::io::{Flow, Options};
 use kaos_rudp::{Channel, CloseReason, Config, Endpoint, Event, Micros, SecretKey, SendError};
 use rustix::fd::{AsFd, BorrowedFd};
 
-use crate::bridge::{Bridge, empty_piece, weight};
+use crate::bridge::{Bridge, empty_message, weight};
 use crate::identity::credentials::Credentials;
-use crate::intake::Taking;
+use crate::intake::InputBudget;
 use crate::kaos::start::{Opening, farewell};
-use crate::peers::{Slots, Way};
+use crate::peers::{Slots, Transport};
 use crate::stats::Stats;
 use crate::udp::handshakes::Handshakes;
 
@@ -80,7 +80,7 @@ struct UdpPeer {
 }
 
 /// Why a message was not taken.
-pub(crate) enum NotTaken {
+pub(crate) enum SendRefused {
     /// No room now; `Writable` follows.
     Full,
     /// It can never be sent so, or the connection is gone.
@@ -147,11 +147,11 @@ impl UdpDoor {
         now: Micros,
         slots: &mut Slots,
         credentials: &Credentials,
-        taking: &mut Taking<'_>,
+        budget: &mut InputBudget<'_>,
     ) -> bool {
-        while taking.room() {
+        while budget.room() {
             match self.endpoint.poll_event() {
-                Some(event) => self.event(now, event, slots, credentials, taking),
+                Some(event) => self.event(now, event, slots, credentials, budget),
                 None => return false,
             }
         }
@@ -164,13 +164,13 @@ impl UdpDoor {
         event: Event,
         slots: &mut Slots,
         credentials: &Credentials,
-        taking: &mut Taking<'_>,
+        budget: &mut InputBudget<'_>,
     ) {
         match event {
-            Event::Connected { peer: rudp, addr, .. } => match slots.open(Way::Udp(rudp)) {
+            Event::Connected { peer: rudp, addr, .. } => match slots.open(Transport::Udp(rudp)) {
                 Some(peer) => {
                     self.enter(UdpPeer { rudp, peer, started: false });
-                    taking.push(Input::Open { peer, door: Door::Udp, address: addr.ip().to_canonical() });
+                    budget.push(Input::Open { peer, door: Door::Udp, address: addr.ip().to_canonical() });
                 }
                 None => {
                     let fault = Fault::new(FaultKind::Busy, "the server has no room for another connection");
@@ -185,15 +185,15 @@ impl UdpDoor {
                 let (peer, started) = (known.peer, known.started);
                 self.stats.door(Door::Udp).came(bytes.len());
                 if started {
-                    taking.weight += weight(&bytes);
+                    budget.weight += weight(&bytes);
                     let empty = bytes.is_empty();
-                    taking.push(Input::Data { peer, bytes });
+                    budget.push(Input::Data { peer, bytes });
                     if empty {
                         // The frame ends the session for it; nothing more is read of the connection.
-                        self.close_for(now, rudp, &empty_piece());
+                        self.close_for(now, rudp, &empty_message());
                         self.forget(rudp);
                         slots.close(peer);
-                        taking.push(Input::Gone { peer, reason: Gone::Protocol });
+                        budget.push(Input::Gone { peer, reason: Gone::Protocol });
                     }
                     return;
                 }
@@ -210,13 +210,13 @@ impl UdpDoor {
                         if let Some(known) = self.known(rudp) {
                             known.started = true;
                         }
-                        opening.inputs(peer).for_each(|input| taking.push(input));
+                        opening.inputs(peer).for_each(|input| budget.push(input));
                     }
                     Err(fault) => {
                         self.refuse(now, rudp, &fault);
                         self.forget(rudp);
                         slots.close(peer);
-                        taking.push(Input::Gone { peer, reason: Gone::Local });
+                        budget.push(Input::Gone { peer, reason: Gone::Local });
                     }
                 }
             }
@@ -224,13 +224,13 @@ impl UdpDoor {
             Event::Moved { .. } => {}
             Event::Writable { peer: rudp } => {
                 if let Some(known) = self.known(rudp) {
-                    taking.push(Input::Writable { peer: known.peer });
+                    budget.push(Input::Writable { peer: known.peer });
                 }
             }
             Event::Closed { peer: rudp, reason } => {
                 let Some(peer) = self.forget(rudp) else { return };
                 slots.close(peer);
-                taking.push(Input::Gone { peer, reason: gone(&reason) });
+                budget.push(Input::Gone { peer, reason: gone(&reason) });
             }
         }
     }
@@ -246,13 +246,13 @@ impl UdpDoor {
         self.endpoint.close_after_flush(now, rudp, fault.kind.code(), fault.kind.word());
     }
 
-    /// Hands a message to the transport.
+    /// ThreadCounts a message to the transport.
     pub(crate) fn send(
         &mut self,
         rudp: kaos_rudp::PeerId,
         channel: FrameChannel,
         parts: &[&[u8]],
-    ) -> Result<(), NotTaken> {
+    ) -> Result<(), SendRefused> {
         let channel = match channel {
             FrameChannel::Control => Channel::CONTROL,
             FrameChannel::Data => Channel::DATA,
@@ -263,14 +263,14 @@ impl UdpDoor {
                 self.stats.door(Door::Udp).went(parts.iter().map(|part| part.len()).sum());
                 Ok(())
             }
-            Err(SendError::WouldBlock) => Err(NotTaken::Full),
+            Err(SendError::WouldBlock) => Err(SendRefused::Full),
             // No message is over the transport's bounds: see the assertion on them in `codec`.
             Err(
                 SendError::TooLarge { .. }
                 | SendError::NoSuchChannel(_)
                 | SendError::Closed
                 | SendError::NotConnected,
-            ) => Err(NotTaken::Never),
+            ) => Err(SendRefused::Never),
         }
     }
 
@@ -362,8 +362,8 @@ mod tests {
             }
             door.handshakes.pump(now, &mut door.endpoint);
             door.endpoint.handle_timeout(now);
-            let mut taking = Taking::new(inputs);
-            door.take(now, &mut slots, &credentials, &mut taking);
+            let mut budget = InputBudget::new(inputs);
+            door.take(now, &mut slots, &credentials, &mut budget);
             while door.endpoint.poll_transmit(now, &mut buffer).is_some() {
                 client.handle(now, home, &mut buffer);
             }

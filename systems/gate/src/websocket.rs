@@ -1,4 +1,4 @@
-//! One WebSocket connection: its bytes become pieces for the frame, and what the frame queued becomes frames.
+//! One WebSocket connection: its bytes become events for the frame, and what the frame queued becomes frames.
 
 pub(crate) mod link;
 
@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::bridge::{Bridge, Fact, Piece, empty_piece, weight};
+use crate::bridge::{Bridge, Completion, SocketEvent, empty_message, weight};
 use crate::doors::close_code;
 use crate::identity::credentials::Credentials;
 use crate::kaos::start::{Opening, farewell};
@@ -54,7 +54,7 @@ const COPY_BELOW: usize = 4096;
 const BUFFER_KEPT: usize = 64 * 1024;
 
 /// A close code and one word.
-type Why = (u16, &'static str);
+type CloseFrame = (u16, &'static str);
 
 /// What a connection needs of the server.
 pub(crate) struct Server {
@@ -69,7 +69,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let link = Arc::new(Link::new(address));
-    server.bridge.piece(Piece::Open(link.clone()));
+    server.bridge.event(SocketEvent::Open(link.clone()));
     let (mut from, mut to) = tokio::io::split(stream);
     {
         let (reader, writer) = fastwebsockets::after_handshake_split(&mut from, &mut to, Role::Server);
@@ -87,7 +87,7 @@ where
             () = &mut writing => (Gone::Local, true),
             () = overdue => (Gone::Local, true),
         };
-        server.bridge.piece(Piece::Gone(link.clone(), reason));
+        server.bridge.event(SocketEvent::Gone(link.clone(), reason));
         if !written {
             let _ = timeout(CLOSE_TIME, &mut writing).await;
         }
@@ -107,7 +107,7 @@ where
 }
 
 /// Reads until there is nothing more to read. Says why, and how to close.
-async fn read<R>(mut reader: WebSocketRead<R>, link: &Arc<Link>, server: &Server) -> (Gone, Why)
+async fn read<R>(mut reader: WebSocketRead<R>, link: &Arc<Link>, server: &Server) -> (Gone, CloseFrame)
 where
     R: AsyncRead + Unpin,
 {
@@ -173,7 +173,7 @@ where
                 return (Gone::Local, (1001, "stopping"));
             }
             if empty {
-                let fault = empty_piece();
+                let fault = empty_message();
                 link.push(&[&farewell(&fault)], false, true);
                 return (Gone::Protocol, (close_code(fault.kind.code()), fault.kind.word()));
             }
@@ -182,7 +182,7 @@ where
         match Opening::read(&bytes, &server.credentials) {
             Ok(opening) => {
                 started = true;
-                server.bridge.piece(Piece::Start(link.clone(), Box::new(opening)));
+                server.bridge.event(SocketEvent::Start(link.clone(), Box::new(opening)));
             }
             Err(fault) => {
                 server.stats.starts_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -200,18 +200,18 @@ fn whole(payload: Payload<'_>) -> Bytes {
     }
 }
 
-/// Hands data to the frame, when there is credit for it.
+/// ThreadCounts data to the frame, when there is credit for it.
 async fn data(link: &Arc<Link>, server: &Server, bytes: Bytes) -> Result<(), tokio::sync::AcquireError> {
     let weight = weight(&bytes).min(IN_CREDIT);
     let cost = u32::try_from(weight).unwrap_or(u32::MAX);
     // The frame gives both back when it takes the piece.
     link.credit.acquire_many(cost).await?.forget();
     server.bridge.credit.acquire_many(cost).await?.forget();
-    server.bridge.piece(Piece::Data(link.clone(), bytes, weight));
+    server.bridge.event(SocketEvent::Data(link.clone(), bytes, weight));
     Ok(())
 }
 
-fn ended(error: &WebSocketError) -> (Gone, Why) {
+fn ended(error: &WebSocketError) -> (Gone, CloseFrame) {
     match error {
         WebSocketError::FrameTooLarge => (Gone::Protocol, (1009, "too_long")),
         WebSocketError::InvalidUTF8 => (Gone::Protocol, (1003, "binary_only")),
@@ -251,7 +251,7 @@ where
             bytes = Vec::new();
         }
         if work.writable {
-            server.bridge.fact(Fact::Writable(link.clone()));
+            server.bridge.complete(Completion::Writable(link.clone()));
         }
         if let Some((code, reason)) = work.close {
             let _ = writer.write_frame(Frame::close(code, reason.as_bytes())).await;

@@ -60,7 +60,7 @@ pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Response<Body> 
     reply::json_bytes(Bytes::from_static(br#"{"status":"ok"}"#))
 }
 
-pub(crate) async fn figures(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
+pub(crate) async fn metrics_page(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     let local = remote(&request).is_some_and(|ip| shared.access.is_local(ip, request.headers()));
     if !shared.access.metrics_open && !local {
         return reply::refusal(&Fault::new(
@@ -118,7 +118,7 @@ fn no_method(methods: &[Method]) -> Response<Body> {
 }
 
 /// Operations by their routes, and the files of the playground.
-pub(crate) async fn other(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
+pub(crate) async fn fallback(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     let origin = match shared.access.check(request.headers()) {
         Ok(origin) => origin,
         Err(fault) => return reply::refusal(&fault),

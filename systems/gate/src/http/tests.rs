@@ -36,7 +36,7 @@ fn door(change: impl FnOnce(&mut WebSetup)) -> (Arc<Shared>, watch::Sender<bool>
     (share(setup, stopped).1, stop)
 }
 
-/// A connection from `remote` that holds so many bytes each way, and the task that serves it.
+/// A connection from `remote` that holds so many bytes each transport, and the task that serves it.
 fn connected(
     shared: &Arc<Shared>,
     remote: &str,
@@ -116,7 +116,7 @@ async fn what_needs_credentials_is_refused_before_its_body_is_read() {
 async fn what_an_address_asks_far_beyond_its_rate_does_not_reach_the_frame() {
     let limits = LimitSettings { address_calls: 1, address_calls_burst: 2, ..LimitSettings::default() };
     let (shared, _stop) = door(|setup| setup.limits = limits);
-    let mut taken = crate::bridge::Taken::default();
+    let mut taken = crate::bridge::Drained::default();
     let mut statuses = std::collections::BTreeMap::new();
     for _ in 0..100 {
         let (mut client, _serving) = connected(&shared, "192.0.2.1", 1024);

@@ -17,7 +17,7 @@ pub(crate) const WRITE_TIME: Duration = Duration::from_secs(10);
 /// The stream. Its writes fail with [`io::ErrorKind::TimedOut`] once [`WRITE_TIME`] has passed in which bytes waited
 /// and none went out.
 #[derive(Debug)]
-pub(crate) struct Impatient<S> {
+pub(crate) struct WriteTimeout<S> {
     stream: S,
     /// Ends the writes, while bytes wait.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -25,10 +25,10 @@ pub(crate) struct Impatient<S> {
     patient: Arc<AtomicBool>,
 }
 
-impl<S> Impatient<S> {
+impl<S> WriteTimeout<S> {
     /// Around `stream`, until `patient` is set.
     pub(crate) fn new(stream: S, patient: Arc<AtomicBool>) -> Self {
-        Impatient { stream, stalled: None, patient }
+        WriteTimeout { stream, stalled: None, patient }
     }
 
     /// What a write of the stream says, or that it waited too long.
@@ -42,7 +42,7 @@ impl<S> Impatient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -52,7 +52,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.judge(written, cx)
@@ -92,7 +92,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_stops_ends_the_writes_and_a_slow_one_does_not() {
         let (there, mut here) = duplex(16);
-        let mut stream = Impatient::new(there, Arc::default());
+        let mut stream = WriteTimeout::new(there, Arc::default());
         let began = Instant::now();
         let writing = async {
             let written = stream.write_all(&[7; 96]).await;
@@ -114,7 +114,7 @@ mod tests {
     async fn what_others_look_after_is_written_as_long_as_it_takes() {
         let (there, mut here) = duplex(16);
         let patient = Arc::new(AtomicBool::new(true));
-        let mut stream = Impatient::new(there, patient);
+        let mut stream = WriteTimeout::new(there, patient);
         let reading = async {
             sleep(Duration::from_secs(600)).await;
             here.read_exact(&mut [0; 32]).await

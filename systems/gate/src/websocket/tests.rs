@@ -50,8 +50,8 @@ fn server() -> Server {
     }
 }
 
-/// What a connection that sends `bytes` gets, and the pieces that wait for the frame then.
-async fn sent(server: &Server, bytes: Vec<u8>) -> (Vec<u8>, Vec<Piece>) {
+/// What a connection that sends `bytes` gets, and the events that wait for the frame then.
+async fn sent(server: &Server, bytes: Vec<u8>) -> (Vec<u8>, Vec<SocketEvent>) {
     let (here, there) = tokio::io::duplex(1 << 16);
     let serving = serve(there, server, IpAddr::from([127, 0, 0, 1]));
     let client = async {
@@ -67,22 +67,22 @@ async fn sent(server: &Server, bytes: Vec<u8>) -> (Vec<u8>, Vec<Piece>) {
         answer
     };
     let ((), answer) = tokio::join!(serving, client);
-    let mut taken = crate::bridge::Taken::default();
+    let mut taken = crate::bridge::Drained::default();
     server.bridge.take(0, &mut taken);
-    (answer, taken.pieces)
+    (answer, taken.events)
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_first_empty_frame_is_the_last_that_is_read() {
     let server = server();
-    let (answer, pieces) = sent(&server, [start(), frame(0x82, b"").repeat(100_000)].concat()).await;
+    let (answer, events) = sent(&server, [start(), frame(0x82, b"").repeat(100_000)].concat()).await;
     assert!(matches!(
-        &pieces[..],
+        &events[..],
         [
-            Piece::Open(_),
-            Piece::Start(..),
-            Piece::Data(_, bytes, crate::bridge::MESSAGE_WEIGHT),
-            Piece::Gone(_, Gone::Protocol)
+            SocketEvent::Open(_),
+            SocketEvent::Start(..),
+            SocketEvent::Data(_, bytes, crate::bridge::MESSAGE_WEIGHT),
+            SocketEvent::Gone(_, Gone::Protocol)
         ] if bytes.is_empty()
     ));
     // A SessionEnd with the fault, and the close with 1002.
@@ -115,9 +115,9 @@ async fn pings_pongs_and_fragments_have_a_rate() {
             if extra[0] != 0 {
                 bytes.extend(&message);
             }
-            let (answer, pieces) = sent(&server, bytes).await;
+            let (answer, events) = sent(&server, bytes).await;
             assert_eq!(close_of(&answer), Some(code), "{number} of {:#x}", extra[0]);
-            let data = pieces.iter().any(|piece| matches!(piece, Piece::Data(..)));
+            let data = events.iter().any(|event| matches!(event, SocketEvent::Data(..)));
             assert_eq!(data, code == 1000 && extra[0] != 0);
         }
     }
