@@ -6,6 +6,8 @@ use kaos_kernel::room::RoomIndex;
 use kaos_kernel::script::Broadcast;
 use kaos_kernel::send::{Outbox, post};
 
+use crate::seats::member;
+
 /// Who of a room's members is meant.
 #[derive(Clone, Copy)]
 pub(crate) enum Audience<'a> {
@@ -79,16 +81,4 @@ pub(crate) fn broadcast(world: &mut World, broadcast: Broadcast) -> Result<(), F
     });
     let audience = to.as_deref().map_or(Audience::All, Audience::Sessions);
     send_to_room(world, entity, audience, &Outbound::Data { sender, op, data, reliable })
-}
-
-/// The presence of a session in a room.
-pub(crate) fn member(world: &World, room: Entity, session: SessionId) -> Option<Entity> {
-    // By the session's own rooms, which are few, and not by the room's members, which may be many.
-    let session = world.resource::<SessionIndex>().get(session)?;
-    let joined = world.get::<Joined>(session)?;
-    joined
-        .entities()
-        .iter()
-        .copied()
-        .find(|presence| world.get::<InRoom>(*presence).is_some_and(|of| of.0 == room))
 }

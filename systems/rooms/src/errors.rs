@@ -64,7 +64,7 @@ pub(crate) fn describe(error: &MatchError, place: &str, consequence: &str) -> St
 }
 
 /// What clients are told of a failed callback: its error in development, otherwise only `sentence`.
-pub(crate) fn told(dev: bool, error: &MatchError, sentence: &str) -> String {
+pub(crate) fn client_text(dev: bool, error: &MatchError, sentence: &str) -> String {
     if !dev {
         return format!("{sentence}; the server's log has the details");
     }
@@ -91,7 +91,7 @@ pub(crate) fn panicked(callback: &'static str) -> MatchError {
 }
 
 /// The word that members are told when a room ends for an error of its match.
-pub(crate) fn error_word(kind: MatchErrorKind) -> &'static str {
+pub(crate) fn error_name(kind: MatchErrorKind) -> &'static str {
     match kind {
         MatchErrorKind::Memory => "out_of_memory",
         _ => "script_error",

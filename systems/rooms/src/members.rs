@@ -1,24 +1,23 @@
 //! Joining and leaving: seats, handles, and who is told.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use kaos_kernel::codec::{Closed, Outbound, RoomEvent};
-use kaos_kernel::op::Ops;
-use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Inbox, RoomFact, Seats, TickSchedule};
-use kaos_kernel::script::{Admission, Env, Match, MatchError, MatchErrorKind};
+use kaos_kernel::script::{Admission};
 use kaos_kernel::session::Handles;
 use kaos_wire::limits::PRESENCES_MAX;
 use serde_json::Value as Json;
 
-use crate::broadcast::{Audience, member, send_to_room};
-use crate::errors::{describe, error_word, panicked, told};
-use crate::life::{find, seats_changed};
-use crate::tick::relay_waiting;
-use crate::{Agenda, Matches};
+use crate::broadcast::{Audience, send_to_room};
+use crate::due_rooms::DueRooms;
+use crate::errors::client_text;
+use crate::lifecycle::find;
+use crate::matches::ask_match;
+use crate::relay::relay_waiting;
+use crate::seats::{member, seats_changed, vacate};
 
 /// A seat that was taken.
 pub(crate) struct Seated {
@@ -103,52 +102,12 @@ fn attempt(world: &mut World, id: RoomId, info: &PresenceInfo, metadata: &Json) 
         Some(Ok(Admission::No(reason))) => Err(Fault::new(FaultKind::Refused, reason)),
         Some(Err(error)) => {
             let dev = world.resource::<Settings>().dev;
-            Err(Fault::new(FaultKind::Script, told(dev, &error, "the room's match_join_attempt failed")))
+            Err(Fault::new(
+                FaultKind::Script,
+                client_text(dev, &error, "the room's match_join_attempt failed"),
+            ))
         }
     }
-}
-
-/// Calls a match between its ticks, guarded; `None`: the room has none. What it effects is done in this frame's Match
-/// stage. A failure is written to the log, once a second: what provokes it may be a client. Out of memory or
-/// broken, the room ends.
-pub(crate) fn ask_match<R>(
-    world: &mut World,
-    id: RoomId,
-    callback: &'static str,
-    work: impl FnOnce(&mut dyn Match, &mut Env<'_>) -> Result<R, MatchError>,
-) -> Option<Result<R, MatchError>> {
-    let mut matches = world.remove_non_send::<Matches>()?;
-    let (ops, clock) = (world.resource::<Ops>().0.clone(), world.resource::<Clock>());
-    let (frame, second) = (clock.frame(), clock.hz());
-    let dev = world.resource::<Settings>().dev;
-    let answer = matches.by_room.get_mut(&id).map(|playing| {
-        let mut env = Env::new(world, &ops, Caller::Room(id), &mut playing.dice);
-        let answer = catch_unwind(AssertUnwindSafe(|| work(&mut *playing.game, &mut env)));
-        let broken = answer.is_err();
-        let answer = answer.unwrap_or_else(|_| Err(panicked(callback)));
-        let mut end = None;
-        if let Err(error) = &answer {
-            if broken || error.kind == MatchErrorKind::Memory {
-                let message = told(dev, error, "the room's match failed");
-                let reason = error_word(error.kind).to_owned();
-                end = Some(Closed { code: FaultKind::Script.code(), reason, message });
-            }
-            if let Some(further) = playing.written.write(error, frame, second, end.is_some()) {
-                let consequence = if end.is_some() { "the room ends" } else { "the request was refused" };
-                let place = format!("room {id}");
-                let text = describe(error, &place, consequence) + &further;
-                env.log(Level::Error, place, text);
-            }
-        }
-        (answer, env.finish(), end)
-    });
-    let answer = answer.map(|(answer, effects, end)| {
-        matches.effects.push(effects);
-        matches.ends.extend(end.map(|closed| (id, closed)));
-        answer
-    });
-    world.insert_non_send(matches);
-    answer
 }
 
 /// Tells a match what happened, in this frame's Match stage.
@@ -162,7 +121,7 @@ fn tell_match(world: &mut World, room: Entity, fact: RoomFact) {
     if let Some(mut inbox) = world.get_mut::<Inbox>(room) {
         inbox.events.push(fact);
     }
-    world.resource_mut::<Agenda>().events.insert(id);
+    world.resource_mut::<DueRooms>().events.insert(id);
 }
 
 /// Sends a presence the whole room: who is there beyond what one message holds follows as joined.
@@ -249,24 +208,6 @@ fn tell_members(
     }
 }
 
-/// Frees a presence's seat and handle and removes it, telling nobody.
-pub(crate) fn vacate(world: &mut World, presence: Entity) -> Option<Arc<PresenceInfo>> {
-    let (handle, info) =
-        world.get::<Presence>(presence).map(|presence| (presence.handle, presence.info.clone()))?;
-    if let Some(room) = world.get::<InRoom>(presence).map(|room| room.0)
-        && let Some(mut seats) = world.get_mut::<Seats>(room)
-    {
-        seats.leave(info.index);
-    }
-    if let Some(session) = world.get::<PresenceOf>(presence).map(|session| session.0)
-        && let Some(mut handles) = world.get_mut::<Handles>(session)
-    {
-        handles.clear(handle);
-    }
-    world.despawn(presence);
-    Some(info)
-}
-
 /// What happened to members of one room in one frame, by room: told together, or a crowd that goes at once would
 /// be told of in the square of its number.
 type ByRoom = BTreeMap<RoomId, (Entity, Vec<(Entity, PresenceInfo)>)>;
@@ -336,14 +277,5 @@ pub(crate) fn connections_changed(world: &mut World, sessions: &[ConnectionChang
                 send_state(world, room, entity, *lost);
             }
         }
-    }
-}
-
-/// A label as text: itself, or an object as JSON.
-pub(crate) fn label_text(label: &Json) -> String {
-    match label {
-        Json::String(text) => text.clone(),
-        Json::Null => String::new(),
-        other => other.to_string(),
     }
 }

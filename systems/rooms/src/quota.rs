@@ -84,7 +84,7 @@ impl RoomQuota {
     }
 
     /// A room is no more.
-    pub(crate) fn strike_out(&mut self, CreatedBy { creator, address }: &CreatedBy) {
+    pub(crate) fn remove(&mut self, CreatedBy { creator, address }: &CreatedBy) {
         take_one(&mut self.by_creator, creator);
         if let Some(address) = address {
             take_one(&mut self.by_address, address);

@@ -9,7 +9,7 @@ use kaos_wire::prost::Message as _;
 use kaos_wire::{ClientMessage, Op as Opcode, v1};
 use serde::{Deserialize, Serialize};
 
-use crate::ops::{read, reply};
+use crate::ops::wire::{read, reply};
 
 /// Registers the operation of this file.
 pub(crate) fn register(app: &mut App) {

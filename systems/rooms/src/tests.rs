@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use kaos_kernel::ids::PeerId;
+use kaos_kernel::codec::Closed;
+use kaos_kernel::ids::{PeerId, Ticket};
 use kaos_kernel::input::{Body, Boot, Claim, Door, Input};
 use kaos_kernel::op::{OpRow, Payload};
 use kaos_kernel::output::Outputs;
+use kaos_kernel::prelude::*;
 use kaos_kernel::room::RoomIndex;
 use kaos_kernel::script::{
     Admission, Batch, Birth, Command, Env, HookContext, Match, MatchError, MatchErrorKind, Opened,
@@ -16,10 +18,7 @@ use kaos_kernel::server::{Build, Server};
 use serde_json::{Value as Json, json};
 
 use crate::members::join;
-use crate::{Agenda, Matches, Rooms, Spec, close_room, create_room};
-use kaos_kernel::codec::Closed;
-use kaos_kernel::ids::Ticket;
-use kaos_kernel::prelude::*;
+use crate::{DueRooms, Matches, Rooms, Spec, close_room, create_room};
 
 /// A runtime that panics where its module says.
 struct Breaking;
@@ -58,7 +57,7 @@ impl Scripts for Breaking {
         game.may_break("match_init");
         if module == "bad_label" {
             let op = env.ops.by_name("room.create").expect("registered").id;
-            env.commands.push(Command { op, request: Box::new(crate::ops::Create::default()) });
+            env.commands.push(Command { op, request: Box::new(crate::ops::create::Create::default()) });
         }
         let label = if module == "bad_label" { json!(7) } else { json!("") };
         Ok(Opened { game: Box::new(game), tick_rate: 10, label, max_players: None })
@@ -238,7 +237,7 @@ fn a_room_that_is_over_leaves_nothing_on_the_agenda() {
             id,
             Closed { code: 0, reason: "ended".into(), message: String::new() },
         );
-        let agenda = kit.server.world().resource::<Agenda>();
-        assert!(agenda.ticks.is_empty() && agenda.empty.is_empty() && agenda.events.is_empty());
+        let due = kit.server.world().resource::<DueRooms>();
+        assert!(due.ticks.is_empty() && due.empty.is_empty() && due.events.is_empty());
     }
 }

@@ -3,22 +3,23 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use kaos_kernel::codec::{Closed, Outbound, TO_ROOM};
-use kaos_kernel::ids::Uuid;
+use kaos_kernel::codec::Closed;
 use kaos_kernel::op::{OpTable, Ops};
 use kaos_kernel::output::{Level, Log};
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::{Inbox, ReadyRooms, RoomIndex, RoomMessage, RoomStuck, Seats, TickSchedule};
+use kaos_kernel::room::{Inbox, RoomIndex, RoomStuck, TickSchedule};
 use kaos_kernel::script::{Batch, Env, MatchError, MatchErrorKind, ScriptEffects, TickOutcome};
 use kaos_kernel::send::take_broadcasts;
 use kaos_kernel::settings::{MatchSettings, Policy};
 use kaos_kernel::{ServerStopping, apply_effects};
 
-use crate::broadcast::{Audience, broadcast, send_to_room};
-use crate::errors::{describe, error_word, panicked, told};
-use crate::life::close_room;
+use crate::broadcast::broadcast;
+use crate::due_rooms::{DueRooms, due_rooms, rearm};
+use crate::errors::{client_text, describe, error_name, panicked};
+use crate::lifecycle::close_room;
+use crate::matches::{MatchEntry, Matches};
 use crate::members::{connections_changed, leave_all};
-use crate::{Agenda, Matches, Playing};
+use crate::relay::relay;
 
 /// Rooms that end in one frame when the server stops, at most, and the fuel that their match_terminate may use together;
 /// one room ends in each frame however much it may use. A frame that ran all of them would keep the runner from its own
@@ -53,7 +54,8 @@ pub(crate) fn run(world: &mut World) {
         };
         let mut beats = Vec::new();
         for (id, tick_due) in due {
-            if let Some(end) = room(world, &mut matches, &context, id, tick_due, &mut beats, &mut effects) {
+            if let Some(end) = run_room(world, &mut matches, &context, id, tick_due, &mut beats, &mut effects)
+            {
                 ends.push((id, end));
             }
         }
@@ -68,7 +70,7 @@ pub(crate) fn run(world: &mut World) {
     for (id, closed) in ends {
         close_room(world, id, closed);
     }
-    ask(world);
+    rearm(world);
 }
 
 /// What is the same for all rooms of a frame.
@@ -120,14 +122,14 @@ fn sessions_changed(world: &mut World) {
         close_room(world, room, Closed { code: FaultKind::Script.code(), reason: "stuck".into(), message });
     }
     if let Some(ServerStopping { grace_s }) = stopping {
-        world.resource_mut::<Agenda>().last_words = Some(grace_s);
+        world.resource_mut::<DueRooms>().stop_grace_s = Some(grace_s);
     }
 }
 
 /// Tells the matches of some rooms that the server ends, then ends these rooms; the next frame goes on with the others.
 /// Until its turn a room goes on as ever.
 fn terminate_some(world: &mut World) {
-    let Some(grace_s) = world.resource::<Agenda>().last_words else { return };
+    let Some(grace_s) = world.resource::<DueRooms>().stop_grace_s else { return };
     let fuel = world.resource::<Settings>().game.fuel.max(1);
     let rooms = usize::try_from(TERMINATED_FUEL / fuel).unwrap_or_default().clamp(1, TERMINATED_PER_FRAME);
     let ids: Vec<RoomId> = world.resource::<RoomIndex>().iter().map(|(id, _)| id).take(rooms).collect();
@@ -135,7 +137,7 @@ fn terminate_some(world: &mut World) {
     if let Some(mut matches) = world.remove_non_send::<Matches>() {
         let ops = world.resource::<Ops>().0.clone();
         for id in &ids {
-            let Some(Playing { game, dice, .. }) = matches.by_room.get_mut(id) else { continue };
+            let Some(MatchEntry { game, dice, .. }) = matches.by_room.get_mut(id) else { continue };
             let mut env = Env::new(world, &ops, Caller::Room(*id), dice);
             let result = catch_unwind(AssertUnwindSafe(|| game.terminate(&mut env, grace_s)));
             if let Err(error) = result.unwrap_or_else(|_| Err(panicked("match_terminate"))) {
@@ -158,39 +160,16 @@ fn terminate_some(world: &mut World) {
 }
 
 fn expire_empty(world: &mut World, frame: u64) {
-    while world.resource::<Agenda>().empty.first().is_some_and(|(end, _)| *end <= frame) {
-        let Some((_, id)) = world.resource_mut::<Agenda>().empty.pop_first() else { return };
+    while world.resource::<DueRooms>().empty.first().is_some_and(|(end, _)| *end <= frame) {
+        let Some((_, id)) = world.resource_mut::<DueRooms>().empty.pop_first() else { return };
         let closed = Closed { code: 0, reason: "empty".to_owned(), message: "nobody came back".to_owned() };
         close_room(world, id, closed);
     }
 }
 
-/// The rooms that have something to do now, by id; `true`: a tick is due.
-fn due_rooms(world: &mut World, frame: u64) -> std::collections::BTreeMap<RoomId, bool> {
-    let mut due = std::collections::BTreeMap::new();
-    if !world.resource::<Agenda>().events.is_empty() {
-        due.extend(
-            std::mem::take(&mut world.resource_mut::<Agenda>().events).into_iter().map(|id| (id, false)),
-        );
-    }
-    if !world.resource::<ReadyRooms>().0.is_empty() {
-        due.extend(
-            std::mem::take(&mut world.resource_mut::<ReadyRooms>().0).into_iter().map(|id| (id, false)),
-        );
-    }
-    let any = world.resource::<Agenda>().ticks.first().is_some_and(|(at, _)| *at <= frame);
-    if any {
-        let mut agenda = world.resource_mut::<Agenda>();
-        let later = agenda.ticks.split_off(&(frame + 1, RoomId(Uuid::nil())));
-        let now = std::mem::replace(&mut agenda.ticks, later);
-        due.extend(now.into_iter().map(|(_, id)| (id, true)));
-    }
-    due
-}
-
 /// Runs one room. Returns how it ends, if it does. Its next beat goes to `beats`: what other rooms read of it in this
 /// stage is as it was when the stage began.
-fn room(
+fn run_room(
     world: &mut World,
     matches: &mut Matches,
     context: &TickContext,
@@ -207,7 +186,7 @@ fn room(
         return None;
     }
     // A room with a tick rate always has a match; one without is a defect, and ends.
-    let Some(playing) = matches.by_room.get_mut(&id) else { return Some(internal()) };
+    let Some(entry) = matches.by_room.get_mut(&id) else { return Some(internal()) };
     let mut tick = None;
     let mut skipped = 0;
     if tick_due {
@@ -224,7 +203,7 @@ fn room(
         tick = Some(beat.next);
         beat.next += 1;
         // At most one tick a frame: a late room catches up in the frames that follow.
-        playing.due = beat.due(beat.next, context.hz, rate).max(context.frame + 1);
+        entry.due = beat.due(beat.next, context.hz, rate).max(context.frame + 1);
         beats.push((entity, beat));
     }
     let mut inbox = at.get_mut::<Inbox>()?;
@@ -235,26 +214,26 @@ fn room(
         Vec::new()
     };
     if tick_due {
-        world.resource_mut::<Agenda>().ticks.insert((playing.due, id));
+        world.resource_mut::<DueRooms>().ticks.insert((entry.due, id));
     }
-    let mut dice = playing.dice.clone();
+    let mut dice = entry.dice.clone();
     let mut env = Env::new(world, &context.ops, Caller::Room(id), &mut dice);
     let batch = Batch { tick, skipped, events: &events, messages: &messages };
-    let end = judge(playing, &mut env, id, &batch, context);
+    let end = run_batch(entry, &mut env, id, &batch, context);
     effects.push(env.finish());
-    playing.dice = dice;
+    entry.dice = dice;
     end
 }
 
 /// Runs a batch and applies the policy to what failed.
-fn judge(
-    playing: &mut Playing,
+fn run_batch(
+    entry: &mut MatchEntry,
     env: &mut Env<'_>,
     id: RoomId,
     batch: &Batch<'_>,
     context: &TickContext,
 ) -> Option<Closed> {
-    let ran = catch_unwind(AssertUnwindSafe(|| playing.game.tick(env, batch)));
+    let ran = catch_unwind(AssertUnwindSafe(|| entry.game.tick(env, batch)));
     let Ok(TickOutcome { errors, ended }) = ran else {
         let text = "a defect of the server ended this room: its runtime panicked in the tick";
         env.log(Level::Error, format!("room {id}"), text);
@@ -263,7 +242,7 @@ fn judge(
     // Of ticks only: a join that fails says nothing of the next tick, and how many of those come is for players to say.
     if batch.tick.is_some() {
         let failed = errors.iter().any(|error| error.callback == "match_loop");
-        playing.errors_in_row = if failed { playing.errors_in_row + 1 } else { 0 };
+        entry.errors_in_row = if failed { entry.errors_in_row + 1 } else { 0 };
     }
     let (frame, settings) = (context.frame, &context.game);
     let mut end = None;
@@ -277,16 +256,16 @@ fn judge(
         end = Some(Closed { code: 0, reason: "ended".to_owned(), message });
     }
     for error in &errors {
-        let in_row = if error.callback == "match_loop" { playing.errors_in_row } else { 0 };
+        let in_row = if error.callback == "match_loop" { entry.errors_in_row } else { 0 };
         let (fatal, policy) = verdict(error, settings.on_error, in_row, settings.errors_max);
-        if let Some(further) = playing.written.write(error, frame, context.hz, fatal) {
+        if let Some(further) = entry.written.write(error, frame, context.hz, fatal) {
             let tick = batch.tick.map_or_else(String::new, |tick| format!(" tick {tick}"));
             let place = format!("room {id}{tick}, {} messages", batch.messages.len());
             env.log(Level::Error, format!("room {id}"), describe(error, &place, &policy) + &further);
         }
         if fatal {
-            let message = told(context.dev, error, "the room's match failed");
-            let reason = error_word(error.kind).to_owned();
+            let message = client_text(context.dev, error, "the room's match failed");
+            let reason = error_name(error.kind).to_owned();
             end = Some(Closed { code: FaultKind::Script.code(), reason, message });
             break;
         }
@@ -318,39 +297,6 @@ fn verdict(error: &MatchError, policy: Policy, in_row: u32, errors_max: u32) -> 
                 "policy skip ({in_row} of {errors_max} in a row): the callback was abandoned, the room goes on"
             ),
         ),
-    }
-}
-
-/// Passes on what members of a room without a script sent so far, before its members change: whoever comes
-/// now was not there, and the index of who leaves may be another's next.
-pub(crate) fn relay_waiting(world: &mut World, entity: Entity) {
-    let relayed = world.get::<Room>(entity).is_some_and(|room| room.tick_rate == 0);
-    if relayed && world.get::<Inbox>(entity).is_some_and(|inbox| !inbox.messages.is_empty()) {
-        relay(world, entity);
-    }
-}
-
-/// Passes on what members of a room without a script sent.
-fn relay(world: &mut World, entity: Entity) {
-    let Some(mut inbox) = world.get_mut::<Inbox>(entity) else { return };
-    inbox.bytes = 0;
-    inbox.events.clear();
-    let messages = std::mem::take(&mut inbox.messages);
-    for RoomMessage { sender, to, op, data, reliable, .. } in messages {
-        let index = sender.as_ref().map_or(TO_ROOM, |sender| sender.index);
-        let seat = |index: u16| world.get::<Seats>(entity).and_then(|seats| seats.get(index));
-        let audience = match (to, &sender) {
-            (TO_ROOM, None) => Some(Audience::All),
-            (TO_ROOM, Some(sender)) => Some(seat(sender.index).map_or(Audience::All, Audience::Except)),
-            // A member that left meanwhile gets nothing, and nobody else gets it instead.
-            (member, _) => seat(member).map(Audience::One),
-        };
-        if let Some(audience) = audience
-            && let Err(fault) =
-                send_to_room(world, entity, audience, &Outbound::Data { sender: index, op, data, reliable })
-        {
-            tracing::error!(%fault, "a relayed message cannot be sent");
-        }
     }
 }
 
@@ -389,21 +335,4 @@ fn warning(caller: &Caller, text: String) -> Log {
         _ => "scripts".to_owned(),
     };
     Log { level: Level::Warn, source, text }
-}
-
-/// Asks for the frame in which the next room is due.
-fn ask(world: &World) {
-    let agenda = world.resource::<Agenda>();
-    let clock = world.resource::<Clock>();
-    for at in agenda.ticks.first().into_iter().chain(agenda.empty.first()).map(|(at, _)| *at) {
-        clock.wake_at(at);
-    }
-    // A match that a command made in this frame may have wished for something when it began.
-    let effects = world
-        .get_non_send::<Matches>()
-        .is_some_and(|matches| !(matches.effects.is_empty() && matches.ends.is_empty()));
-    let ending = agenda.last_words.is_some() && !world.resource::<RoomIndex>().is_empty();
-    if effects || ending || !agenda.events.is_empty() {
-        clock.wake_at(clock.frame() + 1);
-    }
 }

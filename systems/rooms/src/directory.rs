@@ -7,25 +7,25 @@ use kaos_kernel::prelude::*;
 use kaos_kernel::room::Seats;
 use serde_json::Value as Json;
 
-use crate::members::label_text;
+use crate::label::label_text;
 
 /// The open rooms of a module, of all labels or of one.
-type Shelf = (String, Option<String>);
+type OpenKey = (String, Option<String>);
 
 /// Where rooms are looked for.
 #[derive(Resource, Default)]
-pub(crate) struct Lobby {
+pub(crate) struct RoomDirectory {
     /// Every room, by number: the oldest first.
     all: BTreeMap<u64, (RoomId, Entity)>,
     /// Rooms that may have a seat, by number.
-    open: BTreeMap<Shelf, BTreeSet<(u64, RoomId)>>,
+    open: BTreeMap<OpenKey, BTreeSet<(u64, RoomId)>>,
 }
 
 /// The label under which a room stands among the open ones; `None`: it is not open.
 #[derive(Component, Default)]
 pub(crate) struct Listing(Option<String>);
 
-impl Lobby {
+impl RoomDirectory {
     /// Rooms, the oldest first.
     pub(crate) fn rooms(&self) -> impl Iterator<Item = (RoomId, Entity)> + '_ {
         self.all.values().copied()
@@ -35,27 +35,27 @@ impl Lobby {
     /// An empty label asks for any; of an object, as JSON, the order of the fields means nothing.
     pub(crate) fn candidates(&self, module: &str, label: &str, most: usize) -> Vec<RoomId> {
         let label = key_of_text(label);
-        let shelf = (module.to_owned(), (!label.is_empty()).then_some(label));
-        self.open.get(&shelf).into_iter().flatten().take(most).map(|(_, id)| *id).collect()
+        let key_of_open = (module.to_owned(), (!label.is_empty()).then_some(label));
+        self.open.get(&key_of_open).into_iter().flatten().take(most).map(|(_, id)| *id).collect()
     }
 
-    fn shelves(module: &str, label: &str) -> [Option<Shelf>; 2] {
+    fn keys(module: &str, label: &str) -> [Option<OpenKey>; 2] {
         let labelled = (!label.is_empty()).then(|| (module.to_owned(), Some(label.to_owned())));
         [Some((module.to_owned(), None)), labelled]
     }
 
     fn put(&mut self, module: &str, label: &str, row: (u64, RoomId)) {
-        for shelf in Self::shelves(module, label).into_iter().flatten() {
-            self.open.entry(shelf).or_default().insert(row);
+        for key_of_open in Self::keys(module, label).into_iter().flatten() {
+            self.open.entry(key_of_open).or_default().insert(row);
         }
     }
 
     fn take(&mut self, module: &str, label: &str, row: (u64, RoomId)) {
-        for shelf in Self::shelves(module, label).into_iter().flatten() {
-            if let Some(rooms) = self.open.get_mut(&shelf) {
+        for key_of_open in Self::keys(module, label).into_iter().flatten() {
+            if let Some(rooms) = self.open.get_mut(&key_of_open) {
                 rooms.remove(&row);
                 if rooms.is_empty() {
-                    self.open.remove(&shelf);
+                    self.open.remove(&key_of_open);
                 }
             }
         }
@@ -81,7 +81,7 @@ fn key_of_text(text: &str) -> String {
 /// A room was made.
 pub(crate) fn enter(world: &mut World, entity: Entity) {
     let Some((number, id)) = world.get::<Room>(entity).map(|room| (room.number, room.id)) else { return };
-    world.resource_mut::<Lobby>().all.insert(number, (id, entity));
+    world.resource_mut::<RoomDirectory>().all.insert(number, (id, entity));
     note(world, entity, true);
 }
 
@@ -101,24 +101,24 @@ pub(crate) fn note(world: &mut World, entity: Entity, relabelled: bool) {
     let (module, row) = (room.module.clone(), (room.number, room.id));
     let Some(mut listing) = world.get_mut::<Listing>(entity) else { return };
     let before = std::mem::replace(&mut listing.0, label.clone());
-    let mut lobby = world.resource_mut::<Lobby>();
+    let mut directory = world.resource_mut::<RoomDirectory>();
     if let Some(before) = before {
-        lobby.take(&module, &before, row);
+        directory.take(&module, &before, row);
     }
     if let Some(label) = label {
-        lobby.put(&module, &label, row);
+        directory.put(&module, &label, row);
     }
 }
 
 /// A room is over.
-pub(crate) fn strike_out(world: &mut World, entity: Entity) {
+pub(crate) fn remove(world: &mut World, entity: Entity) {
     let Some(room) = world.get::<Room>(entity) else { return };
     let (module, row) = (room.module.clone(), (room.number, room.id));
     let before = world.get_mut::<Listing>(entity).and_then(|mut listing| listing.0.take());
-    let mut lobby = world.resource_mut::<Lobby>();
-    lobby.all.remove(&row.0);
+    let mut directory = world.resource_mut::<RoomDirectory>();
+    directory.all.remove(&row.0);
     if let Some(before) = before {
-        lobby.take(&module, &before, row);
+        directory.take(&module, &before, row);
     }
 }
 
@@ -145,14 +145,14 @@ mod tests {
     }
 
     fn found(world: &World, label: &str) -> Vec<u128> {
-        let lobby = world.resource::<Lobby>();
-        lobby.candidates("m", label, 8).into_iter().map(|id| 100 - id.0.as_u128()).collect()
+        let directory = world.resource::<RoomDirectory>();
+        directory.candidates("m", label, 8).into_iter().map(|id| 100 - id.0.as_u128()).collect()
     }
 
     #[test]
     fn open_rooms_are_found_by_label_oldest_first_and_leave_nothing() {
         let mut world = World::new();
-        world.init_resource::<Lobby>();
+        world.init_resource::<RoomDirectory>();
         let rooms: Vec<Entity> =
             (0..4).map(|n| room(&mut world, n, if n % 2 == 0 { "even" } else { "odd" }, 1)).collect();
         assert_eq!((found(&world, ""), found(&world, "odd")), (vec![0, 1, 2, 3], vec![1, 3]));
@@ -190,9 +190,9 @@ mod tests {
         assert_eq!(found(&world, r#"{"mode": "ctf", "map": {"a": 2, "b": 1}}"#), [0, 1]);
         assert_eq!(found(&world, "{no json"), [3]);
         for entity in rooms {
-            strike_out(&mut world, entity);
+            remove(&mut world, entity);
         }
-        let lobby = world.resource::<Lobby>();
-        assert!(lobby.open.is_empty() && lobby.all.is_empty());
+        let directory = world.resource::<RoomDirectory>();
+        assert!(directory.open.is_empty() && directory.all.is_empty());
     }
 }

@@ -11,11 +11,14 @@ use kaos_kernel::script::{Birth, Env, ScriptHost};
 use serde_json::Value as Json;
 
 use crate::broadcast::{Audience, send_to_room};
-use crate::errors::{Written, describe, panicked, told};
-use crate::lobby::{self, Listing};
-use crate::members::vacate;
+use crate::directory;
+use crate::directory::Listing;
+use crate::due_rooms::{DueRooms, RoomCounter};
+use crate::errors::{Written, client_text, describe, panicked};
+use crate::label::check_label;
+use crate::matches::{MatchEntry, Matches};
 use crate::quota::{CreatedBy, Creator, RoomQuota};
-use crate::{Agenda, Matches, Numbers, Playing};
+use crate::seats::{end_of_empty, vacate};
 
 /// What a room is made from.
 #[derive(Clone, Debug, Default)]
@@ -50,8 +53,8 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
     if world.resource::<RoomIndex>().get(id).is_some() {
         return Err(Fault::new(FaultKind::Exists, format!("there is a room {id} already")));
     }
-    let number = world.resource::<Numbers>().next;
-    world.resource_mut::<Numbers>().next += 1;
+    let number = world.resource::<RoomCounter>().next;
+    world.resource_mut::<RoomCounter>().next += 1;
     let (tick_rate, label, max_players) = if spec.module.is_empty() {
         (0, spec.label, spec.max_players)
     } else {
@@ -99,23 +102,23 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
         TickSchedule { start: frame + 1 + number.wrapping_mul(7919) % period.max(1), next: 0, skipped: 0 };
     let entity = world.spawn((room, beat, Inbox::default(), Seats::default(), Listing::default())).id();
     world.resource_mut::<RoomIndex>().insert(id, entity);
-    lobby::enter(world, entity);
+    directory::enter(world, entity);
     if let Some(made_by) = made_by {
         world.resource_mut::<RoomQuota>().enter(&made_by);
         world.entity_mut(entity).insert(made_by);
     }
     if let Some(mut matches) = world.get_non_send_mut::<Matches>()
-        && let Some(playing) = matches.by_room.get_mut(&id)
+        && let Some(entry) = matches.by_room.get_mut(&id)
     {
-        playing.due = beat.start;
+        entry.due = beat.start;
     }
-    let mut agenda = world.resource_mut::<Agenda>();
+    let mut due = world.resource_mut::<DueRooms>();
     if tick_rate > 0 {
-        agenda.ticks.insert((beat.start, id));
+        due.ticks.insert((beat.start, id));
     }
     if spec.ends_empty {
         let end = end_of_empty(world, frame);
-        world.resource_mut::<Agenda>().empty.insert((end, id));
+        world.resource_mut::<DueRooms>().empty.insert((end, id));
     }
     Ok(id)
 }
@@ -132,43 +135,6 @@ pub(crate) fn room_for_one(world: &World) -> Result<(), Fault> {
         return Err(Fault::new(FaultKind::Busy, "the server has as many rooms as it may").retry_in_ms(5000));
     }
     Ok(())
-}
-
-/// The frame in which a room ends that is empty since `since`.
-fn end_of_empty(world: &World, since: u64) -> u64 {
-    let empty_ms = world.resource::<Settings>().room.empty_ms;
-    since + world.resource::<Clock>().frames_in_ms(empty_ms).max(1)
-}
-
-fn check_label(label: &Json, bytes_max: usize) -> Result<(), Fault> {
-    if !matches!(label, Json::String(_) | Json::Object(_) | Json::Null) {
-        return Err(Fault::invalid("a label is text or an object"));
-    }
-    let bytes = label.to_string().len();
-    if bytes > bytes_max {
-        return Err(Fault::invalid(format!(
-            "the label has {bytes} bytes as JSON: at most {bytes_max} are allowed"
-        )));
-    }
-    Ok(())
-}
-
-/// Changes a room's label and tells its members.
-pub(crate) fn set_label(world: &mut World, id: RoomId, label: Json) -> Result<(), Fault> {
-    let bytes_max = world.resource::<Settings>().room.label_bytes_max;
-    check_label(&label, bytes_max)?;
-    let entity = find(world, id)?;
-    let Some(mut room) = world.get_mut::<Room>(entity).filter(|room| room.label != label) else {
-        return Ok(());
-    };
-    room.label = label.clone();
-    lobby::note(world, entity, true);
-    if let Some(mut matches) = world.get_non_send_mut::<Matches>()
-        && let Some(playing) = matches.by_room.get_mut(&id)
-    {
-        playing.game.set_label(&label);
-    }
-    send_to_room(world, entity, Audience::All, &Outbound::Room(RoomEvent::Label(label)))
 }
 
 /// The entity of a room.
@@ -197,10 +163,10 @@ fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, O
     let opened = opened.unwrap_or_else(|_| Err(panicked("match_init")));
     let result = match opened {
         Ok(opened) => {
-            let playing =
-                Playing { game: opened.game, dice, errors_in_row: 0, written: Written::default(), due: 0 };
+            let entry =
+                MatchEntry { game: opened.game, dice, errors_in_row: 0, written: Written::default(), due: 0 };
             if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
-                matches.by_room.insert(id, playing);
+                matches.by_room.insert(id, entry);
                 matches.effects.push(effects);
             }
             Ok((opened.tick_rate, opened.label, opened.max_players))
@@ -219,7 +185,7 @@ fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, O
             }
             let dev = world.resource::<Settings>().dev;
             let sentence = format!("the match `{}` could not begin", spec.module);
-            Err(Fault::new(FaultKind::Script, told(dev, &error, &sentence)))
+            Err(Fault::new(FaultKind::Script, client_text(dev, &error, &sentence)))
         }
     };
     world.insert_non_send(host);
@@ -244,52 +210,28 @@ pub fn close_room(world: &mut World, id: RoomId, closed: Closed) {
     for presence in members.into_iter().rev() {
         vacate(world, presence);
     }
-    lobby::strike_out(world, entity);
+    directory::remove(world, entity);
     if let Some(made_by) = world.get::<CreatedBy>(entity).cloned() {
-        world.resource_mut::<RoomQuota>().strike_out(&made_by);
+        world.resource_mut::<RoomQuota>().remove(&made_by);
     }
     world.resource_mut::<RoomIndex>().remove(id);
     world.resource_mut::<ReadyRooms>().0.remove(&id);
-    let due = world
+    let tick = world
         .get_non_send_mut::<Matches>()
         .and_then(|mut matches| matches.by_room.remove(&id))
-        .map(|playing| playing.due);
+        .map(|entry| entry.due);
     let end = world
         .get::<Room>(entity)
         .filter(|room| room.ends_empty)
         .and_then(|room| room.empty_since)
         .map(|since| end_of_empty(world, since));
-    let mut agenda = world.resource_mut::<Agenda>();
-    if let Some(due) = due {
-        agenda.ticks.remove(&(due, id));
+    let mut due = world.resource_mut::<DueRooms>();
+    if let Some(tick) = tick {
+        due.ticks.remove(&(tick, id));
     }
     if let Some(end) = end {
-        agenda.empty.remove(&(end, id));
+        due.empty.remove(&(end, id));
     }
-    agenda.events.remove(&id);
+    due.events.remove(&id);
     world.despawn(entity);
-}
-
-/// Seats were taken or left: is the room empty now? Then its end is entered. Is it open?
-pub(crate) fn seats_changed(world: &mut World, entity: Entity) {
-    lobby::note(world, entity, false);
-    let frame = world.resource::<Clock>().frame();
-    let empty = world.get::<Seats>(entity).is_none_or(|seats| seats.taken == 0);
-    let Some(mut room) = world.get_mut::<Room>(entity) else { return };
-    let before = room.empty_since;
-    if before.is_some() == empty {
-        return;
-    }
-    room.empty_since = empty.then_some(frame);
-    let (id, ends) = (room.id, room.ends_empty);
-    if !ends {
-        return;
-    }
-    let end = end_of_empty(world, before.unwrap_or(frame));
-    let mut agenda = world.resource_mut::<Agenda>();
-    if empty {
-        agenda.empty.insert((end, id));
-    } else {
-        agenda.empty.remove(&(end, id));
-    }
 }
