@@ -28,7 +28,7 @@ fn main() {
         s.session.idle_ms = 600_000;
         s.session.resend_bytes = 64 << 20;
     });
-    let (mut server, _) = setup.build().unwrap_or_else(|error| panic!("{error}"));
+    let mut server = setup.build().unwrap_or_else(|error| panic!("{error}"));
     let mut outputs = Outputs::default();
     let mut frame = 0;
     let mut run = |inputs: &mut Vec<Input>, frame: u64| {

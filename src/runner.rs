@@ -14,9 +14,9 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use kaos_gate::doors::Doors;
 use kaos_gate::http::{self, Web, WebSetup};
 use kaos_gate::identity::credentials::Credentials;
 use kaos_gate::identity::keys::{KeyError, PublicKey, Source, session_key, transport_key};
-use kaos_gate::jobs::{Asks, JobPool, RpcFactory, RpcJob, RpcWorker};
+use kaos_gate::jobs::JobPools;
 use kaos_gate::kaos::codec::KaosCodec;
 use kaos_gate::stats::Stats;
 use kaos_gate::udp::{self, UdpError, UdpSetup};
@@ -35,7 +35,7 @@ use kaos_kernel::prelude::*;
 use kaos_kernel::running::RunningMatch;
 use kaos_kernel::script::Summary;
 use kaos_kernel::server::{Build, BuildError, Server};
-use kaos_script::{Scripting, Scripts, Worker};
+use kaos_script::Scripts;
 
 use crate::compose::compose;
 use crate::config::Config;
@@ -394,7 +394,7 @@ pub fn serve(
 /// What the frame thread has when its server is built.
 struct Parts {
     server: Server,
-    jobs: JobPool,
+    jobs: JobPools,
     /// See [`Frames`].
     crash: std::path::PathBuf,
 }
@@ -414,43 +414,14 @@ fn build(
         strict: false,
     };
     let scripts = Scripts::from_dir(&config.scripts);
-    let scripting = scripts.scripting();
     let codec = KaosCodec::counting(stats.clone());
     let server = compose(build, codec, scripts, plugins)?;
     let ops = server.ops();
     stats.count_ops(ops.rows().len());
     let wait = Duration::from_millis(config.call.wait_ms);
-    let jobs = JobPool::start(bridge, stats, server.jobs(), rpcs(scripting), wait)?;
+    let jobs = JobPools::start(bridge, stats, server.jobs(), wait)?;
     let _ = built.send(Ok(Built { ops, scripts: server.scripts() }));
     Ok(Parts { server, jobs, crash: config.data.join("crash.kj") })
-}
-
-/// Makes the workers of rpcs.
-fn rpcs(scripting: Arc<OnceLock<Scripting>>) -> Option<RpcFactory> {
-    scripting.get()?;
-    Some(Arc::new(move || {
-        let scripting = scripting.get().ok_or(FaultKind::Internal)?;
-        let seed = kaos_gate::random().map_err(|error| Fault::internal(error.to_string()))?;
-        let mut worker = Worker::new(scripting, u64::from_le_bytes(seed));
-        worker.warm();
-        Ok(Box::new(Rpcs(worker)))
-    }))
-}
-
-struct Rpcs(Worker);
-
-impl RpcWorker for Rpcs {
-    fn run(&mut self, job: RpcJob, asks: Asks<'_>) -> Result<Bytes, Fault> {
-        let mut logs = Vec::new();
-        let mut ask = |seq, op: &str, body| asks(seq, op.to_owned(), body);
-        let result = self.0.run(&job.id, &job.payload, &job.context, &mut ask, &mut logs);
-        logs.iter().for_each(frames::log);
-        result
-    }
-
-    fn rest(&mut self) {
-        self.0.warm();
-    }
 }
 
 fn http_error(address: SocketAddr, source: io::Error) -> StartError {

@@ -19,19 +19,19 @@ mod player;
 use std::cell::{RefCell, RefMut};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kaos_gate::kaos::codec::KaosCodec;
-use kaos_kernel::call::job::Jobs;
+use kaos_kernel::call::job::{JobContext, Jobs, Worker};
 use kaos_kernel::clock::Quantum;
 use kaos_kernel::ids::{PeerSlots, Ticket};
 use kaos_kernel::input::{Body, Boot, Identity, Input};
-use kaos_kernel::output::{JobKind, Log, Outputs};
+use kaos_kernel::output::{Log, Outputs};
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::RoomIndex;
 use kaos_kernel::server::{Build, BuildError, Population, Server};
-use kaos_script::{Scripting, Scripts, Sources, Worker};
+use kaos_script::{Scripts, Sources};
 use serde_json::Value as Json;
 
 use player::Client;
@@ -123,7 +123,7 @@ impl Setup {
     ///
     /// # Errors
     /// What is wrong with scripts, plugins and settings, as sentences.
-    pub fn build(&self) -> Result<(Server, Arc<OnceLock<Scripting>>), BuildError> {
+    pub fn build(&self) -> Result<Server, BuildError> {
         let build = Build {
             settings: self.settings.clone(),
             quantum: self.quantum,
@@ -134,11 +134,9 @@ impl Setup {
             Where::Dir(dir) => Scripts::from_dir(dir),
             Where::Sources(sources) => Scripts::from_sources(sources.clone()),
         };
-        let scripting = scripts.scripting();
-        let server = compose(build, KaosCodec::default(), scripts, |app| {
+        compose(build, KaosCodec::default(), scripts, |app| {
             self.plugins.iter().for_each(|add| add(app));
-        })?;
-        Ok((server, scripting))
+        })
     }
 
     /// Starts the server.
@@ -158,13 +156,11 @@ impl Setup {
     /// # Errors
     /// As [`Setup::build`].
     pub fn try_start(self) -> Result<Test, BuildError> {
-        let (server, scripting) = self.build()?;
-        let scripting = scripting.get().cloned();
+        let server = self.build()?;
         let jobs = server.jobs();
         let mut inner = Inner {
             setup: self,
             server,
-            scripting,
             workers: Vec::new(),
             jobs,
             slots: PeerSlots::default(),
@@ -194,9 +190,9 @@ pub struct Test {
 pub(crate) struct Inner {
     setup: Setup,
     pub(crate) server: Server,
-    scripting: Option<Scripting>,
-    /// Those that run nothing now. An rpc may wait for an operation that runs another, as in production.
-    workers: Vec<Worker>,
+    /// Those that do nothing now, with the names of their jobs. A job may wait for an operation that sends another of its
+    /// type, as in production.
+    workers: Vec<(&'static str, Box<dyn Worker>)>,
     jobs: Jobs,
     pub(crate) slots: PeerSlots,
     pub(crate) clients: Vec<Client>,
@@ -247,31 +243,29 @@ impl Inner {
         self.outputs = outputs;
     }
 
+    /// Does a job at once, where it is seen by the test.
     fn run_job(&mut self, job: kaos_kernel::output::Job) {
         let ticket = job.ticket;
-        let answer = match job.kind {
-            JobKind::Named { name, body } => self.jobs.clone().run(&name, body),
-            JobKind::Rpc { id, payload, context } => {
-                let made = || self.scripting.as_ref().map(|scripts| Worker::new(scripts, self.setup.seed));
-                match self.workers.pop().or_else(made) {
-                    None => Err(Fault::not_found("this server has no scripts")),
-                    Some(mut worker) => {
-                        let mut logs = Vec::new();
-                        let answer = worker.run(
-                            &id,
-                            &payload,
-                            &context,
-                            &mut |seq, op, body| self.ask(ticket, seq, op, body),
-                            &mut logs,
-                        );
-                        self.logs.extend(logs);
-                        self.workers.push(worker);
-                        answer
-                    }
-                }
-            }
-        };
+        let answer = self.try_job(&job);
         self.inputs.push(Input::Done { ticket, answer });
+    }
+
+    fn try_job(&mut self, job: &kaos_kernel::output::Job) -> Result<Bytes, Fault> {
+        let idle = self.workers.iter().position(|(name, _)| *name == job.name);
+        let mut worker = match idle {
+            Some(at) => self.workers.swap_remove(at).1,
+            None => (self.jobs.get(job.name)?.1)(self.setup.seed)?,
+        };
+        let (mut seq, mut logs) = (0, Vec::new());
+        let mut ask = |op: &str, request| {
+            seq += 1;
+            self.ask(job.ticket, seq, op, request)
+        };
+        let answer = worker.run(&job.body, &mut JobContext::new(&mut ask, &mut logs));
+        self.logs.extend(logs);
+        worker.rest();
+        self.workers.push((job.name, worker));
+        answer
     }
 
     fn ask(&mut self, ticket: Ticket, seq: u32, op: &str, body: Bytes) -> Result<Bytes, Fault> {
@@ -528,8 +522,7 @@ impl Test {
         let noise = self.inner().check_noise();
         let setup = self.inner().setup.clone().skipping();
         let again = setup.build().map_err(|error| error.to_string());
-        let result =
-            again.and_then(|(server, _)| replay(&journal, server).map_err(|error| error.to_string()));
+        let result = again.and_then(|server| replay(&journal, server).map_err(|error| error.to_string()));
         match (result, noise) {
             (Ok(Replayed { .. }), Ok(())) => {}
             #[expect(clippy::panic, reason = "a test kit fails tests")]

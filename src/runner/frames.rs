@@ -13,12 +13,12 @@ use kaos_gate::bridge::Bridge;
 use kaos_gate::bridge::waker::{pause, sleep_exactly};
 use kaos_gate::doors::Doors;
 use kaos_gate::identity::keys::open_private;
-use kaos_gate::jobs::JobPool;
+use kaos_gate::jobs::JobPools;
 use kaos_gate::stats::Stats;
 use kaos_kernel::clock::Clock;
 use kaos_kernel::input::{Boot, Input};
 use kaos_kernel::journal::Journal;
-use kaos_kernel::output::{Level, Log, Outputs};
+use kaos_kernel::output::{Outputs, write_log};
 use kaos_kernel::room::RoomIndex;
 use kaos_kernel::server::Server;
 use kaos_kernel::session::SessionIndex;
@@ -46,7 +46,7 @@ const CALENDAR_SECS: u64 = 10;
 pub(super) struct Frames {
     server: Server,
     doors: Doors,
-    jobs: JobPool,
+    jobs: JobPools,
     bridge: Arc<Bridge>,
     stats: Arc<Stats>,
     recorder: Option<Recorder>,
@@ -235,7 +235,7 @@ impl Frames {
         for answer in self.outputs.answers.drain(..) {
             self.jobs.answer(answer);
         }
-        self.outputs.logs.iter().for_each(log);
+        self.outputs.logs.iter().for_each(write_log);
         self.stopped |= self.outputs.stopped;
         self.doors.send(self.since.us(), &mut self.outputs);
     }
@@ -327,16 +327,6 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = open_private(std::fs::OpenOptions::new().write(true).create_new(true), path)?;
     file.write_all(bytes)?;
     file.sync_all()
-}
-
-/// Writes a line of a script to the log.
-pub(super) fn log(line: &Log) {
-    let Log { level, source, text } = line;
-    match level {
-        Level::Info => tracing::info!(target: "script", source, "{text}"),
-        Level::Warn => tracing::warn!(target: "script", source, "{text}"),
-        Level::Error => tracing::error!(target: "script", source, "{text}"),
-    }
 }
 
 fn micros(time: Duration) -> u64 {

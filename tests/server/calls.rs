@@ -2,18 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use kaos_kernel::output::{JobKind, RpcContext};
 use kaos_kernel::prelude::*;
+use kaos_kernel::script::{RpcContext, RunRpc};
 use kaosnet::testing::{Setup, server_of};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// What the operations of this file work on.
 #[derive(Resource, Default)]
 struct Board(BTreeMap<String, i64>);
 
+/// Work that takes a while.
+#[derive(Serialize, Deserialize)]
+struct Slow(String);
+
+impl Job for Slow {
+    type Out = String;
+    const NAME: &'static str = "slow";
+}
+
 fn board(app: &mut App) {
     app.init_resource::<Board>()
-        .job("slow", |body| Ok([&body[..], b" done"].concat().into()))
+        .job(|job: Slow, _: &mut JobContext<'_>| Ok(format!("{} done", job.0)))
         .read_op(
             Op::new("board.read").args(&["key"]),
             |world: &World, _: &Caller, key: BTreeMap<String, String>| -> Result<i64, Fault> {
@@ -34,22 +44,21 @@ fn board(app: &mut App) {
             Op::new("board.wait").args(&["word"]),
             async |cx: Call, request: serde_json::Value| -> Result<String, Fault> {
                 let word = request.get("word").and_then(|k| k.as_str()).unwrap_or_default().to_owned();
-                let answer = cx.job("slow", word).await?;
+                let answer = cx.job(Slow(word)).await?;
                 cx.with(|world| *world.resource_mut::<Board>().0.entry("waits".into()).or_default() += 1);
-                Ok(String::from_utf8_lossy(&answer).into_owned())
+                Ok(answer)
             },
         )
         .op(
             Op::new("board.nest").args(&["id"]),
             async |cx: Call, request: serde_json::Value| -> Result<String, Fault> {
                 let id = request.get("id").and_then(|id| id.as_str()).unwrap_or_default().to_owned();
-                let kind =
-                    JobKind::Rpc { id, payload: Bytes::from_static(b"nest"), context: RpcContext::default() };
-                Ok(String::from_utf8_lossy(&cx.job_of(kind).await?).into_owned())
+                let rpc = RunRpc { id, payload: Bytes::from_static(b"nest"), context: RpcContext::default() };
+                Ok(String::from_utf8_lossy(&cx.job(rpc).await?).into_owned())
             },
         )
         .op(Op::new("board.mine").session(), async |cx: Call, _: ()| -> Result<u64, Fault> {
-            cx.job("slow", "x").await?;
+            cx.job(Slow("x".to_owned())).await?;
             Ok(cx.me(|session: &mut Session| session.started))
         })
         .op(Op::new("board.panic"), async |cx: Call, _: ()| -> Result<(), Fault> {

@@ -187,12 +187,21 @@ fn a_client_that_floods_bytes_is_closed_whatever_they_are() {
     }
 }
 
+/// Work that takes a while.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Slow;
+
+impl Job for Slow {
+    type Out = ();
+    const NAME: &'static str = "slow";
+}
+
 #[test]
 fn one_session_cannot_fill_the_queue_of_waiting_calls() {
     let slow = |app: &mut App| {
-        app.job("slow", Ok)
+        app.job(|_: Slow, _: &mut JobContext<'_>| Ok(()))
             .op(kaos_kernel::op::Op::new("slow"), async |cx: Call, _: ()| -> Result<(), Fault> {
-                cx.job("slow", "x").await.map(|_| ())
+                cx.job(Slow).await
             });
     };
     let mut t = server_of([]).plugins(slow).settings(|s| s.call.session_waiting_max = 4).start();

@@ -52,11 +52,20 @@ fn bosses() -> Test {
     .start()
 }
 
+/// Work that takes a while.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Slow;
+
+impl Job for Slow {
+    type Out = ();
+    const NAME: &'static str = "slow";
+}
+
 fn slow(app: &mut App) {
-    app.job("slow", Ok).op(
+    app.job(|_: Slow, _: &mut JobContext<'_>| Ok(())).op(
         Op::new("slow.secret").session(),
         async |cx: Call, _: ()| -> Result<String, Fault> {
-            cx.job("slow", "x").await?;
+            cx.job(Slow).await?;
             Ok("for its caller only".to_owned())
         },
     );

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::call::Call;
-use crate::call::job::Jobs;
+use crate::call::job::{DEFAULT_POOL, Job, JobContext, Jobs, Pool, make_worker};
 use crate::clock::Clock;
 use crate::event::{Event, Events, Resolve, Targets};
 use crate::facts::{self, Fact};
@@ -38,12 +37,30 @@ pub trait KaosApp {
         Req: Serialize + DeserializeOwned + 'static,
         Rep: Serialize + 'static;
 
-    /// Registers work that leaves the frame, for [`Call::job`]. It runs on a thread of the doors and may block.
-    fn job(
+    /// Registers how a type of job is done, on a thread of the pool [`DEFAULT_POOL`]. It may block.
+    fn job<J: Job>(
         &mut self,
-        name: &str,
-        work: impl Fn(Bytes) -> Result<Bytes, Fault> + std::marker::Send + Sync + 'static,
+        work: impl Fn(J, &mut JobContext<'_>) -> Result<J::Out, Fault> + std::marker::Send + Sync + 'static,
+    ) -> &mut Self {
+        self.job_with(DEFAULT_POOL, |_| Ok(()), move |(): &mut (), job, cx| work(job, cx), |_| ())
+    }
+
+    /// Registers how a type of job is done, on a thread of `pool`, with a state that each of its threads keeps: a
+    /// connection, a virtual machine. `make` makes it on the thread, from randomness of the door, with the first job and
+    /// after a panic; `rest` is called when an answer is out.
+    fn job_with<J: Job, S: 'static>(
+        &mut self,
+        pool: &str,
+        make: impl Fn(u64) -> Result<S, Fault> + std::marker::Send + Sync + 'static,
+        work: impl Fn(&mut S, J, &mut JobContext<'_>) -> Result<J::Out, Fault>
+        + std::marker::Send
+        + Sync
+        + 'static,
+        rest: impl Fn(&mut S) + std::marker::Send + Sync + 'static,
     ) -> &mut Self;
+
+    /// Adds a pool of threads for jobs.
+    fn pool(&mut self, pool: Pool) -> &mut Self;
 
     /// Registers an event: what the server tells clients by itself, pushed by [`push`](crate::event::push) or a system's
     /// [`Push`](crate::event::Push), and heard by its name on every door that carries KaosNet's protocol. Each event has a
@@ -101,13 +118,24 @@ impl KaosApp for App {
         self
     }
 
-    fn job(
+    fn job_with<J: Job, S: 'static>(
         &mut self,
-        name: &str,
-        work: impl Fn(Bytes) -> Result<Bytes, Fault> + std::marker::Send + Sync + 'static,
+        pool: &str,
+        make: impl Fn(u64) -> Result<S, Fault> + std::marker::Send + Sync + 'static,
+        work: impl Fn(&mut S, J, &mut JobContext<'_>) -> Result<J::Out, Fault>
+        + std::marker::Send
+        + Sync
+        + 'static,
+        rest: impl Fn(&mut S) + std::marker::Send + Sync + 'static,
     ) -> &mut Self {
         self.init_resource::<Jobs>();
-        self.world_mut().resource_mut::<Jobs>().0.insert(name.to_owned(), Arc::new(work));
+        self.world_mut().resource_mut::<Jobs>().add(J::NAME, pool, make_worker::<J, S>(make, work, rest));
+        self
+    }
+
+    fn pool(&mut self, pool: Pool) -> &mut Self {
+        self.init_resource::<Jobs>();
+        self.world_mut().resource_mut::<Jobs>().add_pool(pool);
         self
     }
 

@@ -11,6 +11,8 @@ pub(crate) mod calls;
 pub(crate) mod handler;
 pub mod job;
 
+use job::{Answered, Job, Jobs};
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
@@ -27,14 +29,14 @@ use crate::failures::Ended;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::Ticket;
 pub(crate) use crate::op::Caller;
-use crate::output::{Job, JobKind};
+use crate::output;
 use crate::session::Session;
 use crate::world::WorldExt;
 
 /// The cell in which the world stands while calls are polled.
 struct WorldCell {
     pub(crate) world: RefCell<World>,
-    pub(crate) jobs: RefCell<Vec<Job>>,
+    pub(crate) jobs: RefCell<Vec<output::Job>>,
     next_ticket: Cell<u64>,
     answers: RefCell<BTreeMap<Ticket, Result<Bytes, Fault>>>,
     /// Turns that this frame may still give: see [`Call::turn`].
@@ -112,20 +114,20 @@ impl Call {
             .map_err(|error| Fault::internal(format!("a system of this operation cannot run: {error}")))
     }
 
-    /// Sends work out of the frame by the name under which it was registered, and waits for its answer.
+    /// Sends work out of the frame, to a thread of its job's pool, and waits for its answer. It is on its way from this
+    /// moment on, whether its answer is awaited at once or later.
     ///
     /// # Errors
-    /// The job's own; `busy` when the queue of jobs is full, `deadline` when it took too long (then the
-    /// whole call is given up).
-    pub fn job(&self, name: &str, body: impl Into<Bytes>) -> JobAnswer {
-        self.job_of(JobKind::Named { name: name.to_owned(), body: body.into() })
-    }
-
-    /// [`Call::job`] for the kinds that the server itself knows.
-    pub fn job_of(&self, kind: JobKind) -> JobAnswer {
-        let ticket = self.draw();
-        self.cell.jobs.borrow_mut().push(Job { ticket, kind });
-        self.wait_for(ticket)
+    /// The job's own; `busy` when the queue of its pool is full, `unimplemented` when nobody registered it, `deadline`
+    /// when it took too long (then the whole call is given up).
+    pub fn job<J: Job>(&self, job: J) -> Answered<J> {
+        let known = self.with(|world| world.resource::<Jobs>().get(J::NAME).map(drop));
+        let body = known.and_then(|()| job::write(J::NAME, "input", &job));
+        Answered::new(body.map(|body| {
+            let ticket = self.draw();
+            self.cell.jobs.borrow_mut().push(output::Job { ticket, name: J::NAME, body });
+            self.wait_for(ticket)
+        }))
     }
 
     fn draw(&self) -> Ticket {
@@ -170,18 +172,11 @@ impl Call {
     }
 }
 
-/// What a job answers, once it does.
-pub struct JobAnswer {
+/// The bytes that a job answers, once it does.
+pub(crate) struct JobAnswer {
     cell: Rc<WorldCell>,
     outstanding: Outstanding,
     ticket: Ticket,
-}
-
-impl JobAnswer {
-    /// The job's number.
-    pub fn ticket(&self) -> Ticket {
-        self.ticket
-    }
 }
 
 impl Drop for JobAnswer {

@@ -46,18 +46,8 @@ pub fn hash_outputs(frame: u64, outputs: &Outputs, into: u64) -> u64 {
     }
     for job in &outputs.jobs {
         hash.update(&job.ticket.0.to_le_bytes());
-        match &job.kind {
-            crate::output::JobKind::Rpc { id, payload, context } => {
-                hash.update(&context.seed.to_le_bytes());
-                hash.update(&context.now_ms.to_le_bytes());
-                hash.update(id.as_bytes());
-                hash.update(payload);
-            }
-            crate::output::JobKind::Named { name, body } => {
-                hash.update(name.as_bytes());
-                hash.update(body);
-            }
-        }
+        hash.update(job.name.as_bytes());
+        hash.update(&job.body);
     }
     hash.update(&[u8::from(outputs.stopped)]);
     hash.digest()

@@ -54,6 +54,7 @@ pub mod prelude {
     pub use crate::app::KaosApp;
     pub use crate::blob::Blob;
     pub use crate::call::Call;
+    pub use crate::call::job::{Job, JobContext, Pool};
     pub use crate::clock::{Clock, every, every_ms};
     pub use crate::dice::{Dice, ServerDice};
     pub use crate::event::{Event, Push, Pushed, Target, push};

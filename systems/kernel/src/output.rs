@@ -123,48 +123,10 @@ pub struct Reply {
 pub struct Job {
     /// Comes back with the answer.
     pub ticket: Ticket,
-    /// What is to be done.
-    pub kind: JobKind,
-}
-
-/// The kinds of work that leave the frame.
-#[derive(Clone, Debug, PartialEq)]
-pub enum JobKind {
-    /// A script's rpc, on the pool of stateless virtual machines.
-    Rpc {
-        /// The registered name.
-        id: String,
-        /// The request's bytes.
-        payload: Bytes,
-        /// Who calls, for `ctx`.
-        context: RpcContext,
-    },
-    /// A job that a plugin registered by name.
-    Named {
-        /// The name.
-        name: String,
-        /// Its input.
-        body: Bytes,
-    },
-}
-
-/// What an rpc's `ctx` holds.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct RpcContext {
-    /// The calling session; `None` when the call came by HTTP or from the server.
-    pub session_id: Option<crate::ids::SessionId>,
-    /// The caller's account; empty when there is none.
-    pub user_id: String,
-    /// The caller's name; empty when there is none.
-    pub username: String,
-    /// The session's variables.
-    pub vars: std::collections::BTreeMap<String, String>,
-    /// Unix time of the frame in which it was called, in milliseconds.
-    pub now_ms: u64,
-    /// A seed for the dice of this one request.
-    pub seed: u64,
-    /// The node's name.
-    pub node: String,
+    /// The name under which it was registered.
+    pub name: &'static str,
+    /// Its input, in postcard.
+    pub body: Bytes,
 }
 
 /// The answer to a script's ask.
@@ -198,6 +160,16 @@ pub struct Log {
     pub source: String,
     /// The text; may have several lines.
     pub text: String,
+}
+
+/// Writes a line of a script or a job to the log of the process, under the target `script`.
+pub fn write_log(line: &Log) {
+    let Log { level, source, text } = line;
+    match level {
+        Level::Info => tracing::info!(target: "script", source, "{text}"),
+        Level::Warn => tracing::warn!(target: "script", source, "{text}"),
+        Level::Error => tracing::error!(target: "script", source, "{text}"),
+    }
 }
 
 /// The outputs that systems of this frame fill.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::call::job::Job;
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::ids::{RoomId, SessionId};
@@ -320,4 +322,40 @@ pub struct Broadcast {
     pub to: Option<Arc<[SessionId]>>,
     /// Must it arrive?
     pub reliable: bool,
+}
+
+/// Runs a script's rpc on a virtual machine that no request has used. Whoever runs scripts registers how; the answer is what
+/// the function returned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRpc {
+    /// The name under which the script registered it.
+    pub id: String,
+    /// The request's bytes.
+    pub payload: Bytes,
+    /// Who calls, for `ctx`.
+    pub context: RpcContext,
+}
+
+impl Job for RunRpc {
+    type Out = Bytes;
+    const NAME: &'static str = "rpc";
+}
+
+/// What an rpc's `ctx` holds.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct RpcContext {
+    /// The calling session; `None` when the call came by HTTP or from the server.
+    pub session_id: Option<SessionId>,
+    /// The caller's account; empty when there is none.
+    pub user_id: String,
+    /// The caller's name; empty when there is none.
+    pub username: String,
+    /// The session's variables.
+    pub vars: std::collections::BTreeMap<String, String>,
+    /// Unix time of the frame in which it was called, in milliseconds.
+    pub now_ms: u64,
+    /// A seed for the dice of this one request.
+    pub seed: u64,
+    /// The node's name.
+    pub node: String,
 }

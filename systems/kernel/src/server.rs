@@ -380,6 +380,7 @@ fn hook_scripts(world: &mut World) -> Vec<String> {
     let mut wrong = world.resource::<Ops>().0.errors.clone();
     wrong.extend(world.resource::<Events>().0.errors.iter().cloned());
     wrong.extend(clashing_names(world));
+    wrong.extend(world.resource::<Jobs>().wrong());
     let Some(summary) = world.get_non_send::<ScriptHost>().map(|host| host.0.summary()) else { return wrong };
     let ops = world.ops();
     let mut find = |names: &std::collections::BTreeSet<String>, which: &str| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kaos_kernel::codec::{Closed, Outbound, RoomEvent};
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Inbox, RoomFact, Seats, TickSchedule};
-use kaos_kernel::script::{Admission};
+use kaos_kernel::script::Admission;
 use kaos_kernel::session::Handles;
 use kaos_wire::limits::PRESENCES_MAX;
 use serde_json::Value as Json;

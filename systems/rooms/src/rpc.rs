@@ -2,9 +2,9 @@
 
 use kaos_kernel::input::Identity;
 use kaos_kernel::op::{Payload, WireForm};
-use kaos_kernel::output::{Channel, JobKind, RpcContext};
+use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
-use kaos_kernel::script::RpcIds;
+use kaos_kernel::script::{RpcContext, RpcIds, RunRpc};
 use kaos_wire::prost::Message as _;
 use kaos_wire::{ClientMessage, Op as Opcode, v1};
 use serde::{Deserialize, Serialize};
@@ -53,8 +53,7 @@ async fn rpc(cx: Call, request: Rpc) -> Result<RpcReply, Fault> {
         }
         Ok(context(world, &caller))
     })?;
-    let kind = JobKind::Rpc { id: request.id, payload: request.payload.0, context };
-    let payload = cx.job_of(kind).await?;
+    let payload = cx.job(RunRpc { id: request.id, payload: request.payload.0, context }).await?;
     Ok(RpcReply { payload: Blob(payload) })
 }
 

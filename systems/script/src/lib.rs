@@ -18,7 +18,6 @@ mod worker;
 
 pub use host::{Broadcast, Host, LogLevel, Message, Presence};
 pub use library::{Diagnostic, Library, read_dir};
-pub use plugin::{Scripting, Scripts};
+pub use plugin::Scripts;
 pub use sources::Sources;
 pub use value::{Bounds, Value};
-pub use worker::{Ask, Worker};

@@ -1,11 +1,11 @@
 //! The plugin: reads the scripts' directory, ties it to the operation table, and gives the frame its scripts.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use kaos_kernel::op::{Auth, OpTable, Ops};
 use kaos_kernel::prelude::*;
-use kaos_kernel::script::ScriptHost;
+use kaos_kernel::script::{RunRpc, ScriptHost};
 use kaos_kernel::server::{BuildErrors, ScriptsHash};
 use kaos_kernel::spelling::nearest;
 
@@ -14,16 +14,24 @@ use crate::library::{Diagnostic, Library, read_dir};
 use crate::live::LiveScripts;
 use crate::lua::{Limits, RegisterKind, Registered};
 use crate::sources::Sources;
+use crate::worker::Worker;
 
 /// Scripts for a server. Built last, since `kaos.*` has a function for every operation of every plugin.
 pub struct Scripts {
     sources: Result<Sources, Vec<Diagnostic>>,
-    ready: Arc<OnceLock<Scripting>>,
 }
+
+/// The pool of rpcs. Two run at a time, each on a virtual machine of its own; one that waits for an answer of the frame does
+/// not count, which may take a frame or two, or as long as a plugin's slow job. Each thread holds a machine with its memory.
+/// When the rpcs of all of them wait, the queue waits, until the first answer or the first deadline: no rpc waits longer than
+/// `call.wait_ms` in all.
+const POOL: &str = "rpc";
+const RUNNING: usize = 2;
+const THREADS_MAX: usize = 32;
 
 /// What the workers of rpcs need, once the server is built.
 #[derive(Clone)]
-pub struct Scripting {
+pub(crate) struct Scripting {
     pub(crate) library: Arc<Library>,
     pub(crate) ops: Arc<OpTable>,
     /// Of one request, with every rpc that it calls.
@@ -36,17 +44,12 @@ pub struct Scripting {
 impl Scripts {
     /// The scripts of a directory; one that is not there holds none.
     pub fn from_dir(dir: &Path) -> Self {
-        Scripts { sources: read_dir(dir), ready: Arc::default() }
+        Scripts { sources: read_dir(dir) }
     }
 
     /// Scripts that are in memory: tests, and games that carry their own.
     pub fn from_sources(sources: Sources) -> Self {
-        Scripts { sources: Ok(sources), ready: Arc::default() }
-    }
-
-    /// Filled when the server is built; empty when it could not be.
-    pub fn scripting(&self) -> Arc<OnceLock<Scripting>> {
-        self.ready.clone()
+        Scripts { sources: Ok(sources) }
     }
 }
 
@@ -77,7 +80,7 @@ impl Plugin for Scripts {
                 let live = LiveScripts::new(library.clone(), &registered, game.fuel, call.wait_ms, dev);
                 app.insert_resource(ScriptsHash(library.hash)).insert_non_send(ScriptHost(Box::new(live)));
                 let (fuel, wait_ms) = (call.fuel, call.wait_ms);
-                let _ = self.ready.set(Scripting { library, ops, fuel, wait_ms, dev });
+                run_rpcs(app, Scripting { library, ops, fuel, wait_ms, dev });
             }
             Err(wrong) => {
                 let sentences = wrong.iter().map(ToString::to_string);
@@ -85,6 +88,21 @@ impl Plugin for Scripts {
             }
         }
     }
+}
+
+/// Registers rpcs as jobs.
+fn run_rpcs(app: &mut App, scripting: Scripting) {
+    let make = move |seed| {
+        let mut worker = Worker::new(&scripting, seed);
+        worker.warm();
+        Ok(worker)
+    };
+    app.pool(Pool::new(POOL).threads(THREADS_MAX).running(RUNNING)).job_with(
+        POOL,
+        make,
+        |worker: &mut Worker, rpc: RunRpc, cx: &mut JobContext<'_>| worker.run(&rpc, cx),
+        Worker::warm,
+    );
 }
 
 /// Hooks that would never run: no operation has their name, or only scripts call it.

@@ -1,7 +1,8 @@
 //! Rpcs: outside the frame, each on a machine of its own that nothing was run on before.
 
-use kaos_kernel::output::{Level, Log, RpcContext};
+use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
+use kaos_kernel::script::{RpcContext, RunRpc};
 use serde::Deserialize;
 
 use crate::functions::{Does, fit, nothing, request};
@@ -12,7 +13,7 @@ use crate::value::Value;
 
 /// One thread's worth of rpcs. Each request gets a machine that no other request has used; the next one is
 /// made ready after the answer is out.
-pub struct Worker {
+pub(crate) struct Worker {
     scripts: Scripting,
     /// Seeds of machines; the order of tables in an rpc is not part of any replay, its answer is.
     seed: u64,
@@ -25,17 +26,14 @@ const DEPTH_MAX: u32 = 8;
 /// The operation that a script's rpc does not ask the frame for: it is run where it is called.
 const RPC: &str = "rpc";
 
-/// How an rpc calls an operation: number of the call, operation, request as JSON; the reply as JSON.
-pub type Ask<'a> = &'a mut dyn FnMut(u32, &str, Bytes) -> Result<Bytes, Fault>;
-
 impl Worker {
     /// `seed` should differ between the workers of a server.
-    pub fn new(scripts: &Scripting, seed: u64) -> Self {
+    pub(crate) fn new(scripts: &Scripting, seed: u64) -> Self {
         Worker { scripts: scripts.clone(), seed, spare: None }
     }
 
     /// Makes the next machine ready. Call it when there is nothing else to do.
-    pub fn warm(&mut self) {
+    pub(crate) fn warm(&mut self) {
         if self.spare.is_none() {
             self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
             // A failure shows itself, with its sentence, in the request that needs the machine.
@@ -43,37 +41,29 @@ impl Worker {
         }
     }
 
-    /// Runs one rpc. Lines for the log go to `logs`. An rpc that calls another runs it in itself, on a machine
-    /// of its own, with what is left of its fuel: one request takes no more than `call.fuel` in all.
+    /// Runs one rpc. An rpc that calls another runs it in itself, on a machine of its own, with what is left of its fuel:
+    /// one request takes no more than `call.fuel` in all.
     ///
     /// # Errors
     /// `not_found`: no script registers `id`. `script`: it failed or used up its fuel.
-    pub fn run(
-        &mut self,
-        id: &str,
-        payload: &[u8],
-        context: &RpcContext,
-        ask: Ask<'_>,
-        logs: &mut Vec<Log>,
-    ) -> Result<Bytes, Fault> {
+    pub(crate) fn run(&mut self, rpc: &RunRpc, cx: &mut JobContext<'_>) -> Result<Bytes, Fault> {
         self.warm();
         let vm = match self.spare.take() {
             Some(vm) => Ok(vm),
             None => self.scripts.library.service_vm(self.seed, &mut Vec::new()).map(|made| made.0),
         };
         let mut fuel = self.scripts.fuel;
-        let mut run = Run { scripts: &self.scripts, ask, seq: 0, logs, depth: 1 };
-        run.rpc(vm, id, payload, context, &mut fuel)
+        let mut run = Run { scripts: &self.scripts, job: cx, nested: 0, depth: 1 };
+        run.rpc(vm, &rpc.id, &rpc.payload, &rpc.context, &mut fuel)
     }
 }
 
 /// One request with all that its rpcs call.
 struct Run<'a, 'b> {
     scripts: &'a Scripting,
-    ask: Ask<'b>,
-    /// Asks so far.
-    seq: u32,
-    logs: &'a mut Vec<Log>,
+    job: &'a mut JobContext<'b>,
+    /// Rpcs that were called in it so far: each has dice of its own.
+    nested: u32,
     /// Rpcs that run in each other.
     depth: u32,
 }
@@ -119,7 +109,7 @@ impl Run<'_, '_> {
     }
 
     fn failed(&mut self, id: &str, text: &str) -> Fault {
-        self.logs.push(Log { level: Level::Error, source: format!("rpc {id}"), text: text.to_owned() });
+        self.job.log(Level::Error, format!("rpc {id}"), text);
         if self.scripts.dev {
             Fault::new(FaultKind::Script, text.to_owned())
         } else {
@@ -140,8 +130,8 @@ impl Run<'_, '_> {
         if self.depth == DEPTH_MAX {
             return Err(format!("rpcs call each other {DEPTH_MAX} deep at most, and this is one more"));
         }
-        self.seq += 1;
-        let mut dice = Dice::of(context.seed, "nested rpc", self.seq.into());
+        self.nested += 1;
+        let mut dice = Dice::of(context.seed, "nested rpc", self.nested.into());
         let context = RpcContext {
             seed: dice.roll(),
             now_ms: context.now_ms,
@@ -190,10 +180,8 @@ struct Asking<'r, 'a, 'b> {
 impl Asking<'_, '_, '_> {
     fn ask(&mut self, op: &str, request: &Value) -> Result<Value, String> {
         let json = request.to_json().map_err(|unfit| unfit.to_string())?;
-        let run = &mut *self.run;
-        run.seq += 1;
         let reply =
-            (run.ask)(run.seq, op, json.to_string().into()).map_err(|fault| fault.message.into_owned())?;
+            self.run.job.ask(op, json.to_string().into()).map_err(|fault| fault.message.into_owned())?;
         let json: serde_json::Value = serde_json::from_slice(&reply).map_err(|error| error.to_string())?;
         Ok(Value::from_json(&json))
     }
@@ -210,7 +198,7 @@ impl Host for Asking<'_, '_, '_> {
             LogLevel::Warn => Level::Warn,
             LogLevel::Error => Level::Error,
         };
-        self.run.logs.push(Log { level, source: format!("rpc {}", self.source), text: line.to_owned() });
+        self.run.job.log(level, format!("rpc {}", self.source), line);
     }
 
     fn broadcast(&mut self, broadcast: Broadcast<'_>) -> Result<(), String> {

@@ -409,16 +409,27 @@ mod tests {
 
     use super::*;
     use crate::app::KaosApp;
+    use crate::call::job::{Job, JobContext};
     use crate::input::{Boot, Input};
     use crate::op::Op;
     use crate::output::Outputs;
     use crate::server::{Build, Server};
 
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Echo(String);
+
+    impl Job for Echo {
+        type Out = String;
+        const NAME: &'static str = "echo";
+    }
+
     #[test]
     fn nothing_of_a_call_stays_in_whatever_order_its_jobs_are_answered_or_dropped() {
         let built = Server::build(Build::default(), |app| {
-            app.job("x", Ok).op(Op::new("two").public(), async |cx: Call, _: ()| -> Result<(), Fault> {
-                let (a, b, unasked) = (cx.job("x", "a"), cx.job("x", "b"), cx.job("x", "c"));
+            app.job(|job: Echo, _: &mut JobContext<'_>| Ok(job.0));
+            app.op(Op::new("two").public(), async |cx: Call, _: ()| -> Result<(), Fault> {
+                let (a, b, unasked) =
+                    (cx.job(Echo("a".into())), cx.job(Echo("b".into())), cx.job(Echo("c".into())));
                 a.await?;
                 drop(unasked);
                 b.await?;
@@ -451,7 +462,7 @@ mod tests {
             assert_eq!(jobs.len(), 3);
             let mut replies = 0;
             for at in order {
-                let done = Input::Done { ticket: jobs[at], answer: Ok(Bytes::new()) };
+                let done = Input::Done { ticket: jobs[at], answer: Ok(Bytes::from_static(&[0])) };
                 replies +=
                     run(&mut server, Some(done)).replies.iter().filter(|reply| reply.result.is_ok()).count();
             }

@@ -1,32 +1,275 @@
-//! Jobs that plugins register: work outside the frame, called from inside by name.
+//! Jobs: typed work that leaves the frame for a thread of a named pool, and comes back as an input.
+//!
+//! What goes out and what comes back are bytes: the journal keeps the answer, so that a replay needs no job, and the hash of
+//! a frame's outputs covers what was asked.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::JobAnswer;
 use crate::fault::{Fault, FaultKind};
+use crate::output::{Level, Log};
+use crate::spelling::nearest;
 
-/// A job's work: bytes in, bytes or a fault out, on a thread of the doors. It may block.
-pub type JobWork = Arc<dyn Fn(Bytes) -> Result<Bytes, Fault> + std::marker::Send + Sync>;
+/// Work that leaves the frame; the value is what it is told. It is sent with [`Call::job`](super::Call::job), and done by
+/// what [`KaosApp::job`](crate::app::KaosApp::job) registered for its type.
+///
+/// Input and answer are written in postcard: no `serde_json::Value`, no untagged enum and no `flatten` in them.
+///
+/// ```
+/// # use kaos_kernel::prelude::*;
+/// # use serde::{Deserialize, Serialize};
+/// #[derive(Serialize, Deserialize)]
+/// struct Hash(String);
+///
+/// impl Job for Hash {
+///     type Out = u64;
+///     const NAME: &'static str = "example.hash";
+/// }
+///
+/// # fn plugin(app: &mut App) {
+/// app.job(|job: Hash, _: &mut JobContext<'_>| Ok(job.0.len() as u64));
+/// # }
+/// ```
+pub trait Job: Serialize + DeserializeOwned + 'static {
+    /// What comes of it.
+    type Out: Serialize + DeserializeOwned + 'static;
 
-/// The jobs that were registered, by name.
-#[derive(Resource, Clone, Default)]
-pub struct Jobs(pub(crate) BTreeMap<String, JobWork>);
+    /// Its name in logs and journals: dotted, lower case, with the plugin's name first.
+    const NAME: &'static str;
+}
 
-impl Jobs {
-    /// Does a job.
+/// The pool of jobs that name no other.
+pub const DEFAULT_POOL: &str = "jobs";
+
+/// Threads for jobs, under a name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pool {
+    /// Its name; its threads are called `kaos-<name>-<n>`.
+    pub name: String,
+    /// Threads at most, 1 to 256. They start when they are needed, and each holds the state of the jobs that it has done.
+    /// Default 2.
+    pub threads: usize,
+    /// Jobs that run at a time, 1 to `threads`. One that waits for the frame's answer to a question does not count, so a
+    /// pool whose jobs ask has more threads than may run. Default: all of them.
+    pub running: usize,
+    /// Jobs that wait for a thread, 1 to 65,536. Beyond it they are refused with `busy` at once. Default 1024.
+    pub queue: usize,
+}
+
+impl Pool {
+    /// Two threads, and 1024 jobs that may wait.
+    pub fn new(name: impl Into<String>) -> Self {
+        Pool { name: name.into(), threads: 2, running: 256, queue: 1024 }
+    }
+
+    /// Sets the number of threads.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Bounds how many jobs run at a time.
+    pub fn running(mut self, running: usize) -> Self {
+        self.running = running;
+        self
+    }
+
+    /// Bounds how many jobs wait.
+    pub fn queue(mut self, queue: usize) -> Self {
+        self.queue = queue;
+        self
+    }
+}
+
+/// How a job asks the frame: the operation and its request as JSON; the reply as JSON. It blocks until the frame has
+/// answered.
+pub type Ask<'a> = &'a mut dyn FnMut(&str, Bytes) -> Result<Bytes, Fault>;
+
+/// What a job has while it runs, beside its input.
+pub struct JobContext<'a> {
+    ask: Ask<'a>,
+    logs: &'a mut Vec<Log>,
+}
+
+impl<'a> JobContext<'a> {
+    /// For pools, and for tests that do a job themselves.
+    pub fn new(ask: Ask<'a>, logs: &'a mut Vec<Log>) -> Self {
+        JobContext { ask, logs }
+    }
+
+    /// Calls an operation in the server's name and waits for its answer. Meanwhile another job of the pool may run.
     ///
     /// # Errors
-    /// The job's own, or [`FaultKind::Unimplemented`] for a name that nobody registered.
-    pub fn run(&self, name: &str, body: Bytes) -> Result<Bytes, Fault> {
-        let work = self.0.get(name).ok_or_else(|| {
-            Fault::new(
-                FaultKind::Unimplemented,
-                format!("no job `{name}` was registered: add `app.job(\"{name}\", …)`"),
-            )
+    /// The operation's own. `deadline`: the call that sent this job has waited for `call.wait_ms`. `stopping`: the server
+    /// ends.
+    pub fn ask(&mut self, op: &str, request: Bytes) -> Result<Bytes, Fault> {
+        (self.ask)(op, request)
+    }
+
+    /// Adds a line to the log, which is written when the job is done.
+    pub fn log(&mut self, level: Level, source: impl Into<String>, text: impl Into<String>) {
+        self.logs.push(Log { level, source: source.into(), text: text.into() });
+    }
+}
+
+/// Does the jobs of one type on one thread, one after the other.
+pub trait Worker {
+    /// Does one: its input and its answer as they cross between the threads.
+    ///
+    /// # Errors
+    /// The job's own; `internal` when input or answer cannot be read or written.
+    fn run(&mut self, input: &Bytes, cx: &mut JobContext<'_>) -> Result<Bytes, Fault>;
+
+    /// Called when an answer is out: the time to make ready for the next one.
+    fn rest(&mut self) {}
+}
+
+/// Makes a worker on its thread, from randomness of the door; anew after a panic.
+pub type MakeWorker = Arc<dyn Fn(u64) -> Result<Box<dyn Worker>, Fault> + Send + Sync>;
+
+/// The jobs and pools that were registered.
+#[derive(Resource, Clone)]
+pub struct Jobs {
+    rows: BTreeMap<String, (String, MakeWorker)>,
+    pools: BTreeMap<String, Pool>,
+    /// What is wrong with them, as sentences; a server is not built while there is any.
+    errors: Vec<String>,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        let pools = BTreeMap::from([(DEFAULT_POOL.to_owned(), Pool::new(DEFAULT_POOL))]);
+        Jobs { rows: BTreeMap::new(), pools, errors: Vec::new() }
+    }
+}
+
+impl Jobs {
+    /// The pools, by name.
+    pub fn pools(&self) -> impl Iterator<Item = &Pool> + '_ {
+        self.pools.values()
+    }
+
+    /// The pool of a job and what makes its workers.
+    ///
+    /// # Errors
+    /// `unimplemented`, with the nearest name: nobody registered the job.
+    pub fn get(&self, name: &str) -> Result<(&str, &MakeWorker), Fault> {
+        let row = self.rows.get(name).ok_or_else(|| {
+            let near = nearest(name, self.rows.keys().cloned());
+            let sentence =
+                format!("no job `{name}` is registered on this server: add it with `app.job(…)`{near}");
+            Fault::new(FaultKind::Unimplemented, sentence)
         })?;
-        work(body)
+        Ok((&row.0, &row.1))
+    }
+
+    pub(crate) fn add_pool(&mut self, pool: Pool) {
+        let Pool { name, threads, running, queue } = &pool;
+        if !(1..=256).contains(threads) || *running == 0 || !(1..=65_536).contains(queue) {
+            self.errors.push(format!(
+                "pool `{name}`: it has 1 to 256 threads, at least one job that runs, and a queue of 1 to 65536"
+            ));
+        }
+        if self.pools.insert(name.clone(), pool.clone()).is_some() {
+            self.errors.push(format!("pool `{}`: registered twice; a name belongs to one plugin", pool.name));
+        }
+    }
+
+    pub(crate) fn add(&mut self, name: &str, pool: &str, make: MakeWorker) {
+        if self.rows.insert(name.to_owned(), (pool.to_owned(), make)).is_some() {
+            self.errors.push(format!("job `{name}`: registered twice; a name belongs to one plugin"));
+        }
+    }
+
+    /// Everything that is wrong, once all plugins are built.
+    pub(crate) fn wrong(&self) -> Vec<String> {
+        let lost = self.rows.iter().filter(|(_, (pool, _))| !self.pools.contains_key(pool));
+        let lost = lost.map(|(name, (pool, _))| {
+            let near = nearest(pool, self.pools.keys().cloned());
+            format!("job `{name}`: there is no pool `{pool}`: add it with `app.pool(…)`{near}")
+        });
+        self.errors.iter().cloned().chain(lost).collect()
+    }
+}
+
+/// A worker of one type of job, with the state that its thread keeps.
+struct Typed<J, S, W, R> {
+    state: S,
+    work: W,
+    rest: R,
+    of: PhantomData<fn(J)>,
+}
+
+impl<J: Job, S, W, R> Worker for Typed<J, S, W, R>
+where
+    W: Fn(&mut S, J, &mut JobContext<'_>) -> Result<J::Out, Fault>,
+    R: Fn(&mut S),
+{
+    fn run(&mut self, input: &Bytes, cx: &mut JobContext<'_>) -> Result<Bytes, Fault> {
+        let job = postcard::from_bytes(input).map_err(|error| unfit(J::NAME, "input", &error))?;
+        let out = (self.work)(&mut self.state, job, cx)?;
+        write(J::NAME, "answer", &out)
+    }
+
+    fn rest(&mut self) {
+        (self.rest)(&mut self.state);
+    }
+}
+
+/// What makes the workers of a type of job.
+pub(crate) fn make_worker<J: Job, S: 'static>(
+    make: impl Fn(u64) -> Result<S, Fault> + Send + Sync + 'static,
+    work: impl Fn(&mut S, J, &mut JobContext<'_>) -> Result<J::Out, Fault> + Send + Sync + 'static,
+    rest: impl Fn(&mut S) + Send + Sync + 'static,
+) -> MakeWorker {
+    let (work, rest) = (Arc::new(work), Arc::new(rest));
+    Arc::new(move |seed| {
+        let (work, rest) = (work.clone(), rest.clone());
+        let state = make(seed)?;
+        let work = move |state: &mut S, job: J, cx: &mut JobContext<'_>| work(state, job, cx);
+        Ok(Box::new(Typed { state, work, rest: move |state: &mut S| rest(state), of: PhantomData }))
+    })
+}
+
+pub(crate) fn write<T: Serialize>(name: &str, what: &str, value: &T) -> Result<Bytes, Fault> {
+    postcard::to_allocvec(value).map(Bytes::from).map_err(|error| unfit(name, what, &error))
+}
+
+fn unfit(name: &str, what: &str, error: &postcard::Error) -> Fault {
+    Fault::internal(format!("the {what} of the job {name} cannot be carried in postcard: {error}"))
+}
+
+/// What a job answers, once it does.
+pub struct Answered<J: Job> {
+    waiting: Result<JobAnswer, Option<Fault>>,
+    of: PhantomData<fn() -> J>,
+}
+
+impl<J: Job> Answered<J> {
+    pub(crate) fn new(waiting: Result<JobAnswer, Fault>) -> Self {
+        Answered { waiting: waiting.map_err(Some), of: PhantomData }
+    }
+}
+
+impl<J: Job> Future for Answered<J> {
+    type Output = Result<J::Out, Fault>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.waiting {
+            // It never left the frame.
+            Err(fault) => Poll::Ready(Err(fault.take().unwrap_or_else(|| FaultKind::Internal.into()))),
+            Ok(waiting) => Pin::new(waiting).poll(context).map(|answer| {
+                postcard::from_bytes(&answer?).map_err(|error| unfit(J::NAME, "answer", &error))
+            }),
+        }
     }
 }
