@@ -427,17 +427,24 @@ impl Test {
     /// # Errors
     /// The operation's fault.
     pub fn call_as(&mut self, identity: Option<Identity>, op: &str, request: Json) -> Result<Json, Fault> {
+        let bytes = self.call_body(identity, op, Body::Json(request.to_string().into()))?;
+        serde_json::from_slice(&bytes).map_err(|error| Fault::internal(error.to_string()))
+    }
+
+    /// As [`Test::call_as`], with the request as a door gives it: for a route of the operation, or another of its faces.
+    ///
+    /// # Errors
+    /// The operation's fault.
+    pub fn call_body(&mut self, identity: Option<Identity>, op: &str, body: Body) -> Result<Bytes, Fault> {
         let mut inner = self.inner();
         inner.tickets += 2;
         let ticket = Ticket(inner.tickets);
-        let body = Body::Json(request.to_string().into());
         let address = std::net::Ipv4Addr::LOCALHOST.into();
         inner.inputs.push(Input::Call { ticket, op: op.to_owned(), identity, address, body });
         for _ in 0..1000 {
             inner.step();
             if let Some(at) = inner.replies.iter().position(|(t, _)| *t == ticket) {
-                let bytes = inner.replies.swap_remove(at).1?;
-                return serde_json::from_slice(&bytes).map_err(|error| Fault::internal(error.to_string()));
+                return inner.replies.swap_remove(at).1;
             }
         }
         Err(FaultKind::Deadline.into())

@@ -49,7 +49,7 @@ unsafe impl GlobalAlloc for Gauge {
 static GAUGE: Gauge = Gauge;
 
 /// What the server holds, asked over HTTP of an operation that the test adds.
-#[derive(serde::Deserialize, serde::Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(serde::Deserialize, serde::Serialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
 struct Held {
     entities: usize,
     sessions: usize,

@@ -2,6 +2,7 @@
 
 mod calls;
 mod events;
+mod faces;
 mod facts;
 mod faults;
 mod frames;

@@ -9,7 +9,7 @@ use kaosnet::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// What comes in goes out.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct Echo {
     say: String,
 }

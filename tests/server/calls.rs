@@ -160,7 +160,7 @@ fn the_readmes_plugin_works_on_every_door_it_names() {
     assert_eq!(t.call(Some("u"), "afk.count", json!(null)), Ok(json!(1)));
     assert_eq!(ada.rpc("afk", "").expect("answered"), b"{\"idle\":1}");
     let route =
-        t.with_server(|server| server.ops().by_name("afk.count").and_then(|row| row.op.route.clone()));
+        t.with_server(|server| server.ops().by_name("afk.count").and_then(|row| row.op.rest_at(0).cloned()));
     assert_eq!(route.map(|route| route.method + " " + &route.path).as_deref(), Some("GET /v1/afk"));
     for _ in 0..3 {
         t.run_ms(3000);
@@ -327,8 +327,8 @@ fn the_protocol_page_lists_the_operations_that_clients_may_call_and_no_others() 
     let open = ops.rows().iter().filter(|row| row.op.auth != kaos_kernel::op::Auth::Server);
     let there: Vec<(String, String)> = open
         .map(|row| {
-            let route = row.op.route.as_ref();
-            (row.op.name.clone(), route.map(|r| r.method.clone() + " " + &r.path).unwrap_or_default())
+            let route = row.op.rests().next();
+            (row.op.name.clone(), route.map(|(_, r)| r.method.clone() + " " + &r.path).unwrap_or_default())
         })
         .collect();
     let there: Vec<(&str, &str)> =
@@ -448,12 +448,12 @@ fn what_a_script_gives_wrongly_is_told_at_its_line() {
     let wrong = [
         "kaos.room_create: `module`: there is no match module `nope`",
         "kaos.room_create: `module`: there is no match module `reade`. Did you mean `reader`?",
-        "kaos.room_create: `params` is a number, not a table with names as keys",
-        "kaos.room_create: `module`: invalid type: integer `5`, expected a string",
+        "kaos.room_create: `params` is 5, not an object",
+        "kaos.room_create: `module` is 5, not text",
         "kaos.room_list: there is no field `lable`. Did you mean `label`?",
-        "kaos.room_list: `limit`: ",
-        "kaos.room_label: `label` is a number, not a string or a table with names as keys",
-        "kaos.room_label: `label` is nil, not a string or a table with names as keys",
+        "kaos.room_list: `limit` is \"x\", not an integer from 1 to 100",
+        "kaos.room_label: `label` is 5, not text or an object",
+        "kaos.room_label: `label` is missing",
         "kaos.room_send: `room_id`: ",
         "kaos.uuid: takes no arguments",
     ];

@@ -5,17 +5,17 @@ use kaosnet::testing::{Event as Heard, Player, server_of};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct Rang {
     times: u32,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct Moved {
     text: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct Ring {
     to: Target,
     times: u32,

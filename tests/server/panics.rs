@@ -10,6 +10,16 @@ use serde_json::json;
 /// A plugin's type that cannot read what is shorter than three bytes, and cannot write what is longer than ten.
 struct Fragile(String);
 
+impl JsonSchema for Fragile {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Fragile".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        String::json_schema(generator)
+    }
+}
+
 impl Serialize for Fragile {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         assert!(self.0.len() <= 10, "a defect of the plugin");

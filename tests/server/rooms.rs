@@ -152,7 +152,7 @@ fn a_list_asks_by_label_and_size() {
     assert_eq!(count(&mut t, serde_json::json!({ "min_size": 1 })), 1);
     assert_eq!(count(&mut t, serde_json::json!({ "max_size": 0, "limit": 1 })), 1);
     let wrong = t.call(Some("u"), "room.list", serde_json::json!({ "limit": 0 })).expect_err("out of range");
-    assert_eq!(wrong.message, "limit is 0: it goes from 1 to 100");
+    assert_eq!(wrong.message, "room.list: `limit` is 0, not an integer from 1 to 100");
 }
 
 #[test]

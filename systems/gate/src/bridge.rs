@@ -19,7 +19,7 @@ use bytes::Bytes;
 use kaos_kernel::burst::CapacityWindow;
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::Ticket;
-use kaos_kernel::input::{Body, Gone, Identity, Input};
+use kaos_kernel::input::{Body, Gone, Identity, Input, RestRequest};
 use kaos_kernel::output::Reply;
 use rustix::fd::BorrowedFd;
 use tokio::sync::{Semaphore, oneshot};
@@ -289,8 +289,11 @@ impl Bridge {
 
 fn size(body: &Body) -> usize {
     match body {
-        Body::Json(bytes) | Body::Wire(bytes) => bytes.len(),
-        Body::Form(text) => text.len(),
+        Body::Json(bytes) => bytes.len(),
+        Body::Rest(RestRequest { parameters, query, body, .. }) => {
+            let pairs = parameters.iter().chain(query);
+            body.len() + pairs.map(|(name, value)| name.len() + value.len() + 64).sum::<usize>()
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kaos::codec::{KaosCodec, MESSAGES_MAX};
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct Say {
     text: String,
 }
@@ -50,12 +50,24 @@ fn server() -> Server {
     async fn say(_: Call, say: Say) -> Result<Say, Fault> {
         Ok(say)
     }
-    let rpc = WireForm { opcode: 0x20, reply_opcode: 0x21, parse: parse_rpc, render: render_rpc };
-    let leave = WireForm { opcode: 0x12, reply_opcode: 0x12, parse: parse_leave, render: render_leave };
+    let rpc = WireForm {
+        channel: Channel::Control,
+        opcode: 0x20,
+        reply_opcode: 0x21,
+        parse: parse_rpc,
+        render: render_rpc,
+    };
+    let leave = WireForm {
+        channel: Channel::Data,
+        opcode: 0x12,
+        reply_opcode: 0x12,
+        parse: parse_leave,
+        render: render_leave,
+    };
     Server::build(Build { journal_bytes_max: 1 << 20, ..Build::default() }, |app| {
         app.op(Op::new("say"), say)
-            .op(Op::new("rpc").wire(Channel::Control, rpc), say)
-            .op(Op::new("room.leave").wire(Channel::Data, leave), say);
+            .op(Op::new("rpc").wire(rpc), say)
+            .op(Op::new("room.leave").wire(leave), say);
     })
     .expect("builds")
 }

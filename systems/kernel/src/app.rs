@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::call::Call;
 use crate::call::job::{DEFAULT_POOL, Job, JobContext, Jobs, Pool, make_worker};
@@ -14,7 +12,7 @@ use crate::clock::Clock;
 use crate::event::{Event, Events, Resolve, Targets};
 use crate::facts::{self, Fact};
 use crate::fault::Fault;
-use crate::op::{Caller, Op, OpTable, Ops};
+use crate::op::{Caller, Op, OpTable, Ops, Reply, Request};
 use crate::server::BuildErrors;
 
 /// KaosNet's words on a bevy [`App`].
@@ -22,8 +20,8 @@ pub trait KaosApp {
     /// Registers an operation: at once a message on every door, a function in scripts, a metric, a limit.
     fn op<Req, Rep, F, Fut>(&mut self, op: Op, handler: F) -> &mut Self
     where
-        Req: Serialize + DeserializeOwned + 'static,
-        Rep: Serialize + 'static,
+        Req: Request,
+        Rep: Reply,
         F: Fn(Call, Req) -> Fut + std::marker::Send + Sync + 'static,
         Fut: Future<Output = Result<Rep, Fault>> + 'static;
 
@@ -34,8 +32,8 @@ pub trait KaosApp {
         handler: impl Fn(&World, &Caller, Req) -> Result<Rep, Fault> + std::marker::Send + Sync + 'static,
     ) -> &mut Self
     where
-        Req: Serialize + DeserializeOwned + 'static,
-        Rep: Serialize + 'static;
+        Req: Request,
+        Rep: Reply;
 
     /// Registers how a type of job is done, on a thread of the pool [`DEFAULT_POOL`]. It may block.
     fn job<J: Job>(
@@ -65,7 +63,7 @@ pub trait KaosApp {
     /// Registers an event: what the server tells clients by itself, pushed by [`push`](crate::event::push) or a system's
     /// [`Push`](crate::event::Push), and heard by its name on every door that carries KaosNet's protocol. Each event has a
     /// type of its own, which says what its body holds.
-    fn event<T: Serialize + DeserializeOwned + 'static>(&mut self, event: Event) -> &mut Self;
+    fn event<T: Request>(&mut self, event: Event) -> &mut Self;
 
     /// Registers a kind of [`Target::Named`]: how the sessions behind one of its names are found.
     fn target(&mut self, kind: &str, resolve: Resolve) -> &mut Self;
@@ -96,8 +94,8 @@ fn with_table(app: &mut App, work: impl FnOnce(&mut OpTable)) {
 impl KaosApp for App {
     fn op<Req, Rep, F, Fut>(&mut self, op: Op, handler: F) -> &mut Self
     where
-        Req: Serialize + DeserializeOwned + 'static,
-        Rep: Serialize + 'static,
+        Req: Request,
+        Rep: Reply,
         F: Fn(Call, Req) -> Fut + std::marker::Send + Sync + 'static,
         Fut: Future<Output = Result<Rep, Fault>> + 'static,
     {
@@ -111,8 +109,8 @@ impl KaosApp for App {
         handler: impl Fn(&World, &Caller, Req) -> Result<Rep, Fault> + std::marker::Send + Sync + 'static,
     ) -> &mut Self
     where
-        Req: Serialize + DeserializeOwned + 'static,
-        Rep: Serialize + 'static,
+        Req: Request,
+        Rep: Reply,
     {
         with_table(self, |table| table.add_read(op, handler));
         self
@@ -139,7 +137,7 @@ impl KaosApp for App {
         self
     }
 
-    fn event<T: Serialize + DeserializeOwned + 'static>(&mut self, event: Event) -> &mut Self {
+    fn event<T: Request>(&mut self, event: Event) -> &mut Self {
         self.init_resource::<Events>();
         // Nothing shares the table before the first frame, and no plugin is built after it.
         match Arc::get_mut(&mut self.world_mut().resource_mut::<Events>().0) {

@@ -1,8 +1,10 @@
 //! Bytes of a game, on their way through formats that know only text.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Bytes that a script or client gave. Written as text where they are UTF-8 and as bytes otherwise; read
@@ -55,6 +57,27 @@ impl<'de> Deserialize<'de> for Blob {
             }
         }
         from.deserialize_any(Any)
+    }
+}
+
+impl JsonSchema for Blob {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Blob".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        // Of bytes a list says each by itself. What scripts give as bytes is checked by the type.
+        json_schema!({
+            "anyOf": [
+                { "type": "string" },
+                { "type": "array", "items": { "type": "integer", "minimum": 0, "maximum": 255 } },
+                { "type": "null" },
+            ]
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! How much memory a list that is used again and again keeps: what it needed window, and no burst for ever.
+//! How much memory a list that is used again and again keeps: what it needed lately, and no burst for ever.
 
 /// Remembers the most rows that lists held of late, for whoever clears and refills them.
 ///

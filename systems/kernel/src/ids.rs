@@ -1,9 +1,11 @@
 //! The names that things carry: peers, sessions, rooms, tickets. None of them is an ECS entity id.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use bevy_ecs::prelude::Entity;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 pub use uuid::Uuid;
 
@@ -235,6 +237,34 @@ impl PeerSlots {
     /// Peers that are open now.
     pub fn open_count(&self) -> usize {
         self.rows.len() - self.free.len() - self.retired
+    }
+}
+
+impl JsonSchema for SessionId {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "SessionId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9a-fA-F]{16}$" })
+    }
+}
+
+impl JsonSchema for RoomId {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "RoomId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "uuid" })
     }
 }
 

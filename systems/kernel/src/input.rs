@@ -212,10 +212,21 @@ pub enum Gone {
 /// A request as it came through a door.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Body {
-    /// JSON; empty means null.
+    /// JSON; empty means that nothing was sent.
     Json(Bytes),
-    /// A form or query string, `a=1&b=2`, whose values take the types that the request asks for.
-    Form(String),
-    /// The operation's own binary form (protobuf).
-    Wire(Bytes),
+    /// An HTTP request, to be read by the face through which it came.
+    Rest(RestRequest),
+}
+
+/// An HTTP request, as a [`Rest`](crate::op::Rest) face reads it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RestRequest {
+    /// Which of the operation's faces.
+    pub face: u16,
+    /// What the path says, by name; decoded.
+    pub parameters: Vec<(String, String)>,
+    /// What the query string says, in its order; decoded.
+    pub query: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
 }

@@ -50,6 +50,7 @@ pub mod prelude {
     pub use bevy_app::{self, App, Plugin};
     pub use bevy_ecs::{self, prelude::*};
     pub use bytes::Bytes;
+    pub use schemars::{self, JsonSchema};
 
     pub use crate::app::KaosApp;
     pub use crate::blob::Blob;
@@ -62,7 +63,7 @@ pub mod prelude {
     pub use crate::fault::{Fault, FaultKind};
     pub use crate::frame::{Frame, Stage};
     pub use crate::ids::{RoomId, SessionId};
-    pub use crate::op::{Auth, Caller, Op, ScriptUse};
+    pub use crate::op::{Auth, Caller, CheckContext, Face, Op, Price, Rest, RestBody, ScriptUse, Tree};
     pub use crate::room::Room;
     pub use crate::room::presence::{InRoom, Joined, Presence, PresenceInfo, PresenceOf, Presences};
     pub use crate::send::{Broadcasts, Kicks};

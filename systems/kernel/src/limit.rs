@@ -30,7 +30,8 @@ impl Rate {
     }
 }
 
-/// The state of one key: when its account would be even again, in nanoseconds of the grid.
+/// The state of one key: its theoretical arrival time, in nanoseconds of the grid. A unit that comes no earlier finds nothing
+/// run up.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Gcra(u64);
 
@@ -50,7 +51,12 @@ impl Gcra {
         Ok(())
     }
 
-    /// When it would be even again, for the state hash.
+    /// Takes `units`, whatever is there: a debt is paid off before anything else is taken.
+    pub fn charge(&mut self, now_ns: u64, units: u64, rate: Rate) {
+        self.0 = self.0.max(now_ns).saturating_add(units.saturating_mul(rate.unit_ns));
+    }
+
+    /// The theoretical arrival time, for the state hash.
     pub(crate) fn arrival_time(&self) -> u64 {
         self.0
     }
@@ -64,7 +70,7 @@ impl Gcra {
 /// Addresses that are remembered: 65,536 rows of 48 bytes are 3 MiB and more attackers than a session table holds.
 pub const ADDRESSES_MAX: usize = 1 << 16;
 
-/// A row for each address that has done something window, for [`subject`]s. At most [`ADDRESSES_MAX`] are remembered.
+/// A row for each address that has done something lately, for [`subject`]s. At most [`ADDRESSES_MAX`] are remembered.
 #[derive(Debug)]
 pub struct ByAddress<R> {
     rows: BTreeMap<IpAddr, R>,
@@ -156,6 +162,14 @@ impl Addresses {
     ) -> Result<(), u32> {
         let rate = Rate::new(limits.address_calls, limits.address_calls_burst);
         self.row(address, now_ns).ok_or(1000u32)?.calls.take(now_ns, u64::from(cost), rate)
+    }
+
+    /// Takes what a call from this address turned out to cost.
+    pub(crate) fn charge(&mut self, address: IpAddr, now_ns: u64, cost: u32, limits: &LimitSettings) {
+        let rate = Rate::new(limits.address_calls, limits.address_calls_burst);
+        if let Some(row) = self.row(address, now_ns) {
+            row.calls.charge(now_ns, u64::from(cost), rate);
+        }
     }
 
     pub(crate) fn start(&mut self, address: IpAddr, now_ns: u64, limits: &LimitSettings) -> Result<(), u32> {

@@ -4,16 +4,20 @@
 //! travels between a door and a handler.
 
 mod caller;
+mod face;
 mod payload;
+mod price;
+pub mod schema;
 mod table;
 pub use caller::{Auth, Caller};
+pub(crate) use face::no_json;
+pub use face::{Face, ParseWire, RawReply, Refuse, Rest, RestBody, WireForm, refusal};
 pub use payload::Payload;
-pub use table::{OpRow, OpTable, Ops};
+pub use price::Price;
+pub use schema::{Node, Schema, Tree};
+pub use table::{OpRow, OpTable, Ops, Reply, Request};
 
-use bevy_ecs::prelude::*;
-
-use crate::fault::Fault;
-use crate::output::Channel;
+use std::collections::BTreeMap;
 
 /// The place of an operation in the table: the order of registration.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -28,34 +32,23 @@ pub enum ScriptUse {
     Command,
     /// Yields until the answer is there: in rpcs, spawned coroutines and hooks of kept operations.
     Wait,
+    /// Runs another rpc, in the rpc that calls it: on its thread and with what is left of its fuel, so that rpcs never wait
+    /// for each other's threads. For rpcs only.
+    Rpc,
     /// Not for scripts.
     Never,
 }
 
-/// An HTTP route.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Route {
-    /// GET, POST, PUT or DELETE.
-    pub method: String,
-    /// With `{name}` for what becomes a field of the request.
-    pub path: String,
+/// What is known when a script calls an operation that is applied later.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckContext<'a> {
+    /// The match modules, by the name under which rooms are made.
+    pub matches: &'a BTreeMap<String, String>,
 }
 
-/// Reads a request and its cid from an operation's own binary form.
-pub type ParseWire = fn(&[u8]) -> Result<(u32, Box<dyn Payload>), Fault>;
-
-/// An operation's own binary form.
-#[derive(Clone, Copy)]
-pub struct WireForm {
-    /// The message number of the request.
-    pub opcode: u8,
-    /// The message number of the answer.
-    pub reply_opcode: u8,
-    /// Reads a request and its cid.
-    pub parse: ParseWire,
-    /// Writes a reply with its cid.
-    pub render: fn(u32, &dyn Payload) -> Result<Vec<u8>, Fault>,
-}
+/// Whether a request that fits its schema can be meant so, as far as is known when a script calls. The sentence is raised
+/// at the script's line.
+pub type ScriptCheck = fn(&CheckContext<'_>, &dyn Tree) -> Result<(), String>;
 
 /// One row of the table, as it is registered.
 #[derive(Clone)]
@@ -72,14 +65,12 @@ pub struct Op {
     pub args: &'static [&'static str],
     /// A request field that a script's command fills with an id drawn beforehand, and gets back.
     pub draws: Option<&'static str>,
-    /// The HTTP route, if it has one.
-    pub route: Option<Route>,
-    /// The binary form, if it has one.
-    pub wire: Option<WireForm>,
-    /// The channel of its messages.
-    pub channel: Channel,
-    /// What a call takes from the caller's rate budget, in messages.
-    pub cost: u32,
+    /// What a script is told at its line, beyond what the request's schema refuses.
+    pub check: Option<ScriptCheck>,
+    /// How doors reach it, beside the generic call by name that every operation has.
+    pub faces: Vec<Face>,
+    /// What a call costs, and who pays.
+    pub price: Price,
 }
 
 impl Op {
@@ -92,10 +83,9 @@ impl Op {
             script: ScriptUse::Wait,
             args: &[],
             draws: None,
-            route: None,
-            wire: None,
-            channel: Channel::Control,
-            cost: 1,
+            check: None,
+            faces: Vec::new(),
+            price: Price::fixed(1),
         }
     }
 
@@ -136,30 +126,66 @@ impl Op {
         self
     }
 
+    /// Says what a script is told at its line when it calls, beyond what the request's schema refuses.
+    pub fn check(mut self, check: ScriptCheck) -> Self {
+        self.check = Some(check);
+        self
+    }
+
     /// Names the field that gets an id drawn beforehand when a script calls.
     pub fn draws(mut self, field: &'static str) -> Self {
         self.draws = Some(field);
         self
     }
 
-    /// Gives it an HTTP route: `"GET /v1/afk"`.
-    pub fn rest(mut self, route: &str) -> Self {
-        let (method, path) = route.split_once(' ').unwrap_or(("POST", route));
-        self.route = Some(Route { method: method.to_owned(), path: path.to_owned() });
+    /// Adds an HTTP route: `"GET /v1/afk"`. An operation may have several.
+    pub fn rest(self, route: &str) -> Self {
+        self.face(Face::Rest(Rest::new(route)))
+    }
+
+    /// Adds a way to reach it.
+    pub fn face(mut self, face: Face) -> Self {
+        self.faces.push(face);
         self
     }
 
-    /// Gives it a binary form and the channel of its messages.
-    pub fn wire(mut self, channel: Channel, form: WireForm) -> Self {
-        self.wire = Some(form);
-        self.channel = channel;
+    /// Gives it a binary form.
+    pub fn wire(self, form: WireForm) -> Self {
+        self.face(Face::Wire(form))
+    }
+
+    /// Makes a call cost so many messages of its caller's budget.
+    pub fn cost(mut self, messages: u32) -> Self {
+        self.price = Price::fixed(messages);
         self
     }
 
-    /// Makes a call cost more than one message of the caller's budget.
-    pub fn cost(mut self, cost: u32) -> Self {
-        self.cost = cost;
+    /// Says what a call costs.
+    pub fn price(mut self, price: Price) -> Self {
+        self.price = price;
         self
+    }
+
+    /// Its HTTP routes, each with its place among the faces.
+    pub fn rests(&self) -> impl Iterator<Item = (u16, &Rest)> + '_ {
+        let numbered = (0..).zip(&self.faces);
+        numbered.filter_map(|(at, face)| match face {
+            Face::Rest(rest) => Some((at, rest)),
+            Face::Wire(_) => None,
+        })
+    }
+
+    /// One of its HTTP routes, by its place among the faces.
+    pub fn rest_at(&self, at: u16) -> Option<&Rest> {
+        self.rests().find(|(place, _)| *place == at).map(|(_, rest)| rest)
+    }
+
+    /// Its binary form, if it has one.
+    pub fn wire_form(&self) -> Option<&WireForm> {
+        self.faces.iter().find_map(|face| match face {
+            Face::Wire(form) => Some(form),
+            Face::Rest(_) => None,
+        })
     }
 
     /// The name in scripts: dots become underscores.

@@ -114,7 +114,7 @@ pub struct Close {
 pub struct Reply {
     /// Of the call.
     pub ticket: Ticket,
-    /// In the form in which the request came: JSON for JSON and forms, wire for wire.
+    /// As JSON, or as the bytes that the face through which the request came takes from it.
     pub result: Result<Bytes, Fault>,
 }
 

@@ -48,3 +48,14 @@ pub(crate) fn set_label(world: &mut World, id: RoomId, label: Json) -> Result<()
     }
     send_to_room(world, entity, Audience::All, &Outbound::Room(RoomEvent::Label(label)))
 }
+
+/// What a label is on every door, for schemas.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used: a label is kept as JSON")]
+pub(crate) enum LabelSchema {
+    /// Text, by which rooms are found when it is equal.
+    Text(String),
+    /// An object, by whose fields rooms are found.
+    Object(serde_json::Map<String, Json>),
+}

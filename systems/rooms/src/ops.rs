@@ -12,7 +12,7 @@ use kaos_kernel::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// A request that names a room.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Named {
     /// The room.
     pub room_id: RoomId,

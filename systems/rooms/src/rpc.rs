@@ -13,21 +13,29 @@ use crate::ops::wire::{read, reply};
 
 /// Registers the operation of this file.
 pub(crate) fn register(app: &mut App) {
-    let form = WireForm { opcode: Opcode::Rpc as u8, reply_opcode: Opcode::RpcResponse as u8, parse, render };
+    let form = WireForm {
+        channel: Channel::Control,
+        opcode: Opcode::Rpc as u8,
+        reply_opcode: Opcode::RpcResponse as u8,
+        parse,
+        render,
+    };
+    // Over HTTP body and reply are the payload as it is, text or not.
+    let rest = Rest::new("POST /v1/rpc/{id}").body(RestBody::Raw("payload")).raw_reply(raw);
     app.op(
         Op::new("rpc")
             .about("Calls a function that a script registered.")
-            .script(ScriptUse::Wait)
+            .script(ScriptUse::Rpc)
             .args(&["id", "payload"])
-            .rest("POST /v1/rpc/{id}")
+            .face(Face::Rest(rest))
             .cost(2)
-            .wire(Channel::Control, form),
+            .wire(form),
         rpc,
     );
 }
 
 /// A call of a script's function.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Rpc {
     /// The name under which the script registered it.
     pub id: String,
@@ -37,7 +45,7 @@ pub struct Rpc {
 }
 
 /// What the function returned: bytes as they are, tables as JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RpcReply {
     /// The game's own bytes.
     pub payload: Blob,
@@ -72,6 +80,10 @@ fn context(world: &mut World, caller: &Caller) -> RpcContext {
         seed,
         node: world.resource::<Settings>().node.0.clone(),
     }
+}
+
+fn raw(payload: &dyn Payload) -> Result<Bytes, Fault> {
+    reply::<RpcReply>(payload).map(|reply| reply.payload.0.clone())
 }
 
 fn parse(payload: &[u8]) -> Result<(u32, Box<dyn Payload>), Fault> {

@@ -24,7 +24,7 @@ pub(crate) fn register(app: &mut App) {
 }
 
 /// A request that names a session.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Named {
     /// The session.
     pub session_id: SessionId,
@@ -34,7 +34,7 @@ pub struct Named {
 }
 
 /// A session, as it is shown.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Shown {
     /// Its id.
     pub session_id: SessionId,

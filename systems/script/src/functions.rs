@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kaos_kernel::op::{OpRow, OpTable, Payload};
+use kaos_kernel::op::{CheckContext, OpRow, OpTable, Payload};
 use kaos_kernel::prelude::*;
 
 use crate::library::Library;
@@ -86,46 +86,15 @@ pub(crate) fn request(args: &[&str], given: Vec<Value>) -> Result<Value, String>
 /// # Errors
 /// A sentence that names the field.
 pub(crate) fn fit(library: &Library, row: &OpRow, request: Value) -> Result<Box<dyn Payload>, String> {
-    let kind = |value: &Value| match value {
-        Value::Nil => "nil",
-        Value::Bool(_) => "a boolean",
-        Value::Int(_) | Value::Float(_) => "a number",
-        Value::Text(_) => "a string",
-        Value::List(_) => "a list",
-        Value::Map(_) => "a table",
-    };
-    let table = |value: &Value| match value {
-        Value::Nil | Value::Map(_) => true,
-        Value::List(list) => list.is_empty(),
-        _ => false,
-    };
-    match (row.op.name.as_str(), &request) {
-        ("room.create", Value::Map(fields)) => {
-            if let Some(module) = fields.get("module").and_then(Value::as_str)
-                && !module.is_empty()
-                && !library.matches.contains_key(module)
-            {
-                let near = kaos_kernel::spelling::nearest(module, library.matches.keys().cloned());
-                let module: String = module.chars().take(64).collect();
-                return Err(format!("`module`: there is no match module `{module}`{near}"));
-            }
-            if let Some(params) = fields.get("params").filter(|params| !table(params)) {
-                return Err(format!("`params` is {}, not a table with names as keys", kind(params)));
-            }
-        }
-        ("room.label", Value::Map(fields)) => {
-            let label = fields.get("label").unwrap_or(&Value::Nil);
-            if !matches!(label, Value::Text(_)) && (!table(label) || *label == Value::Nil) {
-                return Err(format!(
-                    "`label` is {}, not a string or a table with names as keys",
-                    kind(label)
-                ));
-            }
-        }
-        _ => {}
+    let known = CheckContext { matches: &library.matches };
+    let unmeant = row.check(&request).ok().and_then(|()| row.op.check?(&known, &request).err());
+    if let Some(sentence) = unmeant {
+        return Err(sentence);
     }
-    let mut from = <dyn erased_serde::Deserializer<'_>>::erase(request);
-    row.parse(&mut from).map_err(|fault| {
+    let parsed = row
+        .check(&request)
+        .and_then(|()| row.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(request)));
+    parsed.map_err(|fault| {
         // Who is told knows the function's name.
         let sentence = fault.message.strip_prefix(&format!("{}: ", row.op.name)).map(str::to_owned);
         sentence.unwrap_or_else(|| fault.message.into_owned())

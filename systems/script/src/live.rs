@@ -119,7 +119,7 @@ impl Host for Live<'_, '_> {
                 self.env.commands.push(Command { op: row.id, request });
                 Ok(drawn)
             }
-            ScriptUse::Wait | ScriptUse::Never => {
+            ScriptUse::Wait | ScriptUse::Rpc | ScriptUse::Never => {
                 Err("waits for its answer, and nothing may wait here: call it in an rpc".to_owned())
             }
         }
@@ -300,7 +300,10 @@ impl Scripts for LiveScripts {
                         Err(Fault::new(FaultKind::Refused, reason))
                     }
                     changed => {
-                        op.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(changed)).map_err(|fault| {
+                        let parsed = op.check(&changed).and_then(|()| {
+                            op.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(changed))
+                        });
+                        parsed.map_err(|fault| {
                             let text = format!(
                                 "the hook before {name} returned a request that does not fit: {}",
                                 fault.message

@@ -1,5 +1,6 @@
 //! The one value between Rust and any virtual machine: plain data, bounded, in a fixed order.
 
+use kaos_kernel::op::schema::{Node, Tree};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
@@ -289,6 +290,31 @@ impl std::fmt::Display for Unfit {
 }
 
 impl std::error::Error for Unfit {}
+
+/// As an operation's schema looks at it: an empty list is an empty table too, and text that is none is bytes.
+impl Tree for Value {
+    fn node(&self) -> Node<'_> {
+        match self {
+            Value::Nil => Node::Null,
+            Value::Bool(value) => Node::Bool(*value),
+            Value::Int(number) => Node::Integer((*number).into()),
+            // Lua's `2.0` is the number two wherever a whole number is asked for.
+            float @ Value::Float(number) => {
+                float.as_int().map_or(Node::Float(*number), |number| Node::Integer(number.into()))
+            }
+            Value::Text(text) => match std::str::from_utf8(text) {
+                Ok(text) => Node::Text(text),
+                Err(_) => Node::Bytes(text.len()),
+            },
+            Value::List(list) if list.is_empty() => Node::Empty,
+            Value::List(list) => Node::List(list.iter().map(|value| value as &dyn Tree).collect()),
+            Value::Map(map) if map.is_empty() => Node::Empty,
+            Value::Map(map) => {
+                Node::Map(map.iter().map(|(name, value)| (name.as_str(), value as &dyn Tree)).collect())
+            }
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

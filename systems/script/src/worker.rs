@@ -23,9 +23,6 @@ pub(crate) struct Worker {
 /// Rpcs that call each other, the first one counted: each holds a machine.
 const DEPTH_MAX: u32 = 8;
 
-/// The operation that a script's rpc does not ask the frame for: it is run where it is called.
-const RPC: &str = "rpc";
-
 impl Worker {
     /// `seed` should differ between the workers of a server.
     pub(crate) fn new(scripts: &Scripting, seed: u64) -> Self {
@@ -231,7 +228,7 @@ impl Host for Asking<'_, '_, '_> {
         let scripts = self.run.scripts;
         let (_, does) = scripts.library.function(function).ok_or("this function is not there")?;
         match does {
-            Does::Call { op, args, .. } if op == RPC => {
+            Does::Call { script: ScriptUse::Rpc, args, .. } => {
                 let request = request(args, arguments)?;
                 let context = self.context;
                 self.run.nested(request, context, fuel)

@@ -14,8 +14,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::input::Door;
 use kaos_kernel::op::{Auth, Caller};
-use kaos_wire::prost::Message;
-use kaos_wire::{PROTOCOL_MAX, PROTOCOL_MIN, v1};
+use kaos_wire::{PROTOCOL_MAX, PROTOCOL_MIN};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -111,7 +110,7 @@ pub(crate) async fn get_only() -> Response<Body> {
 }
 
 fn no_method(methods: &[Method]) -> Response<Body> {
-    let fault = Fault::new(FaultKind::Unimplemented, "this path knows other methods");
+    let fault = Fault::new(FaultKind::Unimplemented, "method not allowed");
     let mut response = reply::refusal_as(StatusCode::METHOD_NOT_ALLOWED, &fault);
     allow(&mut response, methods);
     response
@@ -154,18 +153,18 @@ async fn call(shared: &Arc<Shared>, matched: Matched, request: Request) -> Respo
     match timeout(shared.call_time, try_call(shared, &matched, request)).await {
         Ok(Ok(bytes)) => {
             shared.server.stats.door(Door::Http).went(bytes.len());
-            if matched.raw && !json {
+            if matched.raw_reply && !json {
                 reply::ok("application/octet-stream", bytes)
             } else {
                 reply::json_bytes(bytes)
             }
         }
-        Ok(Err(Refused::Fault(fault))) => reply::refusal(&fault),
+        Ok(Err(Refused::Fault(fault))) => reply::refusal_in(matched.refuse, &fault),
         Ok(Err(Refused::TooLong)) => {
             let fault = Fault::invalid(format!("a request's body is at most {BODY_BYTES_MAX} bytes"));
             reply::refusal_as(StatusCode::PAYLOAD_TOO_LARGE, &fault)
         }
-        Err(_) => reply::refusal(&FaultKind::Deadline.into()),
+        Err(_) => reply::refusal_in(matched.refuse, &FaultKind::Deadline.into()),
     }
 }
 
@@ -191,7 +190,6 @@ async fn try_call(shared: &Arc<Shared>, matched: &Matched, request: Request) -> 
     let auth = shared.ops.get(matched.op).map_or(Auth::Server, |row| row.op.auth);
     identity.clone().map_or(Caller::Anonymous, Caller::User).allowed(auth)?;
     shared.budgets.call(address)?;
-    let method = request.method().clone();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
     let body = timeout(BODY_TIME, body)
@@ -207,16 +205,10 @@ async fn try_call(shared: &Arc<Shared>, matched: &Matched, request: Request) -> 
         .to_bytes();
     shared.server.stats.door(Door::Http).came(body.len());
     shared.budgets.body(address, body.len())?;
-    let body = matched.body(&method, &query, body)?;
+    let body = matched.body(&query, body)?;
     shared.server.stats.count_call(matched.op);
     let waiting = shared.server.bridge.call(matched.name.clone(), identity, address, body)?;
-    let answer = waiting.answer().await?;
-    if !matched.raw {
-        return Ok(answer);
-    }
-    let response = v1::RpcResponse::decode(answer)
-        .map_err(|error| Fault::internal(format!("the reply of the rpc cannot be read: {error}")))?;
-    Ok(response.payload.into())
+    Ok(waiting.answer().await?)
 }
 
 fn is_json(request: &Request) -> bool {

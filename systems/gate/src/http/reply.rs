@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use kaos_kernel::fault::Fault;
-use serde_json::json;
+use kaos_kernel::op::Refuse;
 
 /// What no answer of a game server needs: guessing of types, frames, referrers.
 fn response(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response<Body> {
@@ -29,18 +29,22 @@ pub(crate) fn json_bytes(body: Bytes) -> Response<Body> {
 
 /// A refusal: `{"code", "name", "message"}` with the fault's status, and when to come back.
 pub(crate) fn refusal(fault: &Fault) -> Response<Body> {
+    refusal_in(kaos_kernel::op::refusal, fault)
+}
+
+/// A refusal in the shape of the face that refuses, with the fault's status.
+pub(crate) fn refusal_in(refuse: Refuse, fault: &Fault) -> Response<Body> {
     let status = StatusCode::from_u16(fault.kind.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    refusal_as(status, fault)
+    written(status, fault, refuse)
 }
 
 /// [`refusal`] with a sharper status than the fault's own.
 pub(crate) fn refusal_as(status: StatusCode, fault: &Fault) -> Response<Body> {
-    let body = json!({
-        "code": fault.kind.code(),
-        "name": fault.kind.word(),
-        "message": fault.message,
-    });
-    let mut response = response(status, "application/json", body.to_string());
+    written(status, fault, kaos_kernel::op::refusal)
+}
+
+fn written(status: StatusCode, fault: &Fault, refuse: Refuse) -> Response<Body> {
+    let mut response = response(status, "application/json", refuse(fault).to_string());
     if fault.retry_ms > 0 {
         let secs = fault.retry_ms.div_ceil(1000);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));

@@ -1,12 +1,10 @@
-//! The HTTP routes of the op table: which operation a path names, and the request that it makes.
+//! The HTTP routes of the op table: which operation and which of its faces a path names, and what path and query say.
 
 use axum::http::Method;
+use bytes::Bytes;
 use kaos_kernel::fault::Fault;
-use kaos_kernel::input::Body;
-use kaos_kernel::op::{OpId, OpTable};
-use kaos_wire::prost::Message;
-use kaos_wire::v1;
-use serde_json::{Map, Value as Json};
+use kaos_kernel::input::{Body, RestRequest};
+use kaos_kernel::op::{OpId, OpTable, Refuse, Rest};
 
 enum Segment {
     Literal(String),
@@ -18,8 +16,9 @@ struct Row {
     name: String,
     method: Method,
     segments: Vec<Segment>,
-    /// The body is the payload of an rpc and not JSON.
-    raw: bool,
+    face: u16,
+    raw_reply: bool,
+    refuse: Refuse,
 }
 
 /// All routes.
@@ -39,30 +38,32 @@ pub(crate) enum Found {
 pub(crate) struct Matched {
     pub(crate) op: OpId,
     pub(crate) name: String,
-    /// The body is the payload of an rpc and not JSON.
-    pub(crate) raw: bool,
+    /// The reply is bytes, and not written as JSON.
+    pub(crate) raw_reply: bool,
+    /// How its refusals are written.
+    pub(crate) refuse: Refuse,
+    face: u16,
     parameters: Vec<(String, String)>,
 }
 
 impl Routes {
     /// The routes that the table names.
     pub(crate) fn new(ops: &OpTable) -> Self {
-        let row = |row: &kaos_kernel::op::OpRow| {
-            let route = row.op.route.as_ref()?;
-            let segment = |text: &str| match text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
-                Some(name) => Segment::Parameter(name.to_owned()),
-                None => Segment::Literal(text.to_owned()),
-            };
-            let raw = row.op.wire.is_some_and(|form| form.opcode == kaos_wire::Op::Rpc as u8);
-            Some(Row {
-                op: row.id,
-                name: row.op.name.clone(),
-                method: route.method.parse().ok()?,
-                segments: route.path.trim_start_matches('/').split('/').map(segment).collect(),
-                raw,
-            })
-        };
-        let mut rows: Vec<Row> = ops.rows().iter().filter_map(row).collect();
+        let mut rows = Vec::new();
+        for row in ops.rows() {
+            rows.extend(row.op.rests().filter_map(|(face, rest)| {
+                let Rest { method, path, raw_reply, refuse, .. } = rest;
+                Some(Row {
+                    op: row.id,
+                    name: row.op.name.clone(),
+                    method: method.parse().ok()?,
+                    segments: path.trim_start_matches('/').split('/').map(segment).collect(),
+                    face,
+                    raw_reply: raw_reply.is_some(),
+                    refuse: *refuse,
+                })
+            }));
+        }
         // Literal segments win over parameters, the leftmost first.
         rows.sort_by_key(|row| -> Vec<bool> {
             row.segments.iter().map(|segment| matches!(segment, Segment::Parameter(_))).collect()
@@ -77,12 +78,20 @@ impl Routes {
         for row in &self.0 {
             let Some(parameters) = fit(&row.segments, &parts) else { continue };
             if row.method == *method {
-                let Row { op, name, raw, .. } = row;
-                return Found::Op(Matched { op: *op, name: name.clone(), raw: *raw, parameters });
+                let Row { op, name, face, raw_reply, refuse, .. } = row;
+                let (op, face, raw_reply, refuse) = (*op, *face, *raw_reply, *refuse);
+                return Found::Op(Matched { op, name: name.clone(), raw_reply, refuse, face, parameters });
             }
             methods.push(row.method.clone());
         }
         if methods.is_empty() { Found::Nothing } else { Found::Methods(methods) }
+    }
+}
+
+fn segment(text: &str) -> Segment {
+    match text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
+        Some(name) => Segment::Parameter(name.to_owned()),
+        None => Segment::Literal(text.to_owned()),
     }
 }
 
@@ -113,36 +122,15 @@ fn decode(part: &str) -> Option<String> {
 }
 
 impl Matched {
-    /// The request: parameters of the path, and the query (GET and DELETE) or the body (all others).
+    /// The request, to be read by the operation's face.
     ///
     /// # Errors
-    /// [`FaultKind::Invalid`](kaos_kernel::fault::FaultKind::Invalid): a body that is no JSON object although
-    /// the path has parameters for it.
-    pub(crate) fn body(&self, method: &Method, query: &str, body: bytes::Bytes) -> Result<Body, Fault> {
-        if self.raw {
-            let id = self.parameters.first().map(|(_, value)| value.clone()).unwrap_or_default();
-            let rpc = v1::Rpc { cid: 0, id, payload: body.into() };
-            return Ok(Body::Wire(rpc.encode_to_vec().into()));
-        }
-        if matches!(*method, Method::GET | Method::DELETE) {
-            let own = serde_urlencoded::to_string(&self.parameters)
-                .map_err(|error| Fault::internal(error.to_string()))?;
-            let both: Vec<&str> = [own.as_str(), query].into_iter().filter(|text| !text.is_empty()).collect();
-            return Ok(Body::Form(both.join("&")));
-        }
-        if self.parameters.is_empty() {
-            return Ok(Body::Json(body));
-        }
-        let mut fields = match body.is_empty() {
-            true => Map::new(),
-            false => serde_json::from_slice(&body).map_err(|error| {
-                Fault::invalid(format!("{}: the body is no JSON object: {error}", self.name))
-            })?,
-        };
-        let parameters =
-            self.parameters.iter().map(|(name, value)| (name.clone(), Json::from(value.as_str())));
-        fields.extend(parameters);
-        Ok(Body::Json(Json::Object(fields).to_string().into()))
+    /// [`FaultKind::Invalid`](kaos_kernel::fault::FaultKind::Invalid): a query string that is none.
+    pub(crate) fn body(&self, query: &str, body: Bytes) -> Result<Body, Fault> {
+        let query = serde_urlencoded::from_str(query).map_err(|error| {
+            Fault::invalid(format!("{}: the query string cannot be read: {error}", self.name))
+        })?;
+        Ok(Body::Rest(RestRequest { face: self.face, parameters: self.parameters.clone(), query, body }))
     }
 }
 
@@ -153,14 +141,14 @@ mod tests {
     use kaos_kernel::server::{Build, Server};
 
     fn routes() -> Routes {
-        async fn nothing(_: Call, _: ()) -> Result<(), Fault> {
+        async fn nothing(_: Call, _: serde_json::Value) -> Result<(), Fault> {
             Ok(())
         }
         let server = Server::build(Build { journal_bytes_max: 0, ..Build::default() }, |app| {
             app.op(Op::new("room.get").rest("GET /v1/rooms/{id}"), nothing)
                 .op(Op::new("room.mine").rest("GET /v1/rooms/mine"), nothing)
                 .op(Op::new("room.tell").rest("POST /v1/rooms/{id}/tell"), nothing)
-                .op(Op::new("afk.status").rest("GET /v1/afk"), nothing);
+                .op(Op::new("afk.status").rest("GET /v1/afk").rest("POST /v1/afk"), nothing);
         });
         Routes::new(&server.expect("builds").ops())
     }
@@ -181,24 +169,22 @@ mod tests {
         for path in ["/", "/v1", "/v1/rooms", "/v1/rooms/", "/v1/rooms/a/b/c", "/v1/afk/"] {
             assert!(found(Method::GET, path).is_none(), "{path}");
         }
-        let Found::Methods(methods) = routes().find(&Method::POST, "/v1/afk") else { panic!("found") };
-        assert_eq!(methods, [Method::GET]);
+        let Found::Methods(methods) = routes().find(&Method::DELETE, "/v1/afk") else { panic!("found") };
+        assert_eq!(methods, [Method::GET, Method::POST]);
     }
 
     #[test]
-    fn requests_are_made_of_path_query_and_body() {
+    fn a_request_says_what_path_query_and_body_say() {
         let get = found(Method::GET, "/v1/rooms/a&b").expect("there");
-        assert_eq!(
-            get.body(&Method::GET, "limit=3", Bytes::new()),
-            Ok(Body::Form("id=a%26b&limit=3".to_owned()))
-        );
-        let post = found(Method::POST, "/v1/rooms/7/tell").expect("there");
-        let body = post.body(&Method::POST, "", Bytes::from_static(br#"{"text":"hi","id":"forged"}"#));
-        assert_eq!(body, Ok(Body::Json(Bytes::from_static(br#"{"id":"7","text":"hi"}"#))));
-        assert!(post.body(&Method::POST, "", Bytes::from_static(b"[1]")).is_err());
-        assert_eq!(
-            post.body(&Method::POST, "", Bytes::new()),
-            Ok(Body::Json(Bytes::from_static(br#"{"id":"7"}"#)))
-        );
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let came = RestRequest {
+            face: 0,
+            parameters: vec![pair("id", "a&b")],
+            query: vec![pair("limit", "3"), pair("limit", "4 5")],
+            body: Bytes::from_static(b"x"),
+        };
+        let body = Bytes::from_static(b"x");
+        assert_eq!(get.body("limit=3&limit=4+5", body), Ok(Body::Rest(came)));
+        assert_eq!(found(Method::POST, "/v1/afk").expect("its other route").face, 1);
     }
 }

@@ -51,7 +51,7 @@ impl KaosCodec {
 
     fn try_read(&self, bytes: &Bytes, op: u8, payload: &[u8], ops: &OpTable) -> Result<InboundMessage, Bad> {
         if let Some(row) = ops.by_opcode(op)
-            && let Some(form) = row.op.wire
+            && let Some(form) = row.op.wire_form()
         {
             let (cid, request) =
                 (form.parse)(payload).map_err(|fault| Bad { cid: cid_of(op, payload), fault })?;

@@ -112,7 +112,9 @@ fn started(message: &Outbound) -> Encoded {
 fn channel_of(ops: &OpTable, op: OpId, form: Form) -> Channel {
     match form {
         Form::Json => Channel::Control,
-        Form::Wire => ops.get(op).map_or(Channel::Control, |row| row.op.channel),
+        Form::Wire => {
+            ops.get(op).and_then(|row| row.op.wire_form()).map_or(Channel::Control, |form| form.channel)
+        }
     }
 }
 
@@ -130,7 +132,7 @@ fn answer(
             Ok(plain(Op::Call, &v1::CallReply { cid, body }))
         }
         Form::Wire => {
-            let form = ops.get(op).and_then(|row| row.op.wire);
+            let form = ops.get(op).and_then(|row| row.op.wire_form());
             let form = form
                 .ok_or_else(|| Fault::internal("an operation without a binary form has to answer in one"))?;
             let reply_op = Op::from_u8(form.reply_opcode).ok_or_else(|| {

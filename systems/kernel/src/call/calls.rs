@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub(crate) enum ReplyTo {
     /// A session's message.
     Session { session: SessionId, cid: u32, form: Form },
     /// A door that holds a ticket.
-    Door { ticket: Ticket, wire: bool },
+    Door { ticket: Ticket, face: Option<u16>, address: IpAddr },
     /// A script that runs as a job.
     Ask { ticket: Ticket, seq: u32 },
     /// Nobody: a script's command. A refusal goes to the log.
@@ -399,7 +400,9 @@ pub(crate) fn route(
 pub(crate) fn channel_of(ops: &OpTable, op: OpId, form: Form) -> Channel {
     match form {
         Form::Json => Channel::Control,
-        Form::Wire => ops.get(op).map_or(Channel::Control, |row| row.op.channel),
+        Form::Wire => {
+            ops.get(op).and_then(|row| row.op.wire_form()).map_or(Channel::Control, |form| form.channel)
+        }
     }
 }
 

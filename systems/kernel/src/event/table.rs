@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::{EVENT_BYTES_LIMIT, EVENT_UNRELIABLE_BYTES_MAX, Event};
 use crate::fault::Fault;
-use crate::op::Payload;
+use crate::op::{Payload, Request, Schema};
 use crate::output::Channel;
 use crate::spelling::nearest;
 
@@ -21,6 +19,8 @@ type ParseEvent = fn(serde_json::Value) -> Result<Box<dyn Payload>, serde_json::
 pub struct EventRow {
     /// The row.
     pub event: Event,
+    /// What its body holds.
+    pub body: Schema,
     of: TypeId,
     parse: ParseEvent,
 }
@@ -31,7 +31,9 @@ impl EventRow {
     /// # Errors
     /// `invalid`, with the name of the event and what does not fit.
     pub fn parse(&self, body: serde_json::Value) -> Result<Box<dyn Payload>, Fault> {
-        (self.parse)(body).map_err(|error| Fault::invalid(format!("{}: {error}", self.event.name)))
+        let invalid = |sentence: String| Fault::invalid(format!("{}: {sentence}", self.event.name));
+        self.body.check(&body).map_err(invalid)?;
+        (self.parse)(body).map_err(|error| invalid(error.to_string()))
     }
 }
 
@@ -79,7 +81,7 @@ impl EventTable {
         })
     }
 
-    pub(crate) fn add<T: Serialize + DeserializeOwned + 'static>(&mut self, event: Event) {
+    pub(crate) fn add<T: Request>(&mut self, event: Event) {
         let name = event.name.clone();
         let in_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'_';
         if name.is_empty() || name.len() > 64 || !name.bytes().all(in_name) {
@@ -110,7 +112,7 @@ impl EventTable {
         }
         let parse: ParseEvent =
             |body| serde_json::from_value::<T>(body).map(|body| Box::new(body) as Box<dyn Payload>);
-        self.rows.push(Arc::new(EventRow { event, of: TypeId::of::<T>(), parse }));
+        self.rows.push(Arc::new(EventRow { event, body: Schema::of::<T>(), of: TypeId::of::<T>(), parse }));
     }
 
     /// Whether the row carries this body.

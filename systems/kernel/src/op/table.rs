@@ -5,11 +5,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::payload::unpack;
-use super::{Op, OpId, ScriptUse};
+use super::schema::{Schema, Tree};
+use super::{Op, OpId, Rest, ScriptUse, no_json};
 use crate::call::Call;
 use crate::call::handler::{Handler, HandlerFuture};
 use crate::failures::guarded_or_fault;
@@ -19,84 +21,88 @@ use crate::op::{Auth, Caller, Payload};
 
 type ParseFn = fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Payload>, erased_serde::Error>;
 
+/// What an operation is asked: read from JSON and from scripts, and described by its schema.
+pub trait Request: Serialize + DeserializeOwned + JsonSchema + 'static {}
+
+impl<T: Serialize + DeserializeOwned + JsonSchema + 'static> Request for T {}
+
+/// What an operation replies.
+pub trait Reply: Serialize + JsonSchema + 'static {}
+
+impl<T: Serialize + JsonSchema + 'static> Reply for T {}
+
 /// A registered operation: the row, how to read its request, and its handler.
 pub struct OpRow {
     /// Its place.
     pub id: OpId,
     /// The row.
     pub op: Op,
+    /// What a request holds.
+    pub request: Schema,
+    /// What a reply holds.
+    pub reply: Schema,
     parse: ParseFn,
     pub(crate) handler: Handler,
 }
 
 impl OpRow {
-    /// Reads a request from any serde format.
+    /// Reads a request from any serde format. Who has a [`Tree`] of it [checks](OpRow::check) it before.
     ///
     /// # Errors
     /// [`FaultKind::Invalid`](crate::fault::FaultKind::Invalid) with serde's sentence.
     pub fn parse(&self, from: &mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Payload>, Fault> {
         guarded_or_fault(&self.op.name, || {
-            (self.parse)(from).map_err(|error| Fault::invalid(format!("{}: {error}", self.op.name)))
+            (self.parse)(from).map_err(|error| self.invalid(&error.to_string()))
         })
+    }
+
+    /// Whether a request fits its schema.
+    ///
+    /// # Errors
+    /// `invalid`, with a sentence that names the field.
+    pub fn check(&self, request: &dyn Tree) -> Result<(), Fault> {
+        self.request.check(request).map_err(|sentence| self.invalid(&sentence))
     }
 
     /// Reads a request as it came through a door.
     ///
     /// # Errors
-    /// As [`OpRow::parse`]; also when the operation has no binary form.
+    /// As [`OpRow::check`] and [`OpRow::parse`]; also when it came through a face that the operation has not.
     pub fn parse_body(&self, body: &Body) -> Result<Box<dyn Payload>, Fault> {
         match body {
             Body::Json(bytes) => self.parse_json(bytes),
-            Body::Form(text) => {
-                let pairs = serde_urlencoded::from_str::<Vec<(String, String)>>(text)
-                    .map_err(|error| Fault::invalid(format!("{}: {error}", self.op.name)))?;
-                // Through JSON values, since a form knows no types: what reads as a number or as true
-                // and false is offered as that, and requests take text for numbers where they mean text.
-                let fields = pairs.into_iter().map(|(name, value)| (name, guess(value)));
-                let fields: serde_json::Map<String, serde_json::Value> = fields.collect();
-                if fields.is_empty() {
-                    return self.parse_nothing();
+            Body::Rest(came) => {
+                let face = self.op.rest_at(came.face);
+                let face = face.ok_or_else(|| self.invalid("it has no such route"))?;
+                let parts = face.read(&self.request, came).map_err(|fault| self.invalid(&fault.message))?;
+                // The raw field is what it is; only the others are checked.
+                match parts.raw {
+                    None => self.check(&parts.json)?,
+                    Some((field, _)) => {
+                        let sentence = self.request.check_but(&parts.json, field);
+                        sentence.map_err(|sentence| self.invalid(&sentence))?;
+                    }
                 }
-                let object = serde_json::Value::Object(fields);
-                self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(object))
-            }
-            Body::Wire(bytes) => {
-                let form = self.op.wire.ok_or_else(|| {
-                    Fault::invalid(format!("{} has no binary form: send it as JSON", self.op.name))
-                })?;
-                guarded_or_fault(&self.op.name, || (form.parse)(bytes).map(|(_, request)| request))
+                self.parse(&mut *parts.into_deserializer())
             }
         }
-    }
-
-    /// Nothing was sent: null for an operation that takes nothing, an object without fields for one
-    /// whose fields all have defaults.
-    fn parse_nothing(&self) -> Result<Box<dyn Payload>, Fault> {
-        let null = self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(serde_json::Value::Null));
-        null.or_else(|fault| {
-            let object = serde_json::Value::Object(serde_json::Map::new());
-            self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(object)).map_err(|_| fault)
-        })
     }
 
     /// Reads a request from JSON; empty means that nothing was sent.
     ///
     /// # Errors
-    /// As [`OpRow::parse`].
+    /// As [`OpRow::check`] and [`OpRow::parse`].
     pub fn parse_json(&self, bytes: &[u8]) -> Result<Box<dyn Payload>, Fault> {
-        if bytes.is_empty() {
-            return self.parse_nothing();
-        }
-        let mut json = serde_json::Deserializer::from_slice(bytes);
-        let request = self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(&mut json));
-        let request =
-            request.map_err(|fault| match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
-                // The text is JSON, and what is wrong is a value: line and column would lead nowhere.
-                Ok(_) => Fault { message: without_place(&fault.message).to_owned().into(), ..fault },
-                Err(_) => fault,
-            })?;
-        json.end().map_err(|error| Fault::invalid(format!("{}: {error}", self.op.name)))?;
-        Ok(request)
+        let json = match bytes.is_empty() {
+            true => self.request.nothing(),
+            false => serde_json::from_slice(bytes).map_err(|error| self.invalid(&no_json(&error).message))?,
+        };
+        self.check(&json)?;
+        self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(json))
+    }
+
+    fn invalid(&self, sentence: &str) -> Fault {
+        Fault::invalid(format!("{}: {sentence}", self.op.name))
     }
 
     /// Runs a [`ScriptUse::Read`] operation on a world that stands still.
@@ -113,33 +119,6 @@ impl OpRow {
             Handler::Read(read) => read(world, caller, request),
             Handler::Start(_) => Err(Fault::internal(format!("{} does not only read", self.op.name))),
         }
-    }
-}
-
-/// A sentence of serde_json without ` at line 1 column 27` at its end.
-fn without_place(sentence: &str) -> &str {
-    let is_place = |place: &str| {
-        let mut words = place.split(' ');
-        let number = |word: Option<&str>| word.is_some_and(|word| word.parse::<u64>().is_ok());
-        number(words.next())
-            && words.next() == Some("column")
-            && number(words.next())
-            && words.next().is_none()
-    };
-    match sentence.rsplit_once(" at line ") {
-        Some((sentence, place)) if is_place(place) => sentence,
-        _ => sentence,
-    }
-}
-
-fn guess(value: String) -> serde_json::Value {
-    match value.as_str() {
-        "true" => true.into(),
-        "false" => false.into(),
-        text => match text.parse::<i64>() {
-            Ok(number) if number.to_string() == text => number.into(),
-            _ => value.into(),
-        },
     }
 }
 
@@ -178,18 +157,15 @@ impl OpTable {
         self.get(*self.by_opcode.get(&opcode)?)
     }
 
-    fn add(&mut self, op: Op, parse: ParseFn, handler: Handler) {
+    fn add<Req: Request, Rep: Reply>(&mut self, op: Op, handler: Handler) {
         let Ok(place) = u16::try_from(self.rows.len()) else {
             self.errors.push(format!("op {}: the table is full (65536 rows)", op.name));
             return;
         };
         let id = OpId(place);
-        let well_formed = !op.name.is_empty()
-            && op
-                .name
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'_');
-        if !well_formed {
+        let (request, reply) = (Schema::of::<Req>(), Schema::of::<Rep>());
+        let in_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'_';
+        if op.name.is_empty() || !op.name.bytes().all(in_name) {
             self.errors.push(format!(
                 "op `{}`: a name is lower-case letters, digits, dots and underscores",
                 op.name
@@ -198,31 +174,43 @@ impl OpTable {
         if self.by_name.insert(op.name.clone(), id).is_some() {
             self.errors.push(format!("op {}: registered twice; a name belongs to one plugin", op.name));
         }
-        if let Some(form) = op.wire
+        if let Some(form) = op.wire_form()
             && let Some(other) = self.by_opcode.insert(form.opcode, id)
         {
             let other = self.get(other).map_or("", |row| row.op.name.as_str()).to_owned();
             self.errors.push(format!("op {}: opcode 0x{:02x} belongs to {other}", op.name, form.opcode));
         }
-        if let (Some(route), Auth::Session | Auth::Server) = (&op.route, op.auth) {
-            let (who, way) = match op.auth {
-                Auth::Session => ("a live session", "session"),
-                _ => ("scripts and the server", "server"),
-            };
-            self.errors.push(format!(
-                "op {}: only {who} may call it, and {} {} would refuse everyone: leave out `.{way}()` or `.rest(…)`",
-                op.name, route.method, route.path
+        for (_, rest) in op.rests() {
+            let wrong = self.wrong_route(&op, rest, &request);
+            self.errors.extend(wrong);
+        }
+        self.rows.push(OpRow { id, op, request, reply, parse: parse::<Req>, handler });
+    }
+
+    /// What is wrong with a route, as a sentence.
+    fn wrong_route(&self, op: &Op, rest: &Rest, request: &Schema) -> Option<String> {
+        let Rest { method, path, .. } = rest;
+        let refuses = match op.auth {
+            Auth::Session => Some(("a live session", "session")),
+            Auth::Server => Some(("scripts and the server", "server")),
+            Auth::Public | Auth::User => None,
+        };
+        if let Some((who, way)) = refuses {
+            return Some(format!(
+                "op {}: only {who} may call it, and {method} {path} would refuse everyone: leave out `.{way}()` or \
+                 `.rest(…)`",
+                op.name
             ));
         }
-        if let Some(route) = &op.route {
-            let taken = self.rows.iter().find(|row| row.op.route.as_ref() == Some(route));
-            if let Some(other) = taken {
-                let other = &other.op.name;
-                self.errors
-                    .push(format!("op {}: {} {} belongs to {other}", op.name, route.method, route.path));
-            }
+        let same = |other: &Rest| other.method == *method && other.path == *path;
+        let taken = self.rows.iter().find(|row| row.op.rests().any(|(_, other)| same(other)));
+        if let Some(other) = taken {
+            return Some(format!("op {}: {method} {path} belongs to {}", op.name, other.op.name));
         }
-        self.rows.push(OpRow { id, op, parse, handler });
+        if op.rests().filter(|(_, other)| same(other)).count() > 1 {
+            return Some(format!("op {}: it has {method} {path} twice", op.name));
+        }
+        rest.wrong(request).map(|sentence| format!("op {}: {sentence}", op.name))
     }
 
     pub(crate) fn add_read<Req, Rep>(
@@ -230,8 +218,8 @@ impl OpTable {
         mut op: Op,
         handler: impl Fn(&World, &Caller, Req) -> Result<Rep, Fault> + Send + Sync + 'static,
     ) where
-        Req: Serialize + DeserializeOwned + 'static,
-        Rep: Serialize + 'static,
+        Req: Request,
+        Rep: Reply,
     {
         if op.script != ScriptUse::Never {
             op.script = ScriptUse::Read;
@@ -240,13 +228,13 @@ impl OpTable {
             let request = unpack::<Req>(request)?;
             handler(world, caller, request).map(|reply| Box::new(reply) as Box<dyn Payload>)
         };
-        self.add(op, parse::<Req>, Handler::Read(Box::new(read)));
+        self.add::<Req, Rep>(op, Handler::Read(Box::new(read)));
     }
 
     pub(crate) fn add_start<Req, Rep, F, Fut>(&mut self, op: Op, handler: F)
     where
-        Req: Serialize + DeserializeOwned + 'static,
-        Rep: Serialize + 'static,
+        Req: Request,
+        Rep: Reply,
         F: Fn(Call, Req) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Rep, Fault>> + 'static,
     {
@@ -259,11 +247,11 @@ impl OpTable {
                 Err(fault) => Box::pin(std::future::ready(Err(fault))),
             }
         };
-        self.add(op, parse::<Req>, Handler::Start(Box::new(start)));
+        self.add::<Req, Rep>(op, Handler::Start(Box::new(start)));
     }
 }
 
-fn parse<Req: Serialize + DeserializeOwned + 'static>(
+fn parse<Req: Request>(
     from: &mut dyn erased_serde::Deserializer<'_>,
 ) -> Result<Box<dyn Payload>, erased_serde::Error> {
     erased_serde::deserialize::<Req>(from).map(|request| Box::new(request) as Box<dyn Payload>)

@@ -22,7 +22,7 @@ pub(crate) struct FrameLimits {
     pub(crate) frame: u64,
     pub(crate) second: u64,
     pub(crate) now_ns: u64,
-    messages: Rate,
+    pub(crate) messages: Rate,
     bytes: Rate,
     flood: Rate,
     pub(crate) flood_bytes: Rate,
@@ -80,7 +80,7 @@ pub(crate) fn take_from_budget(
     state.flood.take(limits.now_ns, 1, limits.flood).map_err(|_| Flood)?;
     let cost = match &inbound.message {
         InboundMessage::Heartbeat { .. } | InboundMessage::End => return Ok(Ok(())),
-        InboundMessage::Call { op, .. } => ops.get(*op).map_or(1, |row| row.op.cost),
+        InboundMessage::Call { op, .. } => ops.get(*op).map_or(1, |row| row.op.price.before),
         InboundMessage::Data { .. } | InboundMessage::Bad { .. } => 1,
     };
     let taken = state.messages.take(limits.now_ns, u64::from(cost), limits.messages);

@@ -11,10 +11,13 @@ use crate::event::deliver_pushes;
 use crate::failures::guarded_or_fault;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::SessionId;
+use crate::limit::Addresses;
 use crate::op::{OpId, OpTable, Payload};
 use crate::output::{Answer, Channel, FrameOutputs, Level, Log, Reply, Send};
 use crate::room::RoomIndex;
 use crate::send::{Asked, Outbox, kicked, post};
+use crate::session::SessionState;
+use crate::session::budget::FrameLimits;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_slow_reader, end_session, remove_ended};
 use crate::session::resend::ResendBuffer;
@@ -68,6 +71,7 @@ fn finish_calls(world: &mut World) {
 const REFUSALS_LOGGED: u32 = 20;
 
 fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
+    charge_after(world, ops, &call);
     let Finished { op, caller, result, reply_to, .. } = call;
     match reply_to {
         ReplyTo::Session { session, cid, form } => {
@@ -84,12 +88,12 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
                 world.resource_mut::<Outbox>().to(session.slot(), 0, payload);
             }
         }
-        ReplyTo::Door { ticket, wire } => {
-            let result = render(ops, op, wire, result);
+        ReplyTo::Door { ticket, face, .. } => {
+            let result = render(ops, op, face, result);
             world.resource_mut::<FrameOutputs>().0.replies.push(Reply { ticket, result });
         }
         ReplyTo::Ask { ticket, seq } => {
-            let result = render(ops, op, false, result);
+            let result = render(ops, op, None, result);
             world.resource_mut::<FrameOutputs>().0.answers.push(Answer { ticket, seq, result });
         }
         ReplyTo::Log => {
@@ -113,6 +117,29 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
     }
 }
 
+/// Takes what a call turned out to cost, when its row says so.
+fn charge_after(world: &mut World, ops: &OpTable, call: &Finished) {
+    let after = ops.get(call.op).and_then(|row| row.op.price.after);
+    let (Some(after), Ok(reply)) = (after, &call.result) else { return };
+    let Ok(cost) = guarded_or_fault(name_of(ops, call.op), || Ok(after(&**reply))) else { return };
+    let now = world.resource::<Clock>().now_ns();
+    match call.reply_to {
+        ReplyTo::Session { session, .. } => {
+            let limits = FrameLimits::of(world);
+            if let Some(entity) = world.session(session)
+                && let Some(mut state) = world.get_mut::<SessionState>(entity)
+            {
+                state.messages.charge(now, u64::from(cost), limits.messages);
+            }
+        }
+        ReplyTo::Door { address, .. } => {
+            let limits = world.resource::<Settings>().limit.clone();
+            world.resource_mut::<Addresses>().charge(address, now, cost, &limits);
+        }
+        ReplyTo::Ask { .. } | ReplyTo::Log => {}
+    }
+}
+
 fn name_of(ops: &OpTable, op: OpId) -> &str {
     ops.get(op).map_or("", |row| row.op.name.as_str())
 }
@@ -120,17 +147,17 @@ fn name_of(ops: &OpTable, op: OpId) -> &str {
 fn render(
     ops: &OpTable,
     op: OpId,
-    wire: bool,
+    face: Option<u16>,
     result: Result<Box<dyn Payload>, Fault>,
 ) -> Result<Bytes, Fault> {
     let reply = result?;
-    let form = ops.get(op).and_then(|row| row.op.wire).filter(|_| wire);
-    let bytes = guarded_or_fault(name_of(ops, op), || match form {
-        Some(form) => (form.render)(0, &*reply),
+    let rest = face.and_then(|face| ops.get(op)?.op.rest_at(face));
+    guarded_or_fault(name_of(ops, op), || match rest.and_then(|rest| rest.raw_reply) {
+        Some(raw) => raw(&*reply),
         None => serde_json::to_vec(&*reply)
+            .map(Bytes::from)
             .map_err(|error| Fault::internal(format!("the reply is no JSON: {error}"))),
-    });
-    bytes.map(Bytes::from)
+    })
 }
 
 /// Expands what was written once into every recipient's keep, and hands it to the transports.

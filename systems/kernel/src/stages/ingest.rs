@@ -205,8 +205,11 @@ fn call(
     let now = world.resource::<Clock>().now_ns();
     let limits = world.resource::<Settings>().limit.clone();
     let ops = world.ops();
-    let cost = ops.by_name(op).map_or(1, |row| row.op.cost);
-    let wire = matches!(body, Body::Wire(_));
+    let cost = ops.by_name(op).map_or(1, |row| row.op.price.before);
+    let face = match body {
+        Body::Rest(came) => Some(came.face),
+        Body::Json(_) => None,
+    };
     let refused = if world.contains_resource::<Stopping>() {
         Err(Fault::from(FaultKind::Stopping))
     } else {
@@ -216,7 +219,7 @@ fn call(
     };
     calls(world, |calls, world| {
         let caller = identity.map_or(Caller::Anonymous, Caller::User);
-        let reply_to = ReplyTo::Door { ticket, wire };
+        let reply_to = ReplyTo::Door { ticket, face, address };
         let routed = refused.and_then(|()| route(calls, &ops, op, caller, body, reply_to));
         if let Err(fault) = routed {
             world.resource_mut::<FrameOutputs>().0.replies.push(Reply { ticket, result: Err(fault) });

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::due_rooms::DueRooms;
+use crate::label::LabelSchema;
 use crate::label::set_label;
 use crate::lifecycle::find;
 use crate::matches::ask_match;
@@ -38,7 +39,7 @@ pub(crate) fn register(app: &mut App) {
 }
 
 /// A request to take a session out of a room.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Kick {
     /// The room.
     pub room_id: RoomId,
@@ -50,16 +51,17 @@ pub struct Kick {
 }
 
 /// A request for another label.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Relabel {
     /// The room.
     pub room_id: RoomId,
     /// Text or an object.
+    #[schemars(with = "LabelSchema")]
     pub label: Json,
 }
 
 /// A signal.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Signal {
     /// The room.
     pub room_id: RoomId,

@@ -1,12 +1,13 @@
 //! `room.create`.
 
-use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
 use kaos_kernel::settings::RoomCreation;
+use kaos_kernel::spelling::nearest;
 use kaos_wire::Op as Opcode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::label::LabelSchema;
 use crate::lifecycle::{Spec, create_room, room_for_one};
 use crate::ops::wire::{form, parse_create, render_created};
 use crate::quota::{Creator, RoomQuota};
@@ -19,23 +20,39 @@ pub(crate) fn register(app: &mut App) {
             .script(ScriptUse::Command)
             .args(&["module", "params"])
             .draws("room_id")
+            .check(check)
             .cost(10)
-            .wire(Channel::Data, form(Opcode::RoomCreate, Opcode::RoomCreate, parse_create, render_created)),
+            .wire(form(Opcode::RoomCreate, Opcode::RoomCreate, parse_create, render_created)),
         create_op,
     );
 }
 
+/// A script hears at once of a match that is not there.
+fn check(known: &CheckContext<'_>, request: &dyn Tree) -> Result<(), String> {
+    match request.text("module") {
+        None | Some("") => Ok(()),
+        Some(module) if known.matches.contains_key(module) => Ok(()),
+        Some(module) => {
+            let near = nearest(module, known.matches.keys().cloned());
+            let module: String = module.chars().take(64).collect();
+            Err(format!("`module`: there is no match module `{module}`{near}"))
+        }
+    }
+}
+
 /// A request for a room.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Create {
     /// A match module; empty: relayed.
     pub module: String,
     /// An object for match_init.
     #[serde(skip_serializing_if = "Json::is_null")]
+    #[schemars(with = "Option<serde_json::Map<String, Json>>")]
     pub params: Json,
     /// The label of a relayed room: text or an object.
     #[serde(skip_serializing_if = "Json::is_null")]
+    #[schemars(with = "Option<LabelSchema>")]
     pub label: Json,
     /// Seats; 0: the default.
     pub max_players: u32,
@@ -45,7 +62,7 @@ pub struct Create {
 }
 
 /// A room was made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Created {
     /// Its id.
     pub room_id: RoomId,

@@ -1,7 +1,6 @@
 //! `room.join` and `room.leave`.
 
 use kaos_kernel::codec::Closed;
-use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
 use kaos_wire::Op as Opcode;
 use serde::{Deserialize, Serialize};
@@ -23,15 +22,16 @@ pub(crate) fn register(app: &mut App) {
             .session()
             .script(ScriptUse::Never)
             .cost(5)
-            .wire(Channel::Data, form(Opcode::RoomJoin, Opcode::RoomJoin, parse_join, render_joined)),
+            .wire(form(Opcode::RoomJoin, Opcode::RoomJoin, parse_join, render_joined)),
         join_op,
     )
     .op(
-        Op::new("room.leave")
-            .about("Leaves a room.")
-            .session()
-            .script(ScriptUse::Never)
-            .wire(Channel::Data, form(Opcode::RoomLeave, Opcode::RoomLeave, parse_leave, render_left)),
+        Op::new("room.leave").about("Leaves a room.").session().script(ScriptUse::Never).wire(form(
+            Opcode::RoomLeave,
+            Opcode::RoomLeave,
+            parse_leave,
+            render_left,
+        )),
         leave_op,
     );
 }
@@ -40,7 +40,7 @@ pub(crate) fn register(app: &mut App) {
 const CANDIDATES_MAX: usize = 8;
 
 /// A request to join.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Join {
     /// This room, or
@@ -50,9 +50,11 @@ pub struct Join {
     pub module: String,
     /// An object for match_init when a room is made.
     #[serde(skip_serializing_if = "Json::is_null")]
+    #[schemars(with = "Option<serde_json::Map<String, Json>>")]
     pub params: Json,
     /// For match_join_attempt.
     #[serde(skip_serializing_if = "Json::is_null")]
+    #[schemars(with = "Option<serde_json::Map<String, Json>>")]
     pub metadata: Json,
     /// With a module: only rooms whose label is this text, or this object as JSON, in any order of its fields.
     pub label: String,
@@ -61,7 +63,7 @@ pub struct Join {
 }
 
 /// A seat was taken.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Joined {
     /// The room.
     pub room_id: RoomId,

@@ -36,7 +36,7 @@ pub(crate) fn register(app: &mut App) {
 const LIST_MAX: usize = 100;
 
 /// What is asked of a list. A field that is left out asks for nothing.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Query {
     /// Rooms of this module.
@@ -53,11 +53,12 @@ pub struct Query {
     pub max_size: Option<u32>,
     /// Rooms at most, 1 to 100. Default 10.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
     pub limit: Option<usize>,
 }
 
 /// A room, as it is shown.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Shown {
     /// Its id.
     pub room_id: RoomId,
@@ -99,10 +100,7 @@ fn get_op(world: &World, caller: &Caller, request: Named) -> Result<Option<Shown
 
 fn list_op(world: &World, _: &Caller, query: Option<Query>) -> Result<Vec<Shown>, Fault> {
     let query = query.unwrap_or_default();
-    let limit = query.limit.unwrap_or(10);
-    if !(1..=LIST_MAX).contains(&limit) {
-        return Err(Fault::invalid(format!("limit is {limit}: it goes from 1 to {LIST_MAX}")));
-    }
+    let limit = query.limit.unwrap_or(10).min(LIST_MAX);
     let fits = |room: &Room, size: u32| {
         query.module.as_ref().is_none_or(|module| *module == room.module)
             && query.min_size.is_none_or(|min| size >= min)

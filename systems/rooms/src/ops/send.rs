@@ -29,7 +29,7 @@ pub(crate) fn register(app: &mut App) {
 }
 
 /// A message to a room.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SendTo {
     /// The room.
     pub room_id: RoomId,
@@ -42,7 +42,7 @@ pub struct SendTo {
 }
 
 /// Room data for members.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BroadcastRequest {
     /// The room.
     pub room_id: RoomId,

@@ -1,6 +1,7 @@
 //! The binary forms of the operations on rooms: payloads of the protocol become requests, and replies payloads.
 
 use kaos_kernel::op::{ParseWire, Payload, WireForm};
+use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
 use kaos_wire::prost::Message as _;
 use kaos_wire::{ClientMessage, Op as Opcode, decode_client, v1};
@@ -18,7 +19,7 @@ pub(crate) fn form(
     parse: ParseWire,
     render: fn(u32, &dyn Payload) -> Result<Vec<u8>, Fault>,
 ) -> WireForm {
-    WireForm { opcode: request as u8, reply_opcode: reply as u8, parse, render }
+    WireForm { channel: Channel::Data, opcode: request as u8, reply_opcode: reply as u8, parse, render }
 }
 
 /// Reads a payload with all checks of the wire.

@@ -1,0 +1,192 @@
+//! One operation, many faces: the same request in whatever shape it comes, and the same refusal in the same words.
+
+use kaos_kernel::input::{Body, Identity, RestRequest};
+use kaosnet::prelude::*;
+use kaosnet::testing::{Test, server_of};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+
+/// What is searched for.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Search {
+    /// Text in the name.
+    #[serde(default)]
+    text: String,
+    /// At most so many.
+    #[schemars(range(min = 1, max = 10))]
+    #[serde(default = "ten")]
+    limit: u8,
+    /// Only these.
+    #[serde(default)]
+    ids: Vec<String>,
+    /// A picture.
+    #[serde(default)]
+    picture: Blob,
+}
+
+fn ten() -> u8 {
+    10
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Found(Search);
+
+fn picture(reply: &dyn kaos_kernel::op::Payload) -> Result<Bytes, Fault> {
+    let found = reply.as_any().downcast_ref::<Found>().ok_or(FaultKind::Internal)?;
+    Ok(found.0.picture.0.clone())
+}
+
+fn price(reply: &dyn kaos_kernel::op::Payload) -> u32 {
+    reply.as_any().downcast_ref::<Found>().map_or(0, |found| found.0.ids.len() as u32)
+}
+
+fn search(app: &mut App) {
+    app.read_op(
+        Op::new("thing.search")
+            .rest("GET /v1/things/{text}")
+            .face(Face::Rest(Rest::new("POST /v1/things").query(&["limit", "ids"])))
+            .face(Face::Rest(
+                Rest::new("PUT /v1/things/{text}/picture").body(RestBody::Raw("picture")).raw_reply(picture),
+            ))
+            .price(Price::and_after(1, price)),
+        |_: &World, _: &Caller, search: Search| -> Result<Found, Fault> { Ok(Found(search)) },
+    );
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// What an operation answers to an HTTP request.
+fn http(t: &mut Test, came: RestRequest) -> Result<Bytes, Fault> {
+    let identity = Some(Identity { user_id: "u".into(), ..Identity::default() });
+    t.call_body(identity, "thing.search", Body::Rest(came))
+}
+
+fn json_of(bytes: Result<Bytes, Fault>) -> Json {
+    serde_json::from_slice(&bytes.expect("answered")).expect("JSON")
+}
+
+#[test]
+fn query_path_and_body_make_one_request_by_the_types_of_its_fields() {
+    let mut t = server_of([]).plugins(search).start();
+    let get = RestRequest {
+        face: 0,
+        parameters: pairs(&[("text", "5")]),
+        query: pairs(&[("ids", "1"), ("ids", "true"), ("limit", "3")]),
+        body: Bytes::from_static(b"not looked at"),
+    };
+    let found = json!({ "text": "5", "limit": 3, "ids": ["1", "true"], "picture": "" });
+    assert_eq!(json_of(http(&mut t, get)), found);
+    let post = RestRequest {
+        face: 1,
+        query: pairs(&[("limit", "4")]),
+        body: Bytes::from_static(br#"{"text":"x","picture":"hi"}"#),
+        ..RestRequest::default()
+    };
+    let found = json!({ "text": "x", "limit": 4, "ids": [], "picture": "hi" });
+    assert_eq!(json_of(http(&mut t, post)), found);
+    // Bytes that are no text go in and come out as they are.
+    let put = RestRequest {
+        face: 2,
+        parameters: pairs(&[("text", "x")]),
+        query: pairs(&[("limit", "1")]),
+        body: Bytes::from_static(&[0xff, 0, 7]),
+    };
+    assert_eq!(http(&mut t, put), Ok(Bytes::from_static(&[0xff, 0, 7])));
+    t.replays_equally();
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_by_its_field() {
+    let mut t = server_of([]).plugins(search).start();
+    let get = |query| RestRequest { parameters: pairs(&[("text", "a")]), query, ..RestRequest::default() };
+    let post = |query, body: &'static str| RestRequest {
+        face: 1,
+        query,
+        body: Bytes::from_static(body.as_bytes()),
+        ..RestRequest::default()
+    };
+    for (came, sentence) in [
+        (get(pairs(&[("limt", "3")])), "there is no field `limt`. Did you mean `limit`?"),
+        (get(pairs(&[("limit", "x")])), "`limit` is \"x\", not an integer from 1 to 10"),
+        (get(pairs(&[("limit", "3"), ("limit", "4")])), "`limit` is given 2 times"),
+        (post(pairs(&[("text", "a")]), ""), "`text` cannot be given in the query string"),
+        (
+            post(pairs(&[("limit", "3")]), r#"{"limit":3}"#),
+            "`limit` is given in the query string and in the body",
+        ),
+        (post(pairs(&[("limit", "3")]), "[]"), "the body is no JSON object"),
+        (post(vec![], "{"), "this is no JSON: EOF while parsing an object at line 1 column 1"),
+        (RestRequest { face: 9, ..RestRequest::default() }, "it has no such route"),
+    ] {
+        let fault = http(&mut t, came).expect_err(sentence);
+        assert_eq!(
+            (fault.kind, &*fault.message),
+            (FaultKind::Invalid, &*format!("thing.search: {sentence}"))
+        );
+    }
+}
+
+#[test]
+fn a_wrong_field_is_refused_in_the_same_words_on_every_door() {
+    let script = "
+        kaos.register_rpc('search', function(_, text)
+          local ok, wrong = pcall(kaos.thing_search, kaos.json_decode(text))
+          return ok and 'ok' or wrong
+        end)";
+    let mut t = server_of([("rpcs.lua", script)]).plugins(search).start();
+    let ada = t.connect("ada");
+    for (request, sentence) in [
+        (json!({ "limt": 3 }), "there is no field `limt`. Did you mean `limit`?"),
+        (json!({ "limit": 11 }), "`limit` is 11, not an integer from 1 to 10"),
+        (json!({ "text": 5 }), "`text` is 5, not text"),
+        (json!({ "ids": "a" }), "`ids` is \"a\", not a list"),
+    ] {
+        let said = format!("thing.search: {sentence}");
+        let socket = ada.call("thing.search", &request).expect_err("socket");
+        assert_eq!((socket.kind, &*socket.message), (FaultKind::Invalid, &*said));
+        let http = t.call(Some("u"), "thing.search", request.clone()).expect_err("HTTP");
+        assert_eq!((http.kind, &*http.message), (FaultKind::Invalid, &*said));
+        let script = ada.rpc("search", request.to_string()).expect("told");
+        let script = String::from_utf8_lossy(&script).into_owned();
+        assert!(script.ends_with(&format!("kaos.thing_search: {sentence}")), "{script}");
+    }
+    t.replays_equally();
+}
+
+#[test]
+fn what_a_call_looked_at_is_paid_afterwards() {
+    let mut t = server_of([])
+        .plugins(search)
+        .settings(|s| (s.limit.session_messages, s.limit.session_messages_burst) = (10, 20))
+        .start();
+    let ada = t.connect("ada");
+    let ids: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    assert!(ada.call("thing.search", &json!({ "ids": ids })).is_ok(), "what is there is enough to begin");
+    let fault = ada.call("thing.search", &json!({})).expect_err("in debt");
+    assert_eq!(fault.kind, FaultKind::RateLimited);
+    assert!((1900..=2300).contains(&fault.retry_ms), "{}", fault.retry_ms);
+    t.run_ms(fault.retry_ms.into());
+    assert!(ada.call("thing.search", &json!({})).is_ok());
+    t.replays_equally();
+}
+
+#[test]
+fn a_route_that_cannot_be_is_a_sentence_at_the_start() {
+    let wrong = server_of([]).plugins(|app| {
+        let handler = |_: &World, _: &Caller, search: Search| -> Result<Found, Fault> { Ok(Found(search)) };
+        let bad = Op::new("thing.bad")
+            .rest("GET /v1/things/{name}")
+            .rest("FETCH /v1/things")
+            .rest("GET /v1/twice")
+            .rest("GET /v1/twice");
+        app.read_op(bad, handler);
+    });
+    let wrong = wrong.try_start().err().expect("refused").0.join("\n");
+    for part in
+        ["its request has no field `name`", "`FETCH /v1/things` is no route", "has GET /v1/twice twice"]
+    {
+        assert!(wrong.contains(part), "{part}\n{wrong}");
+    }
+}
