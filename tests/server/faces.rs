@@ -60,7 +60,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 /// What an operation answers to an HTTP request.
 fn http(t: &mut Test, came: RestRequest) -> Result<Bytes, Fault> {
     let identity = Some(Identity { user_id: "u".into(), ..Identity::default() });
-    t.call_body(identity, "thing.search", Body::Rest(came))
+    t.call_body(identity, "thing.search", Body::Rest(Box::new(came)))
 }
 
 fn json_of(bytes: Result<Bytes, Fault>) -> Json {

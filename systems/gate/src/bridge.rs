@@ -290,7 +290,8 @@ impl Bridge {
 fn size(body: &Body) -> usize {
     match body {
         Body::Json(bytes) => bytes.len(),
-        Body::Rest(RestRequest { parameters, query, body, .. }) => {
+        Body::Rest(came) => {
+            let RestRequest { parameters, query, body, .. } = &**came;
             let pairs = parameters.iter().chain(query);
             body.len() + pairs.map(|(name, value)| name.len() + value.len() + 64).sum::<usize>()
         }

@@ -215,7 +215,7 @@ pub enum Body {
     /// JSON; empty means that nothing was sent.
     Json(Bytes),
     /// An HTTP request, to be read by the face through which it came.
-    Rest(RestRequest),
+    Rest(Box<RestRequest>),
 }
 
 /// An HTTP request, as a [`Rest`](crate::op::Rest) face reads it.
