@@ -20,7 +20,8 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kaos_kernel::prelude::App;
 
-use crate::config::{ConfigError, Loaded, keys, load, unknown};
+use crate::compose::sections;
+use crate::config::{ConfigError, Loaded, announce, keys, load, unknown};
 use out::Out;
 
 /// Adds the plugins of this binary; called once for each server that is built.
@@ -94,6 +95,7 @@ enum Command {
 pub fn cli(plugins: impl Fn(&mut App) + Send + Sync + 'static) -> ExitCode {
     let begun = out::now();
     let out = Out::new();
+    announce(sections(&plugins));
     let matches = match parse(std::env::args_os()) {
         Ok(matches) => matches,
         Err(error) => return wrong_usage(&out, &error),

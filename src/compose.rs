@@ -7,6 +7,7 @@ use kaos_gate::kaos::codec::KaosCodec;
 use kaos_kernel::codec::SessionCodec;
 use kaos_kernel::prelude::App;
 use kaos_kernel::server::{Build, BuildError, Server};
+use kaos_kernel::settings::section::SectionRows;
 use kaos_script::Scripts;
 
 /// Builds a server: the codec, the rooms, the plugins of whoever builds it, and last the scripts, which have a function
@@ -22,5 +23,13 @@ pub(crate) fn compose(
         app.add_plugins(kaos_rooms::Rooms);
         plugins(app);
         app.add_plugins(scripts);
+    })
+}
+
+/// The sections of the configuration that the plugins of this binary bring, for reading it before a server is built.
+pub(crate) fn sections(plugins: impl FnOnce(&mut App)) -> Vec<SectionRows> {
+    kaos_kernel::server::sections(|app| {
+        app.add_plugins(kaos_rooms::Rooms);
+        plugins(app);
     })
 }

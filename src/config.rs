@@ -6,16 +6,20 @@
 
 mod layers;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use kaos_gate::Proxies;
 use kaos_gate::identity::keys::{check_session, check_transport};
 use kaos_kernel::clock::Quantum;
+use kaos_kernel::settings::section::{SectionRows, SettingRow};
 use kaos_kernel::settings::{
     CallSettings, LimitSettings, MatchSettings, NodeName, RoomSettings, SessionSettings, Settings,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub(crate) use layers::unknown;
 pub use layers::{ConfigError, Key, Loaded, Origin, Problem, keys, load};
@@ -63,6 +67,42 @@ pub struct Config {
     pub playground: Open,
     /// What the server writes about itself.
     pub log: Log,
+    /// The sections of this binary's plugins, by name; see [`announce`].
+    #[serde(flatten)]
+    pub sections: BTreeMap<String, serde_json::Value>,
+}
+
+static ANNOUNCED: OnceLock<Vec<SectionRows>> = OnceLock::new();
+
+/// Announces the sections that the plugins of this binary bring, so that files, variables and flags can set them. The command
+/// line does it by itself; who [reads](Config::read) a configuration in another way does it before the first. A second
+/// announcement changes nothing: a binary has one list of plugins.
+pub fn announce(sections: Vec<SectionRows>) {
+    let _ = ANNOUNCED.set(sections);
+}
+
+/// The key of a plugin, by its dotted path.
+pub(crate) fn announced_key(path: &str) -> Option<&'static SettingRow> {
+    let (section, name) = path.split_once('.')?;
+    let section = announced().iter().find(|one| one.name == section)?;
+    section.rows.iter().find(|row| row.name == name)
+}
+
+/// default.yaml, and the same for the sections of plugins.
+pub(crate) fn defaults_yaml() -> String {
+    let mut yaml = DEFAULT_YAML.trim_end().to_owned();
+    for section in announced() {
+        yaml.push_str(&format!("\n\n{}:", section.name));
+        for row in &section.rows {
+            yaml.push_str(&format!("\n  # {}\n  {}: {}", row.line(), row.name, row.default));
+        }
+    }
+    yaml
+}
+
+/// The sections of plugins.
+pub(crate) fn announced() -> &'static [SectionRows] {
+    ANNOUNCED.get().map(Vec::as_slice).unwrap_or_default()
 }
 
 impl Default for Config {
@@ -84,6 +124,7 @@ impl Default for Config {
             metrics: Open::default(),
             playground: Open::default(),
             log: Log::default(),
+            sections: announced().iter().map(|one| (one.name.to_owned(), one.defaults())).collect(),
         }
     }
 }
@@ -215,6 +256,7 @@ impl Config {
             limit: self.limit.rules.clone(),
             node: NodeName(self.node.clone()),
             dev: self.dev,
+            sections: self.sections.clone(),
         }
     }
 
@@ -246,6 +288,11 @@ impl Config {
     /// A sentence for each value that cannot be, beginning with its key in back quotes.
     pub fn check(&self) -> Result<(), Vec<String>> {
         let mut wrong = self.settings().check().err().unwrap_or_default();
+        for section in announced() {
+            if let Some(Value::Object(values)) = self.sections.get(section.name) {
+                wrong.extend(section.wrong(values));
+            }
+        }
         if Quantum::from_us(self.quantum_us).is_none() {
             wrong.push(format!(
                 "`quantum_us` is {}: it is one of 250, 500, 1000, 2000 and 4000",

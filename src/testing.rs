@@ -100,6 +100,14 @@ impl Setup {
         self
     }
 
+    /// Sets a key of a plugin's section, such as `guestbook.pages`.
+    pub fn set(mut self, section: &str, key: &str, value: impl Into<Json>) -> Self {
+        let section = self.settings.sections.entry(section.to_owned());
+        let values = section.or_insert_with(|| Json::Object(serde_json::Map::new()));
+        values[key] = value.into();
+        self
+    }
+
     /// Skips quiet frames, as a server in production does, instead of running and watching every one.
     pub fn skipping(mut self) -> Self {
         self.strict = false;

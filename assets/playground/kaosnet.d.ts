@@ -227,6 +227,11 @@ export declare class Session {
   rpc(id: string, payload?: Data): Promise<Uint8Array>;
   /** Any operation of the server or of a plugin; `body` is anything that JSON can say. */
   call(op: string, body?: unknown): Promise<any>;
+  /**
+   * Calls `handler` with the body of each event of this name that a feature of the server pushes. Resolves to a function
+   * that stops that; rejects with `no_such_event` when the server has none of that name.
+   */
+  listen<T = any>(event: string, handler: (body: T) => void): Promise<() => void>;
   close(): void;
   /** A test aid: cuts the connection without a goodbye and comes back after `forMs`. */
   drop(forMs?: number): void;

@@ -37,7 +37,7 @@ const ITERATOR_MAX = 4096;             // events that wait in one iterator; over
  * assets/proto/README.md: `url` (no address of a server), `no_websocket` (this Node has none, and no
  * `options.WebSocket` was given), `unreachable` (no connection could be made), `closed` (the session or room is over),
  * `too_long` (more than one message can carry), `keep_full` (256 KiB wait already), `slow_reader` (a `for await` loop
- * left 4,096 events waiting).
+ * left 4,096 events waiting), `no_such_event` (the server has no event of this name).
  */
 export class KaosError extends Error {
   constructor(name, message, code = 0, retryMs = 0) {
@@ -100,6 +100,7 @@ const SCHEMAS = {
   Call: [[1, "cid", "u32"], [2, "op", "text"], [3, "body", "bytes"]],
   CallReply: [[1, "cid", "u32"], [2, "body", "bytes"]],
   Error: [[1, "cid", "u32"], [2, "code", "u32"], [3, "name", "text"], [4, "message", "text"], [5, "retry_ms", "u32"]],
+  Event: [[1, "name", "text"], [2, "body", "bytes"]],
 };
 
 // Per opcode: what a client sends, what a server sends, the schema, and the channel that counts it for resume.
@@ -119,11 +120,15 @@ const OPS = {
   0x21: { server: "RpcResponse", counted: "control" },
   0x30: { client: "Call", server: "CallReply", counted: "control" },
   0x31: { server: "Error", counted: "control" },
+  0x32: { server: "Event", counted: "control" },
+  0x33: { server: "EventUnreliable" },
 };
 const OP_OF = {};
 for (const [op, row] of Object.entries(OPS)) {
   for (const name of [row.client, row.server]) if (name) OP_OF[name] = Number(op);
 }
+// Messages whose payload is another's.
+const SCHEMA_OF = { RoomError: "Error", EventUnreliable: "Event" };
 const RAW = new Set(["RoomData", "RoomDataUnreliable"]);
 
 const utf8 = new TextEncoder();
@@ -321,7 +326,7 @@ export const wire = {
       view.setUint8(4, fields.op);
       payload.set(data, 5);
     } else {
-      payload = protobuf(name === "RoomError" ? "Error" : name, fields);
+      payload = protobuf(SCHEMA_OF[name] ?? name, fields);
     }
     if (payload.length > PAYLOAD_MAX) {
       throw new KaosError("too_long", `${payload.length} bytes do not fit into one message: at most ${PAYLOAD_MAX}`);
@@ -348,7 +353,7 @@ export const wire = {
   decode(side, op, payload) {
     const name = OPS[op]?.[side] ?? null;
     if (name === null) return { name, fields: {} };
-    if (!RAW.has(name)) return { name, fields: unprotobuf(name === "RoomError" ? "Error" : name, payload) };
+    if (!RAW.has(name)) return { name, fields: unprotobuf(SCHEMA_OF[name] ?? name, payload) };
     if (payload.length < 5) throw new KaosError("protocol", "room data is shorter than its header");
     const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
     const fields = { handle: view.getUint16(0, true), index: view.getUint16(2, true), op: payload[4] };
@@ -564,6 +569,8 @@ export class Session {
   #options;
   #clock;
   #events = new Events();
+  #pushes = new Events();                  // of the server's features, by name
+  #offered = null;                         // a promise of the names that the server has
   #socket = null;
   #timers = {};
   #resumeToken = NO_BYTES;
@@ -616,6 +623,37 @@ export class Session {
 
   on(type, handler) {
     return this.#events.on(type, handler);
+  }
+
+  /**
+   * Calls `handler` with the body of each event of this name that a feature of the server pushes, such as
+   * `guestbook.signed`. Resolves to a function that stops that; rejects with `no_such_event` when the server has none of
+   * that name. A server that cannot tell its events is believed.
+   */
+  async listen(event, handler) {
+    // Before the question: what comes meanwhile is not missed.
+    const stop = this.#pushes.on(event, (pushed) => handler(pushed.body));
+    this.#offered ??= this.call("server.describe").then(
+      (offers) => offers.events.map((offered) => offered.name),
+      (error) => {
+        this.#offered = null;              // asked again the next time
+        if (error.name === "unimplemented") return null;
+        throw error;
+      },
+    );
+    let names;
+    try {
+      names = await this.#offered;
+    } catch (error) {
+      stop();
+      throw error;
+    }
+    if (names !== null && !names.includes(event)) {
+      stop();
+      const there = names.length > 0 ? names.join(", ") : "none";
+      throw new KaosError("no_such_event", `the server has no event \`${event}\`; it has ${there}`);
+    }
+    return stop;
   }
 
   /** Messages that the server has not acknowledged yet. */
@@ -887,9 +925,15 @@ export class Session {
         }
         return this.#answer(fields);
       }
+      case "Event": case "EventUnreliable": return this.#pushed(fields);
       case "RoomError": case "Error": return this.#refused(fields);
       default: return this.#answer(fields);
     }
+  }
+
+  #pushed({ name, body }) {
+    if (!this.#pushes.listens(name)) return;
+    this.#pushes.emit({ type: name, body: body.length === 0 ? null : JSON.parse(text(body)) });
   }
 
   #answer(fields) {

@@ -208,6 +208,25 @@ test("connect, join, send, receive, close", async () => {
   assert.deepEqual(clock.timers, []);
 });
 
+test("an event is heard by its name, and a name that the server has not is refused", async () => {
+  const { session, last } = await joined();
+  const heard = [];
+  const listening = session.listen("guestbook.signed", (body) => heard.push(body));
+  const event = (n) => ["Event", { name: "guestbook.signed", body: JSON.stringify({ page: n }) }];
+  last().say(event(1));
+  const offers = { ops: [], events: [{ name: "guestbook.signed" }] };
+  last().say(["CallReply", { cid: last().named("Call")[0].cid, body: JSON.stringify(offers) }]);
+  const stop = await listening;
+  last().say(event(2), ["EventUnreliable", { name: "guestbook.signed", body: "3" }], ["Event", { name: "other", body: "4" }]);
+  assert.deepEqual(heard, [{ page: 1 }, { page: 2 }, 3]);
+  await assert.rejects(session.listen("guestbook.sigend", () => {}), { name: "no_such_event" });
+  assert.equal(last().named("Call").length, 1, "the list is asked for once");
+  stop();
+  last().say(event(5));
+  assert.equal(heard.length, 3);
+  assert.equal(session.received.control, 5, "four reliable events and the reply");
+});
+
 test("a heartbeat goes out each second, and at once after 32 KiB", async () => {
   const { last, clock, session } = await joined();
   const before = last().named("Heartbeat").length;

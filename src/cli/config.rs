@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::out::Out;
 use super::warnings;
-use crate::config::{DEFAULT_YAML, Loaded, Origin};
+use crate::config::{Loaded, Origin, defaults_yaml};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -23,7 +23,7 @@ pub(super) struct Args {
 
 pub(super) fn run(out: &Out, args: &Args, loaded: &Loaded) -> ExitCode {
     if args.defaults {
-        out.line(DEFAULT_YAML.trim_end());
+        out.line(&defaults_yaml());
         return ExitCode::SUCCESS;
     }
     warnings(out, loaded);

@@ -6,12 +6,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use kaos_kernel::settings::section::SettingRow;
 use kaos_kernel::spelling::nearest;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
-use super::{Config, DEFAULT_YAML, FILE_NAME};
+use super::{Config, DEFAULT_YAML, FILE_NAME, announced_key};
 
 /// A key that can be set.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -125,8 +126,12 @@ pub fn keys() -> &'static [Key] {
         let mut keys: Vec<Key> = leaves(&as_json(&Config::default()))
             .into_iter()
             .map(|(path, _)| Key {
-                env: format!("KAOS_{}", path.replace('.', "_").to_uppercase()),
-                doc: docs.get(&path).cloned().unwrap_or_default(),
+                env: variable(&path),
+                doc: docs
+                    .get(&path)
+                    .cloned()
+                    .or_else(|| announced_key(&path).map(SettingRow::line))
+                    .unwrap_or_default(),
                 path,
             })
             .collect();
@@ -134,6 +139,11 @@ pub fn keys() -> &'static [Key] {
         keys
     });
     &KEYS
+}
+
+/// The variable of a key.
+fn variable(path: &str) -> String {
+    format!("KAOS_{}", path.replace('.', "_").to_uppercase())
 }
 
 /// Reads the four sources.
@@ -296,6 +306,10 @@ impl Layers {
                 return self.problem(Origin::Env(name.to_string_lossy().into_owned()), sentence.to_owned());
             }
         };
+        let renamed = RENAMED.iter().find(|(old, _)| variable(old) == name);
+        if let Some((old, _)) = renamed {
+            return self.problem(Origin::Env(name), unknown(old));
+        }
         if let Some(key) = keys().iter().find(|key| key.env == name) {
             return match value.to_str() {
                 Some(value) => self.text(Origin::Env(name), &key.path, value),
@@ -336,7 +350,12 @@ impl Layers {
             return self.problem(at, unknown(path));
         }
         let mut first = None;
+        let of_plugin = announced_key(path);
         for choice in &choices {
+            // Of a plugin's key only its row knows the type.
+            if of_plugin.is_some_and(|row| !row.takes(choice)) {
+                continue;
+            }
             // One value alone on top of what holds already: what fails is this value.
             let mut trial = self.config.clone();
             put(&mut trial, path, choice.clone());
@@ -365,6 +384,9 @@ impl Layers {
 
     /// What kind of value a key takes, by the value that it has now.
     fn expected(&self, path: &str) -> String {
+        if let Some(row) = announced_key(path) {
+            return row.kind();
+        }
         let values = leaves(&self.config);
         let now = values.iter().find(|(known, _)| known == path).map(|(_, value)| value);
         let kind = match now {
@@ -422,6 +444,13 @@ fn is_of_a_service(rest: &str, value: &OsStr) -> bool {
     (rest.ends_with("_PORT") && is_url) || rest.match_indices("_PORT_").any(of_a_port)
 }
 
+/// Keys that have another name now: who still has the old one is told the new one.
+const RENAMED: [(&str, &str); 3] = [
+    ("session.keep_bytes", "session.resend_bytes"),
+    ("limit.session_rooms_made_max", "limit.session_rooms_created_max"),
+    ("limit.address_rooms_made_max", "limit.address_rooms_created_max"),
+];
+
 /// The sentence about a key that does not exist.
 pub(crate) fn unknown(path: &str) -> String {
     if is_section(path) {
@@ -429,6 +458,9 @@ pub(crate) fn unknown(path: &str) -> String {
             "`{path}` is a section: its keys stand under it, such as `{path}.{}`",
             first_of(path)
         );
+    }
+    if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == path) {
+        return format!("`{path}` is called `{new}` now");
     }
     format!("unknown key `{path}`{}", near(path))
 }

@@ -8,25 +8,26 @@
 
 use kaosnet::prelude::*;
 
-/// Closes sessions that sent nothing for a while, ten seconds after it has noticed.
-pub struct Afk {
-    /// How long a session may do nothing, in seconds.
-    pub seconds: u64,
+settings! {
+    /// Closing players who do nothing.
+    pub struct AfkSettings in "afk" {
+        /// How long a session may do nothing before it gets its first strike.
+        seconds: u64 = 120, in 1..=86_400, unit "seconds";
+        /// Strikes after which it is closed; one a second.
+        strikes_max: u32 = 10, in 1..=3_600;
+    }
 }
+
+/// Closes sessions that sent nothing for a while.
+pub struct Afk;
 
 #[derive(Component, Default)]
 struct Strikes(u32);
 
-#[derive(Resource)]
-struct Limit {
-    frames: u64,
-}
-
 impl Plugin for Afk {
     fn build(&self, app: &mut App) {
-        let limit = Limit { frames: app.clock().frames_in_secs(self.seconds) };
-        app.register_required_components::<Session, Strikes>()
-            .insert_resource(limit)
+        app.settings::<AfkSettings>()
+            .register_required_components::<Session, Strikes>()
             .add_systems(Frame, kick_afk.in_set(Stage::Match).run_if(every_ms(1000)))
             .op(Op::new("afk.count").about("How many sessions are idle.").rest("GET /v1/afk"), afk_count);
     }
@@ -34,14 +35,15 @@ impl Plugin for Afk {
 
 fn kick_afk(
     clock: Res<Clock>,
-    limit: Res<Limit>,
+    settings: Res<AfkSettings>,
     mut sessions: Query<(&Session, &mut Strikes)>,
     mut kicks: Kicks,
 ) {
+    let limit = clock.frames_in_secs(settings.seconds);
     for (session, mut strikes) in &mut sessions {
-        let idle = clock.frame() - session.last_input > limit.frames;
+        let idle = clock.frame() - session.last_input > limit;
         strikes.0 = if idle { strikes.0 + 1 } else { 0 };
-        if strikes.0 == 10 {
+        if strikes.0 == settings.strikes_max {
             kicks.kick(session.id, "afk");
         }
     }
@@ -58,6 +60,6 @@ fn idle(sessions: Query<&Strikes>) -> usize {
 
 fn main() -> std::process::ExitCode {
     kaosnet::cli(|app| {
-        app.add_plugins(Afk { seconds: 120 });
+        app.add_plugins(Afk);
     })
 }

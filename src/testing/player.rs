@@ -8,6 +8,8 @@ use bytes::Bytes;
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::{PeerId, SessionId};
 use kaos_kernel::input::{Claim, Counts, Door, Gone, Input};
+use kaos_kernel::session::Session;
+use kaos_kernel::world::WorldExt;
 use kaos_wire::prost::Message as _;
 use kaos_wire::{Channel, EVERYONE, Op, RoomData, ServerMessage, counted, decode_server, messages, v1};
 use serde_json::Value as Json;
@@ -258,6 +260,13 @@ impl Player {
     /// Its session, once there is one.
     pub fn session(&self) -> Option<SessionId> {
         self.client().session
+    }
+
+    /// Its user, once there is one.
+    pub fn user_id(&self) -> Option<String> {
+        let session = self.session()?;
+        let mut inner = self.inner.borrow_mut();
+        inner.server.world().of_session::<Session>(session).map(|session| session.identity.user_id.clone())
     }
 
     /// Sends bytes as they are, in the next frame. They are not counted: for hostile clients.

@@ -147,7 +147,7 @@ mod game_server;
 fn the_readmes_plugin_works_on_every_door_it_names() {
     let rpc = "kaos.register_rpc('afk', function() return { idle = kaos.afk_count() } end)";
     let setup = server_of([("afk.lua", rpc)]).plugins(|app| {
-        app.add_plugins(game_server::Afk { seconds: 5 });
+        app.add_plugins(game_server::Afk);
     });
     let mut t = setup.start();
     let (ada, bob) = (t.connect("ada"), t.connect("bob"));

@@ -9,6 +9,7 @@ use kaos_rudp::{Micros, PublicKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -19,6 +20,7 @@ use crate::driver::{Handler, Shared, drive};
 use crate::error::{End, Error, Refusal};
 use crate::event::{Answer, Event, RoomEvent};
 use crate::link::Dialing;
+use crate::listen::{Feed, Listener, Offered};
 use crate::room::{Queue, Room};
 
 /// Starts a session. See [`Door::find`] for the urls.
@@ -42,7 +44,7 @@ pub async fn connect_with(url: &str, credentials: Credentials, options: Options)
     let name = door.to_string();
     let (started, start) = oneshot::channel();
     let (status, watched) = watch::channel(Status::Connecting);
-    let desk = Desk { started: Some(started), status, ..Desk::default() };
+    let desk = Dispatcher { started: Some(started), status, ..Dispatcher::default() };
     let dialing = Dialing::of(&options);
     let core = Core::new(crate::clock::now(), credentials, options, random());
     let shared = Shared::new(core, desk, door, dialing);
@@ -82,7 +84,7 @@ pub enum Status {
 ///
 /// Dropping it ends the session; its rooms get `Closed("closed")`.
 pub struct Client {
-    shared: Arc<Shared<Desk>>,
+    shared: Arc<Shared<Dispatcher>>,
     status: watch::Receiver<Status>,
     task: Option<JoinHandle<()>>,
 }
@@ -173,6 +175,33 @@ impl Client {
             Answer::Call(body) => serde_json::from_slice(&body).map_err(json),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Listens to an event that a feature of the server pushes, such as `guestbook.signed`.
+    ///
+    /// The name is looked for among those that the server offers. A server that cannot tell is believed.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchEvent`] with the nearest name; else as [`Client::rpc`].
+    pub async fn listen<T: DeserializeOwned>(&self, event: &str) -> Result<Listener<T>, Error> {
+        // Before the question: what comes meanwhile is not missed.
+        let (feed, listener) = Listener::new(event);
+        self.shared.lock().handler.listeners.entry(event.to_owned()).or_default().push(feed);
+        let offered = match self.call::<Offered>("server.describe", &serde_json::json!({})).await {
+            Ok(offered) => offered,
+            Err(Error::Refused(refusal)) if refusal.name == "unimplemented" => return Ok(listener),
+            Err(error) => return Err(error),
+        };
+        if offered.events.iter().any(|offered| offered.name == event) {
+            return Ok(listener);
+        }
+        let offered = offered.events.into_iter().map(|offered| offered.name).collect();
+        Err(Error::NoSuchEvent { event: event.to_owned(), offered })
+    }
+
+    /// Events that were dropped since their [`Listener`] did not keep up.
+    pub fn missed(&self) -> u64 {
+        self.shared.lock().handler.missed
     }
 
     /// Who this is to the server.
@@ -293,7 +322,7 @@ fn unexpected(answer: &Answer) -> Error {
 }
 
 /// Takes the core's events and lays them where they are waited for.
-pub(crate) struct Desk {
+pub(crate) struct Dispatcher {
     waiting: BTreeMap<u32, oneshot::Sender<Result<Answer, Error>>>,
     rooms: BTreeMap<u16, Arc<Queue>>,
     started: Option<oneshot::Sender<Result<(), End>>>,
@@ -304,11 +333,15 @@ pub(crate) struct Desk {
     /// Tells those that wait for room in the keep.
     pub(crate) writable: Arc<Notify>,
     kept_bytes: usize,
+    /// Who listens to which event.
+    listeners: BTreeMap<String, Vec<Feed>>,
+    /// Events that were dropped since their listener did not keep up.
+    missed: u64,
 }
 
-impl Default for Desk {
+impl Default for Dispatcher {
     fn default() -> Self {
-        Desk {
+        Dispatcher {
             waiting: BTreeMap::new(),
             rooms: BTreeMap::new(),
             started: None,
@@ -318,13 +351,15 @@ impl Default for Desk {
             lost: 0,
             writable: Arc::new(Notify::new()),
             kept_bytes: 0,
+            listeners: BTreeMap::new(),
+            missed: 0,
         }
     }
 }
 
 type Waiting = oneshot::Receiver<Result<Answer, Error>>;
 
-impl Desk {
+impl Dispatcher {
     pub(crate) fn request(
         &mut self,
         core: &mut Core,
@@ -341,7 +376,7 @@ impl Desk {
     }
 }
 
-impl Handler for Desk {
+impl Handler for Dispatcher {
     fn event(&mut self, _now: Micros, core: &mut Core, event: Event) {
         match event {
             Event::Started => {
@@ -388,12 +423,26 @@ impl Handler for Desk {
                 }
             }
             Event::Notice(refusal) => self.notice = Some(refusal),
-            Event::RoundTrip(_) | Event::Pushed { .. } => {}
+            Event::Pushed { name, body } => {
+                let Some(feeds) = self.listeners.get_mut(&name) else { return };
+                let mut missed = 0;
+                feeds.retain(|feed| match feed.try_send(body.clone()) {
+                    Ok(()) => true,
+                    Err(TrySendError::Full(_)) => {
+                        missed += 1;
+                        true
+                    }
+                    Err(TrySendError::Closed(_)) => false,
+                });
+                self.missed += missed;
+            }
+            Event::RoundTrip(_) => {}
             Event::Ended(end) => {
                 if let Some(started) = self.started.take() {
                     let _ = started.send(Err(end.clone()));
                 }
                 self.waiting.clear();
+                self.listeners.clear();
                 self.status.send_replace(Status::Ended(end));
                 self.writable.notify_waiters();
             }

@@ -56,7 +56,15 @@ pub enum Error {
         /// The bound.
         max: usize,
     },
-    /// The JSON of a call or of its answer cannot be read.
+    /// The server offers no event of this name.
+    #[error("the server has no event `{event}`; it has {}", list(.offered))]
+    NoSuchEvent {
+        /// What was to be heard.
+        event: String,
+        /// What can be.
+        offered: Vec<String>,
+    },
+    /// The JSON of a call, its answer or an event cannot be read.
     #[error("the JSON of `{op}` cannot be read: {why}")]
     Json {
         /// The operation.
@@ -66,9 +74,13 @@ pub enum Error {
     },
 }
 
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
 impl Error {
     /// One word that a program can match: the server's for [`Error::Refused`] and [`Error::Ended`], else
-    /// `url`, `unreachable`, `closed`, `keep_full`, `too_long`, `too_many_requests` or `json`. The words of all clients
+    /// `url`, `unreachable`, `closed`, `keep_full`, `too_long`, `too_many_requests`, `no_such_event` or `json`. The words of all clients
     /// are the same; assets/proto/README.md has the table.
     pub fn reason(&self) -> &str {
         match self {
@@ -80,6 +92,7 @@ impl Error {
             Error::KeepFull => "keep_full",
             Error::TooLong { .. } => "too_long",
             Error::TooManyRequests { .. } => "too_many_requests",
+            Error::NoSuchEvent { .. } => "no_such_event",
             Error::Json { .. } => "json",
         }
     }

@@ -13,6 +13,7 @@ mod driver;
 mod error;
 mod event;
 mod link;
+mod listen;
 mod room;
 
 pub use crate::core::{Action, Core, Create, Identity, Join, REQUESTS_MAX};
@@ -23,4 +24,5 @@ pub use error::{End, Error, Refusal};
 pub use event::{Answer, Event as CoreEvent, Presence, RoomEvent as Event, RoomInfo, Sender};
 pub use kaos_rudp::lab::Emulation;
 pub use kaos_rudp::{Micros, PublicKey};
+pub use listen::{LISTENER_EVENTS_MAX, Listener};
 pub use room::{EVENT_BYTES_MAX, EVENTS_MAX, Room};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::client::Desk;
+use crate::client::Dispatcher;
 use crate::driver::Shared;
 use crate::error::{End, Error};
 use crate::event::{Answer, RoomEvent, RoomInfo};
@@ -109,14 +109,14 @@ impl Queue {
 
 /// A seat in a room. Dropping it gives the seat up.
 pub struct Room {
-    shared: Arc<Shared<Desk>>,
+    shared: Arc<Shared<Dispatcher>>,
     queue: Arc<Queue>,
     /// As it was when it was joined; the newest is in the core.
     info: RoomInfo,
 }
 
 impl Room {
-    pub(crate) fn new(shared: Arc<Shared<Desk>>, handle: u16) -> Result<Room, Error> {
+    pub(crate) fn new(shared: Arc<Shared<Dispatcher>>, handle: u16) -> Result<Room, Error> {
         let mut state = shared.lock();
         // Otherwise it was closed between the answer and this.
         let info = state.core.room(handle).cloned().ok_or(Error::Closed { reason: "ended".to_owned() })?;

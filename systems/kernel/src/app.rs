@@ -14,6 +14,7 @@ use crate::facts::{self, Fact};
 use crate::fault::Fault;
 use crate::op::{Caller, Op, OpTable, Ops, Reply, Request};
 use crate::server::BuildErrors;
+use crate::settings::section::{self, Section};
 
 /// KaosNet's words on a bevy [`App`].
 pub trait KaosApp {
@@ -67,6 +68,11 @@ pub trait KaosApp {
 
     /// Registers a kind of [`Target::Named`]: how the sessions behind one of its names are found.
     fn target(&mut self, kind: &str, resolve: Resolve) -> &mut Self;
+
+    /// Registers a plugin's settings, which are then a resource of their type. What [`settings!`](crate::settings!) wrote.
+    ///
+    /// What was set for them is read now, so that the plugin can use them while it is built.
+    fn settings<S: Section>(&mut self) -> &mut Self;
 
     /// Registers a kind of fact: [`FactReader`](crate::facts::FactReader)s see all that is
     /// [written](crate::facts::Facts::write) of it.
@@ -155,6 +161,11 @@ impl KaosApp for App {
             let sentence = format!("target `{kind}`: registered twice; a kind belongs to one plugin");
             self.world_mut().resource_mut::<BuildErrors>().0.push(sentence);
         }
+        self
+    }
+
+    fn settings<S: Section>(&mut self) -> &mut Self {
+        section::add::<S>(self);
         self
     }
 

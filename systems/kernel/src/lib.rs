@@ -68,6 +68,7 @@ pub mod prelude {
     pub use crate::room::presence::{InRoom, Joined, Presence, PresenceInfo, PresenceOf, Presences};
     pub use crate::send::{Broadcasts, Kicks};
     pub use crate::session::{ConnectionChanged, Peer, Session, SessionEnding, SessionIndex, SessionStarted};
+    pub use crate::settings;
     pub use crate::settings::Settings;
     pub use crate::world::WorldExt;
 }

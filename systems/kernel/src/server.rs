@@ -24,6 +24,7 @@ use crate::send::{Asked, Outbox};
 use crate::session::deadline::Deadlines;
 use crate::session::{ConnectionChanged, PeerIndex, SessionEnding, SessionIndex, SessionStarted};
 use crate::settings::Settings;
+use crate::settings::section::{self, SectionRows, Sections};
 use crate::spelling::nearest;
 use crate::stages::hooks::HookDice;
 use crate::stages::ingest::{DirtySessions, FrameInputs, ServerStopping};
@@ -98,41 +99,7 @@ impl Server {
     /// between them, hooks on operations that are not there.
     pub fn build(build: Build, plugins: impl FnOnce(&mut App)) -> Result<Server, BuildError> {
         build.settings.check().map_err(BuildError)?;
-        let mut app = App::empty();
-        app.add_schedule(schedule());
-        failures::forget();
-        app.set_error_handler(failures::failed);
-        app.insert_resource(Clock::new(build.quantum))
-            .insert_resource(build.settings.clone())
-            .insert_resource(ServerDice::new(0))
-            .insert_resource(HookDice(Dice::of(0, "hooks", 0)))
-            .init_resource::<Ops>()
-            .init_resource::<Events>()
-            .init_resource::<Targets>()
-            .init_resource::<Jobs>()
-            .init_resource::<BuildErrors>()
-            .init_resource::<FrameInputs>()
-            .init_resource::<FrameOutputs>()
-            .init_resource::<DirtySessions>()
-            .init_resource::<SessionIndex>()
-            .init_resource::<PeerIndex>()
-            .init_resource::<RoomIndex>()
-            .init_resource::<ReadyRooms>()
-            .init_resource::<Deadlines>()
-            .init_resource::<Addresses>()
-            .init_resource::<Outbox>()
-            .init_resource::<Asked>()
-            .init_resource::<StateHashers>()
-            .init_resource::<RpcIds>()
-            .init_resource::<BeforeHooks>()
-            .init_resource::<AfterHooks>()
-            .insert_non_send(Calls::new());
-        facts::add::<SessionStarted>(&mut app);
-        facts::add::<ConnectionChanged>(&mut app);
-        facts::add::<SessionEnding>(&mut app);
-        facts::add::<RoomStuck>(&mut app);
-        facts::add::<ServerStopping>(&mut app);
-        add_core(&mut app);
+        let mut app = app(&build);
         plugins(&mut app);
         app.finish();
         app.cleanup();
@@ -352,7 +319,7 @@ fn header(world: &World, build: &Build) -> Header {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         quantum_us: u32::try_from(build.quantum.us()).unwrap_or(u32::MAX),
         // Settings are plain data; JSON writes all of it.
-        settings: serde_json::to_string(&build.settings).unwrap_or_default(),
+        settings: serde_json::to_string(world.resource::<Settings>()).unwrap_or_default(),
         scripts_hash,
         ops: world.resource::<Ops>().0.rows().iter().map(|row| row.op.name.clone()).collect(),
     }
@@ -375,12 +342,60 @@ fn clashing_names(world: &World) -> Vec<String> {
         .collect()
 }
 
+/// An app with everything that the kernel has itself, before any plugin.
+fn app(build: &Build) -> App {
+    let mut app = App::empty();
+    app.add_schedule(schedule());
+    failures::forget();
+    app.set_error_handler(failures::failed);
+    app.insert_resource(Clock::new(build.quantum))
+        .insert_resource(build.settings.clone())
+        .insert_resource(ServerDice::new(0))
+        .insert_resource(HookDice(Dice::of(0, "hooks", 0)))
+        .init_resource::<Ops>()
+        .init_resource::<Events>()
+        .init_resource::<Targets>()
+        .init_resource::<Jobs>()
+        .init_resource::<BuildErrors>()
+        .init_resource::<FrameInputs>()
+        .init_resource::<FrameOutputs>()
+        .init_resource::<DirtySessions>()
+        .init_resource::<SessionIndex>()
+        .init_resource::<PeerIndex>()
+        .init_resource::<RoomIndex>()
+        .init_resource::<ReadyRooms>()
+        .init_resource::<Deadlines>()
+        .init_resource::<Addresses>()
+        .init_resource::<Outbox>()
+        .init_resource::<Asked>()
+        .init_resource::<StateHashers>()
+        .init_resource::<RpcIds>()
+        .init_resource::<BeforeHooks>()
+        .init_resource::<AfterHooks>()
+        .insert_non_send(Calls::new());
+    facts::add::<SessionStarted>(&mut app);
+    facts::add::<ConnectionChanged>(&mut app);
+    facts::add::<SessionEnding>(&mut app);
+    facts::add::<RoomStuck>(&mut app);
+    facts::add::<ServerStopping>(&mut app);
+    add_core(&mut app);
+    app
+}
+
+/// The sections of the configuration that plugins bring. They are built as for a server, and nothing is made of it.
+pub fn sections(plugins: impl FnOnce(&mut App)) -> Vec<SectionRows> {
+    let mut app = app(&Build::default());
+    plugins(&mut app);
+    app.world_mut().remove_resource::<Sections>().unwrap_or_default().0
+}
+
 /// Ties hooks and rpcs to the table. Returns what does not fit, as sentences.
 fn hook_scripts(world: &mut World) -> Vec<String> {
     let mut wrong = world.resource::<Ops>().0.errors.clone();
     wrong.extend(world.resource::<Events>().0.errors.iter().cloned());
     wrong.extend(clashing_names(world));
     wrong.extend(world.resource::<Jobs>().wrong());
+    wrong.extend(section::unknown(world));
     let Some(summary) = world.get_non_send::<ScriptHost>().map(|host| host.0.summary()) else { return wrong };
     let ops = world.ops();
     let mut find = |names: &std::collections::BTreeSet<String>, which: &str| {

@@ -1,4 +1,8 @@
-//! Every knob of the frame, with unit, default, range and reason.
+//! Every setting of the frame, with unit, default, range and reason; and in `section` those that plugins bring.
+
+pub mod section;
+
+use std::collections::BTreeMap;
 
 use bevy_ecs::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -20,6 +24,8 @@ pub struct Settings {
     pub limit: LimitSettings,
     /// The node's name, 1 to 64 bytes; shown to clients and scripts. Default `kaos1`.
     pub node: NodeName,
+    /// What was set for the sections of plugins, by their names; once the server is built, all that holds there.
+    pub sections: BTreeMap<String, serde_json::Value>,
     /// Are clients told the errors of scripts? Default false: they may name what players should not know.
     pub dev: bool,
 }

@@ -3,8 +3,8 @@
 //! In reading order: `ops` is what can be asked for, a file an operation; `lifecycle` opens and closes rooms, `members` joins
 //! and leaves, `seats` and `label` are what changes in a room. `tick` runs in `Core::Match` what `due_rooms` says is due:
 //! `matches` with a script, `relay` without. `directory` finds rooms, `quota` bounds who creates how many, `errors` tells what
-//! failed, `broadcast` sends what rooms say. `sessions` and `rpc` are the operations on sessions and scripts that every door
-//! has.
+//! failed, `broadcast` sends what rooms say. `sessions`, `rpc` and `server` are the operations on sessions,
+//! scripts and the server itself that every door has.
 #![forbid(unsafe_code)]
 
 mod broadcast;
@@ -20,6 +20,7 @@ mod quota;
 mod relay;
 pub mod rpc;
 mod seats;
+pub mod server;
 pub mod sessions;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ impl Plugin for Rooms {
         app.world_mut().resource_mut::<StateHashers>().0.push(hash_matches);
         ops::register(app);
         sessions::register(app);
+        server::register(app);
         rpc::register(app);
     }
 }

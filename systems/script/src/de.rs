@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, btree_map};
 
 use kaos_kernel::spelling::nearest;
-use serde::de::value::SeqDeserializer;
+use serde::de::value::{MapAccessDeserializer, SeqDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
@@ -110,9 +110,16 @@ impl<'de> Deserializer<'de> for Value {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DeError> {
-        match self.as_str() {
-            Some(word) => visitor.visit_enum(word.to_owned().into_deserializer()),
-            None => Err(DeError::custom("a word was expected")),
+        match self {
+            // A table with one field names the variant by it.
+            Value::Map(map) if map.len() == 1 => {
+                let fields = Fields { rest: map.into_iter(), at: None };
+                visitor.visit_enum(MapAccessDeserializer::new(fields))
+            }
+            value => match value.as_str() {
+                Some(word) => visitor.visit_enum(word.to_owned().into_deserializer()),
+                None => Err(DeError::custom("a word, or a table with one field, was expected")),
+            },
         }
     }
 

@@ -139,6 +139,8 @@ pub(crate) struct LiveScripts {
     hook_fuel: i64,
     /// How long a call may wait, in ms: for `ctx.deadline`.
     wait_ms: u64,
+    /// What scripts see of plugins' settings; `None`: nothing.
+    settings: Option<Value>,
     dev: bool,
 }
 
@@ -161,6 +163,7 @@ impl LiveScripts {
         registered: &[(RegisterKind, String)],
         hook_fuel: i64,
         wait_ms: u64,
+        settings: Option<Value>,
         dev: bool,
     ) -> Self {
         let of = |kind: RegisterKind| {
@@ -173,7 +176,7 @@ impl LiveScripts {
             before: of(RegisterKind::Before),
             after: of(RegisterKind::After),
         };
-        LiveScripts { library, hooks: None, summary, hook_fuel, wait_ms, dev }
+        LiveScripts { library, hooks: None, summary, hook_fuel, wait_ms, settings, dev }
     }
 
     /// Calls a hook; `None`: there is none of that name.
@@ -220,7 +223,7 @@ fn failed(env: &mut Env<'_>, name: &str, error: &ScriptError, consequence: &str)
     env.log(Level::Error, "hooks", text);
 }
 
-fn context(env: &Env<'_>, context: &HookContext, wait_ms: u64) -> Value {
+fn context(env: &Env<'_>, context: &HookContext, wait_ms: u64, settings: &Option<Value>) -> Value {
     let ms = |ms: u64| Value::Int(i64::try_from(ms).unwrap_or(i64::MAX));
     let session = context.session_id.and_then(|id| env.world.get_resource::<SessionIndex>()?.get(id));
     let vars = session.and_then(|session| env.world.get::<Session>(session)).map(|session| &session.vars);
@@ -236,6 +239,7 @@ fn context(env: &Env<'_>, context: &HookContext, wait_ms: u64) -> Value {
     if let Some(session) = context.session_id {
         fields.push(("session_id", Value::text(session.to_string())));
     }
+    fields.extend(settings.clone().map(|settings| ("settings", settings)));
     Value::map(fields)
 }
 
@@ -262,7 +266,7 @@ impl Scripts for LiveScripts {
         let node = env.world.resource::<Settings>().node.0.clone();
         let failed = |error: ScriptError| of_script("match_init", &error);
         let vm = self.library.vm(room.seed).map_err(failed)?;
-        let identity = Identity { room_id: &id, module, node: &node };
+        let identity = Identity { room_id: &id, module, node: &node, settings: self.settings.as_ref() };
         let mut host = Live::new(env, &self.library, &source);
         let (game, begun) =
             Game::begin(vm, &mut host, path, identity, &Value::from_json(params)).map_err(failed)?;
@@ -285,7 +289,7 @@ impl Scripts for LiveScripts {
     ) -> Result<Box<dyn Payload>, Fault> {
         let name = op.op.script_name();
         let message = to_value(&*request).map_err(Fault::internal)?;
-        let arguments = [context(env, ctx, self.wait_ms), message];
+        let arguments = [context(env, ctx, self.wait_ms, &self.settings), message];
         let Some(returned) = self.hook(env, RegisterKind::Before, &name, &arguments) else {
             return Ok(request);
         };
@@ -333,7 +337,7 @@ impl Scripts for LiveScripts {
         let name = op.op.script_name();
         // An after-hook hears of what happened; what was refused did not.
         let Ok(Ok(reply)) = result.map(to_value) else { return };
-        let arguments = [context(env, ctx, self.wait_ms), Value::from_json(request), reply];
+        let arguments = [context(env, ctx, self.wait_ms, &self.settings), Value::from_json(request), reply];
         if let Some(Err(error)) = self.hook(env, RegisterKind::After, &name, &arguments) {
             failed(env, &name, &error, "what it follows has happened all the same");
         }

@@ -7,6 +7,7 @@ use kaos_kernel::op::{Auth, OpTable, Ops};
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::{RunRpc, ScriptHost};
 use kaos_kernel::server::{BuildErrors, ScriptsHash};
+use kaos_kernel::settings::section::ScriptSettings;
 use kaos_kernel::spelling::nearest;
 
 use crate::functions::functions;
@@ -14,6 +15,7 @@ use crate::library::{Diagnostic, Library, read_dir};
 use crate::live::LiveScripts;
 use crate::lua::{Limits, RegisterKind, Registered};
 use crate::sources::Sources;
+use crate::value::Value;
 use crate::worker::Worker;
 
 /// Scripts for a server. Built last, since `kaos.*` has a function for every operation of every plugin.
@@ -38,6 +40,8 @@ pub(crate) struct Scripting {
     pub(crate) fuel: i64,
     /// How long a request may wait for answers, in ms.
     pub(crate) wait_ms: u64,
+    /// What scripts see of plugins' settings.
+    pub(crate) settings: Option<Value>,
     pub(crate) dev: bool,
 }
 
@@ -60,6 +64,7 @@ impl Plugin for Scripts {
         let game = app.world().resource::<Settings>().game.clone();
         let call = app.world().resource::<Settings>().call.clone();
         let dev = app.world().resource::<Settings>().dev;
+        let settings = shown_settings(app.world());
         let ops = app.world().resource::<Ops>().0.clone();
         let functions = functions(&ops);
         let limits = Limits { memory_bytes: game.memory_bytes, load_fuel: game.fuel_init, fuel: game.fuel };
@@ -77,10 +82,17 @@ impl Plugin for Scripts {
         });
         match loaded {
             Ok((registered, library)) => {
-                let live = LiveScripts::new(library.clone(), &registered, game.fuel, call.wait_ms, dev);
+                let live = LiveScripts::new(
+                    library.clone(),
+                    &registered,
+                    game.fuel,
+                    call.wait_ms,
+                    settings.clone(),
+                    dev,
+                );
                 app.insert_resource(ScriptsHash(library.hash)).insert_non_send(ScriptHost(Box::new(live)));
                 let (fuel, wait_ms) = (call.fuel, call.wait_ms);
-                run_rpcs(app, Scripting { library, ops, fuel, wait_ms, dev });
+                run_rpcs(app, Scripting { library, ops, fuel, wait_ms, settings, dev });
             }
             Err(wrong) => {
                 let sentences = wrong.iter().map(ToString::to_string);
@@ -88,6 +100,16 @@ impl Plugin for Scripts {
             }
         }
     }
+}
+
+/// What scripts see of plugins' settings, as `ctx.settings`; `None`: there is nothing to be seen.
+fn shown_settings(world: &World) -> Option<Value> {
+    let shown = &world.get_resource::<ScriptSettings>()?.0;
+    let sections = shown.iter().map(|(section, values)| {
+        let values = values.iter().map(|(name, value)| (name.clone(), Value::from_json(value)));
+        (section.clone(), Value::map(values))
+    });
+    (!shown.is_empty()).then(|| Value::map(sections))
 }
 
 /// Registers rpcs as jobs.

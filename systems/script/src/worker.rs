@@ -82,7 +82,8 @@ impl Run<'_, '_> {
             let nearest = kaos_kernel::spelling::nearest(id, known);
             return Err(Fault::not_found(format!("no script registers an rpc `{id}`{nearest}")));
         };
-        let arguments = [ctx(context, self.scripts.wait_ms), Value::text(payload)];
+        let ctx = ctx(context, self.scripts.wait_ms, self.scripts.settings.as_ref());
+        let arguments = [ctx, Value::text(payload)];
         let budget = (*fuel).max(0);
         let mut host = Asking { run: self, source: id, context, uuids: Dice::of(context.seed, "rpc", 0) };
         let called = vm.call(&mut host, id, row.function, &arguments, budget);
@@ -150,7 +151,7 @@ impl Run<'_, '_> {
     }
 }
 
-fn ctx(context: &RpcContext, wait_ms: u64) -> Value {
+fn ctx(context: &RpcContext, wait_ms: u64, settings: Option<&Value>) -> Value {
     let deadline = context.now_ms.saturating_add(wait_ms);
     let mut fields = vec![
         ("deadline", Value::Int(i64::try_from(deadline).unwrap_or(i64::MAX))),
@@ -163,6 +164,7 @@ fn ctx(context: &RpcContext, wait_ms: u64) -> Value {
     if let Some(session) = context.session_id {
         fields.push(("session_id", Value::text(session.to_string())));
     }
+    fields.extend(settings.cloned().map(|settings| ("settings", settings)));
     Value::map(fields)
 }
 

@@ -23,6 +23,8 @@ pub struct Identity<'a> {
     pub module: &'a str,
     /// `ctx.node`.
     pub node: &'a str,
+    /// `ctx.settings`: what scripts see of plugins' settings.
+    pub settings: Option<&'a Value>,
 }
 
 /// What `match_init` gave.
@@ -143,6 +145,9 @@ impl Game {
         }
         let (ctx, state) = prepare(&mut vm, identity).map_err(|_| ScriptError::memory(&shown, Vec::new()))?;
         let mut game = Self { vm, shown, callbacks, ctx, state };
+        if let Some(settings) = identity.settings {
+            game.set_ctx("settings", settings)?;
+        }
         let begun = game.init(host, params)?;
         game.set_ctx("tick_rate", &Value::Int(begun.tick_rate.into()))?;
         game.set_ctx("label", &begun.label)?;

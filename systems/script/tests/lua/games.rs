@@ -5,7 +5,7 @@ use kaos_script::{Message, Presence, Value};
 
 use super::{Desk, config};
 
-const ROOM: Identity<'static> = Identity { room_id: "room", module: "a", node: "n1" };
+const ROOM: Identity<'static> = Identity { room_id: "room", module: "a", node: "n1", settings: None };
 
 fn begin(text: &str) -> Result<(Game, kaos_script::lua::Begun, Desk), kaos_script::lua::ScriptError> {
     begin_at(7, "a.lua", text)
