@@ -29,7 +29,7 @@ impl Plugin for Guestbook {
         app.init_resource::<Book>()
             .event::<Signed>(Event::new("guestbook.signed").about("Somebody left a line for you."))
             .pool(Pool::new("readers").threads(1).queue(16))
-            .job_with("readers", move |_| Ok(rude.clone()), read_line, |_| ())
+            .job_with("readers", move |_| Ok(Reader { rude: rude.clone() }), read_line, |_| ())
             .op(
                 Op::new("guestbook.sign")
                     .about("Leaves a line for a user.")
@@ -99,11 +99,16 @@ impl Job for ReadLine {
     const NAME: &'static str = "guestbook.read_line";
 }
 
+/// What a reading thread keeps.
+struct Reader {
+    rude: String,
+}
+
 /// On a thread of its own, where it may take as long as it likes.
-fn read_line(rude: &mut String, job: ReadLine, cx: &mut JobContext<'_>) -> Result<bool, Fault> {
+fn read_line(reader: &mut Reader, job: ReadLine, cx: &mut JobContext<'_>) -> Result<bool, Fault> {
     // It asks the frame, as a job may.
     let rooms = cx.ask("room.list", Bytes::from_static(b"{}"))?;
-    Ok(!job.0.contains(rude.as_str()) && rooms.starts_with(b"["))
+    Ok(!job.0.contains(&reader.rude) && rooms.starts_with(b"["))
 }
 
 async fn sign(cx: Call, request: Sign) -> Result<Left, Fault> {
