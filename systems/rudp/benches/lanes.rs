@@ -105,12 +105,12 @@ struct Figures {
 
 fn main() {
     let mut config = Config { queue_bytes_max: 1 << 20, window_bytes_max: 1 << 20, ..Config::default() };
-    let loose = Channel::new(8).expect("under 32");
-    config.channels.set(loose, ChannelConfig::new(ChannelKind::Unordered));
+    let unordered = Channel::new(8).expect("under 32");
+    config.channels.set(unordered, ChannelConfig::new(ChannelKind::Unordered));
     println!("from core to core in one process on one thread, AES-256-GCM, best of {RUNS}");
     for (name, channel, length, count) in [
         ("ordered, 64 bytes", Channel::DATA, 64, 2_000_000),
-        ("unordered, 64 bytes", loose, 64, 2_000_000),
+        ("unordered, 64 bytes", unordered, 64, 2_000_000),
         ("ordered, 8 bytes", Channel::DATA, 8, 2_000_000),
         ("ordered, 1,000 bytes", Channel::DATA, 1_000, 300_000),
         ("ordered, 60,000 bytes in fragments", Channel::DATA, 60_000, 5_000),

@@ -1,13 +1,13 @@
 //! The receiving half of the channels: order, duplicates, reassembly, and the bounds of all that.
 
-mod loose;
 mod ordered;
 mod parts;
 #[cfg(test)]
 mod tests;
 mod unordered;
+mod unreliable;
 
-use self::{loose::Loose, ordered::Ordered, unordered::Unordered};
+use self::{ordered::Ordered, unordered::Unordered, unreliable::Unreliable};
 use crate::{
     channel::{CHANNELS_MAX, Channel, ChannelKind},
     config::Config,
@@ -85,7 +85,7 @@ pub(crate) struct Receiving {
 
 /// One channel.
 pub(crate) enum Inbox {
-    Loose(Loose),
+    Unreliable(Unreliable),
     Unordered(Unordered),
     Ordered(Ordered),
 }
@@ -102,8 +102,8 @@ impl Receiving {
             let known = config.channels.get(channel).ok_or(Violation::BadChannel(channel.number()))?;
             *at = self.inboxes.len() as u8;
             self.inboxes.push(match known.kind {
-                ChannelKind::Unreliable => Inbox::Loose(Loose::new(false)),
-                ChannelKind::Sequenced => Inbox::Loose(Loose::new(true)),
+                ChannelKind::Unreliable => Inbox::Unreliable(Unreliable::new(false)),
+                ChannelKind::Sequenced => Inbox::Unreliable(Unreliable::new(true)),
                 ChannelKind::Unordered => Inbox::Unordered(Unordered::default()),
                 ChannelKind::Ordered => Inbox::Ordered(Ordered::default()),
             });
@@ -115,7 +115,7 @@ impl Receiving {
     pub(crate) fn rest(&mut self) {
         for inbox in &mut self.inboxes {
             match inbox {
-                Inbox::Loose(inbox) => inbox.rest(),
+                Inbox::Unreliable(inbox) => inbox.rest(),
                 Inbox::Unordered(inbox) => inbox.rest(),
                 Inbox::Ordered(inbox) => inbox.rest(),
             }
@@ -126,7 +126,7 @@ impl Receiving {
     /// When incomplete unreliable messages are given up next.
     pub(crate) fn deadline(&self) -> Micros {
         let deadlines = self.inboxes.iter().filter_map(|inbox| match inbox {
-            Inbox::Loose(inbox) => inbox.deadline(),
+            Inbox::Unreliable(inbox) => inbox.deadline(),
             Inbox::Unordered(_) | Inbox::Ordered(_) => None,
         });
         deadlines.min().unwrap_or(NEVER)
@@ -136,7 +136,7 @@ impl Receiving {
     pub(crate) fn on_timeout(&mut self, now: Micros) -> (u64, usize) {
         let (mut count, mut cost) = (0, 0);
         for inbox in &mut self.inboxes {
-            if let Inbox::Loose(inbox) = inbox {
+            if let Inbox::Unreliable(inbox) = inbox {
                 let (more, freed) = inbox.on_timeout(now);
                 (count, cost) = (count + more, cost + freed);
             }
@@ -147,7 +147,7 @@ impl Receiving {
 
 impl Inbox {
     pub(crate) fn is_reliable(&self) -> bool {
-        !matches!(self, Inbox::Loose(_))
+        !matches!(self, Inbox::Unreliable(_))
     }
 
     /// A whole message came in.
@@ -162,7 +162,7 @@ impl Inbox {
             return Err(Violation::TooLarge(budget.config.message_bytes_max));
         }
         match self {
-            Inbox::Loose(inbox) => Ok(inbox.message(id, bytes, budget, deliver)),
+            Inbox::Unreliable(inbox) => Ok(inbox.message(id, bytes, budget, deliver)),
             Inbox::Unordered(inbox) => inbox.message(id, bytes, budget, deliver),
             Inbox::Ordered(inbox) => inbox.message(id, bytes, budget, deliver),
         }
@@ -179,7 +179,7 @@ impl Inbox {
     ) -> Result<Taken, Violation> {
         parts::check(&fragment, self.is_reliable(), budget.config)?;
         match self {
-            Inbox::Loose(inbox) => inbox.fragment(now, id, fragment, budget, deliver),
+            Inbox::Unreliable(inbox) => inbox.fragment(now, id, fragment, budget, deliver),
             Inbox::Unordered(inbox) => inbox.fragment(id, fragment, budget, deliver),
             Inbox::Ordered(inbox) => inbox.fragment(id, fragment, budget, deliver),
         }
@@ -194,7 +194,7 @@ impl Inbox {
         deliver: impl FnMut(Vec<u8>),
     ) -> Result<Taken, Violation> {
         match self {
-            Inbox::Loose(_) => Err(Violation::BadChannel(channel.number())),
+            Inbox::Unreliable(_) => Err(Violation::BadChannel(channel.number())),
             Inbox::Unordered(inbox) => Ok(inbox.skip(id, budget)),
             Inbox::Ordered(inbox) => Ok(inbox.skip(id, budget, deliver)),
         }

@@ -1,10 +1,10 @@
 //! The sending half of the channels: what waits, what is under way, what must go again, and whose turn it is.
 
-mod loose;
 mod reliable;
 mod repeats;
 #[cfg(test)]
 mod tests;
+mod unreliable;
 
 use std::{
     cmp::Reverse,
@@ -13,7 +13,7 @@ use std::{
 };
 
 pub(crate) use self::repeats::PathState;
-use self::{loose::Loose, reliable::Reliable, repeats::Repeating};
+use self::{reliable::Reliable, repeats::Repeating, unreliable::Unreliable};
 use crate::{
     channel::{CHANNELS_MAX, Channel, ChannelConfig, SendOptions},
     config::Config,
@@ -72,7 +72,7 @@ struct Lane {
 
 enum Queue {
     Reliable(Reliable),
-    Loose(Loose),
+    Unreliable(Unreliable),
 }
 
 /// A packet that is being written, as the lanes see it.
@@ -111,7 +111,7 @@ impl Lane {
         let queue = if config.kind.is_reliable() {
             Queue::Reliable(Reliable::default())
         } else {
-            Queue::Loose(Loose::default())
+            Queue::Unreliable(Unreliable::default())
         };
         Lane { channel, config: *config, queue }
     }
@@ -119,7 +119,7 @@ impl Lane {
     fn has_pending(&mut self) -> bool {
         match &mut self.queue {
             Queue::Reliable(queue) => queue.has_pending(),
-            Queue::Loose(queue) => queue.has_pending(),
+            Queue::Unreliable(queue) => queue.has_pending(),
         }
     }
 }
@@ -155,7 +155,7 @@ impl Sending {
         let length = parts.iter().map(|part| part.len()).sum();
         let expires = options.lifetime.or(lane.config.lifetime).map_or(NEVER, |lifetime| now + lifetime);
         match &mut lane.queue {
-            Queue::Loose(queue) => {
+            Queue::Unreliable(queue) => {
                 let max = config.message_bytes_max.min(UNRELIABLE_BYTES_MAX);
                 if length > max {
                     return Err(SendError::TooLarge { bytes: length, max });
@@ -214,7 +214,7 @@ impl Sending {
     pub(crate) fn unsent_bytes(&self) -> usize {
         let unsent = self.lanes.iter().map(|lane| match &lane.queue {
             Queue::Reliable(queue) => queue.unsent,
-            Queue::Loose(queue) => queue.bytes,
+            Queue::Unreliable(queue) => queue.bytes,
         });
         unsent.sum()
     }
@@ -228,11 +228,11 @@ impl Sending {
 
     /// Adds what it knows.
     pub(crate) fn report(&self, stats: &mut Stats) {
-        let loose = self.lanes.iter().map(|lane| match &lane.queue {
+        let unreliable = self.lanes.iter().map(|lane| match &lane.queue {
             Queue::Reliable(_) => 0,
-            Queue::Loose(queue) => queue.bytes,
+            Queue::Unreliable(queue) => queue.bytes,
         });
-        stats.queued_bytes = self.queued + loose.sum::<usize>();
+        stats.queued_bytes = self.queued + unreliable.sum::<usize>();
         stats.retransmitted = self.counts.retransmitted;
         stats.superseded = self.counts.superseded;
         stats.expired = self.counts.expired;
@@ -265,7 +265,7 @@ impl Sending {
     /// No further datagram leaves now: what still waits on a sequenced channel makes way for what comes next.
     pub(crate) fn end_round(&mut self) {
         for lane in &mut self.lanes {
-            if let Queue::Loose(queue) = &mut lane.queue {
+            if let Queue::Unreliable(queue) = &mut lane.queue {
                 queue.end_round();
             }
         }
@@ -303,7 +303,7 @@ impl Sending {
             for Lane { channel, config, queue } in sooner.iter_mut().chain(later) {
                 match queue {
                     Queue::Reliable(queue) => queue.fill(*channel, config, &mut packing),
-                    Queue::Loose(queue) => queue.fill(*channel, &mut packing),
+                    Queue::Unreliable(queue) => queue.fill(*channel, &mut packing),
                 }
             }
             rest = after;
@@ -349,7 +349,7 @@ impl Sending {
         for lane in &mut self.lanes {
             match &mut lane.queue {
                 Queue::Reliable(queue) => queue.rest(),
-                Queue::Loose(queue) => queue.rest(),
+                Queue::Unreliable(queue) => queue.rest(),
             }
         }
         self.lanes.shrink_to_fit();
@@ -382,7 +382,7 @@ impl Sending {
             }
         }
         for lane in &mut self.lanes {
-            if let Queue::Loose(queue) = &mut lane.queue {
+            if let Queue::Unreliable(queue) = &mut lane.queue {
                 self.counts.expired += queue.expire(now, pool);
             }
         }

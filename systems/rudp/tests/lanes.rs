@@ -135,8 +135,8 @@ fn step(world: &mut World, config: &Config, sides: &mut [Side; 2]) {
             }
         }
         let stats = world.endpoint(sides[here].node).stats(sides[here].peer).unwrap();
-        let loose = 32 * config.unreliable_bytes_max;
-        assert!(stats.queued_bytes <= config.queue_bytes_max + loose, "{stats:?}");
+        let unreliable = 32 * config.unreliable_bytes_max;
+        assert!(stats.queued_bytes <= config.queue_bytes_max + unreliable, "{stats:?}");
         // What each channel waits for comes on top.
         let heads = 32 * (30_000 + 30 * (64 + 32) + 64);
         assert!(stats.reassembly_bytes <= config.reassembly_bytes_max + heads, "{stats:?}");

@@ -589,11 +589,11 @@ fn a_hundred_thousand_bad_datagrams_leave_nothing_behind() {
 /// back between them.
 #[test]
 fn packets_and_messages_allocate_nothing() {
-    let loose = Channel::new(3).unwrap();
+    let unreliable = Channel::new(3).unwrap();
     let unordered = Channel::new(4).unwrap();
     let urgent = Channel::new(5).unwrap();
     let mut config = Config::default();
-    config.channels.set(loose, ChannelConfig::new(ChannelKind::Unreliable));
+    config.channels.set(unreliable, ChannelConfig::new(ChannelKind::Unreliable));
     config.channels.set(unordered, ChannelConfig::new(ChannelKind::Unordered));
     config.channels.set(
         urgent,
@@ -610,8 +610,8 @@ fn packets_and_messages_allocate_nothing() {
             (Channel::DATA, 64),
             (Channel::CONTROL, 1100),
             (Channel::DATA, 5000),
-            (loose, 64),
-            (loose, 5000),
+            (unreliable, 64),
+            (unreliable, 5000),
             (unordered, 64),
             (unordered, 5000),
             (urgent, 64),

@@ -9,7 +9,7 @@ use crate::{
 };
 
 const MS: Duration = Duration::from_millis(1);
-const LOOSE: Channel = Channel::UNRELIABLE;
+const UNRELIABLE: Channel = Channel::UNRELIABLE;
 
 struct Bench {
     config: Config,
@@ -186,11 +186,11 @@ fn unknown_channels_and_long_messages_are_refused() {
     let none = SendOptions::default();
     assert_eq!(bench.try_send(unknown, &[], none), Err(SendError::NoSuchChannel(unknown)));
     let too_large = SendError::TooLarge { bytes: 17_921, max: 17_920 };
-    assert_eq!(bench.try_send(LOOSE, &[0; 17_921], none), Err(too_large));
-    assert_eq!(bench.try_send(LOOSE, &[0; 17_920], none), Ok(()));
+    assert_eq!(bench.try_send(UNRELIABLE, &[0; 17_921], none), Err(too_large));
+    assert_eq!(bench.try_send(UNRELIABLE, &[0; 17_920], none), Ok(()));
     bench.config.message_bytes_max = 500;
     let too_large = SendError::TooLarge { bytes: 501, max: 500 };
-    assert_eq!(bench.try_send(LOOSE, &[0; 501], none), Err(too_large));
+    assert_eq!(bench.try_send(UNRELIABLE, &[0; 501], none), Err(too_large));
     assert_eq!(bench.try_send(Channel::DATA, &[0; 501], none), Err(too_large));
 }
 
@@ -240,22 +240,22 @@ fn an_unreliable_queue_forgets_its_oldest() {
 fn newer_sequenced_messages_drop_the_batch_that_was_left_behind() {
     let mut bench = Bench::new();
     for byte in 0..3 {
-        bench.send(LOOSE, &[byte; 1100]);
+        bench.send(UNRELIABLE, &[byte; 1100]);
     }
     assert_eq!(bench.stats().superseded, 0, "queued together");
     assert_eq!(bench.ids(), [(2, 0)]);
     // The path takes no more now; two are left behind.
     bench.sending.end_round();
-    bench.send(LOOSE, &[3; 100]);
+    bench.send(UNRELIABLE, &[3; 100]);
     assert_eq!(bench.stats().superseded, 2);
-    bench.send(LOOSE, &[4; 100]);
+    bench.send(UNRELIABLE, &[4; 100]);
     assert_eq!(bench.stats().superseded, 2);
     assert_eq!(bench.ids(), [(2, 1), (2, 2)]);
     // One that is half sent goes, too, with its id.
-    bench.send(LOOSE, &[5; 3000]);
+    bench.send(UNRELIABLE, &[5; 3000]);
     assert_eq!(bench.ids(), [(2, 3)]);
     bench.sending.end_round();
-    bench.send(LOOSE, &[6]);
+    bench.send(UNRELIABLE, &[6]);
     assert_eq!(bench.ids(), [(2, 4)]);
     assert_eq!((bench.stats().superseded, bench.stats().queued_bytes), (3, 0));
 }
@@ -263,17 +263,17 @@ fn newer_sequenced_messages_drop_the_batch_that_was_left_behind() {
 #[test]
 fn unreliable_messages_leave_in_fragments_or_not_at_all() {
     let mut bench = Bench::new();
-    bench.send(LOOSE, &[1; 2 * FRAGMENT_BYTES + 600]);
+    bench.send(UNRELIABLE, &[1; 2 * FRAGMENT_BYTES + 600]);
     let packets: Vec<_> = (0..3).map_while(|_| bench.packet()).collect();
     assert_eq!(packets.len(), 3);
     for (index, packet) in packets.iter().enumerate() {
         let bytes = if index == 2 { &[1; 600][..] } else { &[1; FRAGMENT_BYTES] };
-        let fragment = Frame::Fragment { channel: LOOSE, id: 0, index: index as u32, count: 3, bytes };
+        let fragment = Frame::Fragment { channel: UNRELIABLE, id: 0, index: index as u32, count: 3, bytes };
         assert_eq!(packet.frames(), [fragment]);
         assert!(packet.refs.is_empty());
     }
-    bench.send_for(MS * 10, LOOSE, &[2; 3000]);
-    bench.send_for(MS * 30, LOOSE, &[3]);
+    bench.send_for(MS * 10, UNRELIABLE, &[2; 3000]);
+    bench.send_for(MS * 30, UNRELIABLE, &[3]);
     assert_eq!(bench.ids(), [(2, 1)]);
     bench.now += MS * 10;
     assert_eq!(bench.ids(), [(2, 2)], "the rest of message 1 is dropped, message 2 still wanted");
@@ -389,7 +389,7 @@ fn the_last_message_is_repeated_alone_when_nothing_follows() {
     bench.send(channel, &[3]);
     bench.ids();
     bench.now += MS * 5;
-    bench.send(LOOSE, &[4]);
+    bench.send(UNRELIABLE, &[4]);
     bench.ids();
     assert_eq!(bench.sending.repeats_at(), NEVER, "something followed");
     // Acknowledged in time.

@@ -16,7 +16,7 @@ const LATE_MAX: u64 = 1024;
 const WORDS: usize = LATE_MAX as usize / 64;
 
 /// See the module.
-pub(crate) struct Loose {
+pub(crate) struct Unreliable {
     is_sequenced: bool,
     /// The id after the newest delivered.
     next: u64,
@@ -39,10 +39,10 @@ fn bit(id: u64) -> (usize, u64) {
     (at / 64, 1 << (at % 64))
 }
 
-impl Loose {
-    pub(super) fn new(is_sequenced: bool) -> Loose {
+impl Unreliable {
+    pub(super) fn new(is_sequenced: bool) -> Unreliable {
         // Ids begin at 0; the start leaves room for what comes before the first that arrives.
-        Loose { is_sequenced, next: 1 << 16, seen: None, partial: VecDeque::new() }
+        Unreliable { is_sequenced, next: 1 << 16, seen: None, partial: VecDeque::new() }
     }
 
     /// The whole id.

@@ -14,7 +14,7 @@ use crate::{
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Loose {
+pub(super) struct Unreliable {
     queue: VecDeque<Waiting>,
     pub(super) bytes: usize,
     /// Id of the message in front. Given when a message is sent, not when it is queued: what was dropped unsent leaves
@@ -31,7 +31,7 @@ struct Waiting {
     expires: Micros,
 }
 
-impl Loose {
+impl Unreliable {
     /// Returns how many older messages were dropped for it.
     pub(super) fn push(
         &mut self,
