@@ -1,7 +1,7 @@
 //! One connection: what it consists of, how it begins and ends, and what the application asks of it.
 
 mod dial;
-mod roam;
+mod migration;
 mod take;
 mod time;
 mod transmit;
@@ -10,7 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use self::{
     dial::Dial,
-    roam::{Hush, Kept},
+    migration::{PreviousPath, Silence},
 };
 use crate::{
     ack::Received,
@@ -100,8 +100,8 @@ pub(crate) struct Connection {
     pub(crate) path: Path,
     mtu: Mtu,
     /// Only while an address with another IP is on trial.
-    kept: Option<Box<Kept>>,
-    hush: Hush,
+    previous_path: Option<Box<PreviousPath>>,
+    silence: Silence,
     pub(crate) side: Side,
     /// The id on the wire, given by the acceptor.
     pub(crate) wire_id: u32,
@@ -152,8 +152,8 @@ impl Connection {
             id,
             path: Path::new(now, addr),
             mtu: Mtu::new(addr.ip(), config.mtu_max),
-            kept: None,
-            hush: Hush::default(),
+            previous_path: None,
+            silence: Silence::default(),
             side,
             wire_id: 0,
             stage,

@@ -117,7 +117,7 @@ pub(crate) struct Recovery {
 }
 
 /// What was learnt of one path.
-pub(crate) struct Learnt {
+pub(crate) struct PathData {
     rtt: Rtt,
     control: Control,
 }
@@ -160,19 +160,19 @@ impl Recovery {
     }
 
     /// Begins to learn a path that nothing is known of, and returns what is known of the last one.
-    pub(crate) fn begin_path(&mut self, config: &Config) -> Learnt {
-        self.resume_path(Learnt { rtt: Rtt::default(), control: Control::new(config) })
+    pub(crate) fn begin_path(&mut self, config: &Config) -> PathData {
+        self.resume_path(PathData { rtt: Rtt::default(), control: Control::new(config) })
     }
 
     /// Packets take a known path again. Returns what was learnt of the other one.
-    pub(crate) fn resume_path(&mut self, learnt: Learnt) -> Learnt {
+    pub(crate) fn resume_path(&mut self, data: PathData) -> PathData {
         self.path_from = self.next;
         // What is under way to the other address takes no room here.
         self.in_flight_bytes = 0;
         self.black_hole.begin_anew();
-        Learnt {
-            rtt: mem::replace(&mut self.rtt, learnt.rtt),
-            control: mem::replace(&mut self.control, learnt.control),
+        PathData {
+            rtt: mem::replace(&mut self.rtt, data.rtt),
+            control: mem::replace(&mut self.control, data.control),
         }
     }
 

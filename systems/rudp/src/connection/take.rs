@@ -74,7 +74,7 @@ impl Connection {
         packet: &Genuine<'_>,
         cx: &mut Context<'_>,
     ) -> Option<Ending> {
-        self.hush.on_packet(now - self.last_in);
+        self.silence.on_packet(now - self.last_in);
         self.last_in = now;
         self.counts.packets_in += 1;
         self.counts.bytes_in += packet.bytes as u64;

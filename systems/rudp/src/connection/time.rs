@@ -32,7 +32,12 @@ impl Connection {
                 let packets = self.received.deadline().min(self.recovery.deadline());
                 let out = self.recovery.paced_at().min(self.sending.repeats_at());
                 let packets = if self.is_asking { packets } else { packets.min(out) };
-                idle.min(keepalive).min(flush).min(keys).min(self.roam_deadline()).min(channels).min(packets)
+                idle.min(keepalive)
+                    .min(flush)
+                    .min(keys)
+                    .min(self.migration_deadline())
+                    .min(channels)
+                    .min(packets)
             }
         }
     }
@@ -83,7 +88,7 @@ impl Connection {
         self.counts.stale += stale;
         self.reassembly -= freed;
         *cx.reassembly_total -= freed;
-        self.roam_on_timeout(now);
+        self.migration_on_timeout(now);
         let mut probes = 0;
         for _ in 0..OVERDUE_MAX {
             if probes > 0 || self.recovery.deadline() > now {

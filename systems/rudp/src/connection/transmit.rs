@@ -2,7 +2,7 @@
 
 use std::{mem, net::SocketAddr};
 
-use super::{Connection, Stage, roam::HUSH_PING_BYTES};
+use super::{Connection, Stage, migration::SILENCE_PING_BYTES};
 use crate::{
     keys::Side,
     packet::{DATAGRAM_BYTES_BASE, Writer},
@@ -99,8 +99,8 @@ impl Connection {
         }
         if (is_probe || self.ping_due) && !writer.eliciting {
             writer.ping();
-            if mem::take(&mut self.hush.is_ping) {
-                writer.pad(HUSH_PING_BYTES);
+            if mem::take(&mut self.silence.is_ping) {
+                writer.pad(SILENCE_PING_BYTES);
             }
         }
         if writer.cramped && !is_probe {
