@@ -20,7 +20,7 @@ use crate::{
 /// for each message that waits.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Whether Hellos of strangers are answered. Default `false`: a client.
+    /// Whether incoming Hellos are answered. Default `false`: a client.
     pub accept: bool,
     /// Connections at once, both ways, half-open ones included. Default 4,096; more than [`Config::PEERS_MAX`] means
     /// that. At the bound, Hellos are refused with [`code::FULL`](crate::code::FULL) and `connect` with

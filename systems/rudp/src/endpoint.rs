@@ -1,7 +1,7 @@
 //! The endpoint: what its user calls, the queues of who wants to send, and how connections end.
 
+mod incoming;
 mod packets;
-mod strangers;
 
 use std::{
     collections::{BTreeMap, VecDeque},

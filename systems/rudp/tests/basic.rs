@@ -169,8 +169,8 @@ fn connect_and_send_refuse_what_cannot_be() {
         endpoint.connect(now, "10.0.9.9:2".parse().unwrap(), None),
         Err(ConnectError::Full { peers_max: 2 })
     );
-    let stranger = kaos_rudp::PeerId::from_bits(u64::MAX);
-    assert_eq!(endpoint.send(stranger, Channel::DATA, &[]), Err(SendError::NotConnected));
+    let unknown = kaos_rudp::PeerId::from_bits(u64::MAX);
+    assert_eq!(endpoint.send(unknown, Channel::DATA, &[]), Err(SendError::NotConnected));
     let too_large = SendError::TooLarge { bytes: 65_539, max: 65_538 };
     assert_eq!(endpoint.send(peer, Channel::DATA, &[&[0; 65_539]]), Err(too_large));
 }

@@ -1,4 +1,4 @@
-//! What strangers cost (nothing), what connections leave behind (nothing), and what a packet allocates.
+//! What incoming datagrams cost (nothing), what connections leave behind (nothing), and what a packet allocates.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests, too.
 #![allow(unsafe_code)] // A counting allocator is a `GlobalAlloc`, which is an unsafe trait.
 

@@ -1,4 +1,4 @@
-//! The acceptor among strangers: versions, limits, repeated and stale Hellos, restarts, moved addresses.
+//! The acceptor and its incoming connections: versions, limits, repeated and stale Hellos, restarts, moved addresses.
 
 use std::time::Duration;
 

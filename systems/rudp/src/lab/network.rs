@@ -175,7 +175,7 @@ impl Network {
         self.traffic.sent_bytes += bytes.len() as u64;
         let link = self.directions.get(&(from, to)).and_then(|direction| direction.link.as_ref());
         let link = link.unwrap_or(&self.link).clone();
-        // Strangers come from anywhere: only what has a state is remembered.
+        // Datagrams may come from any number of addresses: a direction without a state is not remembered.
         let mut nothing = Direction::default();
         let is_kept = link.burst > 0.0 || link.bytes_per_second > 0;
         let direction = if is_kept { self.directions.entry((from, to)).or_default() } else { &mut nothing };

@@ -1,4 +1,4 @@
-//! How an endpoint answers strangers, and how its own calls are answered.
+//! Handshake datagrams: whom an acceptor lets in, and what a connector makes of the answers to its Hello.
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! A server among peers that want its memory or its places, not its service; and somebody honest beside them.
+//! A server whose incoming peers want its memory or its places and not its service, and an honest peer among them.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, too.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
