@@ -257,7 +257,7 @@ fn random_and_mutated_frames_never_panic() {
 }
 
 #[test]
-fn a_lingering_connection_answers_genuine_packets_only_and_not_for_ever() {
+fn a_closing_connection_answers_genuine_packets_only_and_not_for_ever() {
     let mut scene = Scene::new(Config::server());
     let now = scene.world.now();
     scene.world.endpoint(scene.server).close(now, scene.there, 1, "bye");

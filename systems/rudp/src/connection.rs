@@ -15,6 +15,7 @@ use self::{
 use crate::{
     ack::Received,
     channel::{Channel, SendOptions},
+    closing::Closing,
     config::Config,
     congestion::{INITIAL, PACKET},
     cookie::COOKIE_BYTES,
@@ -23,7 +24,6 @@ use crate::{
     handshake::{self, Accept},
     identity::{PublicKey, SecretKey},
     keys::{Keys, Side},
-    linger::Linger,
     mtu::Mtu,
     packet::{FRAGMENT_BYTES, cut},
     path::Path,
@@ -40,7 +40,7 @@ use crate::{
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 /// Longest probe time-out that the copies of a close are spread over, however slow the path was: so that what is closed
 /// is forgotten after three seconds.
-const LINGER_PTO_MAX: Duration = Duration::from_secs(1);
+const CLOSING_PTO_MAX: Duration = Duration::from_secs(1);
 
 /// What a connection needs of its endpoint.
 pub(crate) struct Context<'a> {
@@ -351,11 +351,11 @@ impl Connection {
     }
 
     /// What remains of it after the application or a time-out closed it. `None` when the other side has no keys yet.
-    pub(crate) fn linger(&mut self, now: Micros, code: u16, reason: String) -> Option<Linger> {
+    pub(crate) fn close(&mut self, now: Micros, code: u16, reason: String) -> Option<Closing> {
         if !matches!(self.stage, Stage::Open) {
             return None;
         }
-        Some(Linger {
+        Some(Closing {
             addr: self.path.target(),
             allowance: self.path.allowance(),
             connection: self.wire_id,
@@ -367,7 +367,7 @@ impl Connection {
             code,
             reason,
             started: now,
-            pto_us: self.recovery.pto().min(LINGER_PTO_MAX).as_micros() as u64,
+            pto_us: self.recovery.pto().min(CLOSING_PTO_MAX).as_micros() as u64,
             copies_sent: 1,
             answers: 0,
             is_due: true,

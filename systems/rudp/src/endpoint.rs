@@ -50,7 +50,7 @@ pub struct Endpoint {
     peers: Peers,
     /// Accepted connections by address.
     accepted: BTreeMap<SocketAddr, FromAddress>,
-    /// Connections that this side opened, lingering ones included: datagrams to a connector carry no id.
+    /// Connections that this side opened, closing ones included: datagrams to a connector carry no id.
     dialed: BTreeMap<SocketAddr, PeerId>,
     half_open: usize,
     /// Half-open connections, the oldest first; and some that are none any more.
@@ -138,7 +138,7 @@ impl Endpoint {
             if self.peers.live(old).is_some() {
                 return Err(ConnectError::AlreadyConnected(to));
             }
-            // It lingers; its last copies go on without answers to late packets.
+            // It is closing; its last copies go on without answers to late packets.
             self.dialed.remove(&to);
         }
         if self.is_full() {
@@ -266,7 +266,7 @@ impl Endpoint {
                     };
                     connection.on_timeout(now, &mut cx)
                 }
-                State::Lingering(linger) => linger.on_timeout(now).then_some(Ending::Forget),
+                State::Closing(closing) => closing.on_timeout(now).then_some(Ending::Forget),
             };
             self.settle(now, slot, ending);
         }
@@ -304,7 +304,7 @@ impl Endpoint {
                     let to = connection.transmit(now, buf, &mut self.pool);
                     (to, to.is_none() || connection.is_done(now))
                 }
-                State::Lingering(linger) => (linger.transmit(buf).then_some(linger.addr), !linger.is_due),
+                State::Closing(closing) => (closing.transmit(buf).then_some(closing.addr), !closing.is_due),
             };
             if is_done {
                 // Once for all that was done to it since it stands in the queue.
@@ -382,7 +382,7 @@ impl Endpoint {
     pub fn stats(&self, peer: PeerId) -> Option<Stats> {
         match &self.peers.get(peer)?.state {
             State::Live(connection) => Some(connection.stats()),
-            State::Lingering(_) => None,
+            State::Closing(_) => None,
         }
     }
 
@@ -437,9 +437,9 @@ impl Endpoint {
     fn end(&mut self, now: Micros, slot: u32, ending: Ending) {
         let Some(entry) = self.peers.at(slot) else { return };
         let peer = entry.id;
-        let linger = match &mut entry.state {
-            State::Lingering(linger) => {
-                let addr = linger.addr;
+        let closing = match &mut entry.state {
+            State::Closing(closing) => {
+                let addr = closing.addr;
                 return self.remove(slot, peer, addr);
             }
             State::Live(connection) => {
@@ -451,26 +451,26 @@ impl Endpoint {
                     self.known -= 1;
                 }
                 let (addr, side) = (connection.path.proven(), connection.side);
-                let (reason, linger) = match ending {
+                let (reason, closing) = match ending {
                     Ending::Quiet(reason) => (Some(reason), None),
-                    Ending::Tell { code, text, reason } => (Some(reason), connection.linger(now, code, text)),
+                    Ending::Tell { code, text, reason } => (Some(reason), connection.close(now, code, text)),
                     Ending::Forget => (None, None),
                 };
                 if let Some(reason) = reason {
                     self.events.push(Event::Closed { peer, reason });
                 }
-                match linger {
-                    Some(linger) => {
+                match closing {
+                    Some(closing) => {
                         if side == Side::Acceptor {
                             forget_address(&mut self.accepted, addr, peer);
                         }
-                        linger
+                        closing
                     }
                     None => return self.remove(slot, peer, addr),
                 }
             }
         };
-        entry.state = State::Lingering(Box::new(linger));
+        entry.state = State::Closing(Box::new(closing));
         self.settle(now, slot, None);
     }
 

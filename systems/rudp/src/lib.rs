@@ -61,9 +61,9 @@ mod events;
 mod path;
 mod peers;
 
+mod closing;
 mod connection;
 mod handshake;
-mod linger;
 
 mod identity;
 mod job;

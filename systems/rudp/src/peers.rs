@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use crate::{config::Config, connection::Connection, linger::Linger, timer::Micros};
+use crate::{closing::Closing, config::Config, connection::Connection, timer::Micros};
 
 /// Low bits of a peer id and of a connection id on the wire that name the slot.
 const SLOT_BITS: u32 = 20;
@@ -68,7 +68,7 @@ pub(crate) struct Entry {
 /// Boxed, so that an empty slot costs next to nothing.
 pub(crate) enum State {
     Live(Box<Connection>),
-    Lingering(Box<Linger>),
+    Closing(Box<Closing>),
 }
 
 impl Entry {
@@ -76,7 +76,7 @@ impl Entry {
     pub(crate) fn deadline(&self, config: &Config) -> Micros {
         match &self.state {
             State::Live(connection) => connection.deadline(config),
-            State::Lingering(linger) => linger.deadline(),
+            State::Closing(closing) => closing.deadline(),
         }
     }
 }
@@ -138,11 +138,11 @@ impl Peers {
         self.at(id.slot()).filter(|entry| entry.id == id)
     }
 
-    /// The connection, unless it lingers or is gone.
+    /// The connection, unless it is closing or gone.
     pub(crate) fn live(&mut self, id: PeerId) -> Option<&mut Connection> {
         match &mut self.get_mut(id)?.state {
             State::Live(connection) => Some(connection),
-            State::Lingering(_) => None,
+            State::Closing(_) => None,
         }
     }
 }

@@ -60,7 +60,7 @@ fn a_server_answers_and_closes_and_the_client_learns_at_once() {
     assert_eq!(world.take_events(server), [Event::Closed { peer: there, reason: CloseReason::Local }]);
     assert_eq!(world.endpoint(client).send(here, Channel::DATA, &[b"x"]), Err(SendError::Closed));
     world.run_for(SECOND);
-    assert_eq!(world.endpoint(server).poll_timeout(), None, "nothing lingers for ever");
+    assert_eq!(world.endpoint(server).poll_timeout(), None, "nothing stays for ever");
     assert_eq!((world.endpoint(server).peer_count(), world.endpoint(client).peer_count()), (0, 0));
 }
 

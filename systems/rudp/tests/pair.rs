@@ -340,7 +340,7 @@ fn end(world: &mut World, rng: &mut Rng, sides: &mut [Side; 2]) {
     assert!(!flushed || closer.is_delivered());
     for node in [closer.node, other.node] {
         assert_eq!(world.endpoint(node).peer_count(), 0);
-        assert_eq!(world.endpoint(node).poll_timeout(), None, "something lingers");
+        assert_eq!(world.endpoint(node).poll_timeout(), None, "something stays");
     }
 }
 

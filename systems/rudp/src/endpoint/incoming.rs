@@ -206,7 +206,7 @@ impl Endpoint {
         has_room
     }
 
-    /// Lingering connections may take as many slots again, then newcomers wait.
+    /// Closing connections may take as many slots again, then newcomers wait.
     pub(super) fn is_full(&self) -> bool {
         let peers_max = self.config.peers_max;
         self.known + self.half_open >= peers_max || self.peers.len() >= (peers_max * 2).min(SLOTS_MAX)

@@ -27,8 +27,8 @@ impl Endpoint {
         let peer = entry.id;
         let connection = match &mut entry.state {
             State::Live(connection) => connection,
-            State::Lingering(linger) => {
-                linger.on_packet(now, from, &header, datagram);
+            State::Closing(closing) => {
+                closing.on_packet(now, from, &header, datagram);
                 return self.make_ready(slot);
             }
         };
@@ -82,9 +82,9 @@ impl Endpoint {
                         let may_be = self.config.migration || live.path.proven() == from;
                         live.side == Side::Acceptor && live.wire_id == connection && may_be
                     }
-                    State::Lingering(linger) => {
-                        let may_be = self.config.migration || linger.addr == from;
-                        !linger.sends_id && linger.connection == connection && may_be
+                    State::Closing(closing) => {
+                        let may_be = self.config.migration || closing.addr == from;
+                        !closing.sends_id && closing.connection == connection && may_be
                     }
                 };
                 is_it.then_some(slot)?

@@ -1,4 +1,5 @@
-//! The rest of a connection that this side closed: three copies of the close, then nothing.
+//! What is left of a connection that this side closed, the closing state of RFC 9000, section 10.2.1: three copies of
+//! the close, then nothing.
 //!
 //! The first copy leaves at once, the others half a probe time-out and a whole one later. Packets that still arrive
 //! are answered with another copy, so that a peer whose link lost all three learns of the end from its next packet.
@@ -16,7 +17,8 @@ const COPIES: u32 = 3;
 /// Answers to late packets, on top of the copies.
 const ANSWERS_MAX: u32 = 8;
 
-pub(crate) struct Linger {
+/// See the module.
+pub(crate) struct Closing {
     pub(crate) addr: SocketAddr,
     /// Bytes that `addr` may still be sent, if it has not proved that it receives.
     pub(crate) allowance: usize,
@@ -38,7 +40,7 @@ pub(crate) struct Linger {
     pub(crate) is_due: bool,
 }
 
-impl Linger {
+impl Closing {
     pub(crate) fn transmit(&mut self, out: &mut Vec<u8>) -> bool {
         if !self.is_due {
             return false;
