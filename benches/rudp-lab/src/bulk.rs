@@ -8,7 +8,7 @@ use crate::{
     Scale,
     gauge::median,
     pipe::{Pipe, STEP},
-    stack::{Lane, Stack},
+    stack::{Delivery, Stack},
     stacks::{
         enet::EnetStack,
         kcp::KcpStack,
@@ -103,16 +103,16 @@ fn transfer(stack: &dyn Stack, link: &Link, chunks: usize, seed: u64) -> Transfe
 
 /// Runs the three bottlenecks, prints their tables, gives the targets.
 pub(crate) fn bulk(scale: &Scale) -> Vec<Target> {
-    let renet = |resend_ms| RenetStack { lane: Lane::Ordered, resend_ms };
+    let renet = |resend_ms| RenetStack { delivery: Delivery::Ordered, resend_ms };
     let stacks: [Box<dyn Stack>; 8] = [
         Box::new(KcpStack::CC),
         Box::new(KcpStack::TURBO),
-        Box::new(EnetStack { lane: Lane::Ordered }),
+        Box::new(EnetStack { delivery: Delivery::Ordered }),
         Box::new(renet(300)),
         Box::new(renet(100)),
         Box::new(QuinnStack::plain(Ride::Stream)),
         Box::new(ours::cubic()),
-        Box::new(Ours::plain(Lane::Ordered)),
+        Box::new(Ours::plain(Delivery::Ordered)),
     ];
     let ours = stacks.len() - 1;
     let mut targets = Vec::new();

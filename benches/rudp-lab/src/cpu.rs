@@ -7,7 +7,7 @@ use kaos_rudp::{Micros, lab::Rng};
 use crate::{
     Scale,
     gauge::{Rounds, Used, measure, median},
-    stack::{Host, Lane, Stack},
+    stack::{Delivery, Host, Stack},
     stacks::{
         enet::EnetStack,
         kcp::KcpStack,
@@ -278,11 +278,11 @@ fn flood(stack: &dyn Stack, count: usize) -> Flood {
 pub(crate) fn cpu(scale: &Scale) -> Vec<Target> {
     let stacks: [(Box<dyn Stack>, &str); 6] = [
         (Box::new(KcpStack::TURBO), "none"),
-        (Box::new(EnetStack { lane: Lane::Unreliable }), "none"),
-        (Box::new(EnetStack { lane: Lane::Ordered }), "none"),
-        (Box::new(RenetStack { lane: Lane::Unreliable, resend_ms: 300 }), "ChaCha20-Poly1305"),
+        (Box::new(EnetStack { delivery: Delivery::Unreliable }), "none"),
+        (Box::new(EnetStack { delivery: Delivery::Ordered }), "none"),
+        (Box::new(RenetStack { delivery: Delivery::Unreliable, resend_ms: 300 }), "ChaCha20-Poly1305"),
         (Box::new(QuinnStack::plain(Ride::Datagram)), "AES-128-GCM"),
-        (Box::new(Ours::plain(Lane::Unreliable)), crate::stacks::ours::CIPHER),
+        (Box::new(Ours::plain(Delivery::Unreliable)), crate::stacks::ours::CIPHER),
     ];
     let mut targets = Vec::new();
     for count in if scale.quick { vec![20] } else { vec![100, 1000] } {
@@ -401,11 +401,11 @@ impl Best {
 
 fn floods(scale: &Scale) -> Vec<Target> {
     let stacks: [Box<dyn Stack>; 5] = [
-        Box::new(EnetStack { lane: Lane::Ordered }),
-        Box::new(RenetStack { lane: Lane::Ordered, resend_ms: 300 }),
+        Box::new(EnetStack { delivery: Delivery::Ordered }),
+        Box::new(RenetStack { delivery: Delivery::Ordered, resend_ms: 300 }),
         Box::new(QuinnStack::plain(Ride::Datagram)),
         Box::new(QuinnStack { retry: true, ..QuinnStack::plain(Ride::Datagram) }),
-        Box::new(Ours::plain(Lane::Ordered)),
+        Box::new(Ours::plain(Delivery::Ordered)),
     ];
     let mut table = Table::new(&["", "state B", "reply/request", "CPU ns"]);
     let mut targets = Vec::new();

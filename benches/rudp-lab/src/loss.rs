@@ -7,7 +7,7 @@ use kaos_rudp::{Micros, lab::Link};
 use crate::{
     Scale,
     pipe::{Pipe, STEP},
-    stack::{Lane, Stack},
+    stack::{Delivery, Stack},
     stacks::{
         enet::EnetStack,
         kcp::KcpStack,
@@ -192,12 +192,12 @@ fn run(stack: &dyn Stack, scenario: &Scenario, scale: &Scale) -> Figures {
 
 /// The references, with the settings that their users take.
 fn references() -> Vec<Box<dyn Stack>> {
-    let renet = |resend_ms| RenetStack { lane: Lane::Ordered, resend_ms };
+    let renet = |resend_ms| RenetStack { delivery: Delivery::Ordered, resend_ms };
     vec![
         Box::new(KcpStack::CC),
         Box::new(KcpStack::TURBO),
         Box::new(KcpStack::EXTREME),
-        Box::new(EnetStack { lane: Lane::Ordered }),
+        Box::new(EnetStack { delivery: Delivery::Ordered }),
         Box::new(renet(300)),
         Box::new(renet(100)),
         Box::new(QuinnStack::plain(Ride::Stream)),

@@ -7,7 +7,7 @@ use kaos_rudp::Micros;
 use crate::{
     Scale,
     pipe::Pipe,
-    stack::{Lane, Stack},
+    stack::{Delivery, Stack},
     stacks::{
         enet::EnetStack,
         kcp::KcpStack,
@@ -92,12 +92,12 @@ impl Side {
 pub(crate) fn migrate(scale: &Scale) -> Vec<Target> {
     let stacks: [Box<dyn Stack>; 7] = [
         Box::new(KcpStack::TURBO),
-        Box::new(EnetStack { lane: Lane::Ordered }),
-        Box::new(RenetStack { lane: Lane::Ordered, resend_ms: 300 }),
+        Box::new(EnetStack { delivery: Delivery::Ordered }),
+        Box::new(RenetStack { delivery: Delivery::Ordered, resend_ms: 300 }),
         Box::new(QuinnStack::plain(Ride::Stream)),
         Box::new(QuinnStack::plain(Ride::Datagram)),
-        Box::new(Ours::plain(Lane::Ordered)),
-        Box::new(Ours { label: "unreliable", ..Ours::plain(Lane::Unreliable) }),
+        Box::new(Ours::plain(Delivery::Ordered)),
+        Box::new(Ours { label: "unreliable", ..Ours::plain(Delivery::Unreliable) }),
     ];
     let mut table = Table::new(&["", "changed", "lost", "gap at the server ms", "gap at the client ms"]);
     let mut targets = Vec::new();

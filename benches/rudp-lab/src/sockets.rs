@@ -13,7 +13,7 @@ use crate::{
     Scale,
     gauge::{Rounds, measure, median},
     line::Line,
-    stack::{Host, Lane, Stack},
+    stack::{Delivery, Host, Stack},
     stacks::{
         enet::EnetStack,
         ours::{Batched, Ours},
@@ -173,11 +173,11 @@ pub(crate) fn sockets(scale: &Scale) -> Vec<Target> {
     raise_files();
     let stacks: [Box<dyn Stack + Sync>; 6] = [
         Box::new(Raw),
-        Box::new(EnetStack { lane: Lane::Unreliable }),
-        Box::new(RenetStack { lane: Lane::Unreliable, resend_ms: 300 }),
+        Box::new(EnetStack { delivery: Delivery::Unreliable }),
+        Box::new(RenetStack { delivery: Delivery::Unreliable, resend_ms: 300 }),
         Box::new(QuinnStack::plain(Ride::Datagram)),
-        Box::new(Ours::plain(Lane::Unreliable)),
-        Box::new(Batched(Ours::plain(Lane::Unreliable))),
+        Box::new(Ours::plain(Delivery::Unreliable)),
+        Box::new(Batched(Ours::plain(Delivery::Unreliable))),
     ];
     let counts = if scale.quick { vec![20] } else { vec![100, 1000] };
     counts

@@ -35,7 +35,7 @@ pub(crate) trait Host {
 
 /// What messages are promised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Lane {
+pub(crate) enum Delivery {
     /// All, once, in order.
     Ordered,
     /// All, once, in any order.

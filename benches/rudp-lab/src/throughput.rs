@@ -12,7 +12,7 @@ use crate::{
     Scale,
     gauge::{Used, measure, median},
     line::Line,
-    stack::{Host, Lane, Stack},
+    stack::{Delivery, Host, Stack},
     stacks::{
         enet::EnetStack,
         kcp::KcpStack,
@@ -192,7 +192,7 @@ fn over_sockets(stack: &(dyn Stack + Sync), count: u64) -> std::io::Result<(f64,
 pub(crate) fn throughput(scale: &Scale) -> Vec<Target> {
     let references: [(Box<dyn Stack>, u64); 3] = [
         (Box::new(KcpStack::TURBO), 200_000),
-        (Box::new(EnetStack { lane: Lane::Ordered }), 200_000),
+        (Box::new(EnetStack { delivery: Delivery::Ordered }), 200_000),
         (Box::new(QuinnStack::plain(Ride::Stream)), 500_000),
     ];
     let ours = ours::fast();

@@ -26,7 +26,7 @@ use crate::{
 
 /// What a queued message costs beside its bytes, so that empty ones are not free.
 pub(crate) const MESSAGE_COST: usize = 64;
-/// No lane, in the index of lanes.
+/// No queue, in the index of queues.
 const NONE: u8 = u8::MAX;
 
 /// A place in a sent packet that holds (a piece of) a reliable message.
@@ -40,8 +40,8 @@ pub(crate) struct PieceRef {
 /// All channels of one connection.
 pub(crate) struct Sending {
     /// Of the channels that were used, by priority, then number.
-    lanes: Vec<Lane>,
-    /// Where the lane of each channel is.
+    queues: Vec<ChannelQueue>,
+    /// Where the queue of each channel is.
     index: [u8; CHANNELS_MAX],
     /// Cost of all reliable messages that are not acknowledged.
     queued: usize,
@@ -64,7 +64,7 @@ struct Counts {
     repeated_bytes: u64,
 }
 
-struct Lane {
+struct ChannelQueue {
     channel: Channel,
     config: ChannelConfig,
     queue: Queue,
@@ -75,7 +75,7 @@ enum Queue {
     Unreliable(Unreliable),
 }
 
-/// A packet that is being written, as the lanes see it.
+/// A packet that is being written, as the queues see it.
 struct Packing<'a, 'w> {
     now: Micros,
     number: u64,
@@ -106,14 +106,14 @@ impl Packing<'_, '_> {
     }
 }
 
-impl Lane {
-    fn new(channel: Channel, config: &ChannelConfig) -> Lane {
+impl ChannelQueue {
+    fn new(channel: Channel, config: &ChannelConfig) -> ChannelQueue {
         let queue = if config.kind.is_reliable() {
             Queue::Reliable(Reliable::default())
         } else {
             Queue::Unreliable(Unreliable::default())
         };
-        Lane { channel, config: *config, queue }
+        ChannelQueue { channel, config: *config, queue }
     }
 
     fn has_pending(&mut self) -> bool {
@@ -127,7 +127,7 @@ impl Lane {
 impl Sending {
     pub(crate) fn new() -> Sending {
         Sending {
-            lanes: Vec::new(),
+            queues: Vec::new(),
             index: [NONE; CHANNELS_MAX],
             queued: 0,
             blocked: false,
@@ -150,18 +150,18 @@ impl Sending {
         parts: &[&[u8]],
         options: SendOptions,
     ) -> Result<(), SendError> {
-        let at = self.lane(config, channel)?;
-        let lane = &mut self.lanes[at];
+        let at = self.queue_of(config, channel)?;
+        let entry = &mut self.queues[at];
         let length = parts.iter().map(|part| part.len()).sum();
-        let expires = options.lifetime.or(lane.config.lifetime).map_or(NEVER, |lifetime| now + lifetime);
-        match &mut lane.queue {
+        let expires = options.lifetime.or(entry.config.lifetime).map_or(NEVER, |lifetime| now + lifetime);
+        match &mut entry.queue {
             Queue::Unreliable(queue) => {
                 let max = config.message_bytes_max.min(UNRELIABLE_BYTES_MAX);
                 if length > max {
                     return Err(SendError::TooLarge { bytes: length, max });
                 }
                 let bytes = pool.join(parts, length);
-                self.counts.superseded += queue.push(lane.config.kind, config, bytes, expires, pool);
+                self.counts.superseded += queue.push(entry.config.kind, config, bytes, expires, pool);
             }
             Queue::Reliable(queue) => {
                 let max = config.message_bytes_max.min(config.queue_bytes_max.saturating_sub(MESSAGE_COST));
@@ -183,24 +183,24 @@ impl Sending {
         Ok(())
     }
 
-    /// Where the lane of a channel is; makes it if need be.
-    fn lane(&mut self, config: &Config, channel: Channel) -> Result<usize, SendError> {
+    /// Where the queue of a channel is, which is made if there is none yet.
+    fn queue_of(&mut self, config: &Config, channel: Channel) -> Result<usize, SendError> {
         let at = self.index[channel.index()];
         if at != NONE {
             return Ok(usize::from(at));
         }
         let found = config.channels.get(channel).ok_or(SendError::NoSuchChannel(channel))?;
-        let rank = |lane: &Lane| (lane.config.priority, lane.channel);
-        let at = self.lanes.partition_point(|lane| rank(lane) < (found.priority, channel));
-        self.lanes.insert(at, Lane::new(channel, found));
-        for (at, lane) in self.lanes.iter().enumerate() {
-            self.index[lane.channel.index()] = at as u8;
+        let rank = |entry: &ChannelQueue| (entry.config.priority, entry.channel);
+        let at = self.queues.partition_point(|entry| rank(entry) < (found.priority, channel));
+        self.queues.insert(at, ChannelQueue::new(channel, found));
+        for (at, entry) in self.queues.iter().enumerate() {
+            self.index[entry.channel.index()] = at as u8;
         }
         Ok(at)
     }
 
-    fn find(&mut self, channel: Channel) -> Option<&mut Lane> {
-        self.lanes.get_mut(usize::from(self.index[channel.index()]))
+    fn find(&mut self, channel: Channel) -> Option<&mut ChannelQueue> {
+        self.queues.get_mut(usize::from(self.index[channel.index()]))
     }
 
     // ---- getters ----
@@ -212,7 +212,7 @@ impl Sending {
 
     /// Bytes of messages, and of parts of them, that were never sent.
     pub(crate) fn unsent_bytes(&self) -> usize {
-        let unsent = self.lanes.iter().map(|lane| match &lane.queue {
+        let unsent = self.queues.iter().map(|entry| match &entry.queue {
             Queue::Reliable(queue) => queue.unsent,
             Queue::Unreliable(queue) => queue.bytes,
         });
@@ -228,7 +228,7 @@ impl Sending {
 
     /// Adds what it knows.
     pub(crate) fn report(&self, stats: &mut Stats) {
-        let unreliable = self.lanes.iter().map(|lane| match &lane.queue {
+        let unreliable = self.queues.iter().map(|entry| match &entry.queue {
             Queue::Reliable(_) => 0,
             Queue::Unreliable(queue) => queue.bytes,
         });
@@ -244,7 +244,7 @@ impl Sending {
 
     /// Whether a message waits to be sent or sent again.
     pub(crate) fn has_pending(&mut self) -> bool {
-        self.lanes.iter_mut().any(Lane::has_pending)
+        self.queues.iter_mut().any(ChannelQueue::has_pending)
     }
 
     /// Whether anything may be repeated before it is lost.
@@ -264,8 +264,8 @@ impl Sending {
 
     /// No further datagram leaves now: what still waits on a sequenced channel makes way for what comes next.
     pub(crate) fn end_round(&mut self) {
-        for lane in &mut self.lanes {
-            if let Queue::Unreliable(queue) = &mut lane.queue {
+        for entry in &mut self.queues {
+            if let Queue::Unreliable(queue) = &mut entry.queue {
                 queue.end_round();
             }
         }
@@ -283,24 +283,24 @@ impl Sending {
         refs: &mut VecDeque<PieceRef>,
         pool: &mut Pool,
     ) {
-        let Sending { lanes, repeating, counts, path, .. } = self;
+        let Sending { queues, repeating, counts, path, .. } = self;
         let (retransmitted, expired) = (&mut counts.retransmitted, &mut counts.expired);
         let path = *path;
         let mut packing =
             Packing { now, number, writer, refs, path, repeating, pool, retransmitted, expired };
         if let Some(repeating) = packing.repeating
-            && lanes.iter_mut().any(Lane::has_pending)
+            && queues.iter_mut().any(ChannelQueue::has_pending)
         {
             repeating.end_tail();
         }
-        let mut rest = &mut lanes[..];
+        let mut rest = &mut queues[..];
         while let Some(first) = rest.first() {
             let priority = first.config.priority;
-            let count = rest.iter().take_while(|lane| lane.config.priority == priority).count();
+            let count = rest.iter().take_while(|entry| entry.config.priority == priority).count();
             let (equals, after) = mem::take(&mut rest).split_at_mut(count);
             let turn = if count == 1 { 0 } else { (number % count as u64) as usize };
             let (later, sooner) = equals.split_at_mut(turn);
-            for Lane { channel, config, queue } in sooner.iter_mut().chain(later) {
+            for ChannelQueue { channel, config, queue } in sooner.iter_mut().chain(later) {
                 match queue {
                     Queue::Reliable(queue) => queue.fill(*channel, config, &mut packing),
                     Queue::Unreliable(queue) => queue.fill(*channel, &mut packing),
@@ -317,7 +317,7 @@ impl Sending {
 
     pub(crate) fn on_acked(&mut self, piece: PieceRef, pool: &mut Pool) {
         let at = usize::from(self.index[piece.channel.index()]);
-        if let Some(Lane { queue: Queue::Reliable(queue), .. }) = self.lanes.get_mut(at) {
+        if let Some(ChannelQueue { queue: Queue::Reliable(queue), .. }) = self.queues.get_mut(at) {
             self.queued -= queue.on_acked(piece.id, piece.piece, pool);
         }
     }
@@ -327,7 +327,8 @@ impl Sending {
     /// has a time of its own.
     pub(crate) fn on_lost(&mut self, piece: PieceRef, number: u64) -> bool {
         let path = self.path;
-        let Some(Lane { queue: Queue::Reliable(queue), config, .. }) = self.find(piece.channel) else {
+        let Some(ChannelQueue { queue: Queue::Reliable(queue), config, .. }) = self.find(piece.channel)
+        else {
             return false;
         };
         queue.on_lost(piece.id, piece.piece, number) || !path.wants_note(config)
@@ -335,8 +336,8 @@ impl Sending {
 
     /// Lets the oldest unacknowledged pieces go again, about `bytes` of them: for a probe.
     pub(crate) fn repeat_oldest(&mut self, mut bytes: usize) {
-        for lane in &mut self.lanes {
-            if let Queue::Reliable(queue) = &mut lane.queue {
+        for entry in &mut self.queues {
+            if let Queue::Reliable(queue) = &mut entry.queue {
                 queue.repeat_oldest(&mut bytes);
             }
         }
@@ -346,13 +347,13 @@ impl Sending {
 
     /// Nothing was sent for long: gives back what is not in use.
     pub(crate) fn rest(&mut self) {
-        for lane in &mut self.lanes {
-            match &mut lane.queue {
+        for entry in &mut self.queues {
+            match &mut entry.queue {
                 Queue::Reliable(queue) => queue.rest(),
                 Queue::Unreliable(queue) => queue.rest(),
             }
         }
-        self.lanes.shrink_to_fit();
+        self.queues.shrink_to_fit();
         self.expiring.shrink_to_fit();
         self.repeating.take_if(|repeating| repeating.is_idle());
     }
@@ -373,16 +374,16 @@ impl Sending {
             && at <= now
         {
             self.expiring.pop();
-            let lane = self.lanes.get_mut(usize::from(self.index[channel.index()]));
-            if let Some(Lane { queue: Queue::Reliable(queue), .. }) = lane
+            let entry = self.queues.get_mut(usize::from(self.index[channel.index()]));
+            if let Some(ChannelQueue { queue: Queue::Reliable(queue), .. }) = entry
                 && let Some(freed) = queue.give_up(id, pool)
             {
                 self.queued -= freed;
                 self.counts.expired += 1;
             }
         }
-        for lane in &mut self.lanes {
-            if let Queue::Unreliable(queue) = &mut lane.queue {
+        for entry in &mut self.queues {
+            if let Queue::Unreliable(queue) = &mut entry.queue {
                 self.counts.expired += queue.expire(now, pool);
             }
         }
@@ -394,10 +395,10 @@ impl Sending {
         if self.expiring.len() <= 64 + 2 * messages_max {
             return;
         }
-        let (lanes, index) = (&self.lanes, &self.index);
+        let (queues, index) = (&self.queues, &self.index);
         self.expiring.retain(|&Reverse((_, channel, id))| {
-            match lanes.get(usize::from(index[channel.index()])) {
-                Some(Lane { queue: Queue::Reliable(queue), .. }) => queue.is_alive(id),
+            match queues.get(usize::from(index[channel.index()])) {
+                Some(ChannelQueue { queue: Queue::Reliable(queue), .. }) => queue.is_alive(id),
                 _ => false,
             }
         });

@@ -6,7 +6,7 @@ use kaos_rudp::{
     Channel, ChannelConfig, ChannelKind, Config, Congestion, Endpoint, Event, Micros, PeerId, Repeats,
 };
 
-use crate::stack::{Host, Lane, Stack};
+use crate::stack::{Delivery, Host, Stack};
 
 /// Beside the default table.
 const UNORDERED: Channel = match Channel::new(3) {
@@ -17,7 +17,7 @@ const UNORDERED: Channel = match Channel::new(3) {
 /// kaos-rudp with a channel and changed settings.
 pub(crate) struct Ours {
     pub(crate) label: &'static str,
-    pub(crate) lane: Lane,
+    pub(crate) delivery: Delivery,
     /// Changes the default settings of both sides.
     pub(crate) settings: fn(&mut Config),
 }
@@ -36,10 +36,14 @@ pub(crate) const TAIL: &str = "tail repeat 10 ms";
 
 /// The settings that the tables of loss compare.
 pub(crate) fn variants() -> Vec<Ours> {
-    let ours = |label, settings| Ours { label, lane: Lane::Ordered, settings };
+    let ours = |label, settings| Ours { label, delivery: Delivery::Ordered, settings };
     vec![
-        Ours::plain(Lane::Ordered),
-        Ours { label: "plain, unordered", lane: Lane::Unordered, settings: |config| repeat(config, 0, 0, 0) },
+        Ours::plain(Delivery::Ordered),
+        Ours {
+            label: "plain, unordered",
+            delivery: Delivery::Unordered,
+            settings: |config| repeat(config, 0, 0, 0),
+        },
         ours("as it comes (adaptive repeat)", |_| {}),
         ours(ONE_REPEAT, |config| repeat(config, 1, 0, 0)),
         ours("two repeats", |config| repeat(config, 2, 0, 0)),
@@ -63,7 +67,7 @@ fn repeat(config: &mut Config, count: u8, spacing_ms: u64, tail_ms: u64) {
 pub(crate) fn fast() -> Ours {
     Ours {
         label: "1 MiB queue",
-        lane: Lane::Ordered,
+        delivery: Delivery::Ordered,
         settings: |config| {
             config.queue_bytes_max = 1 << 20;
             config.reassembly_bytes_max = 4 << 20;
@@ -73,13 +77,17 @@ pub(crate) fn fast() -> Ours {
 
 /// The second controller.
 pub(crate) fn cubic() -> Ours {
-    Ours { label: "CUBIC", lane: Lane::Ordered, settings: |config| config.congestion = Congestion::Cubic }
+    Ours {
+        label: "CUBIC",
+        delivery: Delivery::Ordered,
+        settings: |config| config.congestion = Congestion::Cubic,
+    }
 }
 
 impl Ours {
     /// As it comes, without repeats.
-    pub(crate) fn plain(lane: Lane) -> Ours {
-        Ours { label: PLAIN, lane, settings: |config| repeat(config, 0, 0, 0) }
+    pub(crate) fn plain(delivery: Delivery) -> Ours {
+        Ours { label: PLAIN, delivery, settings: |config| repeat(config, 0, 0, 0) }
     }
 
     fn host(&self, mut config: Config, index: usize, seed: u64) -> OursHost {
@@ -88,10 +96,10 @@ impl Ours {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         bytes[8..16].copy_from_slice(&(index as u64).to_le_bytes());
-        let channel = match self.lane {
-            Lane::Ordered => Channel::DATA,
-            Lane::Unordered => UNORDERED,
-            Lane::Unreliable => Channel::UNRELIABLE,
+        let channel = match self.delivery {
+            Delivery::Ordered => Channel::DATA,
+            Delivery::Unordered => UNORDERED,
+            Delivery::Unreliable => Channel::UNRELIABLE,
         };
         OursHost {
             endpoint: Endpoint::new(config, bytes),

@@ -11,7 +11,7 @@ use renetcode::{
     ServerAuthentication, ServerConfig, ServerResult,
 };
 
-use crate::stack::{Host, Lane, Stack};
+use crate::stack::{Delivery, Host, Stack};
 
 /// Most clients of a server: renetcode's own limit.
 pub(crate) const CLIENTS_MAX: usize = 1024;
@@ -23,7 +23,7 @@ const CHANNEL: u8 = 0;
 /// renet with a kind of channel and its fixed time of resending.
 #[derive(Clone, Copy)]
 pub(crate) struct RenetStack {
-    pub(crate) lane: Lane,
+    pub(crate) delivery: Delivery,
     /// Default 300 ms.
     pub(crate) resend_ms: u64,
 }
@@ -34,10 +34,10 @@ impl RenetStack {
         let channels = vec![ChannelConfig {
             channel_id: CHANNEL,
             max_memory_usage_bytes: 5 * 1024 * 1024,
-            send_type: match self.lane {
-                Lane::Ordered => SendType::ReliableOrdered { resend_time },
-                Lane::Unordered => SendType::ReliableUnordered { resend_time },
-                Lane::Unreliable => SendType::Unreliable,
+            send_type: match self.delivery {
+                Delivery::Ordered => SendType::ReliableOrdered { resend_time },
+                Delivery::Unordered => SendType::ReliableUnordered { resend_time },
+                Delivery::Unreliable => SendType::Unreliable,
             },
         }];
         ConnectionConfig {
@@ -54,10 +54,10 @@ fn time(now: Micros) -> Duration {
 
 impl Stack for RenetStack {
     fn name(&self) -> String {
-        match self.lane {
-            Lane::Ordered => format!("renet ordered, {} ms", self.resend_ms),
-            Lane::Unordered => format!("renet unordered, {} ms", self.resend_ms),
-            Lane::Unreliable => "renet unreliable".into(),
+        match self.delivery {
+            Delivery::Ordered => format!("renet ordered, {} ms", self.resend_ms),
+            Delivery::Unordered => format!("renet unordered, {} ms", self.resend_ms),
+            Delivery::Unreliable => "renet unreliable".into(),
         }
     }
 
@@ -96,7 +96,7 @@ impl Stack for RenetStack {
             renet: RenetClient::new(self.config()),
             netcode,
             updated: now,
-            message_room: self.lane != Lane::Unreliable,
+            message_room: self.delivery != Delivery::Unreliable,
             control: Vec::new(),
         })
     }

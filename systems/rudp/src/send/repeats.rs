@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, mem, time::Duration};
 
-use super::{Lane, Packing, PieceRef, Queue, Sending};
+use super::{ChannelQueue, Packing, PieceRef, Queue, Sending};
 use crate::{
     channel::{Channel, ChannelConfig, REPEATS_MAX, Repeats},
     packet::Writer,
@@ -248,10 +248,12 @@ impl Sending {
         if repeating.deadline().is_none_or(|at| at > now) {
             return false;
         }
-        let (lanes, index) = (&self.lanes, &self.index);
-        let is_alive = |&(channel, id): &(Channel, u64)| match lanes.get(usize::from(index[channel.index()]))
+        let (queues, index) = (&self.queues, &self.index);
+        let is_alive = |&(channel, id): &(Channel, u64)| match queues.get(usize::from(index[channel.index()]))
         {
-            Some(Lane { queue: Queue::Reliable(queue), .. }) => queue.repeatable(id, u64::MAX).is_some(),
+            Some(ChannelQueue { queue: Queue::Reliable(queue), .. }) => {
+                queue.repeatable(id, u64::MAX).is_some()
+            }
             _ => false,
         };
         let allowed = may_send && !self.path.limited && repeating.affords(REPEAT_BYTES_MAX + FRAME_COST);
@@ -311,9 +313,9 @@ impl Sending {
         pool: &mut Pool,
     ) -> Repeat {
         let path = self.path;
-        let Sending { lanes, index, counts, .. } = self;
-        let Some(Lane { queue: Queue::Reliable(queue), .. }) =
-            lanes.get_mut(usize::from(index[channel.index()]))
+        let Sending { queues, index, counts, .. } = self;
+        let Some(ChannelQueue { queue: Queue::Reliable(queue), .. }) =
+            queues.get_mut(usize::from(index[channel.index()]))
         else {
             return Repeat::Settled;
         };

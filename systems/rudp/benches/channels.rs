@@ -1,7 +1,7 @@
 //! What messages cost when many share a datagram: from `send` at one endpoint to `poll_event` at the other, on one
 //! thread, without sockets, encrypted.
 //!
-//! `cargo bench -p kaos-rudp --bench lanes`. Time is what this thread has computed, since others use the machine, too; each
+//! `cargo bench -p kaos-rudp --bench channels`. Time is what this thread has computed, since others use the machine, too; each
 //! figure is the best of several runs.
 #![expect(clippy::print_stdout, reason = "its output is for people")]
 

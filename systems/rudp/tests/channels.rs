@@ -1,6 +1,6 @@
 //! Channels of every kind beside each other over bad networks, with deadlines and repeats; and what each promises.
 //!
-//! `RUDP_SEED=17 cargo test -p kaos-rudp --test lanes` repeats one seed; `RUDP_SEEDS=5000` runs more of them.
+//! `RUDP_SEED=17 cargo test -p kaos-rudp --test channels` repeats one seed; `RUDP_SEEDS=5000` runs more of them.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, too.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -198,7 +198,7 @@ fn every_kind_keeps_its_promise_on_random_networks() {
     };
     for seed in seeds {
         if std::panic::catch_unwind(|| run(seed)).is_err() {
-            panic!("failed; to repeat: RUDP_SEED={seed} cargo test -p kaos-rudp --test lanes");
+            panic!("failed; to repeat: RUDP_SEED={seed} cargo test -p kaos-rudp --test channels");
         }
     }
 }
