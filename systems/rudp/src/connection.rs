@@ -2,7 +2,7 @@
 
 mod dial;
 mod migration;
-mod take;
+mod receive;
 mod time;
 mod transmit;
 

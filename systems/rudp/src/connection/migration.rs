@@ -3,7 +3,7 @@
 
 use std::{mem, net::SocketAddr, time::Duration};
 
-use super::{Connection, take::Genuine};
+use super::{Connection, receive::Genuine};
 use crate::{
     ack::{ACK_DELAY_UNRELIABLE, Ack},
     config::Config,

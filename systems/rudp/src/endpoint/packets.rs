@@ -54,7 +54,7 @@ impl Endpoint {
         connection.locate(now, from, &packet, cx.config, || self.random.bytes());
         // Only what is on trial can become proven.
         let before = connection.path.is_on_trial().then(|| connection.path.proven());
-        let ending = connection.take_in(now, from, &packet, &mut cx).or_else(|| connection.worn());
+        let ending = connection.on_packet(now, from, &packet, &mut cx).or_else(|| connection.worn());
         if before.is_none() && ending.is_none() {
             // Most packets: what `settle` would do, without looking for the connection again.
             if entry.ready_since.is_none() {

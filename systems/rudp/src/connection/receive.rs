@@ -1,4 +1,4 @@
-//! Packets that come in: opened, then their acknowledgement and frames are taken in.
+//! Packets that come in: opened first, then their acknowledgement and their frames.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -66,8 +66,8 @@ impl Connection {
         }
     }
 
-    /// Takes in a genuine packet from `from`.
-    pub(crate) fn take_in(
+    /// A genuine packet came from `from`.
+    pub(crate) fn on_packet(
         &mut self,
         now: Micros,
         from: SocketAddr,
@@ -78,7 +78,7 @@ impl Connection {
         self.last_in = now;
         self.counts.packets_in += 1;
         self.counts.bytes_in += packet.bytes as u64;
-        match self.take_frames(now, from, packet, cx) {
+        match self.on_frames(now, from, packet, cx) {
             Ok(None) => {}
             Ok(ending) => return ending,
             Err(violation) => return Some(Ending::violation(violation)),
@@ -92,7 +92,7 @@ impl Connection {
         None
     }
 
-    fn take_frames(
+    fn on_frames(
         &mut self,
         now: Micros,
         from: SocketAddr,
