@@ -5,6 +5,7 @@ mod frame;
 use std::{collections::VecDeque, mem, time::Duration};
 
 pub(crate) use self::frame::Ack;
+use self::frame::RANGES_MAX;
 use crate::timer::{Micros, NEVER};
 
 /// How far behind the largest number a packet may come. Older ones are dropped as if lost.
@@ -25,8 +26,6 @@ const UNRELIABLE_RIDE: u8 = 2;
 /// In at least so many acknowledgements a gap and what lies below it are reported. The other side does not tell that it
 /// has seen one that left alone, and reporting for ever costs ten bytes each time.
 const REPORTS_MIN: u8 = 16;
-/// Ranges after the field.
-const RANGES_MAX: usize = 3;
 /// Longest run: two bytes on the wire.
 const RUN_MAX: u16 = (1 << 14) - 1;
 

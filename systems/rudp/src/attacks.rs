@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::{
     Channel, CloseReason, Config, DATAGRAM_BYTES_MAX, Event, FRAGMENT_BYTES, PeerId, Violation,
     ack::Ack,
+    coding::put_varint,
     keys::Keys,
     lab::{Link, Node, Rng, World},
-    packet::{Writer, put_varint},
+    packet::Writer,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

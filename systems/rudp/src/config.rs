@@ -8,7 +8,7 @@ use crate::{
     identity::SecretKey,
     keys::Suite,
     packet::{DATAGRAM_BYTES_MAX, VERSION},
-    peers::SLOTS_MAX,
+    peer_id::SLOTS_MAX,
 };
 
 /// Settings of an [`Endpoint`](crate::Endpoint). All peers share them.

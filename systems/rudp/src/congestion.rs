@@ -12,7 +12,6 @@ use std::time::Duration;
 
 pub(crate) use self::{cubic::Cubic, delay::Delay};
 use crate::{
-    config::Config,
     packet::DATAGRAM_BYTES_BASE,
     timer::{Micros, nanos},
 };
@@ -96,10 +95,11 @@ pub(crate) enum Control {
 }
 
 impl Control {
-    pub(crate) fn new(config: &Config) -> Control {
-        match config.congestion {
-            Congestion::Delay => Control::Delay(Delay::new(config.window_bytes_max)),
-            Congestion::Cubic => Control::Cubic(Cubic::new(config.window_bytes_max)),
+    /// `window_max` in bytes, IP and UDP headers counted.
+    pub(crate) fn new(algorithm: Congestion, window_max: usize) -> Control {
+        match algorithm {
+            Congestion::Delay => Control::Delay(Delay::new(window_max)),
+            Congestion::Cubic => Control::Cubic(Cubic::new(window_max)),
         }
     }
 

@@ -27,7 +27,7 @@ use crate::{
     mtu::Mtu,
     packet::{FRAGMENT_BYTES, cut},
     path::Path,
-    peers::PeerId,
+    peer_id::PeerId,
     pool::Pool,
     receive::Receiving,
     recovery::Recovery,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{channel::Channel, error::CloseReason, identity::PublicKey, peers::PeerId, queue::Queue};
+use crate::{channel::Channel, error::CloseReason, identity::PublicKey, peer_id::PeerId, queue::Queue};
 
 /// What the application learns.
 #[derive(Clone, PartialEq, Eq, Debug)]

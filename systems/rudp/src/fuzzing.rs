@@ -3,9 +3,10 @@
 
 use crate::{
     ack::Ack,
+    coding::Reader,
     handshake::{Handshake, Parameters},
     identity::PublicKey,
-    packet::{Frame, Header, Reader},
+    packet::{Frame, Header},
 };
 
 /// A handshake datagram, and what an Accept encrypts.

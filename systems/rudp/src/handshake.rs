@@ -16,10 +16,11 @@
 use ring::hmac;
 
 use crate::{
+    coding::Reader,
     config::Config,
     cookie::{COOKIE_BYTES, OFFER_BYTES},
     keys::Suite,
-    packet::{DATAGRAM_BYTES_BASE, Reader, cut},
+    packet::{DATAGRAM_BYTES_BASE, cut},
     random::digest,
 };
 

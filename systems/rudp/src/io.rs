@@ -32,6 +32,8 @@ pub mod tokio;
 
 pub use socket::Socket;
 
+use crate::packet::{DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX};
+
 /// Which system calls move the datagrams.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Backend {
@@ -100,7 +102,7 @@ impl Features {
     /// The most that [`Config::mtu_max`](crate::Config::mtu_max) may be on this socket: 1,200 where datagrams may be
     /// cut on the way.
     pub fn mtu_max(&self) -> usize {
-        if self.may_fragment { crate::DATAGRAM_BYTES_BASE } else { crate::DATAGRAM_BYTES_MAX }
+        if self.may_fragment { DATAGRAM_BYTES_BASE } else { DATAGRAM_BYTES_MAX }
     }
 }
 

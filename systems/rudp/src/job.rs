@@ -7,7 +7,7 @@ use crate::{
     identity::{PublicKey, SecretKey},
     keys::{Keys, Side, Suite},
     noise::respond,
-    peers::PeerId,
+    peer_id::PeerId,
 };
 
 /// The static key of an acceptor.

@@ -13,9 +13,8 @@ use ring::{
 };
 use zeroize::Zeroizing;
 
-pub(crate) use crate::noise::TAG_BYTES;
 use crate::{
-    noise::{Cipher, Split},
+    noise::{Cipher, Split, TAG_BYTES},
     packet::{FLAG_PHASE, Header, header_bytes},
     timer::Micros,
 };

@@ -27,7 +27,7 @@ pub use network::{Datagram, HEADER_BYTES, Link, Network, Traffic};
 pub use rng::Rng;
 
 use crate::{
-    config::Config, endpoint::Endpoint, events::Event, job::HandshakeDone, peers::PeerId, timer::Micros,
+    config::Config, endpoint::Endpoint, events::Event, job::HandshakeDone, peer_id::PeerId, timer::Micros,
 };
 
 /// Index of an endpoint in its world.

@@ -59,6 +59,7 @@ mod stats;
 mod endpoint;
 mod events;
 mod path;
+mod peer_id;
 mod peers;
 
 mod closing;
@@ -71,6 +72,7 @@ mod keys;
 mod limit;
 mod noise;
 
+mod coding;
 mod packet;
 
 mod channel;
@@ -118,6 +120,6 @@ pub use identity::{KeyTextError, PublicKey, SecretKey};
 pub use job::{HandshakeDone, HandshakeJob};
 pub use keys::Suite;
 pub use packet::{DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, FRAGMENT_BYTES, UNRELIABLE_BYTES_MAX, VERSION};
-pub use peers::PeerId;
+pub use peer_id::PeerId;
 pub use stats::{Stats, Totals};
 pub use timer::Micros;

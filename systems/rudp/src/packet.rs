@@ -2,8 +2,8 @@
 
 mod write;
 
-pub(crate) use self::write::{Writer, put_varint};
-use crate::{channel::Channel, error::Violation, keys::TAG_BYTES, path::Challenge};
+pub(crate) use self::write::Writer;
+use crate::{channel::Channel, coding::Reader, error::Violation, noise::TAG_BYTES, path::Challenge};
 
 /// The protocol version of this crate.
 pub const VERSION: u8 = 1;
@@ -184,7 +184,7 @@ impl<'a> Frame<'a> {
 
     fn message(reader: &mut Reader<'a>, channel: Channel, to_end: bool) -> Option<Frame<'a>> {
         let id = reader.u16()?;
-        let bytes = reader.counted(to_end)?;
+        let bytes = Frame::payload(reader, to_end)?;
         Some(Frame::Message { channel, id, bytes })
     }
 
@@ -192,7 +192,7 @@ impl<'a> Frame<'a> {
         let id = reader.u16()?;
         let index = u32::try_from(reader.varint()?).ok()?;
         let count = u32::try_from(reader.varint()?).ok()?;
-        let bytes = reader.counted(to_end)?;
+        let bytes = Frame::payload(reader, to_end)?;
         (count >= 2 && index < count && !bytes.is_empty()).then_some(Frame::Fragment {
             channel,
             id,
@@ -201,62 +201,11 @@ impl<'a> Frame<'a> {
             bytes,
         })
     }
-}
 
-/// A cursor over bytes that came from the network.
-pub(crate) struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { rest: bytes }
-    }
-
-    pub(crate) fn left(&self) -> usize {
-        self.rest.len()
-    }
-
-    pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(length)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(*taken)
-    }
-
-    pub(crate) fn u8(&mut self) -> Option<u8> {
-        self.array().map(|[byte]| byte)
-    }
-
-    pub(crate) fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    pub(crate) fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    /// Seven bits a byte, lowest first, at most nine bytes: 63 bits.
-    pub(crate) fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..63).step_by(7) {
-            let byte = self.u8()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn counted(&mut self, to_end: bool) -> Option<&'a [u8]> {
-        let length = if to_end { self.left() } else { usize::try_from(self.varint()?).ok()? };
-        self.take(length)
+    /// The bytes of a message or fragment: to the end of the packet, or as many as the length before them says.
+    fn payload(reader: &mut Reader<'a>, to_end: bool) -> Option<&'a [u8]> {
+        let length = if to_end { reader.left() } else { usize::try_from(reader.varint()?).ok()? };
+        reader.take(length)
     }
 }
 
@@ -267,7 +216,7 @@ pub(crate) fn cut(reason: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{write::varint_bytes, *};
+    use super::*;
     use crate::ack::Ack;
 
     fn frames(bytes: &[u8]) -> Result<Vec<Frame<'_>>, Violation> {
@@ -382,16 +331,6 @@ mod tests {
             Err(Violation::Malformed)
         );
         assert_eq!(frames(&[0; 100]), Ok(vec![]));
-    }
-
-    #[test]
-    fn varints_round_trip() {
-        for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), (1 << 63) - 1] {
-            let mut out = Vec::new();
-            put_varint(&mut out, value);
-            assert_eq!(out.len(), varint_bytes(value), "{value}");
-            assert_eq!(Reader::new(&out).varint(), Some(value));
-        }
     }
 
     #[test]

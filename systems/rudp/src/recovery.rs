@@ -122,11 +122,18 @@ pub(crate) struct PathData {
     control: Control,
 }
 
+impl PathData {
+    fn unknown(config: &Config) -> PathData {
+        PathData { rtt: Rtt::default(), control: Control::new(config.congestion, config.window_bytes_max) }
+    }
+}
+
 impl Recovery {
     pub(crate) fn new(config: &Config) -> Recovery {
+        let PathData { rtt, control } = PathData::unknown(config);
         Recovery {
-            rtt: Rtt::default(),
-            control: Control::new(config),
+            rtt,
+            control,
             pacer: Pacer::default(),
             next: 0,
             sent: VecDeque::new(),
@@ -161,7 +168,7 @@ impl Recovery {
 
     /// Begins to learn a path that nothing is known of, and returns what is known of the last one.
     pub(crate) fn begin_path(&mut self, config: &Config) -> PathData {
-        self.resume_path(PathData { rtt: Rtt::default(), control: Control::new(config) })
+        self.resume_path(PathData::unknown(config))
     }
 
     /// Packets take a known path again. Returns what was learnt of the other one.

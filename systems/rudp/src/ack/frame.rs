@@ -1,10 +1,12 @@
 //! An acknowledgement, and how it is written.
 
-use super::RANGES_MAX;
 use crate::{
+    coding::{Reader, put_varint},
     error::Violation,
-    packet::{Reader, put_varint},
 };
+
+/// Ranges after the field.
+pub(super) const RANGES_MAX: usize = 3;
 
 /// Unit of the delay on the wire.
 const DELAY_UNIT_US: u64 = 8;

@@ -1,7 +1,7 @@
 //! What is acknowledged, when, and how that reads.
 
 use super::*;
-use crate::packet::Reader;
+use crate::coding::Reader;
 
 const DELAY: Duration = Duration::from_millis(10);
 

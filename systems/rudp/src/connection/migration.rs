@@ -7,8 +7,9 @@ use super::{Connection, receive::Genuine};
 use crate::{
     ack::{ACK_DELAY_UNRELIABLE, Ack},
     config::Config,
-    keys::{Side, TAG_BYTES},
+    keys::Side,
     mtu::Mtu,
+    noise::TAG_BYTES,
     packet::Writer,
     path::{Challenge, Change},
     recovery::PathData,

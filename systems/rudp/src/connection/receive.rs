@@ -5,11 +5,12 @@ use std::{net::SocketAddr, time::Duration};
 use super::{Accepting, Connection, Context, Ending, Stage};
 use crate::{
     ack::{Ack, Arrival},
+    coding::Reader,
     error::{CloseReason, Violation, code},
     events::Event,
     handshake,
     keys::NUMBER_END,
-    packet::{Frame, Header, Reader},
+    packet::{Frame, Header},
     receive::{Budget, Fragment, Taken},
     timer::Micros,
 };

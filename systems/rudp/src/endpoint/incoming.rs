@@ -12,7 +12,8 @@ use crate::{
     identity::SecretKey,
     job::HandshakeJob,
     keys::Suite,
-    peers::{PeerId, SLOTS_MAX, State, wire_id},
+    peer_id::{PeerId, SLOTS_MAX, wire_id},
+    peers::State,
     timer::Micros,
 };
 

@@ -9,7 +9,8 @@ use crate::{
     events::Event,
     keys::Side,
     packet::Header,
-    peers::{PeerId, State, wire_slot},
+    peer_id::{PeerId, wire_slot},
+    peers::State,
     timer::Micros,
 };
 

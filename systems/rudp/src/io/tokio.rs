@@ -21,7 +21,7 @@ use crate::{
     events::Event,
     identity::PublicKey,
     lab::{Emulation, Emulator},
-    peers::PeerId,
+    peer_id::PeerId,
     timer::Micros,
 };
 

@@ -7,22 +7,10 @@ use super::{
 use crate::{
     ack::Ack,
     channel::Channel,
-    keys::TAG_BYTES,
+    coding::{put_varint, varint_bytes},
+    noise::TAG_BYTES,
     path::{CHALLENGE_BYTES, Challenge},
 };
-
-/// Writes seven bits a byte, lowest first. `value` is under 2^63.
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-pub(super) fn varint_bytes(value: u64) -> usize {
-    (64 - value.max(1).leading_zeros()).div_ceil(7) as usize
-}
 
 /// A message or fragment at the end of a packet, which says its length: it needs none there.
 #[derive(Clone, Copy)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::{
     channel::{ChannelKind, Repeats},
-    packet::{FRAGMENT_BYTES, Frame, Reader},
+    coding::Reader,
+    packet::{FRAGMENT_BYTES, Frame},
 };
 
 const MS: Duration = Duration::from_millis(1);
