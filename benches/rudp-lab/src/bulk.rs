@@ -5,9 +5,9 @@ use std::time::Duration;
 use kaos_rudp::lab::Link;
 
 use crate::{
-    Scale,
-    gauge::median,
+    figures::{median, short},
     pipe::{Pipe, STEP},
+    scale::Scale,
     stack::{Delivery, Stack},
     stacks::{
         enet::EnetStack,
@@ -16,7 +16,7 @@ use crate::{
         quinn::{QuinnStack, Ride},
         renet::RenetStack,
     },
-    table::{Table, Target, short},
+    table::{Table, Target},
 };
 
 struct Bottleneck {

@@ -5,8 +5,9 @@ use std::{net::SocketAddr, time::Duration};
 use kaos_rudp::{Micros, lab::Rng};
 
 use crate::{
-    Scale,
-    gauge::{Rounds, Used, measure, median},
+    figures::{Rounds, median, short},
+    gauge::{Used, measure},
+    scale::Scale,
     stack::{Delivery, Host, Stack},
     stacks::{
         enet::EnetStack,
@@ -15,7 +16,7 @@ use crate::{
         quinn::{QuinnStack, Ride},
         renet::{CLIENTS_MAX, RenetStack},
     },
-    table::{Table, Target, print, short},
+    table::{Table, Target, print},
 };
 
 const FRAME: Duration = Duration::from_micros(16_667);

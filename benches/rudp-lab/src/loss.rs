@@ -6,6 +6,7 @@ use kaos_rudp::{Micros, lab::Link};
 
 use crate::{
     Scale,
+    figures::short,
     pipe::{Pipe, STEP},
     stack::{Delivery, Stack},
     stacks::{
@@ -15,7 +16,7 @@ use crate::{
         quinn::{QuinnStack, Ride},
         renet::RenetStack,
     },
-    table::{Table, Target, short},
+    table::{Table, Target},
 };
 
 /// A way of sending over a link.

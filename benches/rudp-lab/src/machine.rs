@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Scale, table};
+use crate::{scale::Scale, table};
 
 /// Prints the head of a report.
 pub(crate) fn print(scale: &Scale) {

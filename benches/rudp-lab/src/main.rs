@@ -2,12 +2,14 @@
 
 mod bulk;
 mod cpu;
+mod figures;
 mod gauge;
 mod line;
 mod loss;
 mod machine;
 mod migrate;
 mod pipe;
+mod scale;
 mod sockets;
 mod stack;
 mod stacks;
@@ -18,6 +20,8 @@ mod wire;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use self::scale::Scale;
 
 #[global_allocator]
 static ALLOCATOR: gauge::Counting = gauge::Counting;
@@ -93,26 +97,6 @@ enum Command {
     Migrate,
     /// All of these as one Markdown report: machine, tables, and each target with ours beside the best reference
     All,
-}
-
-/// How much is measured.
-struct Scale {
-    seed: u64,
-    seeds: u64,
-    only: String,
-    quick: bool,
-}
-
-impl Scale {
-    /// Whether a stack is to be measured.
-    fn wants(&self, stack: &dyn stack::Stack) -> bool {
-        stack.name().contains(&self.only)
-    }
-
-    /// The seeds of the network.
-    fn seeds(&self) -> std::ops::Range<u64> {
-        self.seed..self.seed + if self.quick { 1 } else { self.seeds.max(1) }
-    }
 }
 
 fn all(scale: &Scale) -> Vec<table::Target> {

@@ -6,6 +6,7 @@ use kaos_rudp::Micros;
 
 use crate::{
     Scale,
+    figures::short,
     pipe::Pipe,
     stack::{Delivery, Stack},
     stacks::{
@@ -15,7 +16,7 @@ use crate::{
         quinn::{QuinnStack, Ride},
         renet::RenetStack,
     },
-    table::{Table, Target, short},
+    table::{Table, Target},
 };
 
 /// What a change of address did.

@@ -10,9 +10,10 @@ use std::{
 use kaos_rudp::{Micros, io::Options};
 
 use crate::{
-    Scale,
-    gauge::{Rounds, measure, median},
+    figures::{Rounds, median, short},
+    gauge::measure,
     line::Line,
+    scale::Scale,
     stack::{Delivery, Host, Stack},
     stacks::{
         enet::EnetStack,
@@ -21,7 +22,7 @@ use crate::{
         raw::Raw,
         renet::RenetStack,
     },
-    table::{Table, Target, short},
+    table::{Table, Target},
 };
 
 const FRAME: Duration = Duration::from_micros(16_667);

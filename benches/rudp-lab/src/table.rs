@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
 };
 
-use crate::gauge::Rounds;
+use crate::figures::{Rounds, short};
 
 /// Rows under a head; columns are as wide as they must be.
 pub(crate) struct Table {
@@ -124,15 +124,4 @@ pub(crate) fn print_targets(targets: &[Target]) {
         ]);
     }
     table.print("Targets", &[]);
-}
-
-/// A figure with three digits that count.
-pub(crate) fn short(figure: f64) -> String {
-    match figure.abs() {
-        size if !size.is_finite() => "–".into(),
-        size if size >= 99.95 => format!("{figure:.0}"),
-        size if size >= 9.995 => format!("{figure:.1}"),
-        0.0 => "0".into(),
-        _ => format!("{figure:.2}"),
-    }
 }

@@ -9,9 +9,10 @@ use std::{
 use kaos_rudp::{Micros, io::Options};
 
 use crate::{
-    Scale,
-    gauge::{Used, measure, median},
+    figures::{median, short},
+    gauge::{Used, measure},
     line::Line,
+    scale::Scale,
     stack::{Delivery, Host, Stack},
     stacks::{
         enet::EnetStack,
@@ -19,7 +20,7 @@ use crate::{
         ours::{self, Batched, Ours},
         quinn::{QuinnStack, Ride},
     },
-    table::{Table, Target, short},
+    table::{Table, Target},
 };
 
 const MESSAGE_BYTES: usize = 64;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     Scale,
+    figures::short,
     pipe::Pipe,
     stack::{Delivery, Stack},
     stacks::{
@@ -12,7 +13,7 @@ use crate::{
         quinn::{QuinnStack, Ride},
         renet::RenetStack,
     },
-    table::{Table, Target, short},
+    table::{Table, Target},
 };
 
 /// Measures 64-byte messages, 60 a second each way on a clean link.
