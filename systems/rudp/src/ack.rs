@@ -46,6 +46,17 @@ pub(crate) enum Arrival {
     TooOld,
 }
 
+/// What a packet contains, as far as its acknowledgement is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Content {
+    /// Nothing that asks for an acknowledgement.
+    NotEliciting,
+    /// Pings or unreliable messages: whoever sent them does not wait to repeat them.
+    Unreliable,
+    /// Reliable messages, perhaps among others.
+    Reliable,
+}
+
 /// A set of numbers that remembers the last 256.
 #[derive(Clone, Default, PartialEq)]
 struct Window {
@@ -70,9 +81,17 @@ impl Window {
         self.end = number + 1;
     }
 
-    /// First distance in `from..end` whose bit is not `set`.
-    fn while_bit(&self, mut from: u64, end: u64, set: bool) -> u64 {
-        while from < end && self.bit(from) == set {
+    /// The first distance in `from..end` that is in the set; `end` if none is.
+    fn next_taken(&self, mut from: u64, end: u64) -> u64 {
+        while from < end && !self.bit(from) {
+            from += 1;
+        }
+        from
+    }
+
+    /// The first distance in `from..end` that is not in the set; `end` if all are.
+    fn next_missing(&self, mut from: u64, end: u64) -> u64 {
+        while from < end && self.bit(from) {
             from += 1;
         }
         from
@@ -206,14 +225,7 @@ impl Received {
     }
 
     /// Notes a fresh packet, after its tag was found good and all of it was taken in.
-    pub(crate) fn insert(
-        &mut self,
-        now: Micros,
-        number: u64,
-        eliciting: bool,
-        reliable: bool,
-        delay_max: Duration,
-    ) {
+    pub(crate) fn insert(&mut self, now: Micros, number: u64, content: Content, delay_max: Duration) {
         let in_order = number == self.taken.end;
         self.end_part(number);
         self.taken.insert(number);
@@ -232,14 +244,14 @@ impl Received {
         self.floor = self.floor.min(number);
         self.told = self.told.min(number);
         self.telling = self.telling.min(number);
-        if !eliciting {
+        if content == Content::NotEliciting {
             return;
         }
         if !in_order {
             self.trouble = TROUBLE;
             self.ack_now = true;
         }
-        let at = if reliable {
+        let at = if content == Content::Reliable {
             let pause = self.reliable_at.replace(now).map_or(Duration::MAX, |before| now - before);
             self.reliable_unacked = self.reliable_unacked.saturating_add(1);
             // Where the next packet will not come within the delay, waiting for it only costs time.
@@ -353,7 +365,7 @@ impl Received {
         } else if end == number + 1 {
             0
         } else if end - number == u64::from(self.run) + 2 {
-            self.taken.while_bit(end - number, WINDOW.min(end), true) - 1
+            self.taken.next_missing(end - number, WINDOW.min(end)) - 1
         } else {
             return;
         };
@@ -385,11 +397,11 @@ impl Received {
         }
         let mut at = field_at + 64;
         while ack.ranges_count < RANGES_MAX {
-            let start = taken.while_bit(at, end, false);
+            let start = taken.next_taken(at, end);
             if start >= end {
                 break;
             }
-            let stop = taken.while_bit(start, end, true);
+            let stop = taken.next_missing(start, end);
             ack.ranges[ack.ranges_count] = (start, stop - 1);
             ack.ranges_count += 1;
             at = stop;

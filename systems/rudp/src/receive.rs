@@ -12,6 +12,8 @@ use crate::{
     channel::{CHANNELS_MAX, Channel, ChannelKind},
     config::Config,
     error::Violation,
+    events::Events,
+    peer_id::PeerId,
     pool::Pool,
     timer::{Micros, NEVER},
 };
@@ -34,36 +36,60 @@ pub(crate) enum Taken {
     No,
 }
 
-/// How much received data waits, against its bounds; and where buffers come from.
-pub(crate) struct Budget<'a> {
+/// What an inbox may use while it takes in a frame: the bounds, the buffers, and the way to the application.
+pub(crate) struct InboxContext<'a> {
     pub(crate) config: &'a Config,
-    /// Bytes waiting at this peer.
-    pub(crate) peer: &'a mut usize,
-    /// Bytes waiting at all peers of the endpoint.
-    pub(crate) total: &'a mut usize,
+    /// Whose frame it is, and of which channel.
+    pub(crate) peer: PeerId,
+    pub(crate) channel: Channel,
+    pub(crate) events: &'a mut Events,
     pub(crate) pool: &'a mut Pool,
+    /// Bytes waiting at this peer.
+    pub(crate) peer_bytes: &'a mut usize,
+    /// Bytes waiting at all peers of the endpoint.
+    pub(crate) total_bytes: &'a mut usize,
     /// Counts unreliable messages that came too late or were never complete.
     pub(crate) stale: &'a mut u64,
 }
 
-impl Budget<'_> {
-    /// Books `cost`. What the channel waits for always gets in: refusing that would stop the channel for ever. A peer
-    /// has its share whatever the others hold, or a few that never finish anything would starve all.
-    fn take(&mut self, cost: usize, is_next: bool) -> bool {
-        let (peer, total) = (*self.peer + cost, *self.total + cost);
+/// Whether a channel can do without a piece for now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Nothing else is delivered before it is here.
+    Awaited,
+    /// The sender repeats it, or it may be lost.
+    Dispensable,
+}
+
+impl Need {
+    fn awaited_if(is_next: bool) -> Need {
+        if is_next { Need::Awaited } else { Need::Dispensable }
+    }
+}
+
+impl InboxContext<'_> {
+    /// Gives a whole message to the application.
+    fn deliver(&mut self, bytes: Vec<u8>) {
+        self.events.message(self.peer, self.channel, bytes);
+    }
+
+    /// Books `cost`, if there is room. What the channel waits for always gets in: refusing that would stop the channel
+    /// for ever. A peer has its share whatever the others hold, or a few that never finish anything would starve all.
+    fn book(&mut self, cost: usize, need: Need) -> bool {
+        let (peer, total) = (*self.peer_bytes + cost, *self.total_bytes + cost);
         let fits = peer <= self.config.reassembly_bytes_max
             && (total <= self.config.reassembly_bytes_total_max
                 || peer <= self.config.reassembly_bytes_share);
-        if fits || is_next {
-            *self.peer += cost;
-            *self.total += cost;
+        let is_booked = fits || need == Need::Awaited;
+        if is_booked {
+            (*self.peer_bytes, *self.total_bytes) = (peer, total);
         }
-        fits || is_next
+        is_booked
     }
 
     fn give_back(&mut self, cost: usize) {
-        *self.peer -= cost;
-        *self.total -= cost;
+        *self.peer_bytes -= cost;
+        *self.total_bytes -= cost;
     }
 }
 
@@ -102,8 +128,9 @@ impl Receiving {
             let known = config.channels.get(channel).ok_or(Violation::BadChannel(channel.number()))?;
             *at = self.inboxes.len() as u8;
             self.inboxes.push(match known.kind {
-                ChannelKind::Unreliable => Inbox::Unreliable(Unreliable::new(false)),
-                ChannelKind::Sequenced => Inbox::Unreliable(Unreliable::new(true)),
+                ChannelKind::Unreliable | ChannelKind::Sequenced => {
+                    Inbox::Unreliable(Unreliable::new(known.kind))
+                }
                 ChannelKind::Unordered => Inbox::Unordered(Unordered::default()),
                 ChannelKind::Ordered => Inbox::Ordered(Ordered::default()),
             });
@@ -155,16 +182,15 @@ impl Inbox {
         &mut self,
         id: u16,
         bytes: &[u8],
-        budget: &mut Budget<'_>,
-        deliver: impl FnMut(Vec<u8>),
+        cx: &mut InboxContext<'_>,
     ) -> Result<Taken, Violation> {
-        if bytes.len() > budget.config.message_bytes_max {
-            return Err(Violation::TooLarge(budget.config.message_bytes_max));
+        if bytes.len() > cx.config.message_bytes_max {
+            return Err(Violation::TooLarge(cx.config.message_bytes_max));
         }
         match self {
-            Inbox::Unreliable(inbox) => Ok(inbox.message(id, bytes, budget, deliver)),
-            Inbox::Unordered(inbox) => inbox.message(id, bytes, budget, deliver),
-            Inbox::Ordered(inbox) => inbox.message(id, bytes, budget, deliver),
+            Inbox::Unreliable(inbox) => Ok(inbox.message(id, bytes, cx)),
+            Inbox::Unordered(inbox) => inbox.place(id).map_or_else(Ok, |id| inbox.message(id, bytes, cx)),
+            Inbox::Ordered(inbox) => inbox.place(id).map_or_else(Ok, |at| inbox.message(at, bytes, cx)),
         }
     }
 
@@ -174,45 +200,34 @@ impl Inbox {
         now: Micros,
         id: u16,
         fragment: Fragment<'_>,
-        budget: &mut Budget<'_>,
-        deliver: impl FnMut(Vec<u8>),
+        cx: &mut InboxContext<'_>,
     ) -> Result<Taken, Violation> {
-        parts::check(&fragment, self.is_reliable(), budget.config)?;
+        parts::check(&fragment, self.is_reliable(), cx.config)?;
         match self {
-            Inbox::Unreliable(inbox) => inbox.fragment(now, id, fragment, budget, deliver),
-            Inbox::Unordered(inbox) => inbox.fragment(id, fragment, budget, deliver),
-            Inbox::Ordered(inbox) => inbox.fragment(id, fragment, budget, deliver),
+            Inbox::Unreliable(inbox) => inbox.fragment(now, id, fragment, cx),
+            Inbox::Unordered(inbox) => inbox.place(id).map_or_else(Ok, |id| inbox.fragment(id, fragment, cx)),
+            Inbox::Ordered(inbox) => inbox.place(id).map_or_else(Ok, |at| inbox.fragment(at, fragment, cx)),
         }
     }
 
     /// The sender gave a message up.
-    pub(crate) fn skip(
-        &mut self,
-        channel: Channel,
-        id: u16,
-        budget: &mut Budget<'_>,
-        deliver: impl FnMut(Vec<u8>),
-    ) -> Result<Taken, Violation> {
+    pub(crate) fn skip(&mut self, id: u16, cx: &mut InboxContext<'_>) -> Result<Taken, Violation> {
         match self {
-            Inbox::Unreliable(_) => Err(Violation::BadChannel(channel.number())),
-            Inbox::Unordered(inbox) => Ok(inbox.skip(id, budget)),
-            Inbox::Ordered(inbox) => Ok(inbox.skip(id, budget, deliver)),
+            Inbox::Unreliable(_) => Err(Violation::BadChannel(cx.channel.number())),
+            Inbox::Unordered(inbox) => {
+                Ok(inbox.place(id).map_or_else(|taken| taken, |id| inbox.skip(id, cx)))
+            }
+            Inbox::Ordered(inbox) => Ok(inbox.place(id).map_or_else(|taken| taken, |at| inbox.skip(at, cx))),
         }
     }
 }
 
-/// Where an id on the wire lies.
-enum Place {
-    Known,
-    /// So far after the next one.
-    Ahead(usize),
-    TooFar,
-}
-
-fn place(id: u16, next: u64) -> Place {
+/// How far an id on the wire lies after `next`. An error is what becomes of the frame instead: it is known already, or
+/// so far ahead that no correct sender uses it.
+fn place(id: u16, next: u64) -> Result<usize, Taken> {
     match id.wrapping_sub(next as u16) as i16 {
-        ..0 => Place::Known,
-        distance if (distance as usize) < IDS_AHEAD_MAX => Place::Ahead(distance as usize),
-        _ => Place::TooFar,
+        ..0 => Err(Taken::Yes),
+        distance if (distance as usize) < IDS_AHEAD_MAX => Ok(distance as usize),
+        _ => Err(Taken::No),
     }
 }

@@ -1,6 +1,6 @@
 //! A message that comes in fragments.
 
-use super::{Budget, Fragment, PIECE_COST, SLOT_COST, Taken};
+use super::{Fragment, InboxContext, Need, PIECE_COST, SLOT_COST, Taken};
 use crate::{
     config::Config,
     error::Violation,
@@ -51,12 +51,12 @@ impl Parts {
         self.have as usize == self.pieces.len()
     }
 
-    /// Adds a fragment, if the budget allows it.
+    /// Adds a fragment, if there is room for it.
     pub(super) fn add(
         &mut self,
         fragment: Fragment<'_>,
-        is_next: bool,
-        budget: &mut Budget<'_>,
+        need: Need,
+        cx: &mut InboxContext<'_>,
     ) -> Result<Taken, Violation> {
         let Fragment { index, count, bytes } = fragment;
         if count as usize != self.pieces.len() {
@@ -66,34 +66,33 @@ impl Parts {
         if !place.is_empty() {
             return Ok(Taken::Yes);
         }
-        let message_max = budget.config.message_bytes_max;
+        let message_max = cx.config.message_bytes_max;
         let length = self.bytes as usize + bytes.len();
         let Some(length) = u32::try_from(length).ok().filter(|_| length <= message_max) else {
             return Err(Violation::TooLarge(message_max));
         };
-        if !budget.take(bytes.len() + PIECE_COST, is_next) {
+        if !cx.book(bytes.len() + PIECE_COST, need) {
             return Ok(Taken::No);
         }
-        *place = budget.pool.copy(bytes);
+        *place = cx.pool.copy(bytes);
         self.bytes = length;
         self.have += 1;
         Ok(Taken::Yes)
     }
 
     /// The message, in one buffer.
-    pub(super) fn join(mut self, budget: &mut Budget<'_>) -> Vec<u8> {
-        budget.give_back(self.cost());
-        let mut whole = budget.pool.take(self.bytes as usize);
-        for piece in &mut self.pieces {
+    pub(super) fn join(self, cx: &mut InboxContext<'_>) -> Vec<u8> {
+        let mut whole = cx.pool.take(self.bytes as usize);
+        for piece in &self.pieces {
             whole.extend_from_slice(piece);
         }
-        budget.pool.give_table(self.pieces);
+        self.give_up(cx);
         whole
     }
 
     /// It will not be completed.
-    pub(super) fn give_up(self, budget: &mut Budget<'_>) {
-        budget.give_back(self.cost());
-        budget.pool.give_table(self.pieces);
+    pub(super) fn give_up(self, cx: &mut InboxContext<'_>) {
+        cx.give_back(self.cost());
+        cx.pool.give_table(self.pieces);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Budget, Fragment, Taken, parts::Parts};
-use crate::{error::Violation, timer::Micros};
+use super::{Fragment, InboxContext, Need, Taken, parts::Parts};
+use crate::{channel::ChannelKind, error::Violation, timer::Micros};
 
 /// Incomplete messages at once. At the bound the oldest is given up.
 const PARTIAL_MAX: usize = 8;
@@ -40,9 +40,14 @@ fn bit(id: u64) -> (usize, u64) {
 }
 
 impl Unreliable {
-    pub(super) fn new(is_sequenced: bool) -> Unreliable {
-        // Ids begin at 0; the start leaves room for what comes before the first that arrives.
-        Unreliable { is_sequenced, next: 1 << 16, seen: None, partial: VecDeque::new() }
+    pub(super) fn new(kind: ChannelKind) -> Unreliable {
+        Unreliable {
+            is_sequenced: kind == ChannelKind::Sequenced,
+            // Ids begin at 0; the start leaves room for what comes before the first that arrives.
+            next: 1 << 16,
+            seen: None,
+            partial: VecDeque::new(),
+        }
     }
 
     /// The whole id.
@@ -61,7 +66,7 @@ impl Unreliable {
         }
     }
 
-    fn delivered(&mut self, id: u64) {
+    fn note_delivered(&mut self, id: u64) {
         if !self.is_sequenced {
             if id > self.next {
                 self.seen.get_or_insert_with(|| Box::new([u64::MAX; WORDS]));
@@ -87,20 +92,13 @@ impl Unreliable {
         self.partial.shrink_to_fit();
     }
 
-    pub(super) fn message(
-        &mut self,
-        id: u16,
-        bytes: &[u8],
-        budget: &mut Budget<'_>,
-        mut deliver: impl FnMut(Vec<u8>),
-    ) -> Taken {
+    pub(super) fn message(&mut self, id: u16, bytes: &[u8], cx: &mut InboxContext<'_>) -> Taken {
         let id = self.unwrap(id);
         if self.is_wanted(id) {
-            deliver(budget.pool.copy(bytes));
-            self.delivered(id);
-            self.supersede(budget);
+            let message = cx.pool.copy(bytes);
+            self.deliver(id, message, cx);
         } else {
-            *budget.stale += 1;
+            *cx.stale += 1;
         }
         Taken::Yes
     }
@@ -110,29 +108,28 @@ impl Unreliable {
         now: Micros,
         id: u16,
         fragment: Fragment<'_>,
-        budget: &mut Budget<'_>,
-        mut deliver: impl FnMut(Vec<u8>),
+        cx: &mut InboxContext<'_>,
     ) -> Result<Taken, Violation> {
         let id = self.unwrap(id);
         if !self.is_wanted(id) {
             // Counted once, not for each of its fragments.
-            *budget.stale += u64::from(fragment.index == 0);
+            *cx.stale += u64::from(fragment.index == 0);
             return Ok(Taken::Yes);
         }
         let at = match self.partial.binary_search_by_key(&id, |partial| partial.id) {
             Ok(at) => at,
             Err(at) => {
                 if self.partial.len() == PARTIAL_MAX {
-                    *budget.stale += 1;
+                    *cx.stale += 1;
                     if at == 0 {
                         return Ok(Taken::Yes);
                     }
-                    self.drop_oldest(budget);
+                    self.drop_oldest(cx);
                 }
-                if !budget.take(Parts::cost_of(fragment.count), false) {
+                if !cx.book(Parts::cost_of(fragment.count), Need::Dispensable) {
                     return Ok(Taken::Yes);
                 }
-                let parts = Parts::new(fragment.count, budget.pool);
+                let parts = Parts::new(fragment.count, cx.pool);
                 let at = self.partial.partition_point(|partial| partial.id < id);
                 self.partial.insert(at, Partial { id, since: now, parts });
                 at
@@ -140,28 +137,33 @@ impl Unreliable {
         };
         let parts = &mut self.partial[at].parts;
         // What finds no room is lost, as it might have been on the way.
-        parts.add(fragment, false, budget)?;
+        parts.add(fragment, Need::Dispensable, cx)?;
         if parts.is_complete()
             && let Some(partial) = self.partial.remove(at)
         {
-            deliver(partial.parts.join(budget));
-            self.delivered(id);
-            self.supersede(budget);
+            let message = partial.parts.join(cx);
+            self.deliver(id, message, cx);
         }
         Ok(Taken::Yes)
     }
 
+    fn deliver(&mut self, id: u64, message: Vec<u8>, cx: &mut InboxContext<'_>) {
+        cx.deliver(message);
+        self.note_delivered(id);
+        self.supersede(cx);
+    }
+
     /// Gives up what may not be delivered any more.
-    fn supersede(&mut self, budget: &mut Budget<'_>) {
+    fn supersede(&mut self, cx: &mut InboxContext<'_>) {
         while self.is_sequenced && self.partial.front().is_some_and(|oldest| oldest.id < self.next) {
-            *budget.stale += 1;
-            self.drop_oldest(budget);
+            *cx.stale += 1;
+            self.drop_oldest(cx);
         }
     }
 
-    fn drop_oldest(&mut self, budget: &mut Budget<'_>) {
+    fn drop_oldest(&mut self, cx: &mut InboxContext<'_>) {
         if let Some(oldest) = self.partial.pop_front() {
-            oldest.parts.give_up(budget);
+            oldest.parts.give_up(cx);
         }
     }
 
