@@ -230,8 +230,8 @@ fn random_and_mutated_frames_never_panic() {
             _ => {
                 let mut frames = Vec::new();
                 let mut writer = Writer::new(&mut frames, None, 0, None, None);
-                writer.message(Channel::DATA, rng.below(4), &[1; 5], true);
-                writer.fragment(Channel::CONTROL, rng.below(4), rng.below(3) as u32, 3, &[2; 600], true);
+                writer.message(Channel::DATA, rng.below(4), &[1; 5]);
+                writer.fragment(Channel::CONTROL, rng.below(4), rng.below(3) as u32, 3, &[2; 600]);
                 writer.ping();
                 writer.finish();
                 frames.split_off(3)

@@ -14,7 +14,6 @@ use self::{
 };
 use crate::{
     ack::Received,
-    channel::{Channel, SendOptions},
     closing::Closing,
     config::Config,
     congestion::{INITIAL, PACKET},
@@ -31,7 +30,7 @@ use crate::{
     pool::Pool,
     receive::Receiving,
     recovery::Recovery,
-    send::Sending,
+    send::{Message, Sending},
     stats::Stats,
     timer::Micros,
 };
@@ -279,14 +278,12 @@ impl Connection {
         now: Micros,
         config: &Config,
         pool: &mut Pool,
-        channel: Channel,
-        parts: &[&[u8]],
-        options: SendOptions,
+        message: Message<'_>,
     ) -> Result<(), SendError> {
         if self.flush.is_some() {
             return Err(SendError::Closed);
         }
-        self.sending.push(now, config, pool, channel, parts, options)
+        self.sending.push(now, config, pool, message)
     }
 
     pub(crate) fn close_after_flush(&mut self, now: Micros, code: u16, reason: &str) -> Option<Ending> {

@@ -28,6 +28,7 @@ use crate::{
     pool::Pool,
     queue::{Queue, shrink},
     random::{Random, derive},
+    send::Message,
     stats::{Stats, Totals},
     timer::{Deadlines, Micros},
 };
@@ -182,7 +183,8 @@ impl Endpoint {
                 SendError::NotConnected
             });
         };
-        connection.send(self.now, &self.config, &mut self.pool, channel, parts, options)?;
+        let message = Message { channel, parts, options };
+        connection.send(self.now, &self.config, &mut self.pool, message)?;
         self.make_ready(peer.slot());
         Ok(())
     }

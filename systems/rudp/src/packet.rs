@@ -238,7 +238,7 @@ mod tests {
                 let mut expected = 3;
                 for (id, text) in texts.iter().enumerate().take(count) {
                     let before = writer.room();
-                    assert!(writer.message(Channel::DATA, id as u64, text, true));
+                    assert!(writer.message(Channel::DATA, id as u64, text));
                     let length_bytes = if text.len() < 128 { 1 } else { 2 };
                     expected += 3 + length_bytes + text.len();
                     assert_eq!(before - writer.room(), 3 + length_bytes + text.len());
@@ -263,10 +263,10 @@ mod tests {
     fn a_packet_reads_back_and_its_last_frame_needs_no_length() {
         let mut out = Vec::new();
         let mut writer = Writer::new(&mut out, Some(0x0102_0304), 300, Some(290), None);
-        assert!(writer.message(Channel::CONTROL, 5, b"ab", true));
+        assert!(writer.message(Channel::CONTROL, 5, b"ab"));
         writer.ping();
         assert!(writer.skip(Channel::DATA, 0x2_0304));
-        assert!(writer.message(Channel::UNRELIABLE, 0x1_0007, &[9; 200], false));
+        assert!(writer.message(Channel::UNRELIABLE, 0x1_0007, &[9; 200]));
         writer.finish();
         out.extend_from_slice(&[0; TAG_BYTES]);
         let header = Header::parse(&out).unwrap();
@@ -289,7 +289,7 @@ mod tests {
         let mut out = Vec::new();
         let ack = Ack::longest();
         let mut writer = Writer::new(&mut out, Some(1), u64::from(u32::MAX), None, Some(&ack));
-        assert!(writer.fragment(Channel::DATA, 1, 60_000, 60_001, &[1; FRAGMENT_BYTES], true));
+        assert!(writer.fragment(Channel::DATA, 1, 60_000, 60_001, &[1; FRAGMENT_BYTES]));
         writer.finish();
         assert!(out.len() + TAG_BYTES <= DATAGRAM_BYTES_BASE);
     }

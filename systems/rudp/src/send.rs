@@ -13,7 +13,7 @@ use std::{
 };
 
 pub(crate) use self::repeats::PathState;
-use self::{reliable::Reliable, repeats::Repeating, unreliable::Unreliable};
+use self::{reliable::Reliable, repeats::Repeater, unreliable::Unreliable};
 use crate::{
     channel::{CHANNELS_MAX, Channel, ChannelConfig, SendOptions},
     config::Config,
@@ -37,12 +37,18 @@ pub(crate) struct PieceRef {
     pub(crate) id: u64,
 }
 
+/// A message as the application hands it over.
+#[derive(Clone, Copy)]
+pub(crate) struct Message<'a> {
+    pub(crate) channel: Channel,
+    /// One after the other they are the message.
+    pub(crate) parts: &'a [&'a [u8]],
+    pub(crate) options: SendOptions,
+}
+
 /// All channels of one connection.
 pub(crate) struct Sending {
-    /// Of the channels that were used, by priority, then number.
-    queues: Vec<ChannelQueue>,
-    /// Where the queue of each channel is.
-    index: [u8; CHANNELS_MAX],
+    queues: Queues,
     /// Cost of all reliable messages that are not acknowledged.
     queued: usize,
     /// `WouldBlock` was answered, and `Writable` is owed.
@@ -50,7 +56,7 @@ pub(crate) struct Sending {
     /// When reliable messages are given up. May name settled ones.
     expiring: BinaryHeap<Reverse<(Micros, Channel, u64)>>,
     path: PathState,
-    repeating: Option<Box<Repeating>>,
+    repeater: Option<Box<Repeater>>,
     counts: Counts,
 }
 
@@ -62,6 +68,14 @@ struct Counts {
     expired: u64,
     repeated: u64,
     repeated_bytes: u64,
+}
+
+/// The queues of the channels that were used.
+struct Queues {
+    /// By priority, then number.
+    entries: Vec<ChannelQueue>,
+    /// Where the queue of each channel is.
+    index: [u8; CHANNELS_MAX],
 }
 
 struct ChannelQueue {
@@ -82,28 +96,9 @@ struct Packing<'a, 'w> {
     writer: &'a mut Writer<'w>,
     refs: &'a mut VecDeque<PieceRef>,
     path: PathState,
-    repeating: &'a mut Option<Box<Repeating>>,
+    repeater: &'a mut Option<Box<Repeater>>,
     pool: &'a mut Pool,
-    retransmitted: &'a mut u64,
-    expired: &'a mut u64,
-}
-
-impl Packing<'_, '_> {
-    /// A small reliable message was written for the first time.
-    fn note_fresh(&mut self, channel: Channel, config: &ChannelConfig, id: u64) {
-        if self.path.wants_note(config) {
-            let repeating = self.repeating.get_or_insert_with(|| Box::new(Repeating::new()));
-            repeating.note(self.now, self.number, &self.path, channel, config, id);
-        }
-    }
-
-    /// A small reliable message was written again, since it was lost.
-    fn note_again(&mut self, channel: Channel, config: &ChannelConfig, id: u64) {
-        if !self.path.limited {
-            let repeating = self.repeating.get_or_insert_with(|| Box::new(Repeating::new()));
-            repeating.note_again(self.now, self.number, &self.path, channel, config, id);
-        }
-    }
+    counts: &'a mut Counts,
 }
 
 impl ChannelQueue {
@@ -124,34 +119,76 @@ impl ChannelQueue {
     }
 }
 
+impl Queues {
+    /// The queue of a channel, which is made if there is none yet.
+    fn open(&mut self, config: &Config, channel: Channel) -> Result<&mut ChannelQueue, SendError> {
+        if self.index[channel.index()] == NONE {
+            let found = config.channels.get(channel).ok_or(SendError::NoSuchChannel(channel))?;
+            let rank = |entry: &ChannelQueue| (entry.config.priority, entry.channel);
+            let at = self.entries.partition_point(|entry| rank(entry) < (found.priority, channel));
+            self.entries.insert(at, ChannelQueue::new(channel, found));
+            for (at, entry) in self.entries.iter().enumerate() {
+                self.index[entry.channel.index()] = at as u8;
+            }
+        }
+        Ok(&mut self.entries[usize::from(self.index[channel.index()])])
+    }
+
+    fn find(&mut self, channel: Channel) -> Option<&mut ChannelQueue> {
+        self.entries.get_mut(usize::from(self.index[channel.index()]))
+    }
+
+    fn reliable(&self, channel: Channel) -> Option<&Reliable> {
+        match &self.entries.get(usize::from(self.index[channel.index()]))?.queue {
+            Queue::Reliable(queue) => Some(queue),
+            Queue::Unreliable(_) => None,
+        }
+    }
+
+    fn reliable_mut(&mut self, channel: Channel) -> Option<&mut Reliable> {
+        match &mut self.find(channel)?.queue {
+            Queue::Reliable(queue) => Some(queue),
+            Queue::Unreliable(_) => None,
+        }
+    }
+
+    fn all_unreliable(&mut self) -> impl Iterator<Item = &mut Unreliable> {
+        self.entries.iter_mut().filter_map(|entry| match &mut entry.queue {
+            Queue::Reliable(_) => None,
+            Queue::Unreliable(queue) => Some(queue),
+        })
+    }
+
+    fn has_pending(&mut self) -> bool {
+        self.entries.iter_mut().any(ChannelQueue::has_pending)
+    }
+}
+
 impl Sending {
     pub(crate) fn new() -> Sending {
         Sending {
-            queues: Vec::new(),
-            index: [NONE; CHANNELS_MAX],
+            queues: Queues { entries: Vec::new(), index: [NONE; CHANNELS_MAX] },
             queued: 0,
             blocked: false,
             expiring: BinaryHeap::new(),
             path: PathState::default(),
-            repeating: None,
+            repeater: None,
             counts: Counts::default(),
         }
     }
 
     // ---- by the application ----
 
-    /// Queues the message that `parts` make up, whole or not at all.
+    /// Queues a message, whole or not at all.
     pub(crate) fn push(
         &mut self,
         now: Micros,
         config: &Config,
         pool: &mut Pool,
-        channel: Channel,
-        parts: &[&[u8]],
-        options: SendOptions,
+        message: Message<'_>,
     ) -> Result<(), SendError> {
-        let at = self.queue_of(config, channel)?;
-        let entry = &mut self.queues[at];
+        let Message { channel, parts, options } = message;
+        let entry = self.queues.open(config, channel)?;
         let length = parts.iter().map(|part| part.len()).sum();
         let expires = options.lifetime.or(entry.config.lifetime).map_or(NEVER, |lifetime| now + lifetime);
         match &mut entry.queue {
@@ -183,26 +220,6 @@ impl Sending {
         Ok(())
     }
 
-    /// Where the queue of a channel is, which is made if there is none yet.
-    fn queue_of(&mut self, config: &Config, channel: Channel) -> Result<usize, SendError> {
-        let at = self.index[channel.index()];
-        if at != NONE {
-            return Ok(usize::from(at));
-        }
-        let found = config.channels.get(channel).ok_or(SendError::NoSuchChannel(channel))?;
-        let rank = |entry: &ChannelQueue| (entry.config.priority, entry.channel);
-        let at = self.queues.partition_point(|entry| rank(entry) < (found.priority, channel));
-        self.queues.insert(at, ChannelQueue::new(channel, found));
-        for (at, entry) in self.queues.iter().enumerate() {
-            self.index[entry.channel.index()] = at as u8;
-        }
-        Ok(at)
-    }
-
-    fn find(&mut self, channel: Channel) -> Option<&mut ChannelQueue> {
-        self.queues.get_mut(usize::from(self.index[channel.index()]))
-    }
-
     // ---- getters ----
 
     /// Whether every reliable message was acknowledged.
@@ -212,7 +229,7 @@ impl Sending {
 
     /// Bytes of messages, and of parts of them, that were never sent.
     pub(crate) fn unsent_bytes(&self) -> usize {
-        let unsent = self.queues.iter().map(|entry| match &entry.queue {
+        let unsent = self.queues.entries.iter().map(|entry| match &entry.queue {
             Queue::Reliable(queue) => queue.unsent,
             Queue::Unreliable(queue) => queue.bytes,
         });
@@ -228,7 +245,7 @@ impl Sending {
 
     /// Adds what it knows.
     pub(crate) fn report(&self, stats: &mut Stats) {
-        let unreliable = self.queues.iter().map(|entry| match &entry.queue {
+        let unreliable = self.queues.entries.iter().map(|entry| match &entry.queue {
             Queue::Reliable(_) => 0,
             Queue::Unreliable(queue) => queue.bytes,
         });
@@ -244,31 +261,27 @@ impl Sending {
 
     /// Whether a message waits to be sent or sent again.
     pub(crate) fn has_pending(&mut self) -> bool {
-        self.queues.iter_mut().any(ChannelQueue::has_pending)
+        self.queues.has_pending()
     }
 
     /// Whether anything may be repeated before it is lost.
     pub(crate) fn may_repeat(&self) -> bool {
-        self.repeating.as_ref().is_some_and(|repeating| !repeating.is_idle())
+        self.repeater.as_ref().is_some_and(|repeater| !repeater.is_idle())
     }
 
     /// The moment before a datagram is written, or cannot be: gives up what is too old, and fills the budget of
     /// repeats.
     pub(crate) fn begin(&mut self, now: Micros, path: PathState, pool: &mut Pool) {
         self.path = path;
-        if let Some(repeating) = &mut self.repeating {
-            repeating.refill(now, &path);
+        if let Some(repeater) = &mut self.repeater {
+            repeater.refill(now, &path);
         }
         self.expire(now, pool);
     }
 
     /// No further datagram leaves now: what still waits on a sequenced channel makes way for what comes next.
     pub(crate) fn end_round(&mut self) {
-        for entry in &mut self.queues {
-            if let Queue::Unreliable(queue) = &mut entry.queue {
-                queue.end_round();
-            }
-        }
+        self.queues.all_unreliable().for_each(Unreliable::end_round);
     }
 
     /// Writes what fits into packet `number`, and notes each piece in `refs`.
@@ -283,17 +296,14 @@ impl Sending {
         refs: &mut VecDeque<PieceRef>,
         pool: &mut Pool,
     ) {
-        let Sending { queues, repeating, counts, path, .. } = self;
-        let (retransmitted, expired) = (&mut counts.retransmitted, &mut counts.expired);
-        let path = *path;
-        let mut packing =
-            Packing { now, number, writer, refs, path, repeating, pool, retransmitted, expired };
-        if let Some(repeating) = packing.repeating
-            && queues.iter_mut().any(ChannelQueue::has_pending)
+        let Sending { queues, repeater, counts, path, .. } = self;
+        let mut packing = Packing { now, number, writer, refs, path: *path, repeater, pool, counts };
+        if let Some(repeater) = packing.repeater
+            && queues.has_pending()
         {
-            repeating.end_tail();
+            repeater.end_tail();
         }
-        let mut rest = &mut queues[..];
+        let mut rest = &mut queues.entries[..];
         while let Some(first) = rest.first() {
             let priority = first.config.priority;
             let count = rest.iter().take_while(|entry| entry.config.priority == priority).count();
@@ -308,16 +318,15 @@ impl Sending {
             }
             rest = after;
         }
-        if self.repeating.is_some() && !self.path.limited && !self.has_pending() {
-            self.fill_repeats(now, number, writer, refs, pool);
+        if packing.repeater.is_some() && !packing.path.limited && !queues.has_pending() {
+            packing.fill_repeats(queues);
         }
     }
 
     // ---- what became of it ----
 
     pub(crate) fn on_acked(&mut self, piece: PieceRef, pool: &mut Pool) {
-        let at = usize::from(self.index[piece.channel.index()]);
-        if let Some(ChannelQueue { queue: Queue::Reliable(queue), .. }) = self.queues.get_mut(at) {
+        if let Some(queue) = self.queues.reliable_mut(piece.channel) {
             self.queued -= queue.on_acked(piece.id, piece.piece, pool);
         }
     }
@@ -327,7 +336,8 @@ impl Sending {
     /// has a time of its own.
     pub(crate) fn on_lost(&mut self, piece: PieceRef, number: u64) -> bool {
         let path = self.path;
-        let Some(ChannelQueue { queue: Queue::Reliable(queue), config, .. }) = self.find(piece.channel)
+        let Some(ChannelQueue { queue: Queue::Reliable(queue), config, .. }) =
+            self.queues.find(piece.channel)
         else {
             return false;
         };
@@ -336,7 +346,7 @@ impl Sending {
 
     /// Lets the oldest unacknowledged pieces go again, about `bytes` of them: for a probe.
     pub(crate) fn repeat_oldest(&mut self, mut bytes: usize) {
-        for entry in &mut self.queues {
+        for entry in &mut self.queues.entries {
             if let Queue::Reliable(queue) = &mut entry.queue {
                 queue.repeat_oldest(&mut bytes);
             }
@@ -347,15 +357,15 @@ impl Sending {
 
     /// Nothing was sent for long: gives back what is not in use.
     pub(crate) fn rest(&mut self) {
-        for entry in &mut self.queues {
+        for entry in &mut self.queues.entries {
             match &mut entry.queue {
                 Queue::Reliable(queue) => queue.rest(),
                 Queue::Unreliable(queue) => queue.rest(),
             }
         }
-        self.queues.shrink_to_fit();
+        self.queues.entries.shrink_to_fit();
         self.expiring.shrink_to_fit();
-        self.repeating.take_if(|repeating| repeating.is_idle());
+        self.repeater.take_if(|repeater| repeater.is_idle());
     }
 
     /// When `expire` is to be called next.
@@ -365,7 +375,7 @@ impl Sending {
 
     /// When a datagram is wanted for repeats alone: nothing to be done but to send.
     pub(crate) fn repeats_at(&self) -> Micros {
-        self.repeating.as_ref().and_then(|repeating| repeating.deadline()).unwrap_or(NEVER)
+        self.repeater.as_ref().and_then(|repeater| repeater.deadline()).unwrap_or(NEVER)
     }
 
     /// Gives up what is too old.
@@ -374,18 +384,14 @@ impl Sending {
             && at <= now
         {
             self.expiring.pop();
-            let entry = self.queues.get_mut(usize::from(self.index[channel.index()]));
-            if let Some(ChannelQueue { queue: Queue::Reliable(queue), .. }) = entry
-                && let Some(freed) = queue.give_up(id, pool)
-            {
+            let queue = self.queues.reliable_mut(channel);
+            if let Some(freed) = queue.and_then(|queue| queue.give_up(id, pool)) {
                 self.queued -= freed;
                 self.counts.expired += 1;
             }
         }
-        for entry in &mut self.queues {
-            if let Queue::Unreliable(queue) = &mut entry.queue {
-                self.counts.expired += queue.expire(now, pool);
-            }
+        for queue in self.queues.all_unreliable() {
+            self.counts.expired += queue.expire(now, pool);
         }
     }
 
@@ -395,12 +401,9 @@ impl Sending {
         if self.expiring.len() <= 64 + 2 * messages_max {
             return;
         }
-        let (queues, index) = (&self.queues, &self.index);
+        let queues = &self.queues;
         self.expiring.retain(|&Reverse((_, channel, id))| {
-            match queues.get(usize::from(index[channel.index()])) {
-                Some(ChannelQueue { queue: Queue::Reliable(queue), .. }) => queue.is_alive(id),
-                _ => false,
-            }
+            queues.reliable(channel).is_some_and(|queue| queue.is_alive(id))
         });
     }
 }

@@ -109,7 +109,7 @@ impl Connection {
         let eliciting = writer.eliciting;
         if !eliciting && !has_answer && ack.is_none() {
             // An address on trial may not be sent so much.
-            self.sending.wants_repeat(now, false);
+            self.sending.forgo_repeats(now);
             self.sending.end_round();
             return false;
         }

@@ -32,8 +32,6 @@ pub(crate) struct Writer<'a> {
     last: Option<Last>,
     /// Frames that ask for an acknowledgement were written.
     pub(crate) eliciting: bool,
-    /// Frames that will be sent again if lost were written.
-    pub(crate) reliable: bool,
     /// A message or fragment did not fit, and would have into the largest datagram there is.
     pub(crate) cramped: bool,
 }
@@ -69,7 +67,7 @@ impl<'a> Writer<'a> {
             ack.encode(out);
         }
         let limit = DATAGRAM_BYTES_BASE - TAG_BYTES;
-        Writer { out, limit, last: None, eliciting: false, reliable: false, cramped: false }
+        Writer { out, limit, last: None, eliciting: false, cramped: false }
     }
 
     /// The datagram may have so many bytes, its tag counted, instead of `DATAGRAM_BYTES_BASE`.
@@ -164,12 +162,11 @@ impl<'a> Writer<'a> {
         self.part();
         self.out.extend_from_slice(&[FRAME_SKIP, channel.number(), low, high]);
         self.eliciting = true;
-        self.reliable = true;
         true
     }
 
     /// Writes a message if it fits.
-    pub(crate) fn message(&mut self, channel: Channel, id: u64, bytes: &[u8], reliable: bool) -> bool {
+    pub(crate) fn message(&mut self, channel: Channel, id: u64, bytes: &[u8]) -> bool {
         let length_bytes = varint_bytes(bytes.len() as u64);
         if !self.fits(3 + length_bytes + bytes.len()) {
             return false;
@@ -180,7 +177,6 @@ impl<'a> Writer<'a> {
         let [low, high, ..] = id.to_le_bytes();
         self.out.extend_from_slice(&[FRAME_MESSAGE | channel.number(), low, high]);
         self.counted(at, is_first, bytes);
-        self.reliable |= reliable;
         true
     }
 
@@ -192,7 +188,6 @@ impl<'a> Writer<'a> {
         index: u32,
         count: u32,
         bytes: &[u8],
-        reliable: bool,
     ) -> bool {
         let length_bytes = varint_bytes(bytes.len() as u64);
         let header = 3 + varint_bytes(index.into()) + varint_bytes(count.into()) + length_bytes;
@@ -207,7 +202,6 @@ impl<'a> Writer<'a> {
         put_varint(self.out, index.into());
         put_varint(self.out, count.into());
         self.counted(at, is_first, bytes);
-        self.reliable |= reliable;
         true
     }
 

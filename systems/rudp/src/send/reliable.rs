@@ -63,6 +63,13 @@ enum PieceState {
     Acked,
 }
 
+/// A message that may be sent again before anything is known of it.
+pub(super) struct Repeatable {
+    pub(super) length: usize,
+    /// The last packet that carried it.
+    pub(super) carried_by: u64,
+}
+
 impl Reliable {
     /// Returns the id of the message.
     pub(super) fn push(&mut self, bytes: Vec<u8>) -> u64 {
@@ -131,7 +138,7 @@ impl Reliable {
                 return;
             }
             self.again.pop_front();
-            *packing.retransmitted += 1;
+            packing.counts.retransmitted += 1;
             if index != SKIP && self.message(id).is_some_and(Outgoing::is_small) {
                 packing.note_again(channel, config, id);
             }
@@ -164,11 +171,11 @@ impl Reliable {
         let fits = if index == SKIP {
             packing.writer.skip(channel, id)
         } else if message.count == 1 {
-            packing.writer.message(channel, id, &message.bytes, true)
+            packing.writer.message(channel, id, &message.bytes)
         } else {
             let start = index as usize * FRAGMENT_BYTES;
             let end = (start + FRAGMENT_BYTES).min(message.bytes.len());
-            packing.writer.fragment(channel, id, index, message.count, &message.bytes[start..end], true)
+            packing.writer.fragment(channel, id, index, message.count, &message.bytes[start..end])
         };
         if fits {
             self.pieces[at] = Piece { state: PieceState::UnderWay, number: packing.number };
@@ -177,15 +184,15 @@ impl Reliable {
         fits
     }
 
-    /// What a repeat of a message in one piece would carry, if it is still under way; and whether the packet that is
-    /// being written has it already.
-    pub(super) fn repeatable(&self, id: u64, number: u64) -> Option<(&[u8], bool)> {
+    /// What a repeat of a message would carry, if it is in one piece and still under way.
+    pub(super) fn repeatable(&self, id: u64) -> Option<Repeatable> {
         let message = self.message(id)?;
         if message.skipped || message.count != 1 {
             return None;
         }
         let piece = self.pieces[(message.pieces_at - self.pieces_base) as usize];
-        (piece.state == PieceState::UnderWay).then_some((&message.bytes[..], piece.number == number))
+        let is_under_way = piece.state == PieceState::UnderWay;
+        is_under_way.then_some(Repeatable { length: message.bytes.len(), carried_by: piece.number })
     }
 
     /// Repeats a message in one piece that is under way, if it fits.

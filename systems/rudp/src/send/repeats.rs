@@ -2,11 +2,9 @@
 
 use std::{collections::VecDeque, mem, time::Duration};
 
-use super::{ChannelQueue, Packing, PieceRef, Queue, Sending};
+use super::{Packing, Queues, Sending, reliable::Repeatable};
 use crate::{
     channel::{Channel, ChannelConfig, REPEATS_MAX, Repeats},
-    packet::Writer,
-    pool::Pool,
     timer::{Micros, NEVER},
 };
 
@@ -17,7 +15,7 @@ const FRAME_COST: usize = 5;
 /// Loss over which adaptive channels repeat, in millionths.
 const ADAPTIVE_LOSS_PPM: u32 = 5_000;
 /// Messages that wait for a repeat. At the bound the oldest goes without.
-const ECHOES_MAX: usize = 256;
+const WAITING_MAX: usize = 256;
 /// How long a spaced repeat waits for a datagram to ride in before it goes alone.
 const SLACK: Duration = Duration::from_millis(10);
 
@@ -48,7 +46,7 @@ impl PathState {
 }
 
 /// A message that is to be repeated.
-struct Echo {
+struct Repeat {
     channel: Channel,
     id: u64,
     /// The last packet that carried it on this list's account.
@@ -62,7 +60,7 @@ struct Echo {
     alone_at: Micros,
 }
 
-impl Echo {
+impl Repeat {
     /// Packet `number` carries the message; the next repeat is due later.
     fn carried(&mut self, now: Micros, number: u64) {
         self.number = number;
@@ -89,8 +87,8 @@ impl Echo {
 }
 
 /// All repeats to one peer.
-pub(super) struct Repeating {
-    echoes: VecDeque<Echo>,
+pub(super) struct Repeater {
+    waiting: VecDeque<Repeat>,
     /// Small messages that were new in the last datagram, if nothing followed it.
     tail: Vec<(Channel, u64)>,
     tail_at: Micros,
@@ -101,10 +99,10 @@ pub(super) struct Repeating {
     refilled_at: Micros,
 }
 
-impl Repeating {
-    pub(super) fn new() -> Repeating {
-        Repeating {
-            echoes: VecDeque::new(),
+impl Repeater {
+    fn new() -> Repeater {
+        Repeater {
+            waiting: VecDeque::new(),
             tail: Vec::new(),
             tail_at: NEVER,
             alone_at: NEVER,
@@ -115,7 +113,7 @@ impl Repeating {
 
     /// Whether nothing is to be repeated.
     pub(super) fn is_idle(&self) -> bool {
-        self.echoes.is_empty() && self.tail.is_empty()
+        self.waiting.is_empty() && self.tail.is_empty()
     }
 
     /// Before each datagram: half of the window may be repeated in a round trip.
@@ -139,63 +137,18 @@ impl Repeating {
         self.tokens >= bytes
     }
 
-    /// A small message is in packet `number` for the first time.
-    pub(super) fn note(
-        &mut self,
-        now: Micros,
-        number: u64,
-        path: &PathState,
-        channel: Channel,
-        config: &ChannelConfig,
-        id: u64,
-    ) {
-        self.repeat(now, number, channel, config, id, path.repeats(config));
-        if let Some(after) = config.tail_repeat {
-            self.tail.push((channel, id));
-            self.tail_at = self.tail_at.min(now + after);
+    fn add(&mut self, repeat: Repeat) {
+        if self.waiting.len() >= WAITING_MAX {
+            self.waiting.pop_front();
         }
+        self.alone_at = self.alone_at.min(repeat.alone_at);
+        self.waiting.push_back(repeat);
     }
 
-    /// A small message is in packet `number` because it was lost: it is late already.
-    pub(super) fn note_again(
-        &mut self,
-        now: Micros,
-        number: u64,
-        path: &PathState,
-        channel: Channel,
-        config: &ChannelConfig,
-        id: u64,
-    ) {
-        self.repeat(now, number, channel, config, id, path.repeats(config).max(1));
-    }
-
-    fn repeat(
-        &mut self,
-        now: Micros,
-        number: u64,
-        channel: Channel,
-        config: &ChannelConfig,
-        id: u64,
-        left: u8,
-    ) {
-        if left > 0 {
-            if self.echoes.len() >= ECHOES_MAX {
-                self.echoes.pop_front();
-            }
-            let mut echo = Echo {
-                channel,
-                id,
-                number,
-                left,
-                may_go_alone: config.tail_repeat.is_some(),
-                spacing: config.repeat_spacing,
-                ride_at: now,
-                alone_at: NEVER,
-            };
-            echo.carried(now, number);
-            self.alone_at = self.alone_at.min(echo.alone_at);
-            self.echoes.push_back(echo);
-        }
+    /// A message is in the last datagram: it is repeated at `at`, unless others follow it.
+    fn add_tail(&mut self, channel: Channel, id: u64, at: Micros) {
+        self.tail.push((channel, id));
+        self.tail_at = self.tail_at.min(at);
     }
 
     /// What was the tail is none any more.
@@ -210,6 +163,11 @@ impl Repeating {
         (at < NEVER).then_some(at)
     }
 
+    /// Whether a datagram is wanted for repeats alone.
+    fn is_due(&self, now: Micros) -> bool {
+        self.tail_at.min(self.alone_at) <= now
+    }
+
     fn is_tail_due(&self, now: Micros) -> bool {
         self.tail_at <= now
     }
@@ -219,19 +177,20 @@ impl Repeating {
         if self.tail_at <= now {
             self.end_tail();
         }
-        self.echoes.iter_mut().filter(|echo| echo.is_overdue(now)).for_each(|echo| echo.alone_at = NEVER);
+        let overdue = self.waiting.iter_mut().filter(|repeat| repeat.is_overdue(now));
+        overdue.for_each(|repeat| repeat.alone_at = NEVER);
         self.find_first();
     }
 
-    /// After `echoes` changed.
+    /// After `waiting` changed.
     fn find_first(&mut self) {
-        self.alone_at = self.echoes.iter().map(|echo| echo.alone_at).min().unwrap_or(NEVER);
+        self.alone_at = self.waiting.iter().map(|repeat| repeat.alone_at).min().unwrap_or(NEVER);
     }
 }
 
 /// What became of a repeat.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeat {
+enum Outcome {
     Written,
     /// The packet carries the message already.
     Carried,
@@ -244,103 +203,117 @@ enum Repeat {
 impl Sending {
     /// Whether repeats should leave in a datagram of their own now; if they cannot, they lose that right.
     pub(crate) fn wants_repeat(&mut self, now: Micros, may_send: bool) -> bool {
-        let Some(repeating) = &mut self.repeating else { return false };
-        if repeating.deadline().is_none_or(|at| at > now) {
+        let Some(repeater) = self.repeater.as_mut().filter(|repeater| repeater.is_due(now)) else {
             return false;
-        }
-        let (queues, index) = (&self.queues, &self.index);
-        let is_alive = |&(channel, id): &(Channel, u64)| match queues.get(usize::from(index[channel.index()]))
-        {
-            Some(ChannelQueue { queue: Queue::Reliable(queue), .. }) => {
-                queue.repeatable(id, u64::MAX).is_some()
-            }
-            _ => false,
         };
-        let allowed = may_send && !self.path.limited && repeating.affords(REPEAT_BYTES_MAX + FRAME_COST);
-        let wanted = (repeating.is_tail_due(now) && repeating.tail.iter().any(is_alive))
-            || repeating.echoes.iter().any(|echo| echo.is_overdue(now) && is_alive(&(echo.channel, echo.id)));
+        let queues = &self.queues;
+        let is_alive =
+            |channel, id| queues.reliable(channel).is_some_and(|queue| queue.repeatable(id).is_some());
+        let allowed = may_send && !self.path.limited && repeater.affords(REPEAT_BYTES_MAX + FRAME_COST);
+        let wanted = (repeater.is_tail_due(now)
+            && repeater.tail.iter().any(|&(channel, id)| is_alive(channel, id)))
+            || repeater
+                .waiting
+                .iter()
+                .any(|repeat| repeat.is_overdue(now) && is_alive(repeat.channel, repeat.id));
         if !(allowed && wanted) {
-            repeating.forgo(now);
+            repeater.forgo(now);
         }
         allowed && wanted
     }
 
-    /// Repeats take what room is left in packet `number`.
-    pub(super) fn fill_repeats(
-        &mut self,
-        now: Micros,
-        number: u64,
-        writer: &mut Writer<'_>,
-        refs: &mut VecDeque<PieceRef>,
-        pool: &mut Pool,
-    ) {
-        let Some(mut repeating) = self.repeating.take() else { return };
-        if repeating.is_tail_due(now) {
-            let tail = mem::take(&mut repeating.tail);
-            for &(channel, id) in &tail {
-                self.repeat(&mut repeating, (now, number), (channel, id), writer, refs, pool);
-            }
-            repeating.tail = tail;
-            repeating.end_tail();
+    /// Repeats cannot leave in a datagram of their own now, and lose that right.
+    pub(crate) fn forgo_repeats(&mut self, now: Micros) {
+        if let Some(repeater) = self.repeater.as_mut().filter(|repeater| repeater.is_due(now)) {
+            repeater.forgo(now);
         }
-        if !repeating.echoes.is_empty() {
-            let mut echoes = mem::take(&mut repeating.echoes);
-            echoes.retain_mut(|echo| {
-                if !echo.is_due(now, number) {
+    }
+}
+
+impl Packing<'_, '_> {
+    /// A small reliable message was written for the first time.
+    pub(super) fn note_fresh(&mut self, channel: Channel, config: &ChannelConfig, id: u64) {
+        if self.path.wants_note(config) {
+            self.repeat_later(channel, config, id, self.path.repeats(config));
+            if let Some(after) = config.tail_repeat {
+                let at = self.now + after;
+                self.repeater().add_tail(channel, id, at);
+            }
+        }
+    }
+
+    /// A small reliable message was written again, since it was lost: it is late already, and is repeated in any case.
+    pub(super) fn note_again(&mut self, channel: Channel, config: &ChannelConfig, id: u64) {
+        if !self.path.limited {
+            self.repeat_later(channel, config, id, self.path.repeats(config).max(1));
+        }
+    }
+
+    fn repeater(&mut self) -> &mut Repeater {
+        self.repeater.get_or_insert_with(|| Box::new(Repeater::new()))
+    }
+
+    fn repeat_later(&mut self, channel: Channel, config: &ChannelConfig, id: u64, left: u8) {
+        if left == 0 {
+            return;
+        }
+        let mut repeat = Repeat {
+            channel,
+            id,
+            number: self.number,
+            left,
+            may_go_alone: config.tail_repeat.is_some(),
+            spacing: config.repeat_spacing,
+            ride_at: self.now,
+            alone_at: NEVER,
+        };
+        repeat.carried(self.now, self.number);
+        self.repeater().add(repeat);
+    }
+
+    /// Repeats take what room is left in the packet.
+    pub(super) fn fill_repeats(&mut self, queues: &mut Queues) {
+        let Some(mut repeater) = self.repeater.take() else { return };
+        if repeater.is_tail_due(self.now) {
+            let tail = mem::take(&mut repeater.tail);
+            for &(channel, id) in &tail {
+                self.repeat(queues, &mut repeater, channel, id);
+            }
+            repeater.tail = tail;
+            repeater.end_tail();
+        }
+        if !repeater.waiting.is_empty() {
+            let mut waiting = mem::take(&mut repeater.waiting);
+            waiting.retain_mut(|repeat| {
+                if !repeat.is_due(self.now, self.number) {
                     return true;
                 }
-                match self.repeat(&mut repeating, (now, number), (echo.channel, echo.id), writer, refs, pool)
-                {
-                    Repeat::Written | Repeat::Carried => echo.repeated(now, number),
-                    Repeat::Settled => false,
-                    Repeat::NoRoom => true,
+                match self.repeat(queues, &mut repeater, repeat.channel, repeat.id) {
+                    Outcome::Written | Outcome::Carried => repeat.repeated(self.now, self.number),
+                    Outcome::Settled => false,
+                    Outcome::NoRoom => true,
                 }
             });
-            repeating.echoes = echoes;
-            repeating.find_first();
+            repeater.waiting = waiting;
+            repeater.find_first();
         }
-        self.repeating = Some(repeating);
+        *self.repeater = Some(repeater);
     }
 
     /// Writes one repeat, if its message is still under way, the packet has room, and the budget allows it.
-    fn repeat(
-        &mut self,
-        repeating: &mut Repeating,
-        (now, number): (Micros, u64),
-        (channel, id): (Channel, u64),
-        writer: &mut Writer<'_>,
-        refs: &mut VecDeque<PieceRef>,
-        pool: &mut Pool,
-    ) -> Repeat {
-        let path = self.path;
-        let Sending { queues, index, counts, .. } = self;
-        let Some(ChannelQueue { queue: Queue::Reliable(queue), .. }) =
-            queues.get_mut(usize::from(index[channel.index()]))
-        else {
-            return Repeat::Settled;
-        };
-        let cost = match queue.repeatable(id, number) {
-            None => return Repeat::Settled,
-            Some((_, true)) => return Repeat::Carried,
-            Some((bytes, false)) => bytes.len() + FRAME_COST,
-        };
-        let mut packing = Packing {
-            now,
-            number,
-            writer,
-            refs,
-            path,
-            repeating: &mut None,
-            pool,
-            retransmitted: &mut counts.retransmitted,
-            expired: &mut counts.expired,
-        };
-        if !repeating.affords(cost) || !queue.repeat(channel, id, &mut packing) {
-            return Repeat::NoRoom;
+    fn repeat(&mut self, queues: &mut Queues, repeater: &mut Repeater, channel: Channel, id: u64) -> Outcome {
+        let Some(queue) = queues.reliable_mut(channel) else { return Outcome::Settled };
+        let Some(Repeatable { length, carried_by }) = queue.repeatable(id) else { return Outcome::Settled };
+        if carried_by == self.number {
+            return Outcome::Carried;
         }
-        repeating.spend(cost);
+        let cost = length + FRAME_COST;
+        if !repeater.affords(cost) || !queue.repeat(channel, id, self) {
+            return Outcome::NoRoom;
+        }
+        repeater.spend(cost);
         self.counts.repeated += 1;
         self.counts.repeated_bytes += cost as u64;
-        Repeat::Written
+        Outcome::Written
     }
 }

@@ -71,7 +71,8 @@ impl Bench {
     }
 
     fn try_send(&mut self, channel: Channel, bytes: &[u8], options: SendOptions) -> Result<(), SendError> {
-        self.sending.push(self.now, &self.config, &mut self.pool, channel, &[bytes], options)
+        let message = Message { channel, parts: &[bytes], options };
+        self.sending.push(self.now, &self.config, &mut self.pool, message)
     }
 
     fn send(&mut self, channel: Channel, bytes: &[u8]) {

@@ -97,18 +97,18 @@ impl Unreliable {
     pub(super) fn fill(&mut self, channel: Channel, packing: &mut Packing<'_, '_>) {
         while let Some(front) = self.queue.front() {
             if front.expires <= packing.now {
-                *packing.expired += 1;
+                packing.counts.expired += 1;
                 self.drop_front(packing.pool);
                 continue;
             }
             let count = front.bytes.len().div_ceil(FRAGMENT_BYTES).max(1) as u32;
             let fits = if count == 1 {
-                packing.writer.message(channel, self.next, &front.bytes, false)
+                packing.writer.message(channel, self.next, &front.bytes)
             } else {
                 let start = self.left as usize * FRAGMENT_BYTES;
                 let end = (start + FRAGMENT_BYTES).min(front.bytes.len());
                 let piece = &front.bytes[start..end];
-                packing.writer.fragment(channel, self.next, self.left, count, piece, false)
+                packing.writer.fragment(channel, self.next, self.left, count, piece)
             };
             if !fits {
                 return;
