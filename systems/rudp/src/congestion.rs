@@ -75,7 +75,8 @@ pub(crate) trait Controller {
     fn on_sent(&mut self, now: Micros, in_flight: usize);
     /// Packets were acknowledged.
     fn on_acked(&mut self, acked: &Acked);
-    /// Packets were lost. Called before `on_acked` of the acknowledgement that showed it, or by the timer.
+    /// Packets were lost. Called after `on_acked` of the acknowledgements that showed it, of which there may be many
+    /// between two looks at the socket, or by the timer.
     fn on_lost(&mut self, lost: &Lost);
     /// A router marked packets instead of dropping them; the largest number so marked.
     #[allow(dead_code, reason = "no frame reports marks yet; what they do is said and tested already")]

@@ -11,6 +11,15 @@ use crate::{
     timer::Micros,
 };
 
+/// What the next packet may hold.
+struct Plan {
+    /// Bytes of its datagram.
+    bytes_max: usize,
+    is_probe: bool,
+    /// Whether messages may be in it.
+    may_send: bool,
+}
+
 impl Connection {
     /// Fills `out` with one datagram, if there is one to send now. Returns where to.
     pub(crate) fn transmit(&mut self, now: Micros, out: &mut Vec<u8>, pool: &mut Pool) -> Option<SocketAddr> {
@@ -52,58 +61,36 @@ impl Connection {
     }
 
     fn transmit_packet(&mut self, now: Micros, out: &mut Vec<u8>, pool: &mut Pool) -> bool {
-        if self.recovery.is_unjudged() {
-            self.recovery.judge(now, &mut self.sending);
-        }
-        self.check_black_hole(now);
-        let bytes = self.packet_bytes();
-        let path = PathState {
-            loss_ppm: self.recovery.loss_ppm(),
-            limited: self.recovery.is_limited(),
-            window_bytes: self.recovery.window_bytes(),
-            rtt: self.recovery.rtt.smoothed(),
-        };
-        self.sending.begin(now, path, pool);
-        let is_probe = self.probes > 0;
-        // What an address on trial may not be sent waits for its proof and not for the pacer's time.
-        let has_pending = bytes > 0 && self.sending.has_pending();
-        let may_send = bytes > 0 && (self.recovery.may_send(now, has_pending) || is_probe);
-        let wants_repeat = self.sending.wants_repeat(now, may_send);
-        let wants_send =
-            is_probe || self.ping_due || self.path.has_answers() || wants_repeat || (may_send && has_pending);
-        if bytes == 0 {
-            self.recovery.on_nothing_to_send();
-        }
-        if bytes == 0 || (!wants_send && !self.received.is_due(now)) {
+        let Some(plan) = self.plan_packet(now, pool) else {
             self.sending.end_round();
             return false;
-        }
+        };
         let Some(keys) = &mut self.keys else { return false };
         let number = self.recovery.next_number();
-        // The first packet of a new phase asks for an acknowledgement, or the next change would never come.
         let acked = self.recovery.largest_acked();
+        // Before the ping is written: the first packet of a new phase asks for an acknowledgement, or the next change
+        // would never come.
         self.ping_due |= keys.change(number, acked) || keys.must_ask(number, acked);
         let ack = if self.received.should_ride(now) { self.received.take_ack(now) } else { None };
-        let refs_at = self.recovery.refs_end();
+        let pieces_at = self.recovery.pieces_end();
         let connection = (self.side == Side::Connector).then_some(self.wire_id);
-        // What is sent to find out why nothing comes back must not be lost to its size.
-        let bytes = if is_probe { bytes.min(DATAGRAM_BYTES_BASE) } else { bytes };
-        let mut writer =
-            Writer::new(out, connection, number, self.recovery.largest_acked(), ack.as_ref()).within(bytes);
+        let mut writer = Writer::new(out, connection, number, acked, ack.as_ref()).within(plan.bytes_max);
+        // Before the messages, which would leave them no room: the other side's trial waits for them.
         let mut has_answer = false;
         while let Some(answer) = self.path.pop_answer() {
             has_answer |= writer.answer(&answer);
         }
-        if may_send {
+        if plan.may_send {
             self.sending.fill(now, number, &mut writer, self.recovery.refs(), pool);
         }
-        if (is_probe || self.ping_due) && !writer.eliciting {
+        // After the messages, which ask for an acknowledgement themselves.
+        if (plan.is_probe || self.ping_due) && !writer.eliciting {
             writer.ping();
             if mem::take(&mut self.silence.is_ping) {
                 writer.pad(SILENCE_PING_BYTES);
             }
         }
-        if writer.cramped && !is_probe {
+        if writer.cramped && !plan.is_probe {
             self.mtu.want();
         }
         let eliciting = writer.eliciting;
@@ -117,11 +104,46 @@ impl Connection {
         if eliciting {
             self.probes = self.probes.saturating_sub(1);
             self.ping_due = false;
-            self.recovery.on_sent(now, out.len(), refs_at, ack.map(|ack| ack.largest));
+            self.recovery.on_sent(now, out.len(), pieces_at, ack.map(|ack| ack.largest));
         } else {
             self.recovery.on_sent_unrecorded();
         }
         true
+    }
+
+    /// What the next packet may hold; `None` if none is to leave now.
+    ///
+    /// Each step needs the one before: losses hand back messages, old messages are dropped before anybody asks whether
+    /// one waits, and window and pacer are asked on behalf of what waits.
+    fn plan_packet(&mut self, now: Micros, pool: &mut Pool) -> Option<Plan> {
+        if self.recovery.is_unjudged() {
+            self.recovery.judge(now, &mut self.sending);
+        }
+        self.check_black_hole(now);
+        let bytes_max = self.packet_bytes();
+        let path = PathState {
+            loss_ppm: self.recovery.loss_ppm(),
+            limited: self.recovery.is_limited(),
+            window_bytes: self.recovery.window_bytes(),
+            rtt: self.recovery.rtt.smoothed(),
+        };
+        self.sending.begin(now, path, pool);
+        if bytes_max == 0 {
+            // What an address on trial may not be sent waits for its proof and not for the pacer's time.
+            self.sending.forgo_repeats(now);
+            self.recovery.on_nothing_to_send();
+            return None;
+        }
+        let is_probe = self.probes > 0;
+        let has_pending = self.sending.has_pending();
+        let has_room = if has_pending { self.recovery.may_send(now) } else { self.recovery.on_drained() };
+        let may_send = has_room || is_probe;
+        let wants_repeat = self.sending.wants_repeat(now, may_send);
+        let wants_send =
+            is_probe || self.ping_due || self.path.has_answers() || wants_repeat || (may_send && has_pending);
+        // What is sent to find out why nothing comes back must not be lost to its size.
+        let bytes_max = if is_probe { bytes_max.min(DATAGRAM_BYTES_BASE) } else { bytes_max };
+        (wants_send || self.received.is_due(now)).then_some(Plan { bytes_max, is_probe, may_send })
     }
 
     /// After a datagram left: whether another `transmit` would send nothing, which holds for most datagrams. Then it does
@@ -139,7 +161,7 @@ impl Connection {
         if !is_quiet || self.sending.has_pending() {
             return false;
         }
-        self.recovery.may_send(now, false);
+        self.recovery.on_drained();
         self.sending.end_round();
         true
     }

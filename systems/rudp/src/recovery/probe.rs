@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fate, LOSS_ALL, Recovery};
+use super::{Fate, Recovery};
 use crate::{
     ack::ACK_DELAY_UNRELIABLE,
     congestion::{Controller, PACKET},
@@ -19,18 +19,15 @@ const PROBE_MAX: Duration = Duration::from_secs(1);
 /// fewer bytes than the slowest pace.
 const PROBE_SOON_MAX: Duration = Duration::from_millis(250);
 /// About two seconds of them. Whoever is silent for longer has more likely gone than lost a few packets.
-const PROBES_SOON: u32 = 8;
-/// What is left of one loss after 255 packets: 1/256 · e⁻¹.
-const TROUBLE_LOSS: u32 = LOSS_ALL / 696;
-
+const PROBES_SOON: u8 = 8;
 impl Recovery {
     /// How long the other side may hold back the acknowledgement that is waited for. It acknowledges at once for a
-    /// while after a loss; that while is as long as the loss stays over `TROUBLE_LOSS` here. Without it, it does as
+    /// while after a loss; that while is as long as the loss counts as recent here. Without it, it does as
     /// agreed, and a shorter wait would repeat what is not lost.
     fn held(&self) -> u64 {
-        match self.in_flight_reliable {
+        match self.in_flight.reliable {
             0 => nanos(ACK_DELAY_UNRELIABLE),
-            _ if self.loss > TROUBLE_LOSS => self.ack_delay,
+            _ if self.losses.is_recent() => self.ack_delay,
             _ => self.ack_delay_max,
         }
     }
@@ -49,7 +46,7 @@ impl Recovery {
 
     /// When a probe is due, or `NEVER`.
     fn probe_at(&self) -> Micros {
-        if self.in_flight_packets == 0 {
+        if self.in_flight.packets == 0 {
             return NEVER;
         }
         // What went again with a probe has a packet of its own; only when nothing else is left it is waited for.
@@ -73,6 +70,7 @@ impl Recovery {
 
     /// Returns how many probes to send now. The messages of the oldest packets are back in `sending` for them.
     pub(crate) fn on_timeout(&mut self, now: Micros, sending: &mut Sending) -> u8 {
+        // What is found lost goes again without a probe, and the probe timer then runs for another packet.
         if self.loss_at <= now {
             self.judge(now, sending);
             return 0;
@@ -82,7 +80,7 @@ impl Recovery {
         }
         if self.probes_unanswered > 0 {
             self.probed_last = now;
-            self.probes_unanswered += 1;
+            self.probes_unanswered = self.probes_unanswered.saturating_add(1);
             if self.probes_unanswered == 3 {
                 self.control.on_persistent_loss();
             }
@@ -94,18 +92,18 @@ impl Recovery {
         // The first time only what is overdue goes again, one datagram of it.
         let due = Micros(now.0.saturating_sub(self.probe_delay() / 1000));
         let (mut bytes, mut repeats) = (0, false);
-        for entry in self.sent.range_mut(self.settled..) {
-            if entry.at > due || bytes + usize::from(entry.bytes) > PACKET.max(usize::from(entry.bytes)) {
+        for packet in self.sent.range_mut(self.settled..) {
+            let size = usize::from(packet.bytes);
+            if packet.at > due || bytes + size > PACKET.max(size) {
                 break;
             }
-            if entry.fate != Fate::UnderWay || entry.refs_count == 0 {
+            if packet.fate != Fate::UnderWay || !packet.is_reliable() {
                 continue;
             }
-            entry.fate = Fate::Probed;
-            bytes += usize::from(entry.bytes);
-            let first = (entry.refs_at - self.refs_base) as usize;
-            for &piece in self.refs.range(first..first + usize::from(entry.refs_count)) {
-                repeats |= sending.on_lost(piece, entry.number);
+            packet.fate = Fate::Probed;
+            bytes += size;
+            for &piece in self.pieces.of(packet) {
+                repeats |= sending.on_lost(piece, packet.number);
             }
         }
         self.find_oldest();
