@@ -148,9 +148,9 @@ impl World {
         std::mem::take(&mut self.hosts[node].events)
     }
 
-    /// A host that is down neither sends nor receives, and its endpoint is not called.
-    pub fn set_down(&mut self, node: Node, is_down: bool) {
-        self.hosts[node].is_down = is_down;
+    /// Takes a host down: from now on it neither sends nor receives, and its endpoint is not called.
+    pub fn take_down(&mut self, node: Node) {
+        self.hosts[node].is_down = true;
     }
 
     /// Gives a host a new endpoint at the same address, as a process that was started again.

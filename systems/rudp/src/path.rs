@@ -268,9 +268,14 @@ mod tests {
         random
     }
 
+    /// A packet from `from`, newer than all before.
+    fn newer(path: &mut Path, now: Micros, from: SocketAddr) -> Change {
+        path.on_packet(now, from, 30, true, PTO, random)
+    }
+
     fn tried() -> Path {
         let mut path = Path::new(START, addr(1));
-        assert_eq!(path.on_packet(START, addr(2), 30, true, PTO, random), Change::Tried);
+        assert_eq!(newer(&mut path, START, addr(2)), Change::Tried);
         path
     }
 
@@ -294,12 +299,9 @@ mod tests {
     #[test]
     fn the_proven_address_is_gone_back_to() {
         let mut path = tried();
-        assert_eq!(
-            path.on_packet(START, addr(1), 30, false, PTO, random),
-            Change::Nothing,
-            "an older packet"
-        );
-        assert_eq!(path.on_packet(START, addr(1), 30, true, PTO, random), Change::Returned);
+        let older = path.on_packet(START, addr(1), 30, false, PTO, random);
+        assert_eq!(older, Change::Nothing);
+        assert_eq!(newer(&mut path, START, addr(1)), Change::Returned);
         assert_eq!((path.target(), path.deadline()), (addr(1), None));
 
         let mut path = tried();
@@ -326,8 +328,8 @@ mod tests {
         let mut tried = 0;
         for round in 0..200u64 {
             let now = START + Duration::from_millis(100 * round);
-            tried += u32::from(path.on_packet(now, addr(2), 30, true, PTO, random) == Change::Tried);
-            path.on_packet(now, addr(1), 30, true, PTO, random);
+            tried += u32::from(newer(&mut path, now, addr(2)) == Change::Tried);
+            newer(&mut path, now, addr(1));
         }
         assert_eq!(tried, 4 + 3, "four at once, then one each five seconds");
     }

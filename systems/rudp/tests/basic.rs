@@ -102,7 +102,7 @@ fn close_after_flush_waits_two_seconds_at_most() {
 fn close_after_flush_waits_no_longer_for_a_server_that_is_silent() {
     let mut world = World::new(4, Link::default());
     let (client, server) = world.pair();
-    world.set_down(server, true);
+    world.take_down(server);
     let peer = world.connect(client, server);
     world.endpoint(client).send(peer, Channel::DATA, &[b"x"]).unwrap();
     world.run_for(SECOND);
@@ -145,7 +145,7 @@ fn silence_times_out_on_both_sides_and_a_quiet_link_does_not() {
 fn nobody_there_times_out() {
     let mut world = World::new(6, Link::default());
     let (client, server) = world.pair();
-    world.set_down(server, true);
+    world.take_down(server);
     let peer = world.connect(client, server);
     world.run_for(Duration::from_millis(4_999));
     assert_eq!(world.take_events(client), []);

@@ -493,7 +493,7 @@ fn three_times_the_bytes_is_never_exceeded_before_the_proof() {
         while scene.client_packets().is_empty() {
             scene.step();
         }
-        scene.world.set_down(scene.client, true);
+        scene.world.take_down(scene.client);
         (scene.client_sends, scene.server_sends) = (false, false);
         for _ in 0..3000 {
             scene.world.run_for(MS);

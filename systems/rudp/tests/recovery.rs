@@ -70,9 +70,16 @@ fn eight_messages_a_tick_share_datagrams() {
     assert!(figures.wire_bytes <= 95.0);
 }
 
-/// An application that comes back after three seconds and finds all acknowledgements waiting; `timers_first`: it does
-/// not take them in before it asks the timers and sends, as it is told to. Messages sent again.
-fn after_a_pause(timers_first: bool) -> u64 {
+#[derive(PartialEq, Eq)]
+enum First {
+    /// As an application is told to.
+    Datagrams,
+    Timers,
+}
+
+/// An application comes back after three seconds and finds all acknowledgements waiting in its socket. Returns how many
+/// messages are sent again, as it first takes these in or first asks the timers and sends.
+fn after_a_pause(first: First) -> u64 {
     let (home, away) = (SocketAddr::from(([10, 0, 0, 1], 7352)), SocketAddr::from(([10, 0, 0, 2], 5000)));
     let (mut client, mut server) =
         (Endpoint::new(plain(), [2; 32]), Endpoint::new(Config::server(), [1; 32]));
@@ -98,7 +105,7 @@ fn after_a_pause(timers_first: bool) -> u64 {
         }
     }
     now += MS * 3_000;
-    if timers_first {
+    if first == First::Timers {
         client.handle_timeout(now);
         while client.poll_transmit(now, &mut buf).is_some() {}
     }
@@ -112,8 +119,8 @@ fn after_a_pause(timers_first: bool) -> u64 {
 
 #[test]
 fn what_was_acknowledged_in_a_pause_is_not_sent_again() {
-    assert_eq!(after_a_pause(false), 0);
-    assert!(after_a_pause(true) > 0, "the timers were due");
+    assert_eq!(after_a_pause(First::Datagrams), 0);
+    assert!(after_a_pause(First::Timers) > 0, "the timers were due");
 }
 
 /// By satellite, or through a modem that holds seconds of packets: the probe time-out is longer than a second.

@@ -157,7 +157,7 @@ fn half_open_peers_are_bounded_and_expire() {
     // Until the cookies are back at the server; then nobody hears the Accept.
     world.run_for(Duration::from_millis(80));
     for &client in &clients {
-        world.set_down(client, true);
+        world.take_down(client);
     }
     world.run_for(Duration::from_millis(1));
     assert_eq!(world.endpoint(server).totals().dropped, 15);
