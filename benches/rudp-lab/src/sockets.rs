@@ -32,7 +32,7 @@ const BATCH: usize = 64;
 
 /// A server in a thread of its own and its clients in the caller's, on sockets of the loopback; time is virtual, a frame
 /// a round. One of the two threads works at a time: the server's caches are its own, and nothing overflows.
-struct Hall {
+struct Crowd {
     now: Micros,
     clients: Vec<(Box<dyn Host>, Line)>,
     orders: Sender<Order>,
@@ -40,15 +40,22 @@ struct Hall {
     state: State,
 }
 
-/// A stack's name, its hall, and microseconds of rx and tx of each round.
-type Contest = (String, Hall, Vec<(f64, f64)>);
+/// A stack's name, its crowd, and microseconds of rx and tx of each round.
+type Contest = (String, Crowd, Vec<(f64, f64)>);
+
+/// Whether anybody has something to say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Talk {
+    Message,
+    Silence,
+}
 
 /// What the server's thread has to do.
 enum Order {
     /// Take what the socket has.
     Drain(Micros),
-    /// The rest of a frame; with `true` every peer is sent a message.
-    Frame(Micros, bool),
+    /// The rest of a frame; with `Talk::Message` every peer is sent one.
+    Frame(Micros, Talk),
 }
 
 /// How it stands after that.
@@ -77,7 +84,7 @@ fn serve(host: &mut dyn Host, line: &mut Line, orders: &Receiver<Order>, states:
                 state.rx += used.cpu;
                 state.connected = host.connected();
                 let ((), used) = measure(|| {
-                    if talk {
+                    if talk == Talk::Message {
                         (0..state.connected).for_each(|peer| {
                             host.send(now, peer, &[8; 64]);
                         });
@@ -93,12 +100,12 @@ fn serve(host: &mut dyn Host, line: &mut Line, orders: &Receiver<Order>, states:
     }
 }
 
-impl Hall {
+impl Crowd {
     fn connected<'scope, 'env>(
         scope: &'scope Scope<'scope, 'env>,
         stack: &'env (dyn Stack + Sync),
         count: usize,
-    ) -> io::Result<Option<Hall>> {
+    ) -> io::Result<Option<Crowd>> {
         let now = Micros::from_millis(1_000);
         let mut line = Line::of(stack, &Options::default())?;
         let addr = line.addr()?;
@@ -112,13 +119,13 @@ impl Hall {
             serve(host.as_mut(), &mut line, &received, &told);
         });
         let state = State::default();
-        let mut hall = Hall { now, clients, orders, states, state };
+        let mut crowd = Crowd { now, clients, orders, states, state };
         for _ in 0..200 {
-            hall.frame(false);
-            let clients_have = hall.clients.iter().all(|(client, _)| client.connected() == 1);
-            if hall.state.connected == count && clients_have {
-                (0..20).for_each(|_| hall.frame(false));
-                return Ok(Some(hall));
+            crowd.frame(Talk::Silence);
+            let clients_have = crowd.clients.iter().all(|(client, _)| client.connected() == 1);
+            if crowd.state.connected == count && clients_have {
+                (0..20).for_each(|_| crowd.frame(Talk::Silence));
+                return Ok(Some(crowd));
             }
         }
         Ok(None)
@@ -132,7 +139,7 @@ impl Hall {
         }
     }
 
-    fn frame(&mut self, talk: bool) {
+    fn frame(&mut self, talk: Talk) {
         self.now += FRAME;
         let now = self.now;
         let mut clients = std::mem::take(&mut self.clients);
@@ -141,7 +148,7 @@ impl Hall {
                 line.drain(client.as_mut(), now, usize::MAX);
                 client.tick(now);
                 client.receive(&mut |_| {});
-                if talk {
+                if talk == Talk::Message {
                     client.send(now, 0, &[7; 64]);
                 }
                 line.flush(client.as_mut(), now);
@@ -155,7 +162,7 @@ impl Hall {
     /// Microseconds of rx and tx for each peer and frame, over some frames.
     fn round(&mut self, frames: usize) -> (f64, f64) {
         let before = self.state;
-        (0..frames).for_each(|_| self.frame(true));
+        (0..frames).for_each(|_| self.frame(Talk::Message));
         let per = |time: Duration| time.as_secs_f64() * 1e6 / (frames * self.clients.len()) as f64;
         (per(self.state.rx - before.rx), per(self.state.tx - before.tx))
     }
@@ -195,12 +202,12 @@ fn with_peers<'scope, 'env>(
 ) -> Vec<Target> {
     let mut targets = Vec::new();
     let mut table = Table::new(&["", "rx µs", "tx µs", "peer-tick µs", "of bare", "peers/core at 60 Hz"]);
-    let mut halls: Vec<Contest> = Vec::new();
+    let mut crowds: Vec<Contest> = Vec::new();
     for (_, stack) in
         stacks.iter().enumerate().filter(|(number, stack)| *number == 0 || scale.wants(stack.as_ref()))
     {
-        match Hall::connected(scope, stack.as_ref(), count) {
-            Ok(Some(hall)) => halls.push((stack.name(), hall, Vec::new())),
+        match Crowd::connected(scope, stack.as_ref(), count) {
+            Ok(Some(crowd)) => crowds.push((stack.name(), crowd, Vec::new())),
             Ok(None) => table.row([stack.name(), "no connections".into()]),
             Err(error) => table.row([stack.name(), error.to_string()]),
         }
@@ -208,14 +215,14 @@ fn with_peers<'scope, 'env>(
     // All in turns, so that whatever else the machine does meets all of them.
     let (rounds, frames) = if scale.quick { (2, 3) } else { (9, 20_000 / count) };
     for _ in 0..rounds {
-        for (_, hall, figures) in &mut halls {
-            figures.push(hall.round(frames));
+        for (_, crowd, figures) in &mut crowds {
+            figures.push(crowd.round(frames));
         }
     }
     // The first in turn, and always there.
     let mut bare: Vec<f64> = Vec::new();
     let mut best: Option<(f64, String)> = None;
-    for (name, _, figures) in &halls {
+    for (name, _, figures) in &crowds {
         let rx = median(figures.iter().map(|figure| figure.0).collect());
         let tx = median(figures.iter().map(|figure| figure.1).collect());
         let rounds = Rounds(figures.iter().map(|figure| figure.0 + figure.1).collect());
