@@ -508,6 +508,27 @@ fn a_crowd_that_talks_allocates_nothing() {
     }
 }
 
+/// Fills `bad` with a mutated copy of `datagram`, or with plain noise.
+fn spoil(rng: &mut Rng, datagram: &[u8], bad: &mut Vec<u8>) {
+    bad.clear();
+    if rng.chance(0.2) {
+        bad.resize(rng.below(1300) as usize, 0);
+        rng.fill(bad);
+        return;
+    }
+    bad.extend_from_slice(datagram);
+    for _ in 0..rng.below(5) {
+        let bit = rng.below(bad.len() as u64 * 8) as usize;
+        bad[bit / 8] ^= 1 << (bit % 8);
+    }
+    if rng.chance(0.2) {
+        bad.truncate(rng.below(bad.len() as u64 + 1) as usize);
+    }
+    if rng.chance(0.1) {
+        bad.extend_from_slice(&[0xff; 40]);
+    }
+}
+
 /// Mutated copies of real traffic and plain noise, against a server with live peers.
 #[test]
 fn a_hundred_thousand_bad_datagrams_leave_nothing_behind() {
@@ -532,28 +553,9 @@ fn a_hundred_thousand_bad_datagrams_leave_nothing_behind() {
     let mut attack = |world: &mut World, count: usize| {
         let mut bad = Vec::with_capacity(2000);
         for round in 0..count {
-            bad.clear();
             let (from, _, datagram) = &real[rng.below(real.len() as u64) as usize];
-            let mut from = *from;
-            if rng.chance(0.2) {
-                bad.resize(rng.below(1300) as usize, 0);
-                rng.fill(&mut bad);
-            } else {
-                bad.extend_from_slice(datagram);
-                for _ in 0..rng.below(5) {
-                    let bit = rng.below(bad.len() as u64 * 8) as usize;
-                    bad[bit / 8] ^= 1 << (bit % 8);
-                }
-                if rng.chance(0.2) {
-                    bad.truncate(rng.below(bad.len() as u64 + 1) as usize);
-                }
-                if rng.chance(0.1) {
-                    bad.extend_from_slice(&[0xff; 40]);
-                }
-            }
-            if rng.chance(0.2) {
-                from = somewhere(&mut rng);
-            }
+            spoil(&mut rng, datagram, &mut bad);
+            let from = if rng.chance(0.2) { somewhere(&mut rng) } else { *from };
             let now = world.now();
             let endpoint = world.endpoint(server);
             endpoint.handle(now, from, &mut bad);
