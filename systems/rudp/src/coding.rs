@@ -1,5 +1,5 @@
-//! Integers and strings of bytes on the wire: a cursor that reads them and never past the end, and the variable-length
-//! integer. README.md says how each looks.
+//! Integers and strings of bytes on the wire: a cursor that never reads past the end, and integers of variable length.
+//! README.md shows their form.
 
 /// A cursor over bytes that came from the network.
 pub(crate) struct Reader<'a> {

@@ -1,4 +1,4 @@
-//! One connection: what it consists of, how it begins and ends, and what the application asks of it.
+//! One connection: what it consists of, how it begins and ends, and what the application may ask of it.
 
 mod dial;
 mod migration;
@@ -35,10 +35,10 @@ use crate::{
     timer::Micros,
 };
 
-/// How long `close_after_flush` waits.
+/// How long `close_after_flush` waits at most.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
-/// Longest probe time-out that the copies of a close are spread over, however slow the path was: so that what is closed
-/// is forgotten after three seconds.
+/// The copies of a close are spread over a probe time-out, but never over a longer one than this, however slow the path
+/// is, so that a closed connection is forgotten after three seconds.
 const CLOSING_PTO_MAX: Duration = Duration::from_secs(1);
 
 /// What a connection needs of its endpoint.
@@ -51,11 +51,11 @@ pub(crate) struct Context<'a> {
 
 /// How a connection ends.
 pub(crate) enum Ending {
-    /// The application learns of it; the other side knows, or cannot be told.
+    /// The application is told; the other side knows already, or cannot be told.
     Quiet(CloseReason),
-    /// Both learn of it.
+    /// The application and the other side are told.
     Tell { code: u16, text: String, reason: CloseReason },
-    /// Nobody ever knew of it.
+    /// Nobody is told: nobody knew of the connection.
     Forget,
 }
 
@@ -72,16 +72,16 @@ impl Ending {
 enum Stage {
     /// Connector: Hellos go out.
     Dialing(Box<Dial>),
-    /// Acceptor: the cookie was good, no packet yet. Ends at the given time.
+    /// Acceptor: the cookie was good, but no packet has come yet. Ends at the given time.
     HalfOpen(Micros),
     Open,
 }
 
-/// The Accept, and how it fares.
+/// The Accept, and what has been done with it.
 struct Accepting {
     bytes: Box<[u8]>,
     is_due: bool,
-    /// When it left first, and how often it did.
+    /// When it was first sent, and how often it was sent.
     sent_at: Micros,
     sent: u32,
 }
@@ -108,7 +108,7 @@ pub(crate) struct Connection {
     keys: Option<Keys>,
     /// Acceptor: the first half of the client's key, which tells a repeated Hello from a new one.
     greeted: [u8; 16],
-    /// The Accept, from when its job is done until the client has shown that it got it.
+    /// The Accept, from the end of its job until the client has shown that it arrived.
     accept: Option<Box<Accepting>>,
     received: Received,
     recovery: Recovery,
@@ -119,7 +119,7 @@ pub(crate) struct Connection {
     last_out: Micros,
     probes: u8,
     ping_due: bool,
-    /// Time passed and `transmit` has not been called since: it is asked for already, and no timer asks again.
+    /// A timer has asked for `transmit`, which has not been called since: no timer asks again.
     is_asking: bool,
     flush: Option<Box<Flush>>,
     counts: Counts,
@@ -216,12 +216,12 @@ impl Connection {
         matches!(self.stage, Stage::HalfOpen(_))
     }
 
-    /// When the Accept of a half-open connection left first.
+    /// When the Accept of a half-open connection was first sent.
     pub(crate) fn accept_left(&self) -> Option<Micros> {
         self.accept.as_ref().filter(|accept| accept.sent > 0).map(|accept| accept.sent_at)
     }
 
-    /// Whether this connection came from the Hello with this key; if so its Accept goes out again.
+    /// Whether this connection began with the Hello that has this key; if so, its Accept is sent again.
     pub(crate) fn is_greeted_again(&mut self, key: &[u8; 16]) -> bool {
         let again = self.greeted == *key;
         if let Some(accept) = &mut self.accept {
@@ -238,7 +238,7 @@ impl Connection {
         }
     }
 
-    /// The server's key when this opened the connection.
+    /// Returns the server's key if this opened the connection.
     pub(crate) fn on_accept(
         &mut self,
         now: Micros,
@@ -294,7 +294,7 @@ impl Connection {
         self.flushed()
     }
 
-    /// The end, if a close waits for the queue and the queue is empty.
+    /// The end, if a close waits for the queue to empty and it has.
     fn flushed(&mut self) -> Option<Ending> {
         if self.sending.is_flushed() { self.flush_over() } else { None }
     }
@@ -342,12 +342,12 @@ impl Connection {
     /// Bytes of messages that may be queued now and leave without waiting.
     pub(crate) fn send_budget(&self, now: Micros) -> usize {
         let wire = if matches!(self.stage, Stage::Open) { self.recovery.budget(now) } else { INITIAL };
-        // What a full datagram carries, of what it costs.
+        // A full datagram costs `PACKET` and carries `FRAGMENT_BYTES`.
         let bytes = wire / PACKET * FRAGMENT_BYTES + (wire % PACKET).min(FRAGMENT_BYTES);
         bytes.saturating_sub(self.sending.unsent_bytes())
     }
 
-    /// What remains of it after the application or a time-out closed it. `None` when the other side has no keys yet.
+    /// What is left of it after the application or a time-out closed it. `None` when the other side has no keys yet.
     pub(crate) fn close(&mut self, now: Micros, code: u16, reason: String) -> Option<Closing> {
         if !matches!(self.stage, Stage::Open) {
             return None;

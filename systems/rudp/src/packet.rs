@@ -12,13 +12,14 @@ pub const VERSION: u8 = 1;
 /// IP and UDP headers; the Hello, padded to this size, shows that this path does.
 pub const DATAGRAM_BYTES_BASE: usize = 1200;
 
-/// Bytes of the largest datagram on any path, UDP payload: what Ethernet carries over IPv4. Whoever reads a socket needs
-/// a buffer of this size.
+/// Bytes of the largest datagram on any path, UDP payload: what Ethernet carries over IPv4. A buffer for reading from a
+/// socket needs this size.
 pub const DATAGRAM_BYTES_MAX: usize = 1472;
 
-/// Bytes of the longest message that travels whole, and of a fragment of a longer one: what fits into a datagram beside
-/// the longest header with tag, acknowledgement and frame header (25 + 35 + 11 of `DATAGRAM_BYTES_BASE`), rounded down. Larger datagrams
-/// than the smallest carry more messages, not larger fragments: a path may shrink while a message is under way.
+/// Bytes of the longest message that travels whole, and of a fragment of a longer one: what fits into a datagram of
+/// `DATAGRAM_BYTES_BASE` together with the longest header and tag, acknowledgement and frame header (25 + 35 + 11
+/// bytes), rounded down. Longer datagrams carry more messages, not longer fragments: a path may shrink while a message
+/// is under way.
 pub const FRAGMENT_BYTES: usize = 1120;
 
 /// Bytes of the longest message on an unreliable channel: 16 fragments. Each is a datagram that may be lost, and with
@@ -28,7 +29,7 @@ pub const UNRELIABLE_BYTES_MAX: usize = UNRELIABLE_FRAGMENTS_MAX as usize * FRAG
 /// Fragments of an unreliable message.
 pub(crate) const UNRELIABLE_FRAGMENTS_MAX: u32 = 16;
 
-/// Bytes of any fragment but the last of its message, at least: bounds their number.
+/// The fewest bytes of a fragment that is not the last of its message. Bounds the number of fragments.
 pub(crate) const FRAGMENT_BYTES_MIN: usize = 512;
 
 /// First byte: set for handshake datagrams (`handshake.rs`), clear for packets.
@@ -51,7 +52,7 @@ const FRAME_ANSWER: u8 = 0x04;
 /// 0x40 to 0x5f message on channel 0 to 31, 0x80 to 0x9f fragment.
 const FRAME_MESSAGE: u8 = 0x40;
 const FRAME_FRAGMENT: u8 = 0x80;
-/// Of a message or fragment: no length, it ends with the packet.
+/// Bit of a message or fragment: it has no length, and ends with the packet.
 const FRAME_TO_END: u8 = 0x20;
 
 /// Bytes of the longest close reason.
@@ -113,7 +114,7 @@ impl Header {
     }
 }
 
-/// A decoded frame; an acknowledgement is not one, it stands in front by its flag.
+/// A decoded frame. Acknowledgements are not frames: a flag of the header announces them, and they come first.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     Ping,
@@ -143,7 +144,7 @@ pub(crate) enum Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The next frame of `reader`, padding skipped; `None` at the end.
+    /// The next frame of `reader`, after any padding; `None` at the end.
     pub(crate) fn next(reader: &mut Reader<'a>) -> Result<Option<Frame<'a>>, Violation> {
         let kind = loop {
             match reader.u8() {
@@ -209,7 +210,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// At most 200 bytes of `reason`, whole characters.
+/// The first 200 bytes of `reason` or fewer, cut between characters.
 pub(crate) fn cut(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
 }

@@ -1,4 +1,4 @@
-//! Names of connections: peer ids, which never come twice, and the ids that stand on the wire.
+//! The names of connections: peer ids, which are never used twice, and connection ids on the wire.
 
 use std::fmt;
 
@@ -22,12 +22,13 @@ impl PeerId {
         self.0
     }
 
-    /// The id with this number; of use only to the endpoint that gave it out.
+    /// The id with this number. It means something only to the endpoint that gave it out.
     pub const fn from_bits(bits: u64) -> PeerId {
         PeerId(bits)
     }
 
-    /// Index of the slot, under `Config::peers_max` × 2 and `Config::PEERS_MAX`. Small and used again: good for a table beside the endpoint.
+    /// Index of the slot, less than both `Config::peers_max` × 2 and `Config::PEERS_MAX`. Slots are small numbers and
+    /// are used again, so they can index a table that the application keeps.
     pub const fn slot(self) -> u32 {
         (self.0 & (SLOTS_MAX as u64 - 1)) as u32
     }
@@ -44,7 +45,8 @@ impl fmt::Debug for PeerId {
     }
 }
 
-/// A connection id as it stands on the wire: the slot for finding it, and 12 random bits against old packets.
+/// A connection id on the wire: the slot, by which the connection is found, and 12 random bits against packets of an
+/// older connection.
 pub(crate) fn wire_id(slot: u32, random: u32) -> u32 {
     slot | random << SLOT_BITS
 }

@@ -1,4 +1,4 @@
-//! Who is there: the slab of connections, which shrinks again.
+//! The slab of connections, which shrinks again.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ pub(crate) struct Entry {
     pub(crate) id: PeerId,
     /// The deadline that is set for it.
     pub(crate) registered: Option<Micros>,
-    /// When something is due for it, as of the last time that it left the queue of `ready_since`. While it stands there,
-    /// what has happened to it since may be due earlier, but later than it happened.
+    /// When something is due for it, worked out the last time that it left the queue of `ready_since`. While it is in
+    /// that queue, something may be due earlier, but only after what caused it.
     pub(crate) next: Micros,
-    /// Since when it stands in the endpoint's queue of those who may have something to send.
+    /// Since when it has been in the endpoint's queue of connections that may have something to send.
     pub(crate) ready_since: Option<Micros>,
     pub(crate) state: State,
 }

@@ -18,19 +18,19 @@ use crate::{
     timer::{Micros, NEVER},
 };
 
-/// What a held piece costs beside its bytes, so that tiny ones are not free.
+/// What a held piece costs besides its bytes, so that tiny ones are not free.
 const PIECE_COST: usize = 64;
-/// What a place for a message or a fragment costs, taken or not.
+/// What a place for a message or a fragment costs, filled or empty.
 const SLOT_COST: usize = 32;
-/// Ids farther ahead than this are not taken in: twice what a correct sender uses.
+/// Ids further ahead than this are not taken in. A correct sender uses half as many.
 const IDS_AHEAD_MAX: usize = 8192;
-/// No inbox, in the index of inboxes.
+/// In the index of inboxes: no inbox.
 const NONE: u8 = u8::MAX;
 
 /// What became of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Taken {
-    /// Delivered, kept, known already, or of no use: may be acknowledged.
+    /// Delivered, held, known already, or of no use: its packet may be acknowledged.
     Yes,
     /// No room: its packet must not be acknowledged, so that it comes again.
     No,
@@ -39,14 +39,14 @@ pub(crate) enum Taken {
 /// What an inbox may use while it takes in a frame: the bounds, the buffers, and the way to the application.
 pub(crate) struct InboxContext<'a> {
     pub(crate) config: &'a Config,
-    /// Whose frame it is, and of which channel.
+    /// Whose frame it is, and for which channel.
     pub(crate) peer: PeerId,
     pub(crate) channel: Channel,
     pub(crate) events: &'a mut Events,
     pub(crate) pool: &'a mut Pool,
-    /// Bytes waiting at this peer.
+    /// Bytes held for this peer.
     pub(crate) peer_bytes: &'a mut usize,
-    /// Bytes waiting at all peers of the endpoint.
+    /// Bytes held for all peers of the endpoint.
     pub(crate) total_bytes: &'a mut usize,
     /// Counts unreliable messages that came too late or were never complete.
     pub(crate) stale: &'a mut u64,
@@ -55,7 +55,7 @@ pub(crate) struct InboxContext<'a> {
 /// Whether a channel can do without a piece for now.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Need {
-    /// Nothing else is delivered before it is here.
+    /// Nothing else is delivered before it.
     Awaited,
     /// The sender repeats it, or it may be lost.
     Dispensable,
@@ -74,7 +74,8 @@ impl InboxContext<'_> {
     }
 
     /// Books `cost`, if there is room. What the channel waits for always gets in: refusing that would stop the channel
-    /// for ever. A peer has its share whatever the others hold, or a few that never finish anything would starve all.
+    /// for ever. A peer has its share whatever the others hold, or a few peers that never finish anything would starve
+    /// all others.
     fn book(&mut self, cost: usize, need: Need) -> bool {
         let (peer, total) = (*self.peer_bytes + cost, *self.total_bytes + cost);
         let fits = peer <= self.config.reassembly_bytes_max
@@ -109,7 +110,7 @@ pub(crate) struct Receiving {
     index: [u8; CHANNELS_MAX],
 }
 
-/// One channel.
+/// What one channel has received and not delivered yet.
 pub(crate) enum Inbox {
     Unreliable(Unreliable),
     Unordered(Unordered),
@@ -121,7 +122,7 @@ impl Receiving {
         Receiving { inboxes: Vec::new(), index: [NONE; CHANNELS_MAX] }
     }
 
-    /// The inbox of a channel; made if need be.
+    /// The inbox of a channel, which is made if there is none yet.
     pub(crate) fn inbox(&mut self, config: &Config, channel: Channel) -> Result<&mut Inbox, Violation> {
         let at = &mut self.index[channel.index()];
         if *at == NONE {
@@ -138,7 +139,7 @@ impl Receiving {
         Ok(&mut self.inboxes[usize::from(*at)])
     }
 
-    /// Nothing came for long: gives back what is not in use.
+    /// Nothing came for a long time: gives back what is not in use.
     pub(crate) fn rest(&mut self) {
         for inbox in &mut self.inboxes {
             match inbox {
@@ -159,7 +160,7 @@ impl Receiving {
         deadlines.min().unwrap_or(NEVER)
     }
 
-    /// Gives incomplete unreliable messages up whose time is over. Returns how many, and what they cost.
+    /// Gives up incomplete unreliable messages whose time is over. Returns how many, and what they cost.
     pub(crate) fn on_timeout(&mut self, now: Micros) -> (u64, usize) {
         let (mut count, mut cost) = (0, 0);
         for inbox in &mut self.inboxes {
@@ -222,8 +223,8 @@ impl Inbox {
     }
 }
 
-/// How far an id on the wire lies after `next`. An error is what becomes of the frame instead: it is known already, or
-/// so far ahead that no correct sender uses it.
+/// How far after `next` an id on the wire lies. If it is known already, or further ahead than any correct sender goes,
+/// the error says what becomes of its frame.
 fn place(id: u16, next: u64) -> Result<usize, Taken> {
     match id.wrapping_sub(next as u16) as i16 {
         ..0 => Err(Taken::Yes),

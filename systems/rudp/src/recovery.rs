@@ -1,12 +1,12 @@
-//! What was sent and not yet settled: acknowledgements in, losses and probes out.
+//! What was sent and is not yet settled: acknowledgements come in, losses and probes come out.
 //!
-//! Packets are never sent again, their messages are. A packet is lost when a later one was acknowledged and it is
-//! three numbers behind or older than the reordering window (RFC 9002, section 6.1). When nothing tells of a packet
-//! for a probe time-out, its messages go again. Unlike in RFC 9002, section 6.2, that time runs from the *oldest*
+//! Packets are never sent again, their messages are. A packet is lost when a later one was acknowledged and it is three
+//! numbers behind or older than the reordering window (RFC 9002, section 6.1). When nothing is heard of a packet for a
+//! probe time-out, its messages are sent again. Unlike in RFC 9002, section 6.2, that time runs from the *oldest*
 //! packet with reliable messages that is under way, not from the newest: a game sends every few milliseconds, so a
-//! timer that starts anew with each packet would never end before an acknowledgement tells the same. The price is a
-//! needless repeat where an acknowledgement was lost; a message is small, and an acknowledgement that is merely
-//! late is covered by the variation in the time-out.
+//! timer that starts anew with each packet would never fire before an acknowledgement shows the loss. The price is a
+//! needless repeat when an acknowledgement is lost, which is cheap since messages are small; an acknowledgement that is
+//! merely late is covered by the variation in the time-out.
 
 mod losses;
 mod probe;
@@ -31,9 +31,9 @@ use crate::{
     timer::{Micros, NEVER, nanos},
 };
 
-/// How far ahead `send_budget` looks: what is queued in a tick at 60 Hz has left when the next one comes.
+/// How far ahead `send_budget` looks: what is queued in a tick at 60 Hz has left by the next tick.
 const BUDGET_AHEAD: Duration = Duration::from_millis(16);
-/// Entries whose place in the tables is kept for good.
+/// Entries for which memory is kept for good.
 const KEPT: usize = 64;
 
 /// The sent-packet table with everything that is computed from it.
@@ -46,38 +46,38 @@ pub(crate) struct Recovery {
     /// Entries at the front of `sent` that are settled.
     settled: usize,
     pieces: Pieces,
-    /// Most entries in `sent` and `pieces` of late, for giving memory back.
+    /// The most entries in `sent` and `pieces` of late, which decide how much memory is given back.
     peak: (u32, u32),
     /// The largest number that was acknowledged, plus one; 0 before any was.
     acked_end: u64,
     in_flight: InFlight,
     packets_max: u32,
-    /// In nanoseconds, as the next.
+    /// In nanoseconds, as is the next.
     ack_delay_max: u64,
-    /// How much longer than the round trip the acknowledgement of a reliable packet takes, a moving average.
+    /// How much longer than the round trip the acknowledgement of a reliable packet takes: a moving average.
     ack_delay: u64,
     /// An acknowledgement came in since losses were looked for.
     unjudged: bool,
     /// When to look for losses; `NEVER` if none are in sight.
     loss_at: Micros,
-    /// When the oldest reliable packet that is under way and not probed for was sent; `NEVER` without one.
+    /// When the oldest reliable packet was sent that is under way and was not probed for; `NEVER` without one.
     oldest: Micros,
-    /// When a packet that asks for an acknowledgement left last, and when a probe did.
+    /// When the last packet that asks for an acknowledgement was sent, and the last probe.
     sent_last: Micros,
     probed_last: Micros,
     probes_unanswered: u8,
     losses: Losses,
     /// Messages wait for the controller.
     limited: bool,
-    /// Packets before this one took another path: they say nothing about this one.
+    /// Packets with lower numbers took another path, and say nothing about this one.
     path_from: u64,
     /// On this path.
     black_hole: BlackHole,
-    /// Packets under this number were under way when messages had to wait, or when half of the window was in use.
+    /// Packets with lower numbers were under way when messages had to wait, or when half of the window was in use.
     limited_end: u64,
 }
 
-/// What was learnt of one path.
+/// What is known of one path.
 pub(crate) struct PathData {
     rtt: Rtt,
     control: Control,
@@ -93,13 +93,13 @@ impl PathData {
 struct NewlyAcked {
     /// The largest number that the acknowledgements in these packets reported, plus one; 0 if there were none.
     ack_end: u64,
-    /// The number of the newest, and when it left.
+    /// The number of the newest, and when it was sent.
     newest: Option<(u64, Micros)>,
-    /// When the oldest left that the probe timer ran for.
+    /// When the oldest of those was sent that the probe timer ran for.
     oldest_awaited: Option<Micros>,
     /// The round trip, if the largest number is new.
     rtt: Option<Duration>,
-    /// Of the packets on this path that were not found lost before: how many, their bytes, and when the oldest left.
+    /// Of the packets on this path that had not been found lost: how many, their bytes, and when the oldest was sent.
     packets: u32,
     bytes: usize,
     oldest_at: Micros,
@@ -120,7 +120,7 @@ impl Default for NewlyAcked {
 }
 
 impl NewlyAcked {
-    /// Counts a packet, with the fate that it had until now. They come in their order.
+    /// Counts a packet that still has its fate from before. Packets come in the order of their numbers.
     fn note(&mut self, packet: &Sent, is_here: bool) {
         self.ack_end = self.ack_end.max(packet.ack_end);
         self.newest = Some((packet.number, packet.at));
@@ -135,12 +135,12 @@ impl NewlyAcked {
     }
 }
 
-/// Where in the table the first packet is that `ack` may report.
+/// The place in the table of the first packet that `ack` may report.
 fn first_reported(sent: &VecDeque<Sent>, ack: &Ack) -> usize {
     let lowest = ack.lowest();
     match sent.front() {
         Some(front) if front.number < lowest => sent.partition_point(|packet| packet.number < lowest),
-        // Most reach far behind all that is under way.
+        // Most acknowledgements reach back beyond everything that is under way.
         _ => 0,
     }
 }
@@ -176,12 +176,12 @@ impl Recovery {
         }
     }
 
-    /// Begins to learn a path that nothing is known of, and returns what is known of the last one.
+    /// Packets take a path of which nothing is known. Returns what is known of the last one.
     pub(crate) fn begin_path(&mut self, config: &Config) -> PathData {
         self.resume_path(PathData::unknown(config))
     }
 
-    /// Packets take a known path again. Returns what was learnt of the other one.
+    /// Packets take a known path again. Returns what is known of the last one.
     pub(crate) fn resume_path(&mut self, data: PathData) -> PathData {
         self.path_from = self.next;
         // What is under way to the other address takes no room here.
@@ -193,7 +193,7 @@ impl Recovery {
         }
     }
 
-    /// Whether packets longer than the base get lost, and only these. Told once.
+    /// Whether packets longer than the base get lost, and only these. True once for each such finding.
     pub(crate) fn take_black_hole(&mut self) -> bool {
         self.black_hole.take()
     }
@@ -230,14 +230,14 @@ impl Recovery {
         self.losses.spurious
     }
 
-    /// Packets lost, in millionths: a moving average in which each packet counts 1/256 when it is acknowledged or
-    /// found lost. Starts at 0. A loss that turns out to be none is taken back.
+    /// Packets lost, in millionths: a moving average in which each packet counts 1/256 when it is acknowledged or found
+    /// lost. Starts at 0. A loss that turns out to be spurious is taken back.
     pub(crate) fn loss_ppm(&self) -> u32 {
         self.losses.ppm()
     }
 
-    /// Whether messages wait because of congestion: no time for anything that is sent twice on purpose. Set when a
-    /// packet was held back, cleared when nothing waits any more.
+    /// Whether messages wait because of congestion, so that nothing should be sent twice on purpose. Set when a packet
+    /// was held back, cleared when nothing waits any more.
     pub(crate) fn is_limited(&self) -> bool {
         self.limited
     }
@@ -256,7 +256,7 @@ impl Recovery {
             && self.sent.len() < self.packets_max as usize * 2
     }
 
-    /// Whether window and pacer let out another packet with messages that wait.
+    /// Whether window and pacer allow another packet with messages that wait.
     pub(crate) fn may_send(&mut self, now: Micros) -> bool {
         let has_room = self.has_room();
         let may = has_room && self.pacer.may_send(now, self.control.pacing_rate(), self.rtt.smoothed());
@@ -271,14 +271,14 @@ impl Recovery {
         may
     }
 
-    /// No message waits. Returns whether a packet without any may leave.
+    /// No message waits. Returns whether the window allows a packet without any.
     pub(crate) fn on_drained(&mut self) -> bool {
         self.limited = false;
         self.pacer.on_idle();
         self.has_room()
     }
 
-    /// Nothing may leave, whatever waits: the pacer has no time to ask for.
+    /// Nothing may leave, whatever waits: there is no time to ask the pacer for.
     pub(crate) fn on_nothing_to_send(&mut self) {
         self.pacer.on_idle();
     }
@@ -293,15 +293,15 @@ impl Recovery {
         self.pieces.end()
     }
 
-    /// A packet that asks for no acknowledgement left.
+    /// A packet was sent that asks for no acknowledgement.
     pub(crate) fn on_sent_unrecorded(&mut self) {
         self.next += 1;
     }
 
-    /// The packet `next_number` left, with the pieces noted from `pieces_at` on.
+    /// The packet `next_number` was sent, with the pieces noted from `pieces_at` on.
     pub(crate) fn on_sent(&mut self, now: Micros, bytes: usize, pieces_at: u64, ack_largest: Option<u64>) {
         let bytes = bytes + OVERHEAD;
-        // Before the packet is counted: what the controller asks is whether nothing was under way.
+        // Before the packet is counted: the controller wants to know whether anything else was under way.
         self.control.on_sent(now, self.in_flight.bytes);
         self.pacer.on_sent(bytes);
         let packet = Sent {
@@ -318,7 +318,8 @@ impl Recovery {
             self.oldest = self.oldest.min(now);
         }
         self.sent_last = now;
-        // Who heeds the budget never waits; half a window in use shows as well what the path carries (RFC 7661, 4.2).
+        // An application that heeds the budget never waits; half a window in use shows just as well what the path
+        // carries (RFC 7661, 4.2).
         if self.in_flight.bytes * 2 >= self.control.window() {
             self.limited_end = self.next + 1;
         }
@@ -351,7 +352,7 @@ impl Recovery {
             }
             let is_here = packet.number >= self.path_from;
             if packet.number == ack.largest && is_here {
-                // Only of the largest is it known how long its acknowledgement was held back.
+                // The acknowledgement says how long it was held back for this packet alone.
                 let delay = Duration::from_micros(ack.delay_us);
                 newly.rtt = Some(self.rtt.update(now, now - packet.at, delay));
             }
@@ -361,7 +362,7 @@ impl Recovery {
             }
             newly.note(packet, is_here);
             if packet.fate == Fate::Lost {
-                // It was taken out of what is under way when it was found lost.
+                // It no longer counts as under way since it was found lost.
                 self.losses.on_spurious();
             } else {
                 self.losses.on_acked();
@@ -372,12 +373,12 @@ impl Recovery {
         Ok(self.on_newly_acked(now, ack.largest, &newly))
     }
 
-    /// What follows from an acknowledgement as a whole. Everything that it reports is settled by now, and its sample is
-    /// in the round trip, which the two estimates below are made from.
+    /// What follows from an acknowledgement as a whole, once everything in it is settled. The round trip has its sample
+    /// by now: the delay of acknowledgements and the controller are both given the new one.
     fn on_newly_acked(&mut self, now: Micros, largest: u64, newly: &NewlyAcked) -> Option<u64> {
         let (number, sent_at) = newly.newest?;
         if let (Some(oldest), Some(_)) = (newly.oldest_awaited, newly.rtt) {
-            // What stands in the acknowledgement is the wait of its newest packet, but the timer runs for the oldest.
+            // The acknowledgement says how long its newest packet waited, but the timer runs for the oldest.
             let held =
                 now.nanos_since(oldest).saturating_sub(nanos(self.rtt.smoothed())).min(self.ack_delay_max);
             self.ack_delay = self.ack_delay / 4 * 3 + (self.ack_delay % 4 * 3 + held) / 4;
@@ -403,7 +404,7 @@ impl Recovery {
         newly.ack_end.checked_sub(1)
     }
 
-    /// Whether acknowledgements wait for [`judge`](Recovery::judge).
+    /// Whether an acknowledgement came in since the last [`judge`](Recovery::judge).
     pub(crate) fn is_unjudged(&self) -> bool {
         self.unjudged
     }
@@ -442,12 +443,13 @@ impl Recovery {
         if packets > 0 {
             self.control.on_lost(&Lost { packets, number, next: self.next });
         }
-        // In this order: what is forgotten moves the place from which the oldest is looked for.
+        // In this order: `forget` moves the place at which `find_oldest` begins.
         self.forget(now);
         self.find_oldest();
     }
 
-    /// Drops settled entries from the front of the table; lost ones stay a while for a late acknowledgement.
+    /// Drops settled entries from the front of the table. Lost ones stay for a while, in case a late acknowledgement
+    /// comes.
     fn forget(&mut self, now: Micros) {
         let keep = self.rtt.pto(ACK_DELAY_UNRELIABLE) * 3;
         while let Some(front) = self.sent.front() {
@@ -472,7 +474,7 @@ impl Recovery {
     }
 
     /// Gives memory back when the tables have not been half full for the last two times that they were used. A flow
-    /// whose tables empty again and again keeps its place, so that its packets allocate nothing.
+    /// whose tables empty again and again keeps its memory, so that its packets allocate nothing.
     fn shrink(&mut self) {
         let (sent, pieces) = (self.peak.0 as usize, self.peak.1 as usize);
         if self.sent.capacity() > KEPT.max(sent * 4) {
@@ -484,8 +486,8 @@ impl Recovery {
         self.peak = (self.peak.0 / 2, self.peak.1 / 2);
     }
 
-    /// Nothing was sent for long: gives back all memory. What is lost has been sent again; a late acknowledgement of it
-    /// would tell nothing any more.
+    /// Nothing was sent for a long time: gives back all memory. What was lost has been sent again; an acknowledgement
+    /// of it would say nothing by now.
     pub(crate) fn rest(&mut self) {
         if self.in_flight.packets == 0 {
             self.pieces.clear();
@@ -501,7 +503,7 @@ impl Recovery {
         };
     }
 
-    /// The probe time-out as it stands, without back-off.
+    /// The current probe time-out, without back-off.
     pub(crate) fn pto(&self) -> Duration {
         Duration::from_nanos(self.rtt.pto_nanos(self.ack_delay_max))
     }

@@ -24,12 +24,12 @@ use crate::{
     timer::{Micros, NEVER},
 };
 
-/// What a queued message costs beside its bytes, so that empty ones are not free.
+/// What a queued message costs besides its bytes, so that empty ones are not free.
 pub(crate) const MESSAGE_COST: usize = 64;
-/// No queue, in the index of queues.
+/// In the index of queues: no queue.
 const NONE: u8 = u8::MAX;
 
-/// A place in a sent packet that holds (a piece of) a reliable message.
+/// A piece of a reliable message in a sent packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PieceRef {
     pub(crate) channel: Channel,
@@ -41,7 +41,7 @@ pub(crate) struct PieceRef {
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a> {
     pub(crate) channel: Channel,
-    /// One after the other they are the message.
+    /// The message is their concatenation.
     pub(crate) parts: &'a [&'a [u8]],
     pub(crate) options: SendOptions,
 }
@@ -51,16 +51,16 @@ pub(crate) struct Sending {
     queues: Queues,
     /// Cost of all reliable messages that are not acknowledged.
     queued: usize,
-    /// `WouldBlock` was answered, and `Writable` is owed.
+    /// The application was answered `WouldBlock`, and is owed a `Writable`.
     blocked: bool,
-    /// When reliable messages are given up. May name settled ones.
+    /// When reliable messages are given up. May name messages that are settled by now.
     expiring: BinaryHeap<Reverse<(Micros, Channel, u64)>>,
     path: PathState,
     repeater: Option<Box<Repeater>>,
     counts: Counts,
 }
 
-/// What `Stats` reports of it.
+/// What `Stats` reports.
 #[derive(Default)]
 struct Counts {
     retransmitted: u64,
@@ -89,7 +89,7 @@ enum Queue {
     Unreliable(Unreliable),
 }
 
-/// A packet that is being written, as the queues see it.
+/// A packet that is being written, and what the queues may use for it.
 struct Packing<'a, 'w> {
     now: Micros,
     number: u64,
@@ -179,7 +179,7 @@ impl Sending {
 
     // ---- by the application ----
 
-    /// Queues a message, whole or not at all.
+    /// Queues a message as a whole, or not at all.
     pub(crate) fn push(
         &mut self,
         now: Micros,
@@ -227,7 +227,7 @@ impl Sending {
         self.queued == 0
     }
 
-    /// Bytes of messages, and of parts of them, that were never sent.
+    /// Bytes of messages, or of parts of messages, that were never sent.
     pub(crate) fn unsent_bytes(&self) -> usize {
         let unsent = self.queues.entries.iter().map(|entry| match &entry.queue {
             Queue::Reliable(queue) => queue.unsent,
@@ -236,14 +236,14 @@ impl Sending {
         unsent.sum()
     }
 
-    /// Once after a `WouldBlock`, when less than half of the bound is taken.
+    /// True once after a `WouldBlock`, when the queue is less than half full.
     pub(crate) fn take_writable(&mut self, config: &Config) -> bool {
         let writable = self.blocked && self.queued < config.queue_bytes_max / 2;
         self.blocked &= !writable;
         writable
     }
 
-    /// Adds what it knows.
+    /// Fills in what it knows.
     pub(crate) fn report(&self, stats: &mut Stats) {
         let unreliable = self.queues.entries.iter().map(|entry| match &entry.queue {
             Queue::Reliable(_) => 0,
@@ -269,7 +269,7 @@ impl Sending {
         self.repeater.as_ref().is_some_and(|repeater| !repeater.is_idle())
     }
 
-    /// The moment before a datagram is written, or cannot be: gives up what is too old, and fills the budget of
+    /// To be called before a datagram is written, or cannot be: gives up what is too old, and fills the budget of
     /// repeats.
     pub(crate) fn begin(&mut self, now: Micros, path: PathState, pool: &mut Pool) {
         self.path = path;
@@ -279,15 +279,16 @@ impl Sending {
         self.expire(now, pool);
     }
 
-    /// No further datagram leaves now: what still waits on a sequenced channel makes way for what comes next.
+    /// No further datagram leaves now: what still waits on a sequenced channel will make way for the next message.
     pub(crate) fn end_round(&mut self) {
         self.queues.all_unreliable().for_each(Unreliable::end_round);
     }
 
     /// Writes what fits into packet `number`, and notes each piece in `refs`.
     ///
-    /// Channels with a lower `priority` go first; those with the same take turns in front, so that none starves another
-    /// when the path is slower than the application. Repeats take what room is left when nothing else waits.
+    /// Channels with a lower `priority` go first; those with the same priority take turns at being first, so that none
+    /// starves another when the path is slower than the application. Repeats come last, and only when nothing else
+    /// waits: they take the room that is left.
     pub(crate) fn fill(
         &mut self,
         now: Micros,
@@ -331,9 +332,9 @@ impl Sending {
         }
     }
 
-    /// Packet `number`, which held `piece`, is lost, or long silent. Returns whether that is reason enough for a probe: not
-    /// if the piece need not go again on a channel that repeats of itself, since then a later packet carries it, too, and
-    /// has a time of its own.
+    /// Packet `number`, which held `piece`, is lost or overdue. Returns whether that is reason enough for a probe. It
+    /// is not if the channel repeats messages anyway and a later packet carries this piece as well: the timer will run
+    /// for that packet.
     pub(crate) fn on_lost(&mut self, piece: PieceRef, number: u64) -> bool {
         let path = self.path;
         let Some(ChannelQueue { queue: Queue::Reliable(queue), config, .. }) =
@@ -344,7 +345,7 @@ impl Sending {
         queue.on_lost(piece.id, piece.piece, number) || !path.wants_note(config)
     }
 
-    /// Lets the oldest unacknowledged pieces go again, about `bytes` of them: for a probe.
+    /// Has the oldest unacknowledged pieces sent again, about `bytes` of them: for a probe.
     pub(crate) fn repeat_oldest(&mut self, mut bytes: usize) {
         for entry in &mut self.queues.entries {
             if let Queue::Reliable(queue) = &mut entry.queue {
@@ -355,7 +356,7 @@ impl Sending {
 
     // ---- time ----
 
-    /// Nothing was sent for long: gives back what is not in use.
+    /// Nothing was sent for a long time: gives back what is not in use.
     pub(crate) fn rest(&mut self) {
         for entry in &mut self.queues.entries {
             match &mut entry.queue {
@@ -373,7 +374,7 @@ impl Sending {
         self.expiring.peek().map_or(NEVER, |Reverse((at, ..))| *at)
     }
 
-    /// When a datagram is wanted for repeats alone: nothing to be done but to send.
+    /// When a datagram is wanted for repeats alone, for which nothing but sending is to be done.
     pub(crate) fn repeats_at(&self) -> Micros {
         self.repeater.as_ref().and_then(|repeater| repeater.deadline()).unwrap_or(NEVER)
     }
@@ -395,7 +396,7 @@ impl Sending {
         }
     }
 
-    /// Forgets the times of settled messages once they are most of them, so that a long lifetime costs no memory.
+    /// Forgets the times of settled messages once most are, so that long lifetimes cost no memory.
     fn tidy_expiring(&mut self) {
         let messages_max = self.queued / MESSAGE_COST;
         if self.expiring.len() <= 64 + 2 * messages_max {

@@ -1,4 +1,4 @@
-//! Packets that come in: opened first, then their acknowledgement and their frames.
+//! Packets that come in: they are opened, then their acknowledgement and their frames are taken in.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::{
     timer::Micros,
 };
 
-/// A genuine packet: its number is fresh and it opened.
+/// A genuine packet: its number is new, and it opened.
 pub(crate) struct Genuine<'a> {
     number: u64,
-    /// Higher than all before.
+    /// Its number is higher than all before.
     pub(super) is_newest: bool,
     has_ack: bool,
     frames: &'a [u8],
@@ -39,7 +39,7 @@ impl Connection {
         let number = header.number(expected);
         let bytes = datagram.len();
         let is_fresh = number < NUMBER_END && self.received.arrival(number) == Arrival::Fresh;
-        // Three probe time-outs: after these a packet that was overtaken has long been sent again.
+        // After three probe time-outs, what a late packet held has long been sent again.
         let opened = if is_fresh {
             keys.open_with(now, || self.recovery.pto() * 3, header, number, datagram).ok()
         } else {
@@ -50,7 +50,7 @@ impl Connection {
         Some(Genuine { number, is_newest, has_ack: header.has_ack, frames: opened?, bytes })
     }
 
-    /// The end, if the keys must not be used any longer.
+    /// The end of the connection, if the keys must not be used any longer.
     pub(crate) fn worn(&self) -> Option<Ending> {
         let is_worn = self.keys.as_ref()?.are_worn(self.recovery.next_number());
         is_worn.then(|| Ending::Tell {
@@ -94,8 +94,8 @@ impl Connection {
         None
     }
 
-    /// The acknowledgement first, then the frames as they stand. A packet of which anything found no room is not
-    /// acknowledged, so that all of it comes again; what was taken from it is known by its id then.
+    /// Takes in the acknowledgement, then the frames in their order. If any of it found no room, the packet is not
+    /// acknowledged, so that all of it comes again; the ids then tell what was taken already.
     fn on_frames(
         &mut self,
         now: Micros,
@@ -154,7 +154,7 @@ impl Connection {
         Ok(())
     }
 
-    /// A frame of a channel came in: `take` gives it to the channel's inbox.
+    /// A frame for a channel came in: `take` gives it to the channel's inbox.
     fn on_channel(
         &mut self,
         channel: Channel,

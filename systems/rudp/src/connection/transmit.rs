@@ -75,7 +75,7 @@ impl Connection {
         let pieces_at = self.recovery.pieces_end();
         let connection = (self.side == Side::Connector).then_some(self.wire_id);
         let mut writer = Writer::new(out, connection, number, acked, ack.as_ref()).within(plan.bytes_max);
-        // Before the messages, which would leave them no room: the other side's trial waits for them.
+        // Before the messages, which would leave no room for answers: the other side's trial waits for these.
         let mut has_answer = false;
         while let Some(answer) = self.path.pop_answer() {
             has_answer |= writer.answer(&answer);
@@ -95,7 +95,7 @@ impl Connection {
         }
         let eliciting = writer.eliciting;
         if !eliciting && !has_answer && ack.is_none() {
-            // An address on trial may not be sent so much.
+            // Nothing that wanted to leave fits into what an address on trial may be sent.
             self.sending.forgo_repeats(now);
             self.sending.end_round();
             return false;
@@ -113,8 +113,9 @@ impl Connection {
 
     /// What the next packet may hold; `None` if none is to leave now.
     ///
-    /// Each step needs the one before: losses hand back messages, old messages are dropped before anybody asks whether
-    /// one waits, and window and pacer are asked on behalf of what waits.
+    /// Each step needs the one before. Losses hand back messages to send, and a black hole among them makes the packet
+    /// shorter. Messages that are too old are dropped before anything asks whether one waits. Window and pacer are
+    /// asked only if one does, and repeats only once it is known whether messages may be sent.
     fn plan_packet(&mut self, now: Micros, pool: &mut Pool) -> Option<Plan> {
         if self.recovery.is_unjudged() {
             self.recovery.judge(now, &mut self.sending);
@@ -129,7 +130,7 @@ impl Connection {
         };
         self.sending.begin(now, path, pool);
         if bytes_max == 0 {
-            // What an address on trial may not be sent waits for its proof and not for the pacer's time.
+            // Messages for an address on trial now wait for its proof, and not for the pacer.
             self.sending.forgo_repeats(now);
             self.recovery.on_nothing_to_send();
             return None;
@@ -141,13 +142,13 @@ impl Connection {
         let wants_repeat = self.sending.wants_repeat(now, may_send);
         let wants_send =
             is_probe || self.ping_due || self.path.has_answers() || wants_repeat || (may_send && has_pending);
-        // What is sent to find out why nothing comes back must not be lost to its size.
+        // A probe finds out why nothing comes back: it must not get lost because of its size.
         let bytes_max = if is_probe { bytes_max.min(DATAGRAM_BYTES_BASE) } else { bytes_max };
         (wants_send || self.received.is_due(now)).then_some(Plan { bytes_max, is_probe, may_send })
     }
 
-    /// After a datagram left: whether another `transmit` would send nothing, which holds for most datagrams. Then it does
-    /// what that call would have done.
+    /// After a datagram was sent: whether another `transmit` would send nothing, as is so after most datagrams. If so,
+    /// it does what that call would have done.
     pub(crate) fn is_done(&mut self, now: Micros) -> bool {
         let is_quiet = matches!(self.stage, Stage::Open)
             && self.probes == 0

@@ -12,7 +12,8 @@ use crate::{
     path::{CHALLENGE_BYTES, Challenge},
 };
 
-/// A message or fragment at the end of a packet, which says its length: it needs none there.
+/// The message or fragment at the end of a packet. It needs no length while it is the last, since the packet's end says
+/// it.
 #[derive(Clone, Copy)]
 struct Last {
     kind_at: usize,
@@ -26,13 +27,13 @@ struct Last {
 /// A packet being written into the caller's buffer.
 pub(crate) struct Writer<'a> {
     out: &'a mut Vec<u8>,
-    /// Bytes that the datagram may have, without its tag.
+    /// The most bytes of the datagram without its tag.
     limit: usize,
     /// The last frame, if that was a message or fragment.
     last: Option<Last>,
     /// Frames that ask for an acknowledgement were written.
     pub(crate) eliciting: bool,
-    /// A message or fragment did not fit, and would have into the largest datagram there is.
+    /// A message or fragment did not fit that would fit into the longest datagram there is.
     pub(crate) cramped: bool,
 }
 
@@ -70,7 +71,7 @@ impl<'a> Writer<'a> {
         Writer { out, limit, last: None, eliciting: false, cramped: false }
     }
 
-    /// The datagram may have so many bytes, its tag counted, instead of `DATAGRAM_BYTES_BASE`.
+    /// Lets the datagram have this many bytes with its tag, instead of `DATAGRAM_BYTES_BASE`.
     #[inline]
     pub(crate) fn within(mut self, bytes: usize) -> Writer<'a> {
         self.limit = bytes.saturating_sub(TAG_BYTES);
@@ -87,7 +88,7 @@ impl<'a> Writer<'a> {
         self.out.len() + missing.map_or(0, |last| varint_bytes(last.length as u64))
     }
 
-    /// The last frame is the last no more.
+    /// Before another frame is written: gives the last one its length.
     fn part(&mut self) {
         let Some(Last { kind_at, length_at, length, has_length: false }) = self.last.take() else { return };
         self.out[kind_at] &= !FRAME_TO_END;
@@ -143,7 +144,7 @@ impl<'a> Writer<'a> {
         self.eliciting = true;
     }
 
-    /// `reason` is cut to 200 bytes, at a character.
+    /// `reason` is cut to 200 bytes, between characters.
     pub(crate) fn close(&mut self, code: u16, reason: &str) {
         let reason = cut(reason);
         self.part();
@@ -153,7 +154,7 @@ impl<'a> Writer<'a> {
         self.out.extend_from_slice(reason.as_bytes());
     }
 
-    /// Writes the order to skip a message if it fits.
+    /// Writes that a message is to be skipped, if that fits.
     pub(crate) fn skip(&mut self, channel: Channel, id: u64) -> bool {
         if self.room() < 4 {
             return false;
@@ -217,7 +218,7 @@ impl<'a> Writer<'a> {
         self.eliciting = true;
     }
 
-    /// Ends the packet: the last frame has no length, since the packet's end says it.
+    /// Ends the packet: takes the length out of the last frame, since the packet's end says it.
     pub(crate) fn finish(self) -> &'a mut Vec<u8> {
         if let Some(Last { kind_at, length_at, length, has_length: true }) = self.last {
             self.out[kind_at] |= FRAME_TO_END;

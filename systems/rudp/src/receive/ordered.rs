@@ -13,7 +13,7 @@ use crate::{
 pub(crate) struct Ordered {
     /// Id of the next message to deliver.
     next: u64,
-    /// What is here of the messages from `next` on. The last one is never `Missing`.
+    /// What has come of the messages from `next` on. The last slot is never `Missing`.
     slots: VecDeque<Slot>,
 }
 
@@ -26,7 +26,7 @@ enum Slot {
 }
 
 impl Ordered {
-    /// Bytes of a place in the order.
+    /// Bytes of a slot.
     #[cfg(test)]
     pub(super) fn place_bytes() -> usize {
         size_of::<Slot>()
@@ -37,7 +37,7 @@ impl Ordered {
         self.slots.shrink_to_fit();
     }
 
-    /// The place of a message; an error if nothing of it is of use.
+    /// The slot of a message; an error if nothing of it is of use.
     pub(super) fn place(&self, id: u16) -> Result<usize, Taken> {
         place(id, self.next)
     }
@@ -54,7 +54,7 @@ impl Ordered {
             Some(Slot::Parts(_)) => return Err(Violation::BadFragment),
         }
         if at == 0 {
-            // Straight to the application: nothing to book, and mostly no slot either.
+            // Straight to the application: nothing to book, and mostly there is no slot to remove.
             let message = cx.pool.copy(bytes);
             cx.deliver(message);
             self.next += 1;
@@ -70,7 +70,7 @@ impl Ordered {
         Ok(Taken::Yes)
     }
 
-    /// Books `cost` and makes places up to the one at `at`, or neither.
+    /// Books `cost` and makes slots up to the one at `at`, or does neither.
     fn reach(&mut self, at: usize, cost: usize, cx: &mut InboxContext<'_>) -> bool {
         let places = (at + 1).saturating_sub(self.slots.len());
         let fits = cx.book(cost + places * SLOT_COST, Need::awaited_if(at == 0));
@@ -120,7 +120,7 @@ impl Ordered {
         Taken::Yes
     }
 
-    /// Delivers what is whole and next.
+    /// Delivers the messages that are next and whole.
     fn release(&mut self, cx: &mut InboxContext<'_>) {
         loop {
             match self.slots.front() {

@@ -5,18 +5,19 @@ use std::collections::VecDeque;
 use super::{Fragment, IDS_AHEAD_MAX, InboxContext, Need, Taken, parts::Parts, place};
 use crate::{error::Violation, queue::shrink};
 
-/// Incomplete messages at once. A sender that has more of them under way has some repeated.
+/// Incomplete messages at once. A sender with more of them under way has to repeat some.
 const PARTIAL_MAX: usize = 256;
 const WORDS: usize = IDS_AHEAD_MAX / 64;
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Unordered {
-    /// All ids before it are done with.
+    /// All messages with lower ids were delivered or will not come.
     next: u64,
-    /// A bit for each id from `next` on that is done with, at its id modulo the size. Made with the first gap: 1 KiB.
+    /// A bit for each id from `next` on, at its id modulo the size: whether that message was delivered or will not
+    /// come. Made with the first gap: 1 KiB.
     done: Option<Box<[u64; WORDS]>>,
-    /// Ordered by id, so that a frame costs a search by halves and no look at all of them.
+    /// Ordered by id, so that a frame costs a binary search.
     partial: VecDeque<(u64, Parts)>,
 }
 
@@ -56,7 +57,7 @@ impl Unordered {
         if self.is_done(id) { Err(Taken::Yes) } else { Ok(id) }
     }
 
-    /// Where the fragments of a message are, or would be.
+    /// Where the fragments of a message are, or the place for them.
     fn find(&self, id: u64) -> Result<usize, usize> {
         self.partial.binary_search_by_key(&id, |(partial, _)| *partial)
     }

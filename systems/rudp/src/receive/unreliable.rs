@@ -7,22 +7,22 @@ use crate::{channel::ChannelKind, error::Violation, timer::Micros};
 
 /// Incomplete messages at once. At the bound the oldest is given up.
 const PARTIAL_MAX: usize = 8;
-/// How long a message may take from its first fragment to its last. They leave together, so what comes later than this
-/// was lost.
+/// How long a message may take from its first fragment to its last. They are sent together, so what has not come by
+/// then was lost.
 const PARTIAL_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// On a channel that is not sequenced: messages that come later than so many newer ones are dropped.
+/// On a channel that is not sequenced, messages are dropped when they come after this many newer ones.
 const LATE_MAX: u64 = 1024;
 const WORDS: usize = LATE_MAX as usize / 64;
 
 /// See the module.
 pub(crate) struct Unreliable {
     is_sequenced: bool,
-    /// The id after the newest delivered.
+    /// The id after the newest message that was delivered.
     next: u64,
-    /// Of a channel that is not sequenced: a bit for each of the last ids, at its id modulo the size, set where the
-    /// message was delivered. Made with the first gap; before, all were. No packet is opened twice, and a correct sender puts
-    /// no message into two of them: this makes "at most once" hold for any sender.
+    /// On a channel that is not sequenced: a bit for each of the last ids, at its id modulo the size, set if the
+    /// message was delivered. Made with the first gap, before which all were. No packet is opened twice, and no correct
+    /// sender puts a message into two packets: this makes "at most once" hold for any sender.
     seen: Option<Box<[u64; WORDS]>>,
     /// Ordered by id.
     partial: VecDeque<Partial>,
@@ -43,7 +43,7 @@ impl Unreliable {
     pub(super) fn new(kind: ChannelKind) -> Unreliable {
         Unreliable {
             is_sequenced: kind == ChannelKind::Sequenced,
-            // Ids begin at 0; the start leaves room for what comes before the first that arrives.
+            // Ids on the wire begin at 0. Beginning higher here leaves room for those before the first that arrives.
             next: 1 << 16,
             seen: None,
             partial: VecDeque::new(),
@@ -72,7 +72,7 @@ impl Unreliable {
                 self.seen.get_or_insert_with(|| Box::new([u64::MAX; WORDS]));
             }
             if let Some(seen) = &mut self.seen {
-                // Those between the newest and this one are missing; a word at a time, since they may be many.
+                // Those between the newest and this one are missing. A word at a time, since they may be many.
                 let mut missed = self.next.max(id.saturating_sub(LATE_MAX));
                 while missed < id {
                     let (word, bit) = bit(missed);
@@ -112,7 +112,7 @@ impl Unreliable {
     ) -> Result<Taken, Violation> {
         let id = self.unwrap(id);
         if !self.is_wanted(id) {
-            // Counted once, not for each of its fragments.
+            // Counted once for a message, not for each of its fragments.
             *cx.stale += u64::from(fragment.index == 0);
             return Ok(Taken::Yes);
         }
@@ -136,7 +136,7 @@ impl Unreliable {
             }
         };
         let parts = &mut self.partial[at].parts;
-        // What finds no room is lost, as it might have been on the way.
+        // A fragment that finds no room is lost, as if on its way.
         parts.add(fragment, Need::Dispensable, cx)?;
         if parts.is_complete()
             && let Some(partial) = self.partial.remove(at)
@@ -153,7 +153,7 @@ impl Unreliable {
         self.supersede(cx);
     }
 
-    /// Gives up what may not be delivered any more.
+    /// On a sequenced channel: gives up messages older than the last one delivered.
     fn supersede(&mut self, cx: &mut InboxContext<'_>) {
         while self.is_sequenced && self.partial.front().is_some_and(|oldest| oldest.id < self.next) {
             *cx.stale += 1;

@@ -1,14 +1,14 @@
-//! What losses say of the path: how much of it gets lost, and by how much packets overtake each other.
+//! What losses say about the path: what share of packets gets lost, and how far packets overtake each other.
 
-/// Later packets that must be acknowledged before one counts as lost; grows with spurious losses.
+/// Later packets that must be acknowledged before one counts as lost. Grows with spurious losses.
 const REORDER_PACKETS: u8 = 3;
 const REORDER_PACKETS_MAX: u8 = 16;
-/// Doublings of the time for which packets may overtake each other.
+/// How often the time for which a packet may be overtaken is doubled at most.
 const WIDENED_MAX: u8 = 3;
-/// A packet's share in the measured loss, as a shift: 1/256. One loss alone stays under half a per cent, and a path
-/// that loses five per cent shows over two of them after some 130 packets.
+/// A packet's weight in the measured loss, as a shift: 1/256. A single loss stays under half a per cent, and a path
+/// that loses five per cent shows more than two after some 130 packets.
 const SHIFT: u32 = 8;
-/// All lost, in the measured loss.
+/// The measured loss when everything is lost.
 const ALL: u32 = 1 << 24;
 /// What is left of one loss after 255 packets: 1/256 · e⁻¹.
 const TROUBLE: u32 = ALL / 696;
@@ -23,7 +23,7 @@ pub(super) struct Losses {
     pub(super) spurious: u64,
     /// Later packets that must be acknowledged before one counts as lost.
     pub(super) reorder_packets: u8,
-    /// How often the time for which packets may overtake each other was doubled.
+    /// How often the time for which a packet may be overtaken was doubled.
     pub(super) widened: u8,
 }
 
@@ -43,7 +43,7 @@ impl Losses {
         self.average += (ALL - self.average) >> SHIFT;
     }
 
-    /// A packet that was found lost is acknowledged: packets overtake each other further than was believed.
+    /// A packet that was found lost is acknowledged: packets overtake each other further than was assumed.
     pub(super) fn on_spurious(&mut self) {
         self.spurious += 1;
         self.average = self.average.saturating_sub(ALL >> SHIFT);
@@ -56,7 +56,7 @@ impl Losses {
         (u64::from(self.average) * 1_000_000 / u64::from(ALL)) as u32
     }
 
-    /// Whether a packet was lost of late, by the measure of the other side: see `TROUBLE` in `ack.rs`.
+    /// Whether the other side still acknowledges at once because of a loss: see `TROUBLE` in `ack.rs`.
     pub(super) fn is_recent(&self) -> bool {
         self.average > TROUBLE
     }

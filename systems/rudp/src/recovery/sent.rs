@@ -1,4 +1,5 @@
-//! The table of sent packets: what is known of each, which pieces of messages it held, and what is under way.
+//! The rows of the table of sent packets: what is known of each, which pieces of messages it held, and what is under
+//! way.
 
 use std::collections::VecDeque;
 
@@ -8,7 +9,7 @@ use crate::{send::PieceRef, timer::Micros};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     UnderWay,
-    /// Under way, and its messages were handed back for a probe.
+    /// Still under way, but its messages were handed back for a probe.
     Probed,
     Acked,
     Lost,
@@ -34,13 +35,16 @@ pub(super) struct Sent {
     pub(super) fate: Fate,
 }
 
+/// As `Config::packets_in_flight_max` says.
+const _: () = assert!(size_of::<Sent>() == 40 && size_of::<PieceRef>() == 16);
+
 impl Sent {
     pub(super) fn is_reliable(&self) -> bool {
         self.pieces_count > 0
     }
 }
 
-/// The pieces of reliable messages in the packets of the table, packet after packet.
+/// The pieces of reliable messages in the packets of the table, in the order of the packets.
 #[derive(Default)]
 pub(super) struct Pieces {
     pub(super) refs: VecDeque<PieceRef>,
@@ -74,14 +78,14 @@ impl Pieces {
     }
 }
 
-/// What was sent and is neither acknowledged nor lost.
+/// What was sent and is neither acknowledged nor found lost.
 #[derive(Default)]
 pub(super) struct InFlight {
     /// On this path.
     pub(super) bytes: usize,
     /// On any path.
     pub(super) packets: u32,
-    /// Of these, packets with reliable pieces.
+    /// Those of these packets that hold reliable pieces.
     pub(super) reliable: u32,
 }
 

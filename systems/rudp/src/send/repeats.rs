@@ -1,4 +1,4 @@
-//! Repeats of small messages before anybody misses them: which, when, and within which budget.
+//! Repeats of small messages before anybody misses them: of which, when, and within which budget.
 
 use std::{collections::VecDeque, mem, time::Duration};
 
@@ -10,16 +10,16 @@ use crate::{
 
 /// Messages up to this length are repeated.
 pub(super) const REPEAT_BYTES_MAX: usize = 200;
-/// What the frame of a repeat costs beside the message.
+/// What the frame of a repeat costs besides the message.
 const FRAME_COST: usize = 5;
-/// Loss over which adaptive channels repeat, in millionths.
+/// Adaptive channels repeat while more than this is lost, in millionths.
 const ADAPTIVE_LOSS_PPM: u32 = 5_000;
-/// Messages that wait for a repeat. At the bound the oldest goes without.
+/// Messages that may wait for a repeat. At the bound the oldest gets none.
 const WAITING_MAX: usize = 256;
-/// How long a spaced repeat waits for a datagram to ride in before it goes alone.
+/// How long a spaced repeat waits for a datagram to ride in before it gets one of its own.
 const SLACK: Duration = Duration::from_millis(10);
 
-/// What the path is like, as far as repeats care.
+/// What repeats need to know of the path.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct PathState {
     pub(crate) loss_ppm: u32,
@@ -30,7 +30,7 @@ pub(crate) struct PathState {
 }
 
 impl PathState {
-    /// How often a small message on this channel is to be repeated now.
+    /// How often a small message on this channel should be repeated now.
     fn repeats(&self, config: &ChannelConfig) -> u8 {
         match config.repeats {
             _ if self.limited => 0,
@@ -39,7 +39,7 @@ impl PathState {
         }
     }
 
-    /// Whether a small message on this channel may be sent unasked at all.
+    /// Whether a small message on this channel may be repeated at all.
     pub(super) fn wants_note(&self, config: &ChannelConfig) -> bool {
         config.tail_repeat.is_some() || self.repeats(config) > 0
     }
@@ -49,14 +49,14 @@ impl PathState {
 struct Repeat {
     channel: Channel,
     id: u64,
-    /// The last packet that carried it on this list's account.
+    /// The last packet that carried it, as far as the repeater knows.
     number: u64,
     left: u8,
     may_go_alone: bool,
     spacing: Duration,
-    /// Not before this.
+    /// No repeat before this.
     ride_at: Micros,
-    /// Alone from this on.
+    /// From this on it may get a datagram of its own.
     alone_at: Micros,
 }
 
@@ -116,7 +116,7 @@ impl Repeater {
         self.waiting.is_empty() && self.tail.is_empty()
     }
 
-    /// Before each datagram: half of the window may be repeated in a round trip.
+    /// Before each datagram: repeats may take half of the window in a round trip.
     pub(super) fn refill(&mut self, now: Micros, path: &PathState) {
         let most = path.window_bytes / 2;
         let elapsed = now.since(self.refilled_at).as_micros();
@@ -151,7 +151,7 @@ impl Repeater {
         self.tail_at = self.tail_at.min(at);
     }
 
-    /// What was the tail is none any more.
+    /// Other messages follow, or the tail was repeated.
     pub(super) fn end_tail(&mut self) {
         self.tail.clear();
         self.tail_at = NEVER;
@@ -172,7 +172,7 @@ impl Repeater {
         self.tail_at <= now
     }
 
-    /// What should have left alone by now must find a datagram to ride in.
+    /// What should have had a datagram of its own by now must find one to ride in.
     fn forgo(&mut self, now: Micros) {
         if self.tail_at <= now {
             self.end_tail();
@@ -196,12 +196,12 @@ enum Outcome {
     Carried,
     /// It arrived, was found lost, or was given up.
     Settled,
-    /// No room in the packet or in the budget.
+    /// There was no room in the packet or in the budget.
     NoRoom,
 }
 
 impl Sending {
-    /// Whether repeats should leave in a datagram of their own now; if they cannot, they lose that right.
+    /// Whether repeats should leave in a datagram of their own now. If they should but cannot, they lose that right.
     pub(crate) fn wants_repeat(&mut self, now: Micros, may_send: bool) -> bool {
         let Some(repeater) = self.repeater.as_mut().filter(|repeater| repeater.is_due(now)) else {
             return false;
@@ -242,7 +242,8 @@ impl Packing<'_, '_> {
         }
     }
 
-    /// A small reliable message was written again, since it was lost: it is late already, and is repeated in any case.
+    /// A small reliable message was written again because it was lost. It is late already, so it is repeated in any
+    /// case.
     pub(super) fn note_again(&mut self, channel: Channel, config: &ChannelConfig, id: u64) {
         if !self.path.limited {
             self.repeat_later(channel, config, id, self.path.repeats(config).max(1));
@@ -271,7 +272,7 @@ impl Packing<'_, '_> {
         self.repeater().add(repeat);
     }
 
-    /// Repeats take what room is left in the packet.
+    /// Fills the room that is left in the packet with repeats.
     pub(super) fn fill_repeats(&mut self, queues: &mut Queues) {
         let Some(mut repeater) = self.repeater.take() else { return };
         if repeater.is_tail_due(self.now) {

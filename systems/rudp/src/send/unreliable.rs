@@ -1,4 +1,4 @@
-//! The sending half of one unreliable channel: a short queue that forgets its oldest.
+//! The sending half of one unreliable channel: a short queue that drops its oldest messages.
 
 use std::collections::VecDeque;
 
@@ -17,12 +17,12 @@ use crate::{
 pub(super) struct Unreliable {
     queue: VecDeque<Waiting>,
     pub(super) bytes: usize,
-    /// Id of the message in front. Given when a message is sent, not when it is queued: what was dropped unsent leaves
-    /// no gap.
+    /// Id of the message in front. Ids are given when a message is sent and not when it is queued, so that messages
+    /// dropped unsent leave no gap.
     next: u64,
-    /// Fragments of the message in front that have left.
+    /// Fragments of the message in front that were sent.
     left: u32,
-    /// The first so many waited already when the last datagram was written.
+    /// How many messages, from the front, waited already when the last datagram was written.
     old: usize,
 }
 
@@ -32,7 +32,7 @@ struct Waiting {
 }
 
 impl Unreliable {
-    /// Returns how many older messages were dropped for it.
+    /// Queues a message. Returns how many older ones were dropped for it.
     pub(super) fn push(
         &mut self,
         kind: ChannelKind,
@@ -63,7 +63,7 @@ impl Unreliable {
         let Some(front) = self.queue.pop_front() else { return };
         self.bytes -= front.bytes.len();
         pool.give(front.bytes);
-        // A message of which something has left keeps its id for itself.
+        // If any of the message was sent, its id is used up.
         self.next += u64::from(self.left > 0);
         self.left = 0;
         self.old = self.old.saturating_sub(1);
@@ -73,12 +73,12 @@ impl Unreliable {
         !self.queue.is_empty()
     }
 
-    /// Whatever waits now is older than whatever comes.
+    /// Whatever waits now is older than whatever comes next.
     pub(super) fn end_round(&mut self) {
         self.old = self.queue.len();
     }
 
-    /// Drops what nobody wants any more. Returns how many.
+    /// Drops the messages whose lifetime is over. Returns how many.
     pub(super) fn expire(&mut self, now: Micros, pool: &mut Pool) -> u64 {
         let mut dropped = 0;
         while self.queue.front().is_some_and(|front| front.expires <= now) {
