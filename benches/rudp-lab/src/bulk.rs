@@ -1,4 +1,4 @@
-//! `rudp-lab bulk`: a mebibyte through a bottleneck, and what it does to the queue there.
+//! `rudp-lab bulk`: a mebibyte through a bottleneck, and what that does to the queue there.
 
 use std::time::Duration;
 
@@ -51,20 +51,21 @@ fn bottlenecks() -> [Bottleneck; 3] {
     ]
 }
 
-/// Longest that a transfer is given.
+/// The longest that a transfer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const CHUNK_BYTES: usize = 1024;
 
 struct Transfer {
     seconds: f64,
-    /// Wire bytes of the direction of the data, and of both, for each byte of payload.
+    /// Wire bytes for each byte of payload, of the direction of the data and of both.
     wire: f64,
     wire_both: f64,
     queue_p95_ms: f64,
 }
 
-/// `chunks` messages of 1,024 bytes, sent as fast as the stack takes them. Infinite if they do not arrive in a minute.
+/// `chunks` messages of 1,024 bytes, sent as fast as the stack takes them. Figures are infinite if they do not arrive
+/// in a minute.
 fn transfer(stack: &dyn Stack, link: &Link, chunks: usize, seed: u64) -> Transfer {
     let lost = Transfer {
         seconds: f64::INFINITY,

@@ -23,7 +23,7 @@ const FRAME: Duration = Duration::from_micros(16_667);
 
 const MESSAGE: [u8; 64] = [7; 64];
 
-/// In the place of a cipher.
+/// In place of a cipher.
 const NO_CIPHER: &str = "none";
 
 /// A heap of datagrams, kept so that putting one there allocates nothing.
@@ -35,8 +35,8 @@ struct Heap {
 }
 
 impl Heap {
-    /// With room for what a handshake of so many peers has to say at once: a server that puts it there allocates
-    /// nothing for it.
+    /// With room for what the handshakes of this many peers have to say at once, so that a server that puts it there
+    /// allocates nothing for it.
     fn with_room(peers: usize) -> Heap {
         Heap { data: Vec::with_capacity(peers * 6_000), ends: Vec::with_capacity(peers * 6) }
     }
@@ -64,7 +64,7 @@ struct Crowd {
     clients: Vec<(Box<dyn Host>, SocketAddr)>,
     up: Heap,
     down: Heap,
-    /// Of the server since the beginning.
+    /// What the server used since the beginning.
     rx: Used,
     tx: Used,
     received: usize,
@@ -85,7 +85,7 @@ fn index_of(addr: SocketAddr) -> usize {
 }
 
 impl Crowd {
-    /// So many connected clients; fewer if the stack does not let more in.
+    /// A crowd of `count` clients, which are connected as far as the stack lets them in.
     fn connected(stack: &dyn Stack, count: usize) -> Crowd {
         let now = Micros::from_millis(1_000);
         let server_addr = SocketAddr::from(([10, 0, 0, 1], 7352));
@@ -258,7 +258,7 @@ fn flood(stack: &dyn Stack, count: usize) -> Flood {
     }
     let asked = hellos.data.len();
     let mut replied = 0;
-    // The first part is warmth: buffers and tables that are kept have their size then.
+    // The first part warms up: after it, buffers and tables that are kept have their size.
     let mut used = Used::default();
     let mut part = Heap::default();
     let mut number = 0;
@@ -346,7 +346,7 @@ fn cores(scale: &Scale, count: usize) -> Vec<Target> {
         if is_ours && (count == 1000 || scale.quick) {
             targets = core_targets(&figures, count, &best);
         }
-        // Those without a cipher have no keys and do less: they are no measure.
+        // Stacks without a cipher have no keys and do less, so they do not count.
         if !is_ours && *cipher != NO_CIPHER {
             best.look(&name, &figures);
         }

@@ -1,13 +1,13 @@
-//! Figures: the middle of several, and how one is written.
+//! Figures: the median of several, and how one is written.
 
-/// The middle of some figures.
+/// The median.
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// A figure of each of several rounds. Its median is the figure; other load on the machine only ever adds, so the least is
-/// shown as well.
+/// A figure from each of several rounds. The median counts; the least is shown as well, since other load on the machine
+/// only adds.
 #[derive(Default)]
 pub(crate) struct Rounds(pub(crate) Vec<f64>);
 
@@ -20,13 +20,13 @@ impl Rounds {
         self.0.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
-    /// Both, for a table.
+    /// The median and the least, for a table.
     pub(crate) fn text(&self) -> String {
         format!("{} ({})", short(self.median()), short(self.least()))
     }
 }
 
-/// A figure with three digits that count.
+/// A figure with three significant digits.
 pub(crate) fn short(figure: f64) -> String {
     match figure.abs() {
         size if !size.is_finite() => "–".into(),

@@ -1,4 +1,4 @@
-//! What is counted beside time: allocations of a thread, and its own CPU time.
+//! What is counted besides wall time: allocations of a thread, and its CPU time.
 #![allow(unsafe_code, reason = "an allocator is unsafe by its trait")]
 
 use std::{
@@ -49,7 +49,7 @@ pub(crate) struct Used {
     pub(crate) cpu: Duration,
     /// Calls of the allocator that asked for memory.
     pub(crate) allocations: u64,
-    /// Bytes that it has taken more than given back.
+    /// Bytes that it has taken and not given back.
     pub(crate) bytes: i64,
 }
 
@@ -68,7 +68,7 @@ impl Used {
     }
 }
 
-/// Runs a part and says what it used. Reading the clock costs some 300 ns, so parts are batches.
+/// Runs a part and says what it used. Reading the clock costs some 300 ns, so a part should be a batch.
 pub(crate) fn measure<T>(part: impl FnOnce() -> T) -> (T, Used) {
     let now = || (LIVE.with(Cell::get), CALLS.with(Cell::get));
     let before = now();

@@ -1,4 +1,4 @@
-//! When, where and of what a report is.
+//! When and where a report was made, and of which build.
 
 use std::{
     fs,

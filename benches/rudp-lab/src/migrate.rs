@@ -30,7 +30,7 @@ struct Change {
 
 const FRAME: Duration = Duration::from_micros(16_667);
 
-/// Reliable messages each way, 60 a second for four seconds; after one the client has another address.
+/// Reliable messages each way, 60 a second for four seconds; after one second the client has another address.
 fn change(stack: &dyn Stack, new: SocketAddr, seed: u64) -> Option<Change> {
     let mut pipe = Pipe::connected(stack, None, seed)?;
     let begun = pipe.now;
@@ -65,7 +65,7 @@ fn change(stack: &dyn Stack, new: SocketAddr, seed: u64) -> Option<Change> {
     })
 }
 
-/// What one side has of the other's messages.
+/// What one side has received of the other's messages.
 struct Side {
     last: Micros,
     gap: Duration,
@@ -79,7 +79,7 @@ impl Side {
 
     fn arrived(&mut self, now: Micros, bytes: &[u8]) {
         if bytes.len() == 64 {
-            // The first ones are later by the way that they have to go.
+            // The first ones are later by the time that they take.
             if self.count > 0 {
                 self.gap = self.gap.max(now - self.last);
             }

@@ -30,8 +30,9 @@ const FRAME: Duration = Duration::from_micros(16_667);
 /// Clients that send before the server reads: fewer than fit into a socket's buffer.
 const BATCH: usize = 64;
 
-/// A server in a thread of its own and its clients in the caller's, on sockets of the loopback; time is virtual, a frame
-/// a round. One of the two threads works at a time: the server's caches are its own, and nothing overflows.
+/// A server in a thread of its own and its clients in the caller's, on loopback sockets. Time is virtual: a frame a
+/// round. Only one of the two threads works at a time, so that the server has its caches to itself and nothing
+/// overflows.
 struct Crowd {
     now: Micros,
     clients: Vec<(Box<dyn Host>, Line)>,
@@ -58,7 +59,7 @@ enum Order {
     Frame(Micros, Talk),
 }
 
-/// How it stands after that.
+/// The state after that.
 #[derive(Clone, Copy, Default)]
 struct State {
     connected: usize,
@@ -67,7 +68,7 @@ struct State {
     tx: Duration,
 }
 
-/// The server's thread, until nobody orders any more.
+/// The server's thread, which ends with its orders.
 fn serve(host: &mut dyn Host, line: &mut Line, orders: &Receiver<Order>, states: &Sender<State>) {
     let mut state = State::default();
     while let Ok(order) = orders.recv() {
@@ -211,7 +212,7 @@ fn with_peers<'scope, 'env>(
             Err(error) => table.row([stack.name(), error.to_string()]),
         }
     }
-    // All in turns, so that whatever else the machine does meets all of them.
+    // All in turns, so that whatever else the machine does affects all of them.
     let (rounds, frames) = if scale.quick { (2, 3) } else { (9, 20_000 / count) };
     for _ in 0..rounds {
         for (_, crowd, figures) in &mut contests {
@@ -227,7 +228,7 @@ fn with_peers<'scope, 'env>(
     if is_judged { targets } else { Vec::new() }
 }
 
-/// Adds a row for each, and gives the targets of ours.
+/// Adds a row for each stack, and returns our targets.
 fn compare(contests: &[Contest], count: usize, table: &mut Table) -> Vec<Target> {
     let mut targets = Vec::new();
     // The first in turn, and always there.
@@ -241,7 +242,7 @@ fn compare(contests: &[Contest], count: usize, table: &mut Table) -> Vec<Target>
         if bare.is_empty() {
             bare = rounds.0.clone();
         }
-        // Round by round: both met the same other load.
+        // Round by round, since both had the same other load.
         let of_bare = Rounds(rounds.0.iter().zip(&bare).map(|(whole, bare)| whole / bare).collect());
         table.row([
             name.clone(),
@@ -251,7 +252,7 @@ fn compare(contests: &[Contest], count: usize, table: &mut Table) -> Vec<Target>
             short(of_bare.median()),
             format!("{:.0}", 1e6 / 60.0 / whole),
         ]);
-        // As the server and the clients run it: on its own sockets.
+        // On its own sockets, as the server and the clients run it.
         if name.contains("kaos") && name.contains("GSO") {
             let text = best.as_ref().map_or("–", |(_, text)| text).to_owned();
             let what = format!("peer-tick, K={count}");

@@ -1,15 +1,15 @@
-//! What datagrams cost on real sockets: everything over loopback, beside the bare system calls in the same run.
+//! What datagrams cost on real sockets over loopback, compared with the bare system calls in the same run.
 //!
 //! `cargo bench -p kaos-rudp --bench sockets -- [PART …]`, parts: `peers`, `rtt`, `bulk`; all by default. About half a
-//! minute. Compare figures of one run with each other. *CPU* is the time of one thread as the system counts it, so
-//! that a busy machine disturbs it less than wall time.
+//! minute. Compare only figures of the same run. *CPU* is the time of one thread as the system counts it, which a busy
+//! machine disturbs less than wall time.
 //!
-//! * **peers**: K peers, each says 64 bytes unreliably and is told 64 bytes, as in a frame. Measured is the server's
-//!   half: reading, the endpoint, writing. Bare: the same datagrams, read and written by the same calls without an
-//!   endpoint, and by `recv_from` and `send_to`. Rounds of each take turns; the least of each counts.
+//! * **peers**: K peers, each of which sends 64 bytes unreliably and is sent 64 bytes, as in a frame. Only the server's
+//!   half is measured: reading, the endpoint, writing. Bare: the same datagrams, read and written by the same calls
+//!   without an endpoint, and by `recv_from` and `send_to`. Rounds of each take turns, and the least of each counts.
 //! * **rtt**: 64 bytes there and back between two threads that never sleep.
-//! * **bulk**: one peer streams 64-byte messages, reliable and ordered, to another thread; coalesced into datagrams,
-//!   those into segmented sends. Every message must arrive, in every run.
+//! * **bulk**: one peer streams 64-byte messages, reliable and ordered, to another thread. They are coalesced into
+//!   datagrams, and datagrams into segmented sends. Every message must arrive in every run.
 
 #![expect(clippy::print_stdout, reason = "a bench shows what it measured")]
 
@@ -55,7 +55,7 @@ fn main() {
     }
 }
 
-/// The time, from zero on.
+/// A clock that begins at zero.
 #[derive(Clone, Copy)]
 struct Clock(u64);
 
@@ -86,14 +86,14 @@ fn take(socket: &mut Socket, endpoint: &mut Endpoint, now: Micros) {
     endpoint.handle_timeout(now);
 }
 
-/// Sends what there is; says how often the socket was full.
+/// Sends what there is.
 fn give(socket: &mut Socket, endpoint: &mut Endpoint, now: Micros) {
     let _full_sockets_are_tried_again = socket.transmit(endpoint, now);
 }
 
 // ---- peers ----
 
-/// Rounds of each kind, and ticks in a round: the least round is as good as undisturbed.
+/// Rounds of each kind. The least of them is as good as undisturbed.
 const ROUNDS: usize = 12;
 
 /// A server and its clients, each on a socket of its own.
@@ -109,7 +109,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Connects so many clients, and waits until nothing has happened for a while.
+    /// Connects `count` clients, and waits until nothing has happened for a while.
     fn connected(count: usize) -> Crowd {
         let clock = Clock::start();
         let home = Socket::bind(LOCAL, &options()).expect("loopback");
@@ -255,7 +255,7 @@ enum Calls {
     Plain,
 }
 
-/// What a 64-byte message makes with the transport's bytes.
+/// A 64-byte message with the transport's bytes.
 const DATAGRAM: [u8; 88] = [7; 88];
 
 impl Bare {
@@ -336,7 +336,7 @@ fn rtt() {
     print_times("kaos-rudp", trips());
 }
 
-/// After some trips that warm up.
+/// The times of many trips, after some that warm up.
 fn times(mut trip: impl FnMut() -> u64) -> Vec<u64> {
     (0..1000).for_each(|_| _ = trip());
     (0..TRIPS).map(|_| trip()).collect()
@@ -521,7 +521,7 @@ fn bulk(seed: u8) -> Bulk {
     }
 }
 
-/// From the first message to the last.
+/// What arrived, from the first message to the last.
 struct BulkReceived {
     count: u64,
     took: Duration,
@@ -576,7 +576,7 @@ fn send_bulk(seed: u8, clock: Clock, socket: &mut Socket, address: SocketAddr) -
                 _ => {}
             }
         }
-        // A frame's worth at a time, so that acknowledgements are read between.
+        // Some at a time, so that acknowledgements are read in between.
         for _ in 0..1024 {
             if begun.is_none() || is_blocked || next == BULK_MESSAGES {
                 break;

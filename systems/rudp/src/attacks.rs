@@ -13,7 +13,7 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A client in a world, whose keys the attacker has: it is the client.
+/// A world with a client whose keys the attacker has, because it is that client.
 struct Scene {
     world: World,
     client: Node,
@@ -134,8 +134,8 @@ fn an_acknowledgement_full_of_gaps_repeats_each_message_once() {
     scene.world.run_for(Duration::from_micros(1));
     let sent = scene.world.endpoint(server).stats(there).unwrap().packets_out;
     assert_eq!(sent - first, 8);
-    // Packet numbers begin at 0, the Accept has none: the last of the eight is `sent` - 2. It alone is acknowledged,
-    // fifty times over.
+    // Packet numbers begin at 0, and the Accept has none, so the last of the eight is `sent` - 2. Only that one is
+    // acknowledged, fifty times over.
     let ack = [(sent - 2) as u8, 0, 0, 0];
     for _ in 0..50 {
         assert_eq!(scene.attack_with(FLAG_ACK, &ack), []);
@@ -181,7 +181,7 @@ fn a_replayed_packet_is_taken_once() {
     assert_eq!(scene.world.take_events(scene.server), [], "a genuine packet from another address");
 }
 
-/// A message behind so much padding that the datagram has as many bytes as any may have, and one more.
+/// A message after so much padding that the datagram has as many bytes as any may have, or one more.
 #[test]
 fn a_genuine_packet_longer_than_any_may_be_is_dropped_unread() {
     let mut scene = Scene::new(Config::server());
@@ -205,7 +205,7 @@ fn a_peer_cannot_hold_more_than_its_bound() {
     let mut scene = Scene::new(Config { reassembly_bytes_max: bound, ..Config::server() });
     let mut rng = Rng::new(1);
     for round in 0..4_000u32 {
-        // Message 0 never comes, so everything waits: whole messages and first fragments of many.
+        // Message 0 never comes, so everything else waits: whole messages, and first fragments of many.
         let id = (1 + rng.below(3000) as u16).to_le_bytes();
         let mut frames = match rng.below(2) {
             0 => vec![0x61 - rng.below(2) as u8, id[0], id[1]],
@@ -214,7 +214,7 @@ fn a_peer_cannot_hold_more_than_its_bound() {
         frames.resize(frames.len() + 512 + rng.below(400) as usize, round as u8);
         let events = scene.attack(&frames);
         if matches!(events[..], [Event::Closed { .. }]) {
-            // A whole message and a fragment disagreed, which ends the attacker even sooner.
+            // A whole message and a fragment disagreed, which ends the attack even sooner.
             scene = Scene::new(Config { reassembly_bytes_max: bound, ..Config::server() });
             continue;
         }

@@ -174,8 +174,8 @@ impl Channels {
     }
 
     /// What both ends must agree on, in eight bytes: FNV-1a over one byte per channel, 0 for none, else 1 to 4 for the
-    /// kinds in their order. Quick, because every Hello is compared with it; who makes two tables collide on purpose has
-    /// only itself to blame.
+    /// kinds in their order. Quick, because every Hello is compared with it; who makes two tables collide on purpose
+    /// has only itself to blame.
     pub(crate) fn digest(&self) -> [u8; 8] {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         for channel in &self.0 {

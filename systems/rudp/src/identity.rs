@@ -34,7 +34,7 @@ pub enum KeyTextError {
     #[error("a key has 43 characters, this text has {0} bytes")]
     Length(usize),
     /// Only `A` to `Z`, `a` to `z`, `0` to `9`, `-` and `_` occur.
-    #[error("character {0} of the key is none of A-Z a-z 0-9 - _")]
+    #[error("character {0} of the key is not one of A-Z a-z 0-9 - _")]
     Character(usize),
     /// The last character carries two bits more than a key has, which must be zero.
     #[error("the last character of the key is impossible")]

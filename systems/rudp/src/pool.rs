@@ -120,8 +120,8 @@ impl Pool {
         }
     }
 
-    /// A table of `count` empty buffers, with at most twice as many places: a message of two fragments does not hold the
-    /// table of one of a hundred.
+    /// A table of `count` empty buffers, with at most twice as many places: a message of two fragments does not hold
+    /// the table of one of a hundred.
     pub(crate) fn take_table(&mut self, count: usize) -> Vec<Vec<u8>> {
         let fits = |table: &Vec<Vec<u8>>| (count..=count.saturating_mul(2)).contains(&table.capacity());
         let mut table = match self.tables.iter().rposition(fits) {

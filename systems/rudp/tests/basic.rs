@@ -113,7 +113,7 @@ fn close_after_flush_waits_no_longer_for_a_server_that_is_silent() {
     world.run_for(Duration::from_millis(1));
     assert_eq!(world.take_events(client), [Event::Closed { peer, reason: CloseReason::Local }]);
     assert_eq!(world.endpoint(client).poll_timeout(), None);
-    // An attempt that ends before is told as what it was.
+    // The reason of an attempt that ends earlier is what ended it.
     let peer = world.connect(client, server);
     world.endpoint(client).send(peer, Channel::DATA, &[b"x"]).unwrap();
     world.run_for(Duration::from_millis(4_000));

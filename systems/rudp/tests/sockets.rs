@@ -1,4 +1,4 @@
-//! Real sockets on loopback, every case through every backend.
+//! Real sockets on loopback, with every backend in every case.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -14,13 +14,13 @@ use kaos_rudp::{
 /// A test that takes longer has failed.
 const TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Real sockets need real time; nothing is judged by it but whether a test hangs.
+/// Real sockets need real time, which only decides whether a test hangs.
 fn now() -> Micros {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Micros(time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000)
 }
 
-/// When whatever begins now has failed.
+/// When a test that begins now has failed.
 fn deadline() -> Micros {
     now() + TIME_MAX
 }
@@ -98,7 +98,7 @@ fn segments_arrive_as_they_were() {
                     (to, bytes)
                 })
                 .collect();
-            // In parts that the smallest usual receive buffer (208 KiB) takes with what the system adds.
+            // In parts that fit into the smallest usual receive buffer (208 KiB), with what the system adds.
             for part in datagrams.chunks(50) {
                 send_all(&mut sender, part);
                 for (target, socket) in targets.iter().zip([&mut first, &mut second]) {

@@ -1,4 +1,4 @@
-//! ENet, crate `rusty_enet` 0.4: channels, no encryption. Settings as they come.
+//! ENet, crate `rusty_enet` 0.4: channels, no encryption. Default settings.
 
 use std::{cell::Cell, collections::VecDeque, convert::Infallible, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -53,7 +53,7 @@ impl Stack for EnetStack {
     }
 }
 
-/// A socket of two queues; used buffers are kept, so that the harness allocates nothing.
+/// A socket made of two queues. Used buffers are kept, so that the harness allocates nothing.
 #[derive(Default)]
 struct Mail {
     inbox: VecDeque<(SocketAddr, Vec<u8>)>,

@@ -1,7 +1,7 @@
-//! KCP, crate `kcp` 0.6: one reliable ordered stream a connection, no handshake, no encryption.
+//! KCP, crate `kcp` 0.6: one reliable ordered stream per connection, no handshake, no encryption.
 //!
-//! A connection is its number `conv` and exists with its first datagram. It is flushed whenever something was sent or
-//! received, besides its own interval: the lowest latency that its interface gives.
+//! A connection is its number `conv` and exists with its first datagram. It is flushed at its own interval and whenever
+//! something was sent or received, which gives the lowest latency that its interface allows.
 
 use std::{cell::RefCell, collections::BTreeMap, io, net::SocketAddr, rc::Rc};
 
@@ -25,7 +25,7 @@ pub(crate) struct KcpStack {
 }
 
 impl KcpStack {
-    /// As it comes: congestion window on, 100 ms interval.
+    /// The defaults: congestion window on, 100 ms interval.
     pub(crate) const CC: KcpStack = KcpStack {
         label: "default (congestion window on)",
         nodelay: false,
@@ -89,7 +89,7 @@ impl Stack for KcpStack {
         let conv = index as u32 + 1;
         host.connections.push(self.connection(conv, to));
         host.by_conv.insert(conv, 0);
-        // So that the server learns of it: there is no other hello.
+        // So that the server learns of the connection: there is no handshake.
         host.send(Micros(0), 0, &[]);
         Box::new(host)
     }
@@ -170,7 +170,7 @@ impl Host for KcpHost {
                 if length > 0 {
                     message(&self.buf[..length]);
                 }
-                // Room in its window has to be told.
+                // It has to report the room in its window.
                 connection.is_dirty = true;
             }
         }

@@ -8,7 +8,7 @@ use kaos_rudp::{
 
 use crate::stack::{Delivery, Host, Stack};
 
-/// Beside the default table.
+/// In addition to the default channels.
 const UNORDERED: Channel = match Channel::new(3) {
     Some(channel) => channel,
     None => Channel::DATA,
@@ -31,7 +31,7 @@ pub(crate) const PLAIN: &str = "plain";
 pub(crate) const ONE_REPEAT: &str = "one repeat";
 /// Two repeats, 30 ms apart, and one after 10 ms without a successor.
 pub(crate) const SPACED: &str = "two repeats 30 ms apart, tail 10 ms";
-/// A repeat after 10 ms without a successor, no other.
+/// Only a repeat after 10 ms without a successor.
 pub(crate) const TAIL: &str = "tail repeat 10 ms";
 
 /// The settings that the tables of loss compare.
@@ -44,7 +44,7 @@ pub(crate) fn variants() -> Vec<Ours> {
             delivery: Delivery::Unordered,
             settings: |config| repeat(config, 0, 0, 0),
         },
-        ours("as it comes (adaptive repeat)", |_| {}),
+        ours("defaults (adaptive repeat)", |_| {}),
         ours(ONE_REPEAT, |config| repeat(config, 1, 0, 0)),
         ours("two repeats", |config| repeat(config, 2, 0, 0)),
         ours(SPACED, |config| repeat(config, 2, 30, 10)),
@@ -63,7 +63,7 @@ fn repeat(config: &mut Config, count: u8, spacing_ms: u64, tail_ms: u64) {
     }
 }
 
-/// As much as goes: more room in its queue, the window as it comes.
+/// As fast as possible: more room in the queue, the default window.
 pub(crate) fn fast() -> Ours {
     Ours {
         label: "1 MiB queue",
@@ -85,7 +85,7 @@ pub(crate) fn cubic() -> Ours {
 }
 
 impl Ours {
-    /// As it comes, without repeats.
+    /// The defaults, without repeats.
     pub(crate) fn plain(delivery: Delivery) -> Ours {
         Ours { label: PLAIN, delivery, settings: |config| repeat(config, 0, 0, 0) }
     }
@@ -130,7 +130,7 @@ impl Stack for Ours {
     }
 }
 
-/// The same on sockets of `kaos_rudp::io`, where there are real ones.
+/// The same on the sockets of `kaos_rudp::io`, where sockets are real.
 pub(crate) struct Batched(pub(crate) Ours);
 
 impl Stack for Batched {

@@ -20,7 +20,7 @@ const KEY: [u8; NETCODE_KEY_BYTES] = [7; NETCODE_KEY_BYTES];
 const PROTOCOL: u64 = 1;
 const CHANNEL: u8 = 0;
 
-/// renet with a kind of channel and its fixed time of resending.
+/// renet with a kind of channel and its fixed resend time.
 #[derive(Clone, Copy)]
 pub(crate) struct RenetStack {
     pub(crate) delivery: Delivery,
@@ -111,7 +111,7 @@ struct Server {
     replies: Vec<(SocketAddr, Vec<u8>)>,
 }
 
-/// What the server's lower half asks for.
+/// Does what the lower half of the server asks for.
 fn answer(
     result: ServerResult<'_, '_>,
     renet: &mut RenetServer,
@@ -195,7 +195,7 @@ struct Client {
     renet: RenetClient,
     netcode: NetcodeClient,
     updated: Micros,
-    /// Whether a full channel would end the connection: then it is asked for room before.
+    /// Whether a full channel would end the connection, so that it must be asked for room first.
     message_room: bool,
     control: Vec<(SocketAddr, Vec<u8>)>,
 }

@@ -1,4 +1,4 @@
-//! What is acknowledged, when, and how that reads.
+//! What is acknowledged, when, and in what form.
 
 use super::*;
 use crate::coding::Reader;
@@ -44,7 +44,7 @@ fn acks_say_exactly_what_came() {
     check(&mut receive([5, 3, 9]), |n| [3, 5, 9].contains(&n), 0);
     let far = |n: u64| n < 20 || (40..50).contains(&n) || n == 70 || (140..150).contains(&n);
     check(&mut receive((0..150).filter(|&n| far(n))), far, 0);
-    // Over three ranges behind the field: the older ones go unsaid.
+    // More than three ranges behind the field: the older ones are not reported.
     let comb = |n: u64| n.is_multiple_of(10) && n <= 200;
     check(&mut receive((0..=200).filter(|&n| comb(n))), comb, 110);
 }
@@ -92,13 +92,13 @@ fn the_replay_window_moves_with_the_largest() {
     }
 }
 
-/// Batches of all sizes and losses between two polls: what came is told.
+/// Batches of all sizes and losses between two polls: everything that came is reported.
 #[test]
 fn whatever_came_in_a_batch_is_told() {
     let mut rng = crate::lab::Rng::new(1);
     for round in 0..300 {
         let loss = [0.0, 0.005, 0.02, 0.1, 0.3, 0.6][round % 6];
-        // The longest that fits into the parts, where much is missing.
+        // The longest batch that fits into the parts when much is missing.
         let batch = 1 + rng.below(if loss > 0.05 { 1_000 } else { 2_400 });
         let (mut received, mut next, mut came, mut told) = (Received::default(), 0, vec![], vec![]);
         let mut acks = 0;

@@ -1,4 +1,4 @@
-//! The algorithms against a path made of numbers: one queue, no packets.
+//! The algorithms on a calculated path: one queue, no packets.
 
 use std::collections::VecDeque;
 
@@ -7,19 +7,20 @@ use crate::pacer::Pacer;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A bottleneck of `rate` bytes a second with a queue of `queue`, `base` away and back.
+/// A bottleneck of `rate` bytes a second with a queue of `queue`, and a round trip of `base`.
 struct Path {
     now: Micros,
     base: Duration,
     rate: u64,
     queue: Duration,
-    /// Of each thousand packets, how many are lost before the queue, evenly spread.
+    /// How many of a thousand packets are lost before the queue, evenly spread.
     lost_per_mille: u64,
     busy: Micros,
     rtt_min: Duration,
     rtt: Duration,
     next: u64,
-    /// Number, sent, acknowledged at; `None` for a lost one, which is noticed with the next acknowledgement.
+    /// Number, when it was sent, and when it is acknowledged; `None` for a lost packet, which is noticed with the next
+    /// acknowledgement.
     flying: VecDeque<(u64, Micros, Option<Micros>)>,
     delivered: usize,
     wait_max: Duration,
@@ -128,7 +129,7 @@ impl Path {
         }
     }
 
-    /// Delivered by the last `run`, of what the path could carry in it, in per cent.
+    /// What the last `run` delivered, in per cent of what the path could carry.
     fn used(&self, time: Duration) -> u64 {
         (self.delivered as f64 * 100.0 / (self.rate as f64 * time.as_secs_f64())) as u64
     }
@@ -144,7 +145,7 @@ fn one_train_tells_the_rate_and_the_queue_stays_short() {
         assert!(path.used(MS * 1_000) >= 65, "{rate}: {} %", path.used(MS * 1_000));
         path.run(&mut delay, MS * 5_000);
         assert!(path.used(MS * 5_000) >= 95, "{rate}: {} %", path.used(MS * 5_000));
-        // Four packets, the millisecond that is no queue, and what a round overshoots.
+        // Four packets, the millisecond that does not count as a queue, and what a round overshoots.
         let most = Duration::from_micros(7 * PACKET as u64 * 1_000_000 / rate) + MS * 7;
         assert!(path.wait_max <= most, "{rate}: {:?} over {most:?}", path.wait_max);
     }

@@ -72,8 +72,8 @@ impl Connection {
         }
     }
 
-    /// Migration comes before recovery: a return to the previous path brings back the round trip from which recovery works
-    /// out what is overdue. Resting comes after it, when it is settled what is still under way.
+    /// Migration comes before recovery: a return to the previous path brings back the round trip from which recovery
+    /// works out what is overdue. Resting comes after it, when it is settled what is still under way.
     fn on_timeout_open(&mut self, now: Micros, cx: &mut Context<'_>) -> Option<Ending> {
         let config = cx.config;
         self.is_asking = true;

@@ -17,9 +17,9 @@ use crate::{
 
 impl Endpoint {
     /// Takes in a packet, in an order that lets each step believe the one before: it is found, opened, and only then
-    /// does anything change. The first genuine packet opens a half-open connection. Where it came from is settled before
-    /// its frames are taken in, because a challenge is answered only where packets go, and because the bytes of this
-    /// packet count towards what a new address may be sent.
+    /// does anything change. The first genuine packet opens a half-open connection. Where it came from is settled
+    /// before its frames are taken in, because a challenge is answered only where packets go, and because the bytes of
+    /// this packet count towards what a new address may be sent.
     pub(super) fn handle_packet(&mut self, now: Micros, from: SocketAddr, datagram: &mut [u8]) {
         let Some((header, slot)) = self.find(from, datagram) else {
             self.totals.unknown += 1;

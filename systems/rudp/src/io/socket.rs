@@ -16,7 +16,7 @@ use crate::{endpoint::Endpoint, timer::Micros};
 /// # fn clock() -> Micros { Micros(0) }
 /// let mut socket = Socket::bind("127.0.0.1:7352".parse().unwrap(), &Options::default())?;
 /// let config = Config { mtu_max: socket.features().mtu_max(), ..Config::server() };
-/// let mut endpoint = Endpoint::new(config, [1; 32]); // a seed from the operating system, in earnest
+/// let mut endpoint = Endpoint::new(config, [1; 32]); // a seed from the operating system, in production
 /// loop {
 ///     let now = clock(); // yours
 ///     socket.receive(2048, |from, datagram| endpoint.handle(now, from, datagram))?;

@@ -78,7 +78,7 @@ pub enum DialError {
 ///
 /// # fn clock() -> Micros { Micros(0) }
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// let seed = [7; 32]; // from the operating system, in earnest
+/// let seed = [7; 32]; // from the operating system, in production
 /// let server = "127.0.0.1:7352".parse()?;
 /// let (mut driver, peer) = Driver::dial(clock(), server, None, Config::default(), seed, &Options::client())?;
 /// driver.endpoint.send(peer, Channel::DATA, &[b"hello"])?;

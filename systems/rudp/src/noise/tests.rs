@@ -1,4 +1,4 @@
-//! The handshake against published vectors, against `snow`, and against one who changes its bytes.
+//! The handshake against published vectors, against `snow`, and against someone who changes its bytes.
 
 use std::{fs, path::PathBuf};
 
@@ -251,7 +251,8 @@ fn keys_of_small_order_are_refused() {
     }
 }
 
-/// Points of the curve, of the twist, not reduced, with the meaningless top bit: all as the ladder of RFC 7748 has them.
+/// Points of the curve and of the twist, some not reduced, some with the meaningless top bit: the results are those of
+/// the ladder of RFC 7748.
 #[test]
 fn x25519_is_the_ladder() {
     let mut rng = crate::lab::Rng::new(7);

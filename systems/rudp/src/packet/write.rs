@@ -19,8 +19,8 @@ struct Last {
     kind_at: usize,
     length_at: usize,
     length: usize,
-    /// Whether the length was written. The first frame of a packet is often the only one and gets its length when another
-    /// follows; those after it get theirs at once, since moving each of them would take as long as writing it.
+    /// Whether the length was written. The first frame of a packet is often the only one and gets its length when
+    /// another follows; those after it get theirs at once, since moving each of them would take as long as writing it.
     has_length: bool,
 }
 

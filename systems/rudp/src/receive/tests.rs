@@ -1,4 +1,4 @@
-//! The receiving channels, each kind: any order, any number of times, bounds.
+//! The receiving half of each kind of channel: any order, any number of times, bounds.
 
 use super::*;
 use crate::{
@@ -358,7 +358,7 @@ fn an_unreliable_message_comes_once_in_any_order() {
             }
         }
         sent += 90;
-        // One that was missed comes very late, and again.
+        // One that was missed comes very late, and once more.
         if base >= 2_000 {
             bench.message((base - 697) as u16, &(base - 697).to_le_bytes()).unwrap();
             bench.message((base - 697) as u16, &(base - 697).to_le_bytes()).unwrap();

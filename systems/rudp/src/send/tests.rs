@@ -1,4 +1,4 @@
-//! The sending channels: packing, repeats, deadlines, bounds.
+//! The sending half of the channels: packing, repeats, deadlines, bounds.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ impl Bench {
         Bench { config, sending, pool, now: Micros::from_millis(1_000), path, number: 0 }
     }
 
-    /// With one more channel.
+    /// A bench with one more channel.
     fn channel(kind: ChannelKind, change: impl FnOnce(&mut ChannelConfig)) -> (Bench, Channel) {
         let channel = Channel::new(5).unwrap();
         let mut config = ChannelConfig::new(kind);
@@ -94,7 +94,7 @@ impl Bench {
         Some(self.any_packet())
     }
 
-    /// A packet that leaves whether anything wants to or not.
+    /// A packet that leaves even if nothing wants to.
     fn any_packet(&mut self) -> Packet {
         self.sending.begin(self.now, self.path, &mut self.pool);
         let (mut bytes, mut refs, number) = (Vec::new(), VecDeque::new(), self.number);
@@ -135,11 +135,11 @@ fn messages_coalesce_and_go_again_only_for_their_last_packet() {
     let first = bench.packet().unwrap();
     assert_eq!(first.refs.len(), 3);
     assert!(bench.packet().is_none());
-    // A probe repeats the first; then packet 0 is found lost, too.
+    // A probe repeats the first; then packet 0 is found lost as well.
     bench.sending.repeat_oldest(1);
     assert_eq!(bench.packet().unwrap().refs, [first.refs[0]]);
     bench.lost(&first);
-    // The others go again, and what went again before them rides along.
+    // The others are sent again, together with what was sent again before them.
     assert_eq!(bench.packet().unwrap().refs, [first.refs[1], first.refs[2], first.refs[0]]);
     assert_eq!((bench.stats().retransmitted, bench.stats().repeated), (3, 1));
     bench.acked(&first);
@@ -213,7 +213,7 @@ fn channels_of_one_priority_take_turns_and_a_lower_number_goes_first() {
     bench.send(c, &[3; 1000]);
     bench.send(Channel::CONTROL, &[4; 1000]);
     let order: Vec<u8> = (0..10).map(|_| bench.ids()[0].0).collect();
-    // Channels 0 and 20 are equals; then 4 and 10, each second datagram.
+    // Channels 0 and 20 have the same priority, then 4 and 10: each is first in every second datagram.
     assert_eq!(order[..2], [0, 20]);
     assert_eq!(order[2..], [4, 10, 4, 10, 4, 10, 4, 10]);
 }
@@ -246,14 +246,14 @@ fn newer_sequenced_messages_drop_the_batch_that_was_left_behind() {
     }
     assert_eq!(bench.stats().superseded, 0, "queued together");
     assert_eq!(bench.ids(), [(2, 0)]);
-    // The path takes no more now; two are left behind.
+    // The path takes no more now, and two are left behind.
     bench.sending.end_round();
     bench.send(UNRELIABLE, &[3; 100]);
     assert_eq!(bench.stats().superseded, 2);
     bench.send(UNRELIABLE, &[4; 100]);
     assert_eq!(bench.stats().superseded, 2);
     assert_eq!(bench.ids(), [(2, 1), (2, 2)]);
-    // One that is half sent goes, too, with its id.
+    // One that is half sent is dropped as well, and its id is used up.
     bench.send(UNRELIABLE, &[5; 3000]);
     assert_eq!(bench.ids(), [(2, 3)]);
     bench.sending.end_round();
@@ -291,13 +291,13 @@ fn a_reliable_message_that_expires_becomes_an_order_to_skip_it() {
     let first = bench.packet().unwrap();
     assert_eq!(bench.sending.expires_at(), bench.now + MS * 20);
     bench.now += MS * 20;
-    // Half sent, unsent, unsent: the orders to skip are pieces like others.
+    // Half sent, unsent, unsent: skips are pieces like any others.
     let second = bench.packet().unwrap();
     assert_eq!(second.ids(), [(1, 0), (1, 1), (1, 2)]);
     assert_eq!(second.frames()[2], Frame::Skip { channel: Channel::DATA, id: 2 });
     assert_eq!((bench.stats().expired, bench.stats().queued_bytes), (2, 900 + 3 * 64));
     assert_eq!((bench.sending.expires_at(), bench.sending.unsent_bytes()), (NEVER, 0));
-    // What became of the old pieces does not matter any more.
+    // What became of the old pieces no longer matters.
     bench.acked(&first);
     bench.lost(&first);
     assert!(bench.packet().is_none());
@@ -342,7 +342,7 @@ fn a_fixed_repeat_rides_in_the_next_datagram_and_not_after_its_acknowledgement()
     let third = bench.any_packet();
     assert_eq!(third.ids(), [(5, 0), (5, 2)]);
     assert_eq!((bench.stats().repeated, bench.stats().repeated_bytes), (3, 205 + 205 + 6));
-    // All that carried it must be lost before it is.
+    // All packets that carried it must be lost before it is.
     bench.lost(&first);
     assert_eq!(bench.ids(), [(5, 1), (5, 2)]);
     bench.lost(&second);
