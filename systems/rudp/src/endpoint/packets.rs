@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Endpoint, forget_address};
+use super::{Endpoint, ending::forget_address};
 use crate::{
     connection::{Context, Ending},
     error::{CloseReason, Violation},
