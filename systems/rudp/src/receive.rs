@@ -179,6 +179,7 @@ impl Inbox {
     }
 
     /// A whole message came in.
+    #[inline]
     pub(crate) fn message(
         &mut self,
         id: u16,

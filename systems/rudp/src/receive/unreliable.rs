@@ -147,6 +147,7 @@ impl Unreliable {
         Ok(Taken::Yes)
     }
 
+    #[inline]
     fn deliver(&mut self, id: u64, message: Vec<u8>, cx: &mut InboxContext<'_>) {
         cx.deliver(message);
         self.note_delivered(id);
