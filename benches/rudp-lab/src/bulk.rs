@@ -1,14 +1,14 @@
-//! `rudp-lab bulk`: a mebibyte through a bottleneck, and what it does to the queue there.
+//! `rudp-lab bulk`: a mebibyte through a bottleneck, and what that does to the queue there.
 
 use std::time::Duration;
 
 use kaos_rudp::lab::Link;
 
 use crate::{
-    Scale,
-    gauge::median,
+    figures::{median, short},
     pipe::{Pipe, STEP},
-    stack::{Lane, Stack},
+    scale::Scale,
+    stack::{Delivery, Stack},
     stacks::{
         enet::EnetStack,
         kcp::KcpStack,
@@ -16,7 +16,7 @@ use crate::{
         quinn::{QuinnStack, Ride},
         renet::RenetStack,
     },
-    table::{Table, Target, short},
+    table::{Table, Target},
 };
 
 struct Bottleneck {
@@ -51,20 +51,21 @@ fn bottlenecks() -> [Bottleneck; 3] {
     ]
 }
 
-/// Longest that a transfer is given.
+/// The longest that a transfer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const CHUNK_BYTES: usize = 1024;
 
 struct Transfer {
     seconds: f64,
-    /// Wire bytes of the direction of the data, and of both, for each byte of payload.
+    /// Wire bytes for each byte of payload, of the direction of the data and of both.
     wire: f64,
     wire_both: f64,
     queue_p95_ms: f64,
 }
 
-/// `chunks` messages of 1,024 bytes, sent as fast as the stack takes them. Infinite if they do not arrive in a minute.
+/// `chunks` messages of 1,024 bytes, sent as fast as the stack takes them. Figures are infinite if they do not arrive
+/// in a minute.
 fn transfer(stack: &dyn Stack, link: &Link, chunks: usize, seed: u64) -> Transfer {
     let lost = Transfer {
         seconds: f64::INFINITY,
@@ -103,16 +104,16 @@ fn transfer(stack: &dyn Stack, link: &Link, chunks: usize, seed: u64) -> Transfe
 
 /// Runs the three bottlenecks, prints their tables, gives the targets.
 pub(crate) fn bulk(scale: &Scale) -> Vec<Target> {
-    let renet = |resend_ms| RenetStack { lane: Lane::Ordered, resend_ms };
+    let renet = |resend_ms| RenetStack { delivery: Delivery::Ordered, resend_ms };
     let stacks: [Box<dyn Stack>; 8] = [
         Box::new(KcpStack::CC),
         Box::new(KcpStack::TURBO),
-        Box::new(EnetStack { lane: Lane::Ordered }),
+        Box::new(EnetStack { delivery: Delivery::Ordered }),
         Box::new(renet(300)),
         Box::new(renet(100)),
         Box::new(QuinnStack::plain(Ride::Stream)),
         Box::new(ours::cubic()),
-        Box::new(Ours::plain(Lane::Ordered)),
+        Box::new(Ours::plain(Delivery::Ordered)),
     ];
     let ours = stacks.len() - 1;
     let mut targets = Vec::new();

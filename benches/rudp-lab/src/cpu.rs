@@ -5,22 +5,26 @@ use std::{net::SocketAddr, time::Duration};
 use kaos_rudp::{Micros, lab::Rng};
 
 use crate::{
-    Scale,
-    gauge::{Rounds, Used, measure, median},
-    stack::{Host, Lane, Stack},
+    figures::{Rounds, median, short},
+    gauge::{Used, measure},
+    scale::Scale,
+    stack::{Delivery, Host, Stack},
     stacks::{
         enet::EnetStack,
         kcp::KcpStack,
-        ours::Ours,
+        ours::{self, Ours},
         quinn::{QuinnStack, Ride},
         renet::{CLIENTS_MAX, RenetStack},
     },
-    table::{Table, Target, print, short},
+    table::{Table, Target, print},
 };
 
 const FRAME: Duration = Duration::from_micros(16_667);
 
 const MESSAGE: [u8; 64] = [7; 64];
+
+/// In place of a cipher.
+const NO_CIPHER: &str = "none";
 
 /// A heap of datagrams, kept so that putting one there allocates nothing.
 #[derive(Default)]
@@ -31,8 +35,8 @@ struct Heap {
 }
 
 impl Heap {
-    /// With room for what a handshake of so many peers has to say at once: a server that puts it there allocates
-    /// nothing for it.
+    /// With room for what the handshakes of this many peers have to say at once, so that a server that puts it there
+    /// allocates nothing for it.
     fn with_room(peers: usize) -> Heap {
         Heap { data: Vec::with_capacity(peers * 6_000), ends: Vec::with_capacity(peers * 6) }
     }
@@ -60,7 +64,7 @@ struct Crowd {
     clients: Vec<(Box<dyn Host>, SocketAddr)>,
     up: Heap,
     down: Heap,
-    /// Of the server since the beginning.
+    /// What the server used since the beginning.
     rx: Used,
     tx: Used,
     received: usize,
@@ -81,7 +85,7 @@ fn index_of(addr: SocketAddr) -> usize {
 }
 
 impl Crowd {
-    /// So many connected clients; fewer if the stack does not let more in.
+    /// A crowd of `count` clients, which are connected as far as the stack lets them in.
     fn connected(stack: &dyn Stack, count: usize) -> Crowd {
         let now = Micros::from_millis(1_000);
         let server_addr = SocketAddr::from(([10, 0, 0, 1], 7352));
@@ -99,13 +103,13 @@ impl Crowd {
             received: 0,
         };
         for _ in 0..200 {
-            crowd.frame(false);
+            crowd.silent_frame();
             if crowd.is_connected() {
                 break;
             }
         }
         // Whatever a handshake still has to say.
-        (0..20).for_each(|_| crowd.frame(false));
+        (0..20).for_each(|_| crowd.silent_frame());
         crowd
     }
 
@@ -114,8 +118,18 @@ impl Crowd {
         self.server.connected() == count && self.clients.iter().all(|(client, _)| client.connected() == 1)
     }
 
-    /// A frame of 60 Hz: clients, then the server. With `talk` everyone sends a message to the other side.
-    fn frame(&mut self, talk: bool) {
+    /// A frame of 60 Hz in which everyone sends a message to the other side.
+    fn frame(&mut self) {
+        self.frame_with(Some(&MESSAGE));
+    }
+
+    /// A frame in which nobody has anything to say.
+    fn silent_frame(&mut self) {
+        self.frame_with(None);
+    }
+
+    /// The clients, then the server.
+    fn frame_with(&mut self, message: Option<&[u8]>) {
         self.now += FRAME;
         let now = self.now;
         let (clients, down, up, server_addr) =
@@ -128,8 +142,8 @@ impl Crowd {
         for (client, addr) in clients {
             client.tick(now);
             client.receive(&mut |_| {});
-            if talk {
-                client.send(now, 0, &MESSAGE);
+            if let Some(message) = message {
+                client.send(now, 0, message);
             }
             client.transmit(now, &mut |_, bytes| up.push(*addr, bytes));
         }
@@ -142,9 +156,9 @@ impl Crowd {
         });
         let peers = server.connected();
         let ((), tx) = measure(|| {
-            if talk {
+            if let Some(message) = message {
                 for peer in 0..peers {
-                    server.send(now, peer, &MESSAGE);
+                    server.send(now, peer, message);
                 }
             }
             server.transmit(now, &mut |to, bytes| down.push(to, bytes));
@@ -178,7 +192,7 @@ fn figures(stack: &dyn Stack, count: usize, quick: bool) -> Option<Figures> {
     let per_peer = |figure: f64| figure / count as f64;
     let handshake_us = per_peer((crowd.rx.cpu + crowd.tx.cpu).as_secs_f64() * 1e6);
     // Three seconds in which nobody has anything to say.
-    (0..180).for_each(|_| crowd.frame(false));
+    (0..180).for_each(|_| crowd.silent_frame());
     let idle_bytes = per_peer((crowd.rx.bytes + crowd.tx.bytes) as f64);
     // All are silent. The clients too: nothing arrives.
     let polls = if quick { 5 } else { 30 };
@@ -195,12 +209,12 @@ fn figures(stack: &dyn Stack, count: usize, quick: bool) -> Option<Figures> {
         idle.push(used.ns(count));
     }
     let frames = if quick { 5 } else { 60_000 / count.max(60) };
-    (0..frames).for_each(|_| crowd.frame(true));
+    (0..frames).for_each(|_| crowd.frame());
     let (mut rx, mut tx) = (Vec::new(), Vec::new());
     let (mut rx_allocations, mut tx_allocations) = (0.0, 0.0);
     for _ in 0..9 {
         crowd.reset();
-        (0..frames).for_each(|_| crowd.frame(true));
+        (0..frames).for_each(|_| crowd.frame());
         let messages = crowd.received;
         rx.push(crowd.rx.ns(messages));
         tx.push(crowd.tx.ns(messages));
@@ -244,7 +258,7 @@ fn flood(stack: &dyn Stack, count: usize) -> Flood {
     }
     let asked = hellos.data.len();
     let mut replied = 0;
-    // The first part is warmth: buffers and tables that are kept have their size then.
+    // The first part warms up: after it, buffers and tables that are kept have their size.
     let mut used = Used::default();
     let mut part = Heap::default();
     let mut number = 0;
@@ -274,98 +288,89 @@ fn flood(stack: &dyn Stack, count: usize) -> Flood {
     }
 }
 
-/// Measures the cores, prints two tables, gives the targets.
-pub(crate) fn cpu(scale: &Scale) -> Vec<Target> {
-    let stacks: [(Box<dyn Stack>, &str); 6] = [
-        (Box::new(KcpStack::TURBO), "none"),
-        (Box::new(EnetStack { lane: Lane::Unreliable }), "none"),
-        (Box::new(EnetStack { lane: Lane::Ordered }), "none"),
-        (Box::new(RenetStack { lane: Lane::Unreliable, resend_ms: 300 }), "ChaCha20-Poly1305"),
+/// The stacks, each with what encrypts its packets.
+fn stacks() -> [(Box<dyn Stack>, &'static str); 6] {
+    [
+        (Box::new(KcpStack::TURBO), NO_CIPHER),
+        (Box::new(EnetStack { delivery: Delivery::Unreliable }), NO_CIPHER),
+        (Box::new(EnetStack { delivery: Delivery::Ordered }), NO_CIPHER),
+        (Box::new(RenetStack { delivery: Delivery::Unreliable, resend_ms: 300 }), "ChaCha20-Poly1305"),
         (Box::new(QuinnStack::plain(Ride::Datagram)), "AES-128-GCM"),
-        (Box::new(Ours::plain(Lane::Unreliable)), crate::stacks::ours::CIPHER),
-    ];
-    let mut targets = Vec::new();
-    for count in if scale.quick { vec![20] } else { vec![100, 1000] } {
-        let mut table = Table::new(&[
-            "",
-            "cipher",
-            "rx ns",
-            "tx ns",
-            "rx allocs",
-            "tx allocs",
-            "idle B",
-            "idle ns/poll",
-            "handshake µs",
-        ]);
-        let mut best = Best::default();
-        for (stack, cipher) in stacks.iter().filter(|(stack, _)| scale.wants(stack.as_ref())) {
-            let name = stack.name();
-            if name.contains("renet") && count > CLIENTS_MAX {
-                continue;
-            }
-            let Some(figures) = figures(stack.as_ref(), count, scale.quick) else {
-                table.row([name, (*cipher).into(), "no connections".into()]);
-                continue;
-            };
-            table.row([
-                name.clone(),
-                (*cipher).into(),
-                figures.rx_ns.text(),
-                figures.tx_ns.text(),
-                short(figures.rx_allocations),
-                short(figures.tx_allocations),
-                short(figures.idle_bytes),
-                short(figures.idle_ns),
-                short(figures.handshake_us),
-            ]);
-            if !name.contains("kaos") {
-                // Those without a cipher have no keys and do less: they are no measure.
-                if *cipher != "none" {
-                    best.look(&name, &figures);
-                }
-                continue;
-            }
-            if count == 1000 || scale.quick {
-                let allocations = figures.rx_allocations + figures.tx_allocations;
-                targets.extend([
-                    Target::rounds(
-                        format!("core rx, K={count}"),
-                        350.0,
-                        "ns",
-                        &figures.rx_ns,
-                        best.text(0, "ns"),
-                    ),
-                    Target::rounds(
-                        format!("core tx, K={count}"),
-                        350.0,
-                        "ns",
-                        &figures.tx_ns,
-                        best.text(1, "ns"),
-                    ),
-                    Target::most(
-                        "allocations per message, rx and tx",
-                        0.0,
-                        "",
-                        allocations,
-                        best.text(2, ""),
-                    ),
-                    Target::most("idle peer, memory", 2048.0, "B", figures.idle_bytes, best.text(3, "B")),
-                    Target::most("idle peer, a poll", 10.0, "ns", figures.idle_ns, best.text(4, "ns")),
-                    Target::most("handshake, server", 120.0, "µs", figures.handshake_us, best.text(5, "µs")),
-                ]);
-            }
-        }
-        table.print(
-            &format!("Server cores in memory, {count} peers, a 64-byte message each way at 60 Hz"),
-            &[
-                "Thread CPU time of the server alone, the median of nine rounds and the least, since other load only adds; allocations by a counting allocator; memory is \
-               what the server holds more than it gave back, for each connected peer, after three seconds without messages; an idle poll is `tick`, `receive` and \
-               `transmit` with nothing to do, for each peer.",
-            ],
-        );
-    }
+        (Box::new(Ours::plain(Delivery::Unreliable)), ours::CIPHER),
+    ]
+}
+
+/// Measures the cores, prints their tables, gives the targets.
+pub(crate) fn cpu(scale: &Scale) -> Vec<Target> {
+    let counts = if scale.quick { vec![20] } else { vec![100, 1000] };
+    let mut targets: Vec<Target> = counts.into_iter().flat_map(|count| cores(scale, count)).collect();
     targets.extend(floods(scale));
     targets
+}
+
+fn cores(scale: &Scale, count: usize) -> Vec<Target> {
+    let mut table = Table::new(&[
+        "",
+        "cipher",
+        "rx ns",
+        "tx ns",
+        "rx allocs",
+        "tx allocs",
+        "idle B",
+        "idle ns/poll",
+        "handshake µs",
+    ]);
+    let mut best = Best::default();
+    let mut targets = Vec::new();
+    for (stack, cipher) in stacks().iter().filter(|(stack, _)| scale.wants(stack.as_ref())) {
+        let name = stack.name();
+        if name.contains("renet") && count > CLIENTS_MAX {
+            continue;
+        }
+        let Some(figures) = figures(stack.as_ref(), count, scale.quick) else {
+            table.row([name, (*cipher).into(), "no connections".into()]);
+            continue;
+        };
+        table.row([
+            name.clone(),
+            (*cipher).into(),
+            figures.rx_ns.text(),
+            figures.tx_ns.text(),
+            short(figures.rx_allocations),
+            short(figures.tx_allocations),
+            short(figures.idle_bytes),
+            short(figures.idle_ns),
+            short(figures.handshake_us),
+        ]);
+        let is_ours = name.contains("kaos");
+        if is_ours && (count == 1000 || scale.quick) {
+            targets = core_targets(&figures, count, &best);
+        }
+        // Stacks without a cipher have no keys and do less, so they do not count.
+        if !is_ours && *cipher != NO_CIPHER {
+            best.look(&name, &figures);
+        }
+    }
+    table.print(
+        &format!("Server cores in memory, {count} peers, a 64-byte message each way at 60 Hz"),
+        &["Thread CPU time of the server alone, the median of nine rounds and the least, since other load only adds; allocations by a counting allocator; memory is \
+           what the server holds more than it gave back, for each connected peer, after three seconds without messages; an idle poll is `tick`, `receive` and \
+           `transmit` with nothing to do, for each peer."],
+    );
+    targets
+}
+
+fn core_targets(figures: &Figures, count: usize, best: &Best) -> Vec<Target> {
+    let allocations = figures.rx_allocations + figures.tx_allocations;
+    let (rx, tx) = (format!("core rx, K={count}"), format!("core tx, K={count}"));
+    vec![
+        Target::rounds(rx, 350.0, "ns", &figures.rx_ns, best.text(0, "ns")),
+        Target::rounds(tx, 350.0, "ns", &figures.tx_ns, best.text(1, "ns")),
+        Target::most("allocations per message, rx and tx", 0.0, "", allocations, best.text(2, "")),
+        Target::most("idle peer, memory", 2048.0, "B", figures.idle_bytes, best.text(3, "B")),
+        Target::most("idle peer, a poll", 10.0, "ns", figures.idle_ns, best.text(4, "ns")),
+        Target::most("handshake, server", 120.0, "µs", figures.handshake_us, best.text(5, "µs")),
+    ]
 }
 
 /// The best of the references for each column.
@@ -401,11 +406,11 @@ impl Best {
 
 fn floods(scale: &Scale) -> Vec<Target> {
     let stacks: [Box<dyn Stack>; 5] = [
-        Box::new(EnetStack { lane: Lane::Ordered }),
-        Box::new(RenetStack { lane: Lane::Ordered, resend_ms: 300 }),
+        Box::new(EnetStack { delivery: Delivery::Ordered }),
+        Box::new(RenetStack { delivery: Delivery::Ordered, resend_ms: 300 }),
         Box::new(QuinnStack::plain(Ride::Datagram)),
         Box::new(QuinnStack { retry: true, ..QuinnStack::plain(Ride::Datagram) }),
-        Box::new(Ours::plain(Lane::Ordered)),
+        Box::new(Ours::plain(Delivery::Ordered)),
     ];
     let mut table = Table::new(&["", "state B", "reply/request", "CPU ns"]);
     let mut targets = Vec::new();

@@ -1,4 +1,4 @@
-//! What is counted beside time: allocations of a thread, and its own CPU time.
+//! What is counted besides wall time: allocations of a thread, and its CPU time.
 #![allow(unsafe_code, reason = "an allocator is unsafe by its trait")]
 
 use std::{
@@ -6,8 +6,6 @@ use std::{
     cell::Cell,
     time::Duration,
 };
-
-use crate::table::short;
 
 /// Counts allocations of each thread and passes them on to the system.
 pub(crate) struct Counting;
@@ -51,7 +49,7 @@ pub(crate) struct Used {
     pub(crate) cpu: Duration,
     /// Calls of the allocator that asked for memory.
     pub(crate) allocations: u64,
-    /// Bytes that it has taken more than given back.
+    /// Bytes that it has taken and not given back.
     pub(crate) bytes: i64,
 }
 
@@ -70,7 +68,7 @@ impl Used {
     }
 }
 
-/// Runs a part and says what it used. Reading the clock costs some 300 ns, so parts are batches.
+/// Runs a part and says what it used. Reading the clock costs some 300 ns, so a part should be a batch.
 pub(crate) fn measure<T>(part: impl FnOnce() -> T) -> (T, Used) {
     let now = || (LIVE.with(Cell::get), CALLS.with(Cell::get));
     let before = now();
@@ -87,30 +85,4 @@ pub(crate) fn measure<T>(part: impl FnOnce() -> T) -> (T, Used) {
 fn cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
-}
-
-/// The middle of some figures.
-pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// A figure of each of several rounds. Its median is the figure; other load on the machine only ever adds, so the least is
-/// shown as well.
-#[derive(Default)]
-pub(crate) struct Rounds(pub(crate) Vec<f64>);
-
-impl Rounds {
-    pub(crate) fn median(&self) -> f64 {
-        median(self.0.clone())
-    }
-
-    pub(crate) fn least(&self) -> f64 {
-        self.0.iter().copied().fold(f64::INFINITY, f64::min)
-    }
-
-    /// Both, for a table.
-    pub(crate) fn text(&self) -> String {
-        format!("{} ({})", short(self.median()), short(self.least()))
-    }
 }

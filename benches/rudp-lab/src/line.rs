@@ -1,4 +1,4 @@
-//! A real socket of the loopback: as the standard library has it, or through `kaos_rudp::io`.
+//! A real socket on loopback: as the standard library has it, or through `kaos_rudp::io`.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ pub(crate) enum Line {
 }
 
 impl Line {
-    /// Whichever the stack wants, on a free port.
+    /// Whichever of the two the stack wants, on a free port.
     pub(crate) fn of(stack: &dyn Stack, options: &Options) -> io::Result<Line> {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         if stack.is_batched() {
@@ -40,7 +40,7 @@ impl Line {
         }
     }
 
-    /// Gives the host what the socket has, up to some `max`; says how many that were.
+    /// Gives the host what the socket has, up to about `max` datagrams. Returns how many there were.
     pub(crate) fn drain(&mut self, host: &mut dyn Host, now: Micros, max: usize) -> usize {
         match self {
             Line::Plain(socket, buf) => {
@@ -60,7 +60,8 @@ impl Line {
         }
     }
 
-    /// Sends what the host has to send. On a plain socket a full buffer is a loss; a batched one keeps what did not go.
+    /// Sends what the host has to send. On a plain socket a full buffer is a loss; a batched one keeps what did not
+    /// leave.
     pub(crate) fn flush(&mut self, host: &mut dyn Host, now: Micros) -> usize {
         let mut moved = 0;
         match self {

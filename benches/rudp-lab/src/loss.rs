@@ -6,8 +6,9 @@ use kaos_rudp::{Micros, lab::Link};
 
 use crate::{
     Scale,
+    figures::short,
     pipe::{Pipe, STEP},
-    stack::{Lane, Stack},
+    stack::{Delivery, Stack},
     stacks::{
         enet::EnetStack,
         kcp::KcpStack,
@@ -15,7 +16,7 @@ use crate::{
         quinn::{QuinnStack, Ride},
         renet::RenetStack,
     },
-    table::{Table, Target, short},
+    table::{Table, Target},
 };
 
 /// A way of sending over a link.
@@ -27,9 +28,9 @@ struct Scenario {
     pause: Duration,
     /// Messages in a tick.
     messages: u32,
-    /// Length of a run in full scale.
+    /// Length of a run at full scale.
     seconds: u64,
-    /// Both sides are polled so often only; otherwise as the stack likes it.
+    /// How often both sides are polled; `None`: as often as the stack asks for.
     poll: Option<Duration>,
 }
 
@@ -108,7 +109,7 @@ impl Args {
 }
 
 struct Figures {
-    /// In milliseconds, of all seeds, sorted; those that never arrived count as infinite.
+    /// In milliseconds, of all seeds, sorted. Messages that never arrived count as infinitely late.
     latencies: Vec<f64>,
     wire_bytes: f64,
 }
@@ -133,7 +134,7 @@ fn run_once(stack: &dyn Stack, scenario: &Scenario, seconds: u64, seed: u64) -> 
     let mut sent_at: BTreeMap<u64, Micros> = BTreeMap::new();
     let mut latencies = Vec::new();
     let (mut made, mut next) = (0u64, 0u64);
-    // Whoever is polled once a frame sends in that frame.
+    // A host that is polled once a frame sends in that frame.
     let mut tick = pipe.next_poll();
     let mut waiting: Option<[u8; 64]> = None;
     let mut idle = Duration::ZERO;
@@ -190,14 +191,14 @@ fn run(stack: &dyn Stack, scenario: &Scenario, scale: &Scale) -> Figures {
     Figures { wire_bytes: wire_bytes as f64 / latencies.len().max(1) as f64, latencies }
 }
 
-/// The references, with the settings that their users take.
+/// The references, with the settings that their users choose.
 fn references() -> Vec<Box<dyn Stack>> {
-    let renet = |resend_ms| RenetStack { lane: Lane::Ordered, resend_ms };
+    let renet = |resend_ms| RenetStack { delivery: Delivery::Ordered, resend_ms };
     vec![
         Box::new(KcpStack::CC),
         Box::new(KcpStack::TURBO),
         Box::new(KcpStack::EXTREME),
-        Box::new(EnetStack { lane: Lane::Ordered }),
+        Box::new(EnetStack { delivery: Delivery::Ordered }),
         Box::new(renet(300)),
         Box::new(renet(100)),
         Box::new(QuinnStack::plain(Ride::Stream)),
@@ -218,7 +219,7 @@ pub(crate) fn loss(scale: &Scale, args: &Args) -> Vec<Target> {
         let mut best: Option<(f64, String)> = None;
         for stack in references().iter().filter(|stack| scale.wants(stack.as_ref())) {
             let figures = run(stack.as_ref(), scenario, scale);
-            // For the scenario without loss the bytes are the matter.
+            // In the scenario without loss, bytes are what matters.
             let figure = if scenario.letter == 'E' { figures.wire_bytes } else { figures.at(99.0) };
             if best.as_ref().is_none_or(|(least, _)| figure < *least) {
                 best = Some((figure, stack.name()));
@@ -239,7 +240,7 @@ pub(crate) fn loss(scale: &Scale, args: &Args) -> Vec<Target> {
     targets
 }
 
-/// The targets that a row answers to.
+/// The targets that a row has to meet.
 fn target(letter: char, ours: &Ours, figures: &Figures, best: &str) -> Vec<Target> {
     let p99 = figures.at(99.0);
     let label = ours.label;

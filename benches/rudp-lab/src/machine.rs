@@ -1,4 +1,4 @@
-//! When, where and of what a report is.
+//! When and where a report was made, and of which build.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Scale, table};
+use crate::{scale::Scale, table};
 
 /// Prints the head of a report.
 pub(crate) fn print(scale: &Scale) {

@@ -6,8 +6,9 @@ use kaos_rudp::Micros;
 
 use crate::{
     Scale,
+    figures::short,
     pipe::Pipe,
-    stack::{Lane, Stack},
+    stack::{Delivery, Stack},
     stacks::{
         enet::EnetStack,
         kcp::KcpStack,
@@ -15,7 +16,7 @@ use crate::{
         quinn::{QuinnStack, Ride},
         renet::RenetStack,
     },
-    table::{Table, Target, short},
+    table::{Table, Target},
 };
 
 /// What a change of address did.
@@ -29,7 +30,7 @@ struct Change {
 
 const FRAME: Duration = Duration::from_micros(16_667);
 
-/// Reliable messages each way, 60 a second for four seconds; after one the client has another address.
+/// Reliable messages each way, 60 a second for four seconds; after one second the client has another address.
 fn change(stack: &dyn Stack, new: SocketAddr, seed: u64) -> Option<Change> {
     let mut pipe = Pipe::connected(stack, None, seed)?;
     let begun = pipe.now;
@@ -64,7 +65,7 @@ fn change(stack: &dyn Stack, new: SocketAddr, seed: u64) -> Option<Change> {
     })
 }
 
-/// What one side has of the other's messages.
+/// What one side has received of the other's messages.
 struct Side {
     last: Micros,
     gap: Duration,
@@ -78,7 +79,7 @@ impl Side {
 
     fn arrived(&mut self, now: Micros, bytes: &[u8]) {
         if bytes.len() == 64 {
-            // The first ones are later by the way that they have to go.
+            // The first ones are later by the time that they take.
             if self.count > 0 {
                 self.gap = self.gap.max(now - self.last);
             }
@@ -92,12 +93,12 @@ impl Side {
 pub(crate) fn migrate(scale: &Scale) -> Vec<Target> {
     let stacks: [Box<dyn Stack>; 7] = [
         Box::new(KcpStack::TURBO),
-        Box::new(EnetStack { lane: Lane::Ordered }),
-        Box::new(RenetStack { lane: Lane::Ordered, resend_ms: 300 }),
+        Box::new(EnetStack { delivery: Delivery::Ordered }),
+        Box::new(RenetStack { delivery: Delivery::Ordered, resend_ms: 300 }),
         Box::new(QuinnStack::plain(Ride::Stream)),
         Box::new(QuinnStack::plain(Ride::Datagram)),
-        Box::new(Ours::plain(Lane::Ordered)),
-        Box::new(Ours { label: "unreliable", ..Ours::plain(Lane::Unreliable) }),
+        Box::new(Ours::plain(Delivery::Ordered)),
+        Box::new(Ours { label: "unreliable", ..Ours::plain(Delivery::Unreliable) }),
     ];
     let mut table = Table::new(&["", "changed", "lost", "gap at the server ms", "gap at the client ms"]);
     let mut targets = Vec::new();

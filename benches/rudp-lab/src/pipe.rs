@@ -52,9 +52,10 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// Both sides connected over a clean link of 50 ms round trip, half a second ago; `None` if that fails.
+    /// Two hosts that were connected half a second ago over a clean link with a round trip of 50 ms; `None` if that
+    /// fails.
     ///
-    /// `poll` overrules the stack's own rhythm.
+    /// `poll` overrides how often the stack is polled.
     pub(crate) fn connected(stack: &dyn Stack, poll: Option<Duration>, seed: u64) -> Option<Pipe> {
         let now = Micros::from_millis(1_000);
         let server_addr = SocketAddr::from(([10, 0, 0, 1], 7352));
@@ -86,7 +87,7 @@ impl Pipe {
         None
     }
 
-    /// A step of time; at a moment of polling all datagrams that are there, then the timers.
+    /// A step of time. If the hosts are polled now, they get all datagrams that are there, then their timers run.
     pub(crate) fn step(&mut self) {
         self.now += STEP;
         if self.is_polled() {
@@ -103,7 +104,7 @@ impl Pipe {
         }
     }
 
-    /// The next moment of polling.
+    /// When the hosts are polled next.
     pub(crate) fn next_poll(&self) -> Micros {
         self.next_poll
     }
@@ -112,7 +113,7 @@ impl Pipe {
         self.now >= self.next_poll
     }
 
-    /// What has arrived at the client and at the server, if this is a moment of polling.
+    /// What has arrived at the client and at the server, if they are polled now.
     pub(crate) fn receive(&mut self, client: &mut dyn FnMut(&[u8]), server: &mut dyn FnMut(&[u8])) {
         if self.is_polled() {
             self.client.receive(client);
@@ -120,7 +121,7 @@ impl Pipe {
         }
     }
 
-    /// Ends the step: both sides send, if this is a moment of polling.
+    /// Ends the step: both sides send, if they are polled now.
     pub(crate) fn transmit(&mut self) {
         if !self.is_polled() {
             return;

@@ -1,10 +1,11 @@
-//! What a transport has to do to be measured: one trait for a socket's worth of it, one for a stack with its settings.
+//! What a transport has to do to be measured: one trait for what speaks over a socket, one for a stack with its
+//! settings.
 
 use std::{net::SocketAddr, time::Duration};
 
 use kaos_rudp::Micros;
 
-/// What one socket speaks: a client with one peer, or a server with many.
+/// One end on one socket: a client with one peer, or a server with many.
 ///
 /// The order of calls is always the same: `handle` for all datagrams that are there, `tick`, `receive`, then `send`,
 /// then `transmit`. How often that happens is [`Stack::poll`].
@@ -18,7 +19,7 @@ pub(crate) trait Host {
     /// Every message that has arrived.
     fn receive(&mut self, message: &mut dyn FnMut(&[u8]));
 
-    /// Queues a message for a peer, numbered in the order of connecting; `false` when there is no room now.
+    /// Queues a message for a peer, numbered in the order of connecting. Returns whether there was room.
     fn send(&mut self, now: Micros, peer: usize, bytes: &[u8]) -> bool;
 
     /// Every datagram that may leave now.
@@ -35,16 +36,16 @@ pub(crate) trait Host {
 
 /// What messages are promised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Lane {
+pub(crate) enum Delivery {
     /// All, once, in order.
     Ordered,
     /// All, once, in any order.
     Unordered,
-    /// As the network has it.
+    /// Whatever the network lets through.
     Unreliable,
 }
 
-/// A transport with its settings: makes hosts.
+/// A transport with its settings, which makes hosts.
 pub(crate) trait Stack {
     /// Name and settings, as in the tables.
     fn name(&self) -> String;

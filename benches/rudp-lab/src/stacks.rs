@@ -1,4 +1,4 @@
-//! The stacks, each in a file: how it is called, with which settings, and what it lacks.
+//! The stacks, each in a file: how to call it, with which settings, and what it lacks.
 
 pub(crate) mod enet;
 pub(crate) mod kcp;

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
 };
 
-use crate::gauge::Rounds;
+use crate::figures::{Rounds, short};
 
 /// Rows under a head; columns are as wide as they must be.
 pub(crate) struct Table {
@@ -53,24 +53,24 @@ impl Table {
     }
 }
 
-/// Writes to standard output. Whoever closed the pipe does not want to know more.
+/// Writes to standard output. An error means that the reader has gone, which is its right.
 pub(crate) fn print(text: &str) {
     let mut out = io::stdout();
     let _ = out.write_all(text.as_bytes());
     let _ = out.flush();
 }
 
-/// A target of the transport, what it came to, and the best of the others.
+/// A target of the transport, its figure, and the best of the others.
 pub(crate) struct Target {
     /// What is measured.
     pub(crate) what: String,
     /// The bound, with its unit.
     pub(crate) bound: String,
-    /// Ours, with its unit.
+    /// Our figure, with its unit.
     pub(crate) ours: String,
     /// The best reference, with its name.
     pub(crate) best: String,
-    /// Whether ours is within the bound.
+    /// Whether our figure is within the bound.
     pub(crate) hit: bool,
 }
 
@@ -124,15 +124,4 @@ pub(crate) fn print_targets(targets: &[Target]) {
         ]);
     }
     table.print("Targets", &[]);
-}
-
-/// A figure with three digits that count.
-pub(crate) fn short(figure: f64) -> String {
-    match figure.abs() {
-        size if !size.is_finite() => "–".into(),
-        size if size >= 99.95 => format!("{figure:.0}"),
-        size if size >= 9.995 => format!("{figure:.1}"),
-        0.0 => "0".into(),
-        _ => format!("{figure:.2}"),
-    }
 }

@@ -9,17 +9,18 @@ use std::{
 use kaos_rudp::{Micros, io::Options};
 
 use crate::{
-    Scale,
-    gauge::{Used, measure, median},
+    figures::{median, short},
+    gauge::{Used, measure},
     line::Line,
-    stack::{Host, Lane, Stack},
+    scale::Scale,
+    stack::{Delivery, Host, Stack},
     stacks::{
         enet::EnetStack,
         kcp::KcpStack,
         ours::{self, Batched, Ours},
         quinn::{QuinnStack, Ride},
     },
-    table::{Table, Target, short},
+    table::{Table, Target},
 };
 
 const MESSAGE_BYTES: usize = 64;
@@ -81,7 +82,7 @@ fn in_memory(stack: &dyn Stack, count: u64) -> InMemory {
             client.receive(&mut |_| {});
             while is_open && sent < count && client.send(now, 0, &message(sent)) {
                 sent += 1;
-                // A stack without a bound on its queue is fed as fast as it sends.
+                // A stack whose queue has no bound is fed as fast as it sends.
                 if sent.is_multiple_of(4096) {
                     break;
                 }
@@ -114,7 +115,7 @@ fn copy(spare: &mut Vec<Vec<u8>>, bytes: &[u8]) -> Vec<u8> {
     copy
 }
 
-/// Time of the operating system, since both ends run beside each other.
+/// Time of the operating system, since both ends run at the same time.
 fn clock(begun: Instant) -> Micros {
     Micros(1_000_000 + begun.elapsed().as_micros() as u64)
 }
@@ -124,7 +125,7 @@ fn instant() -> Instant {
     Instant::now()
 }
 
-/// One end on its socket, until `is_over` or ten seconds are gone: `turn` receives and sends.
+/// Runs one end on its socket until `turn`, which receives and sends, returns true, or for ten seconds.
 fn pump(
     host: &mut dyn Host,
     line: &mut Line,
@@ -132,7 +133,7 @@ fn pump(
     mut turn: impl FnMut(&mut dyn Host, Micros) -> bool,
 ) {
     loop {
-        // Not for ever: timers are due as well.
+        // Only some at a time: timers are due as well.
         let mut moved = line.drain(host, clock(begun), 256);
         let now = clock(begun);
         host.tick(now);
@@ -147,7 +148,7 @@ fn pump(
     }
 }
 
-/// Two threads, two sockets: messages a second, and whether all came in order.
+/// Two threads, two sockets. Returns messages a second, and whether all came in order.
 fn over_sockets(stack: &(dyn Stack + Sync), count: u64) -> std::io::Result<(f64, bool)> {
     let mut server_line = Line::of(stack, &Options::default())?;
     let mut client_line = Line::of(stack, &Options::client())?;
@@ -192,7 +193,7 @@ fn over_sockets(stack: &(dyn Stack + Sync), count: u64) -> std::io::Result<(f64,
 pub(crate) fn throughput(scale: &Scale) -> Vec<Target> {
     let references: [(Box<dyn Stack>, u64); 3] = [
         (Box::new(KcpStack::TURBO), 200_000),
-        (Box::new(EnetStack { lane: Lane::Ordered }), 200_000),
+        (Box::new(EnetStack { delivery: Delivery::Ordered }), 200_000),
         (Box::new(QuinnStack::plain(Ride::Stream)), 500_000),
     ];
     let ours = ours::fast();

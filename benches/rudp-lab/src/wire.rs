@@ -4,24 +4,25 @@ use std::time::Duration;
 
 use crate::{
     Scale,
+    figures::short,
     pipe::Pipe,
-    stack::{Lane, Stack},
+    stack::{Delivery, Stack},
     stacks::{
         enet::EnetStack,
         ours::Ours,
         quinn::{QuinnStack, Ride},
         renet::RenetStack,
     },
-    table::{Table, Target, short},
+    table::{Table, Target},
 };
 
 /// Measures 64-byte messages, 60 a second each way on a clean link.
 pub(crate) fn wire(scale: &Scale) -> Vec<Target> {
     let stacks: [Box<dyn Stack>; 4] = [
-        Box::new(EnetStack { lane: Lane::Unreliable }),
-        Box::new(RenetStack { lane: Lane::Unreliable, resend_ms: 300 }),
+        Box::new(EnetStack { delivery: Delivery::Unreliable }),
+        Box::new(RenetStack { delivery: Delivery::Unreliable, resend_ms: 300 }),
         Box::new(QuinnStack::plain(Ride::Datagram)),
-        Box::new(Ours::plain(Lane::Unreliable)),
+        Box::new(Ours::plain(Delivery::Unreliable)),
     ];
     let mut table = Table::new(&["", "up B", "down B", "datagrams up", "down", "encrypted"]);
     let mut best = (f64::INFINITY, String::new());

@@ -40,7 +40,7 @@ fn everything_runs_and_prints_its_targets() {
 
 #[test]
 fn the_same_seeds_give_the_same_report() {
-    // QUIC's certificates are drawn anew each time, and with them the sizes of its handshake: only ours.
+    // Only our own stack: QUIC's certificates, and with them the sizes of its handshake, change with each run.
     let args = ["loss", "AC", "--quick", "--seed", "3", "--only", "kaos"];
     assert_eq!(run(&args), run(&args));
 }

@@ -1,7 +1,7 @@
 //! What the core costs without sockets: a handshake at the server, a packet in, a packet out, an idle peer.
 //!
-//! `cargo bench -p kaos-rudp --bench core [peers]`. Time is what this thread has computed, since others use the machine, too;
-//! of each figure the least and the median of all ticks.
+//! `cargo bench -p kaos-rudp --bench core [peers]`. Time is the CPU time of this thread, since others use the machine
+//! as well; each figure is the least and the median of all ticks.
 #![expect(clippy::print_stdout, reason = "its output is for people")]
 
 use std::{net::SocketAddr, time::Duration};
@@ -9,11 +9,11 @@ use std::{net::SocketAddr, time::Duration};
 use kaos_rudp::{Channel, Config, Endpoint, Event, Micros, PeerId, Suite};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Ticks that are measured, after as many as warm up.
+/// Ticks that are measured, and those before that warm up.
 const TICKS: usize = 240;
 const WARM: usize = 60;
 
-/// Nanoseconds that this thread has computed.
+/// CPU time of this thread, in nanoseconds.
 fn computed() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
@@ -44,7 +44,7 @@ fn index_of(addr: SocketAddr) -> usize {
     }
 }
 
-/// One server and its clients, all open.
+/// One server and its clients, all connected.
 struct Crowd {
     now: Micros,
     server: Endpoint,
@@ -52,7 +52,7 @@ struct Crowd {
     peers: Vec<PeerId>,
     /// Nanoseconds of each.
     handshakes: Vec<f64>,
-    /// Datagrams with their other ends, in buffers as those that sockets are read into.
+    /// Datagrams with the addresses of their other ends, in buffers like those that sockets are read into.
     wire: Vec<(SocketAddr, Vec<u8>)>,
 }
 

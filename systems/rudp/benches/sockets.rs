@@ -1,15 +1,15 @@
-//! What datagrams cost on real sockets: everything over loopback, beside the bare system calls in the same run.
+//! What datagrams cost on real sockets over loopback, compared with the bare system calls in the same run.
 //!
 //! `cargo bench -p kaos-rudp --bench sockets -- [PART …]`, parts: `peers`, `rtt`, `bulk`; all by default. About half a
-//! minute. Compare figures of one run with each other. *CPU* is the time of one thread as the system counts it, so
-//! that a busy machine disturbs it less than wall time.
+//! minute. Compare only figures of the same run. *CPU* is the time of one thread as the system counts it, which a busy
+//! machine disturbs less than wall time.
 //!
-//! * **peers**: K peers, each says 64 bytes unreliably and is told 64 bytes, as in a frame. Measured is the server's
-//!   half: reading, the endpoint, writing. Bare: the same datagrams, read and written by the same calls without an
-//!   endpoint, and by `recv_from` and `send_to`. Rounds of each take turns; the least of each counts.
+//! * **peers**: K peers, each of which sends 64 bytes unreliably and is sent 64 bytes, as in a frame. Only the server's
+//!   half is measured: reading, the endpoint, writing. Bare: the same datagrams, read and written by the same calls
+//!   without an endpoint, and by `recv_from` and `send_to`. Rounds of each take turns, and the least of each counts.
 //! * **rtt**: 64 bytes there and back between two threads that never sleep.
-//! * **bulk**: one peer streams 64-byte messages, reliable and ordered, to another thread; coalesced into datagrams,
-//!   those into segmented sends. Every message must arrive, in every run.
+//! * **bulk**: one peer streams 64-byte messages, reliable and ordered, to another thread. They are coalesced into
+//!   datagrams, and datagrams into segmented sends. Every message must arrive in every run.
 
 #![expect(clippy::print_stdout, reason = "a bench shows what it measured")]
 
@@ -55,7 +55,7 @@ fn main() {
     }
 }
 
-/// The time, from zero on.
+/// A clock that begins at zero.
 #[derive(Clone, Copy)]
 struct Clock(u64);
 
@@ -86,100 +86,126 @@ fn take(socket: &mut Socket, endpoint: &mut Endpoint, now: Micros) {
     endpoint.handle_timeout(now);
 }
 
-/// Sends what there is; says how often the socket was full.
+/// Sends what there is.
 fn give(socket: &mut Socket, endpoint: &mut Endpoint, now: Micros) {
     let _full_sockets_are_tried_again = socket.transmit(endpoint, now);
 }
 
 // ---- peers ----
 
-/// Rounds of each kind, and ticks in a round: the least round is as good as undisturbed.
+/// Rounds of each kind. The least of them is as good as undisturbed.
 const ROUNDS: usize = 12;
 
-fn peers(count: usize) {
-    let ticks = (20_000 / count).max(10) as u64;
-    let clock = Clock::start();
-    let mut server = Endpoint::new(Config::server(), [1; 32]);
-    let mut home = Socket::bind(LOCAL, &options()).expect("loopback");
-    let address = home.local_addr().expect("bound");
-    let plain = Options { backend: Backend::Plain, ..Options::default() };
-    let mut clients: Vec<(Socket, Endpoint, PeerId)> = (0..count)
-        .map(|at| {
+/// A server and its clients, each on a socket of its own.
+struct Crowd {
+    clock: Clock,
+    server: Endpoint,
+    home: Socket,
+    clients: Vec<(Socket, Endpoint, PeerId)>,
+    known: Vec<PeerId>,
+    /// Messages that arrived at the server, and at the clients.
+    came: u64,
+    got: u64,
+}
+
+impl Crowd {
+    /// Connects `count` clients, and waits until nothing has happened for a while.
+    fn connected(count: usize) -> Crowd {
+        let clock = Clock::start();
+        let home = Socket::bind(LOCAL, &options()).expect("loopback");
+        let address = home.local_addr().expect("bound");
+        let plain = Options { backend: Backend::Plain, ..Options::default() };
+        let client = |at: usize| {
             let mut seed = [2; 32];
             seed[..8].copy_from_slice(&(at as u64).to_le_bytes());
             let mut endpoint = Endpoint::new(Config::default(), seed);
             let peer = endpoint.connect(clock.now(), address, None).expect("an address");
             (Socket::bind(LOCAL, &plain).expect("loopback"), endpoint, peer)
-        })
-        .collect();
-    let mut known = Vec::new();
-    // Connecting, and what follows it.
-    let quiet = Duration::from_millis(300);
-    let mut last = clock.now();
-    while known.len() < count || clock.now() - last < quiet {
-        let before = known.len();
-        for (socket, endpoint, _) in &mut clients {
+        };
+        let server = Endpoint::new(Config::server(), [1; 32]);
+        let clients = (0..count).map(client).collect();
+        let mut crowd = Crowd { clock, server, home, clients, known: Vec::new(), came: 0, got: 0 };
+        let quiet = Duration::from_millis(300);
+        let mut last = clock.now();
+        while crowd.known.len() < count || clock.now() - last < quiet {
+            let before = crowd.known.len();
+            crowd.connect();
             let now = clock.now();
+            if crowd.known.len() > before {
+                last = now;
+            }
+            assert!(now < Micros(30_000_000), "{} of {count} peers connected", crowd.known.len());
+        }
+        crowd
+    }
+
+    fn connect(&mut self) {
+        for (socket, endpoint, _) in &mut self.clients {
+            let now = self.clock.now();
             take(socket, endpoint, now);
             while endpoint.poll_event().is_some() {}
             give(socket, endpoint, now);
         }
-        let now = clock.now();
-        take(&mut home, &mut server, now);
-        while let Some(event) = server.poll_event() {
+        let now = self.clock.now();
+        take(&mut self.home, &mut self.server, now);
+        while let Some(event) = self.server.poll_event() {
             if let Event::Connected { peer, .. } = event {
-                known.push(peer);
+                self.known.push(peer);
             }
         }
-        give(&mut home, &mut server, now);
-        if known.len() > before {
-            last = now;
-        }
-        assert!(now < Micros(30_000_000), "{} of {count} peers connected", known.len());
+        give(&mut self.home, &mut self.server, now);
     }
 
-    let mut best = [u64::MAX; 3];
-    let mut least = u64::MAX;
+    /// A message each way. Returns the server's CPU time for what came in, for the messages, and for what went out.
+    fn tick(&mut self) -> [u64; 3] {
+        let now = self.clock.now();
+        for (socket, endpoint, peer) in &mut self.clients {
+            endpoint.send(*peer, Channel::UNRELIABLE, &[&MESSAGE]).expect("a connection");
+            give(socket, endpoint, now);
+        }
+        let now = self.clock.now();
+        let start = cpu();
+        take(&mut self.home, &mut self.server, now);
+        let read = cpu();
+        while let Some(event) = self.server.poll_event() {
+            if let Event::Message { bytes, .. } = event {
+                self.came += 1;
+                self.server.recycle(black_box(bytes));
+            }
+        }
+        for peer in &self.known {
+            self.server.send(*peer, Channel::UNRELIABLE, &[&MESSAGE]).expect("a connection");
+        }
+        let filled = cpu();
+        give(&mut self.home, &mut self.server, now);
+        let sent = cpu();
+        let now = self.clock.now();
+        for (socket, endpoint, _) in &mut self.clients {
+            take(socket, endpoint, now);
+            while let Some(event) = endpoint.poll_event() {
+                if let Event::Message { bytes, .. } = event {
+                    self.got += 1;
+                    endpoint.recycle(bytes);
+                }
+            }
+        }
+        [read - start, filled - read, sent - filled]
+    }
+}
+
+fn peers(count: usize) {
+    let ticks = (20_000 / count).max(10) as u64;
+    let mut crowd = Crowd::connected(count);
     let mut bare = Bare::new(count);
+    let (mut best, mut least) = ([u64::MAX; 3], u64::MAX);
     let mut bare_least = [u64::MAX; 2];
-    let (mut came, mut got) = (0, 0);
     for round in 0..=ROUNDS {
         let mut spent = [0; 3];
         for _ in 0..ticks {
-            let now = clock.now();
-            for (socket, endpoint, peer) in &mut clients {
-                endpoint.send(*peer, Channel::UNRELIABLE, &[&MESSAGE]).expect("a connection");
-                give(socket, endpoint, now);
-            }
-            let now = clock.now();
-            let start = cpu();
-            take(&mut home, &mut server, now);
-            let read = cpu();
-            while let Some(event) = server.poll_event() {
-                if let Event::Message { bytes, .. } = event {
-                    came += 1;
-                    server.recycle(black_box(bytes));
-                }
-            }
-            for peer in &known {
-                server.send(*peer, Channel::UNRELIABLE, &[&MESSAGE]).expect("a connection");
-            }
-            let filled = cpu();
-            give(&mut home, &mut server, now);
-            let sent = cpu();
-            spent = [spent[0] + read - start, spent[1] + filled - read, spent[2] + sent - filled];
-            let now = clock.now();
-            for (socket, endpoint, _) in &mut clients {
-                take(socket, endpoint, now);
-                while let Some(event) = endpoint.poll_event() {
-                    if let Event::Message { bytes, .. } = event {
-                        got += 1;
-                        endpoint.recycle(bytes);
-                    }
-                }
-            }
+            let tick = crowd.tick();
+            spent.iter_mut().zip(tick).for_each(|(all, this)| *all += this);
         }
-        let bare_round = [bare.round(ticks, true), bare.round(ticks, false)];
+        let bare_round = [bare.round(ticks, Calls::Batched), bare.round(ticks, Calls::Plain)];
         // The first warms up.
         if round > 0 {
             let all: u64 = spent.iter().sum();
@@ -204,10 +230,12 @@ fn peers(count: usize) {
         least as f64 / bare as f64
     );
     println!(
-        "       bare: batched reads {:.2}, recv_from {:.2}; messages in {came} and out {got} of {sent}; {:?}",
+        "       bare: batched reads {:.2}, recv_from {:.2}; messages in {} and out {} of {sent}; {:?}",
         each(bare_least[0]),
         each(bare_least[1]),
-        home.features()
+        crowd.came,
+        crowd.got,
+        crowd.home.features()
     );
 }
 
@@ -219,7 +247,15 @@ struct Bare {
     addresses: Vec<SocketAddr>,
 }
 
-/// What a 64-byte message makes with the transport's bytes.
+/// Which system calls move the datagrams.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    Batched,
+    /// `recv_from` and `send_to`.
+    Plain,
+}
+
+/// A 64-byte message with the transport's bytes.
 const DATAGRAM: [u8; 88] = [7; 88];
 
 impl Bare {
@@ -237,8 +273,12 @@ impl Bare {
         Bare { home: bare(&options()), plain: bare(&plain).into_std(), clients, addresses }
     }
 
-    fn round(&mut self, ticks: u64, batched: bool) -> u64 {
-        let home = if batched { self.home.local_addr() } else { self.plain.local_addr() }.expect("bound");
+    fn round(&mut self, ticks: u64, calls: Calls) -> u64 {
+        let home = match calls {
+            Calls::Batched => self.home.local_addr(),
+            Calls::Plain => self.plain.local_addr(),
+        };
+        let home = home.expect("bound");
         let mut spent = 0;
         let mut buf = [0; 2048];
         for _ in 0..ticks {
@@ -246,7 +286,7 @@ impl Bare {
                 client.send_to(&DATAGRAM, home).expect("loopback");
             }
             let start = cpu();
-            if batched {
+            if calls == Calls::Batched {
                 let read = self.home.receive(4096, |from, datagram| {
                     black_box((from, datagram));
                 });
@@ -292,6 +332,17 @@ fn wall() -> u64 {
 }
 
 fn rtt() {
+    print_times("bare", bare_trips());
+    print_times("kaos-rudp", trips());
+}
+
+/// The times of many trips, after some that warm up.
+fn times(mut trip: impl FnMut() -> u64) -> Vec<u64> {
+    (0..1000).for_each(|_| _ = trip());
+    (0..TRIPS).map(|_| trip()).collect()
+}
+
+fn bare_trips() -> Vec<u64> {
     let stop = AtomicBool::new(false);
     let socket = || {
         let socket = UdpSocket::bind(LOCAL).expect("loopback");
@@ -300,7 +351,7 @@ fn rtt() {
     };
     let (here, there) = (socket(), socket());
     let away = there.local_addr().expect("bound");
-    let times = thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| {
             let mut buf = [0; 2048];
             while !stop.load(Ordering::Relaxed) {
@@ -311,26 +362,24 @@ fn rtt() {
             }
         });
         let mut buf = [0; 2048];
-        let mut trip = || {
+        let times = times(|| {
             let start = wall();
             here.send_to(&DATAGRAM, away).expect("loopback");
             while here.recv_from(&mut buf).is_err() {
                 spin_loop();
             }
             wall() - start
-        };
-        (0..1000).for_each(|_| _ = trip());
-        let times = (0..TRIPS).map(|_| trip()).collect();
+        });
         stop.store(true, Ordering::Relaxed);
         times
-    });
-    print_times("bare", times);
+    })
+}
 
+fn trips() -> Vec<u64> {
     let (clock, stop) = (Clock::start(), AtomicBool::new(false));
-    let mut home = Socket::bind(LOCAL, &options()).expect("loopback");
     let mut away = Socket::bind(LOCAL, &options()).expect("loopback");
     let address = away.local_addr().expect("bound");
-    let times = thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| {
             let mut endpoint = Endpoint::new(Config::server(), [1; 32]);
             while !stop.load(Ordering::Relaxed) {
@@ -345,19 +394,8 @@ fn rtt() {
                 give(&mut away, &mut endpoint, now);
             }
         });
-        let mut endpoint = Endpoint::new(Config::default(), [2; 32]);
-        let peer = endpoint.connect(clock.now(), address, None).expect("an address");
-        let mut is_open = false;
-        while !is_open {
-            let now = clock.now();
-            take(&mut home, &mut endpoint, now);
-            while let Some(event) = endpoint.poll_event() {
-                is_open |= matches!(event, Event::Connected { .. });
-            }
-            give(&mut home, &mut endpoint, now);
-            assert!(now < Micros(30_000_000), "no connection");
-        }
-        let mut trip = || {
+        let (mut home, mut endpoint, peer) = connected(clock, address);
+        let times = times(|| {
             let start = wall();
             endpoint.send(peer, Channel::UNRELIABLE, &[&MESSAGE]).expect("a connection");
             give(&mut home, &mut endpoint, clock.now());
@@ -376,13 +414,28 @@ fn rtt() {
                 }
                 give(&mut home, &mut endpoint, now);
             }
-        };
-        (0..1000).for_each(|_| _ = trip());
-        let times = (0..TRIPS).map(|_| trip()).collect();
+        });
         stop.store(true, Ordering::Relaxed);
         times
-    });
-    print_times("kaos-rudp", times);
+    })
+}
+
+/// A client that is connected to `address`.
+fn connected(clock: Clock, address: SocketAddr) -> (Socket, Endpoint, PeerId) {
+    let mut socket = Socket::bind(LOCAL, &options()).expect("loopback");
+    let mut endpoint = Endpoint::new(Config::default(), [2; 32]);
+    let peer = endpoint.connect(clock.now(), address, None).expect("an address");
+    let mut is_open = false;
+    while !is_open {
+        let now = clock.now();
+        take(&mut socket, &mut endpoint, now);
+        while let Some(event) = endpoint.poll_event() {
+            is_open |= matches!(event, Event::Connected { .. });
+        }
+        give(&mut socket, &mut endpoint, now);
+        assert!(now < Micros(30_000_000), "no connection");
+    }
+    (socket, endpoint, peer)
 }
 
 // ---- bulk ----
@@ -450,78 +503,96 @@ fn bulk(seed: u8) -> Bulk {
     let mut from = Socket::bind(LOCAL, &options()).expect("loopback");
     let mut to = Socket::bind(LOCAL, &options()).expect("loopback");
     let address = to.local_addr().expect("bound");
-    thread::scope(|scope| {
-        let receiver = scope.spawn(|| {
-            let mut endpoint = Endpoint::new(bulk_config(), [seed; 32]);
-            let (mut next, mut started, mut ended, mut spent) = (0, Micros(0), Micros(0), 0);
-            while !stop.load(Ordering::Relaxed) {
-                let now = clock.now();
-                take(&mut to, &mut endpoint, now);
-                while let Some(event) = endpoint.poll_event() {
-                    if let Event::Message { bytes, .. } = event {
-                        let number = bytes.first_chunk().map(|number| u64::from_le_bytes(*number));
-                        assert_eq!(number, Some(next), "in order and once");
-                        if next == 0 {
-                            (started, spent) = (now, cpu());
-                        }
-                        next += 1;
-                        endpoint.recycle(bytes);
-                        if next == BULK_MESSAGES {
-                            (ended, spent) = (clock.now(), cpu() - spent);
-                        }
-                    }
+    let (sent, received) = thread::scope(|scope| {
+        let receiver = scope.spawn(|| receive_bulk(seed, clock, &mut to, &stop));
+        let sent = send_bulk(seed, clock, &mut from, address);
+        stop.store(true, Ordering::Relaxed);
+        (sent, receiver.join().expect("no panic"))
+    });
+    let (out, inward) = (from.counters(), to.counters());
+    Bulk {
+        delivered: received.count,
+        seconds: received.took.as_secs_f64(),
+        sender_cpu: sent.cpu,
+        receiver_cpu: received.cpu,
+        segments: out.datagrams_out as f64 / out.writes.max(1) as f64,
+        reads: inward.datagrams_in as f64 / inward.reads.max(1) as f64,
+        lost: sent.lost,
+    }
+}
+
+/// What arrived, from the first message to the last.
+struct BulkReceived {
+    count: u64,
+    took: Duration,
+    cpu: u64,
+}
+
+fn receive_bulk(seed: u8, clock: Clock, socket: &mut Socket, stop: &AtomicBool) -> BulkReceived {
+    let mut endpoint = Endpoint::new(bulk_config(), [seed; 32]);
+    let (mut next, mut started, mut ended, mut spent) = (0, Micros(0), Micros(0), 0);
+    while !stop.load(Ordering::Relaxed) {
+        let now = clock.now();
+        take(socket, &mut endpoint, now);
+        while let Some(event) = endpoint.poll_event() {
+            if let Event::Message { bytes, .. } = event {
+                let number = bytes.first_chunk().map(|number| u64::from_le_bytes(*number));
+                assert_eq!(number, Some(next), "in order and once");
+                if next == 0 {
+                    (started, spent) = (now, cpu());
                 }
-                give(&mut to, &mut endpoint, now);
-            }
-            let counters = to.counters();
-            (next, ended - started, spent, counters.datagrams_in as f64 / counters.reads.max(1) as f64)
-        });
-        let mut endpoint = Endpoint::new(bulk_config(), [100 + seed; 32]);
-        let peer = endpoint.connect(clock.now(), address, None).expect("an address");
-        let (mut next, mut begun, mut is_blocked) = (0u64, None, false);
-        let mut message = MESSAGE;
-        loop {
-            let now = clock.now();
-            take(&mut from, &mut endpoint, now);
-            let mut is_closed = false;
-            while let Some(event) = endpoint.poll_event() {
-                match event {
-                    Event::Connected { .. } => begun = Some(cpu()),
-                    Event::Writable { .. } => is_blocked = false,
-                    Event::Closed { .. } => is_closed = true,
-                    _ => {}
-                }
-            }
-            // A frame's worth at a time, so that acknowledgements are read between.
-            for _ in 0..1024 {
-                if begun.is_none() || is_blocked || next == BULK_MESSAGES {
-                    break;
-                }
-                message[..8].copy_from_slice(&next.to_le_bytes());
-                match endpoint.send(peer, Channel::DATA, &[&message]) {
-                    Ok(()) => next += 1,
-                    Err(SendError::WouldBlock) => is_blocked = true,
-                    Err(error) => panic!("{error}"),
+                next += 1;
+                endpoint.recycle(bytes);
+                if next == BULK_MESSAGES {
+                    (ended, spent) = (clock.now(), cpu() - spent);
                 }
             }
-            give(&mut from, &mut endpoint, now);
-            let queued = endpoint.stats(peer).map_or(0, |stats| stats.queued_bytes);
-            if is_closed || now > BULK_DEADLINE || (next == BULK_MESSAGES && queued == 0) {
+        }
+        give(socket, &mut endpoint, now);
+    }
+    BulkReceived { count: next, took: ended - started, cpu: spent }
+}
+
+struct BulkSent {
+    cpu: u64,
+    lost: u64,
+}
+
+/// Sends all messages, and waits until they are acknowledged, the connection ends or the time is over.
+fn send_bulk(seed: u8, clock: Clock, socket: &mut Socket, address: SocketAddr) -> BulkSent {
+    let mut endpoint = Endpoint::new(bulk_config(), [100 + seed; 32]);
+    let peer = endpoint.connect(clock.now(), address, None).expect("an address");
+    let (mut next, mut begun, mut is_blocked) = (0u64, None, false);
+    let mut message = MESSAGE;
+    loop {
+        let now = clock.now();
+        take(socket, &mut endpoint, now);
+        let mut is_closed = false;
+        while let Some(event) = endpoint.poll_event() {
+            match event {
+                Event::Connected { .. } => begun = Some(cpu()),
+                Event::Writable { .. } => is_blocked = false,
+                Event::Closed { .. } => is_closed = true,
+                _ => {}
+            }
+        }
+        // Some at a time, so that acknowledgements are read in between.
+        for _ in 0..1024 {
+            if begun.is_none() || is_blocked || next == BULK_MESSAGES {
                 break;
             }
+            message[..8].copy_from_slice(&next.to_le_bytes());
+            match endpoint.send(peer, Channel::DATA, &[&message]) {
+                Ok(()) => next += 1,
+                Err(SendError::WouldBlock) => is_blocked = true,
+                Err(error) => panic!("{error}"),
+            }
         }
-        let sender_cpu = begun.map_or(0, |begun| cpu() - begun);
-        stop.store(true, Ordering::Relaxed);
-        let (delivered, took, receiver_cpu, reads) = receiver.join().expect("no panic");
-        let counters = from.counters();
-        Bulk {
-            delivered,
-            seconds: took.as_secs_f64(),
-            sender_cpu,
-            receiver_cpu,
-            segments: counters.datagrams_out as f64 / counters.writes.max(1) as f64,
-            reads,
-            lost: endpoint.stats(peer).map_or(0, |stats| stats.lost),
+        give(socket, &mut endpoint, now);
+        let stats = endpoint.stats(peer).unwrap_or_default();
+        let is_done = next == BULK_MESSAGES && stats.queued_bytes == 0;
+        if is_closed || is_done || now > BULK_DEADLINE {
+            return BulkSent { cpu: begun.map_or(0, |begun| cpu() - begun), lost: stats.lost };
         }
-    })
+    }
 }

@@ -5,38 +5,38 @@ mod frame;
 use std::{collections::VecDeque, mem, time::Duration};
 
 pub(crate) use self::frame::Ack;
+use self::frame::RANGES_MAX;
 use crate::timer::{Micros, NEVER};
 
-/// How far behind the largest number a packet may come. Older ones are dropped as if lost.
+/// How far behind the largest number a packet may arrive. Older ones are dropped as if lost.
 const WINDOW: u64 = 256;
 
-/// Delay of an acknowledgement when only unreliable messages and pings wait for it: nobody waits to repeat them.
+/// Delay of an acknowledgement for which only unreliable messages and pings wait: nobody waits to repeat these.
 pub(crate) const ACK_DELAY_UNRELIABLE: Duration = Duration::from_millis(50);
 /// Reliable packets after a gap that are acknowledged one by one: a path that lost something will lose more, and each
 /// acknowledgement lets the other side repeat sooner.
 const TROUBLE: u8 = 255;
-/// But not in a stream of packets that come closer than this: every second says as much.
+/// Packets that come closer than this are a stream, in which it is enough to acknowledge every second one.
 const TROUBLE_PAUSE: Duration = Duration::from_millis(4);
-/// Packets that ask for an acknowledgement until one leaves at once.
+/// After this many packets that ask for an acknowledgement, one is sent at once.
 const RELIABLE_EVERY: u8 = 2;
 const UNRELIABLE_EVERY: u8 = 8;
-/// Unreliable packets for which an acknowledgement rides in the next packet.
+/// After this many unreliable packets, an acknowledgement rides in the next packet.
 const UNRELIABLE_RIDE: u8 = 2;
-/// In at least so many acknowledgements a gap and what lies below it are reported. The other side does not tell that it
-/// has seen one that left alone, and reporting for ever costs ten bytes each time.
+/// A gap, and what lies below it, is reported in at least this many acknowledgements. The other side does not say that
+/// it has seen one that was sent alone, and reporting for ever would cost ten bytes each time.
 const REPORTS_MIN: u8 = 16;
-/// Ranges after the field.
-const RANGES_MAX: usize = 3;
 /// Longest run: two bytes on the wire.
 const RUN_MAX: u16 = (1 << 14) - 1;
 
-/// Whoever takes in a whole batch before he sends anything acknowledges it in parts: one acknowledgement tells of any run,
-/// but of three gaps only, of more in 64 numbers, and of nothing behind the window. Numbers of a part with a gap:
+/// A side that takes in a whole batch before it sends anything acknowledges the batch in parts, because one
+/// acknowledgement can report a run of any length, but only three gaps, or more within 64 numbers, and nothing behind
+/// the window. This is the most numbers of a part with a gap.
 const PART: u64 = 192;
-/// Gaps of a part, and how many numbers may have more of them.
+/// The most gaps of a part, and the numbers within which there may be more.
 const PART_GAPS: u8 = RANGES_MAX as u8;
 const PART_COMB: u64 = 64;
-/// Parts that wait to be sent, 3 KB. At the bound the oldest is let go: what only it told of counts as lost.
+/// Parts that may wait to be sent, 3 KB. At the bound the oldest is dropped: what only that one reports counts as lost.
 const PARTS_MAX: usize = 32;
 
 /// Whether a packet number was seen before.
@@ -45,6 +45,17 @@ pub(crate) enum Arrival {
     Fresh,
     Doubled,
     TooOld,
+}
+
+/// What a packet contains, as far as its acknowledgement is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Content {
+    /// Nothing that asks for an acknowledgement.
+    NotEliciting,
+    /// Pings or unreliable messages, whose sender does not wait to repeat them.
+    Unreliable,
+    /// Reliable messages, perhaps among others.
+    Reliable,
 }
 
 /// A set of numbers that remembers the last 256.
@@ -71,9 +82,17 @@ impl Window {
         self.end = number + 1;
     }
 
-    /// First distance in `from..end` whose bit is not `set`.
-    fn while_bit(&self, mut from: u64, end: u64, set: bool) -> u64 {
-        while from < end && self.bit(from) == set {
+    /// The first distance in `from..end` that is in the set; `end` if none is.
+    fn next_taken(&self, mut from: u64, end: u64) -> u64 {
+        while from < end && !self.bit(from) {
+            from += 1;
+        }
+        from
+    }
+
+    /// The first distance in `from..end` that is not in the set; `end` if all are.
+    fn next_missing(&self, mut from: u64, end: u64) -> u64 {
+        while from < end && self.bit(from) {
             from += 1;
         }
         from
@@ -83,7 +102,7 @@ impl Window {
         self.bits[(distance / 64) as usize] >> (distance % 64) & 1 == 1
     }
 
-    /// Distances out of the window are let go.
+    /// Distances outside the window are ignored.
     fn set_bit(&mut self, distance: u64) {
         if distance < WINDOW {
             self.bits[(distance / 64) as usize] |= 1 << (distance % 64);
@@ -109,7 +128,7 @@ impl Window {
     }
 }
 
-/// An acknowledgement that was written down before the window went on. It leaves twice: nothing later tells of the same.
+/// An acknowledgement that was made before the window moved on. It is sent twice, since no later one reports the same.
 struct Part {
     ack: Ack,
     /// When its largest came.
@@ -117,40 +136,41 @@ struct Part {
     left: bool,
 }
 
-/// The packets received on a connection, as far as anyone may still ask.
+/// The packets received on a connection, as far back as they still matter.
 pub(crate) struct Received {
-    /// Those that were taken in whole. Only these are acknowledged.
+    /// The packets of which everything was taken in. Only these are acknowledged.
     taken: Window,
-    /// Those that opened: none of them is looked at twice. Most of the time these are the same, and it is not here. The
-    /// messages of what was not taken in whole come again in other packets.
+    /// The packets that opened, none of which is opened twice; `None` while they are the same as `taken`, as they
+    /// mostly are. The messages of a packet that was not taken in as a whole come again in other packets.
     seen: Option<Box<Window>>,
     /// When the largest of `taken` came.
     largest_at: Micros,
-    /// Acknowledgements for what came since nothing left, the oldest first. Most of the time there are none.
+    /// Acknowledgements of a batch that was taken in before anything was sent, the oldest first. Mostly there are none.
     #[expect(clippy::box_collection, reason = "every connection has the place for it, few ever need it")]
     parts: Option<Box<VecDeque<Part>>>,
-    /// The first number that none of them tells of.
+    /// The first number that none of them reports.
     part_from: u64,
-    /// Numbers that the last acknowledgement told of first: a run is reported twice.
+    /// How many numbers the last acknowledgement reported for the first time: a run is reported twice.
     part_last: u16,
     /// The gaps above `part_from`.
     part_gaps: u8,
-    /// Numbers that were taken right below the largest, whatever the window remembers, up to `RUN_MAX`.
+    /// How many numbers right below the largest were taken without a gap, even beyond the window, up to `RUN_MAX`.
     run: u16,
-    /// Numbers under this were acknowledged, and the other side knows it.
+    /// Lower numbers were acknowledged, and the other side knows it.
     floor: u64,
-    /// Numbers under `told` were in `REPORTS_MIN` acknowledgements at least; those under `telling` will have been soon.
+    /// Numbers below `told` were in at least `REPORTS_MIN` acknowledgements, and those below `telling` soon will have
+    /// been.
     told: u64,
     telling: u64,
     reports: u8,
     reliable_unacked: u8,
     unreliable_unacked: u8,
     ack_now: bool,
-    /// When one is due; `NEVER` while nothing waits for one.
+    /// When an acknowledgement is due; `NEVER` while nothing waits for one.
     ack_at: Micros,
     /// When the last reliable packet came.
     reliable_at: Option<Micros>,
-    /// Packets left of `TROUBLE`.
+    /// How many of the `TROUBLE` packets are left.
     trouble: u8,
 }
 
@@ -180,7 +200,7 @@ impl Default for Received {
 }
 
 impl Received {
-    /// The number after the largest received: what the next header is decoded against.
+    /// The number after the largest received, against which the next header is decoded.
     pub(crate) fn expected(&self) -> u64 {
         self.seen().end
     }
@@ -199,22 +219,15 @@ impl Received {
         }
     }
 
-    /// Notes a fresh packet of which something found no room: it is not acknowledged, and not looked at again, since
-    /// other parts of it may have been delivered.
+    /// Notes a fresh packet of which something found no room. It is not acknowledged, but not opened again either,
+    /// since other parts of it may have been delivered.
     pub(crate) fn refuse(&mut self, number: u64) {
         let Received { taken, seen, .. } = self;
         seen.get_or_insert_with(|| Box::new(taken.clone())).insert(number);
     }
 
     /// Notes a fresh packet, after its tag was found good and all of it was taken in.
-    pub(crate) fn insert(
-        &mut self,
-        now: Micros,
-        number: u64,
-        eliciting: bool,
-        reliable: bool,
-        delay_max: Duration,
-    ) {
+    pub(crate) fn insert(&mut self, now: Micros, number: u64, content: Content, delay_max: Duration) {
         let in_order = number == self.taken.end;
         self.end_part(number);
         self.taken.insert(number);
@@ -222,28 +235,28 @@ impl Received {
         if let Some(seen) = &mut self.seen {
             seen.insert(number);
             if **seen == self.taken {
-                // What was refused is forgotten.
+                // No refused packet is left in the window.
                 self.seen = None;
             }
         }
         if self.taken.end == number + 1 {
             self.largest_at = now;
         }
-        // A late one under the floor was never reported.
+        // If it is below the floor, it was never reported.
         self.floor = self.floor.min(number);
         self.told = self.told.min(number);
         self.telling = self.telling.min(number);
-        if !eliciting {
+        if content == Content::NotEliciting {
             return;
         }
         if !in_order {
             self.trouble = TROUBLE;
             self.ack_now = true;
         }
-        let at = if reliable {
+        let at = if content == Content::Reliable {
             let pause = self.reliable_at.replace(now).map_or(Duration::MAX, |before| now - before);
             self.reliable_unacked = self.reliable_unacked.saturating_add(1);
-            // Where the next packet will not come within the delay, waiting for it only costs time.
+            // If the next packet will not come within the delay, waiting for it only costs time.
             let alone = pause > delay_max || (self.trouble > 0 && pause > TROUBLE_PAUSE);
             self.trouble = self.trouble.saturating_sub(1);
             self.ack_now |= alone || self.reliable_unacked >= RELIABLE_EVERY;
@@ -261,8 +274,8 @@ impl Received {
         self.ack_at < NEVER
     }
 
-    /// Whether an acknowledgement should ride in a packet that leaves anyway. One for a single unreliable packet can wait
-    /// for the next: that makes two for the bytes of one.
+    /// Whether an acknowledgement should ride in a packet that leaves anyway. A single unreliable packet can wait for
+    /// the next, so that one acknowledgement serves two.
     pub(crate) fn should_ride(&self, now: Micros) -> bool {
         self.is_waiting()
             && (self.reliable_unacked > 0 || self.unreliable_unacked >= UNRELIABLE_RIDE || self.is_due(now))
@@ -281,7 +294,7 @@ impl Received {
         self.ack_now |= self.is_due(now);
     }
 
-    /// The next acknowledgement; the caller sends it. One is due until all that is here was told.
+    /// The next acknowledgement, which the caller sends. One stays due until everything was reported.
     pub(crate) fn take_ack(&mut self, now: Micros) -> Option<Ack> {
         let (mut ack, at) = match self.next_part() {
             Some(part) => part,
@@ -299,7 +312,7 @@ impl Received {
 
     fn next_part(&mut self) -> Option<(Ack, Micros)> {
         if self.parts.as_ref()?.front().is_some_and(|part| !part.left) && self.part_from < self.taken.end {
-            // The rest of the batch.
+            // The rest of the batch becomes the last part.
             self.write_part();
         }
         let parts = self.parts.as_mut()?;
@@ -310,12 +323,12 @@ impl Received {
         Some((ack, at))
     }
 
-    /// Nothing came or left for long: gives back memory.
+    /// Nothing came or left for a long time: gives back memory.
     pub(crate) fn rest(&mut self) {
         self.parts = self.parts.take().filter(|parts| !parts.is_empty());
     }
 
-    /// Before `number` is noted: writes an acknowledgement down if a later one could not tell of everything.
+    /// Before `number` is noted: makes an acknowledgement if a later one could not report everything.
     fn end_part(&mut self, number: u64) {
         let end = self.taken.end;
         let is_jump = number > end;
@@ -326,7 +339,7 @@ impl Received {
             || (is_jump && span > 0 && ahead >= PART)
             || span >= RUN_MAX.into();
         if is_full {
-            // Of what asks for no acknowledgement none is written.
+            // Nothing is made of packets that ask for no acknowledgement.
             if self.is_waiting() {
                 self.write_part();
             }
@@ -346,7 +359,7 @@ impl Received {
         self.ack_now = true;
     }
 
-    /// `number` is noted: how long is the run that ends with the largest now?
+    /// After `number` was noted: works out the length of the run that ends with the largest.
     fn find_run(&mut self, number: u64, in_order: bool) {
         let end = self.taken.end;
         let run = if in_order {
@@ -354,14 +367,14 @@ impl Received {
         } else if end == number + 1 {
             0
         } else if end - number == u64::from(self.run) + 2 {
-            self.taken.while_bit(end - number, WINDOW.min(end), true) - 1
+            self.taken.next_missing(end - number, WINDOW.min(end)) - 1
         } else {
             return;
         };
         self.run = run.min(RUN_MAX.into()) as u16;
     }
 
-    /// An acknowledgement of what is here, as far as one can tell; its delay is missing.
+    /// An acknowledgement of what is here, as far as one can report it, without its delay.
     fn report(&mut self) -> Option<Ack> {
         let taken = &self.taken;
         let largest = taken.largest()?;
@@ -386,11 +399,11 @@ impl Received {
         }
         let mut at = field_at + 64;
         while ack.ranges_count < RANGES_MAX {
-            let start = taken.while_bit(at, end, false);
+            let start = taken.next_taken(at, end);
             if start >= end {
                 break;
             }
-            let stop = taken.while_bit(start, end, true);
+            let stop = taken.next_missing(start, end);
             ack.ranges[ack.ranges_count] = (start, stop - 1);
             ack.ranges_count += 1;
             at = stop;
@@ -398,7 +411,7 @@ impl Received {
         Some(ack)
     }
 
-    /// The other side has seen an acknowledgement that reported up to `largest`.
+    /// The other side has seen an acknowledgement that reported numbers up to `largest`.
     pub(crate) fn ack_was_seen(&mut self, largest: u64) {
         self.floor = self.floor.max(largest);
     }

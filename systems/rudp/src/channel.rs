@@ -1,21 +1,22 @@
-//! Channels: their numbers, what each of them promises, and the table of them.
+//! Channels: their numbers, what each of them promises, and the table that lists them.
 
 use std::{fmt, time::Duration};
 
-/// Most channels of a connection.
+/// The most channels of a connection.
 pub(crate) const CHANNELS_MAX: usize = 32;
 
-/// The number of a channel, 0 to 31. What it promises stands in [`Channels`]. Each has its own sequence: none waits
-/// for another.
+/// The number of a channel, 0 to 31. [`Channels`] says what it promises. Each channel has a sequence of its own, so
+/// none waits for another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Channel(u8);
 
 impl Channel {
-    /// By the default table reliable and ordered, for the session's own affairs; leaves before everything else.
+    /// In the default table: reliable and ordered, for the session's own affairs; leaves before everything else.
     pub const CONTROL: Channel = Channel(0);
-    /// By the default table reliable and ordered, for the application.
+    /// In the default table: reliable and ordered, for the application.
     pub const DATA: Channel = Channel(1);
-    /// By the default table unreliable and sequenced: may be lost, and what arrives after a newer one is dropped.
+    /// In the default table: unreliable and sequenced. Messages may be lost, and are dropped if they arrive after a
+    /// newer one.
     pub const UNRELIABLE: Channel = Channel(2);
 
     /// The channel with this number; `None` from 32 on.
@@ -47,9 +48,9 @@ impl fmt::Debug for Channel {
 /// What a channel promises.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ChannelKind {
-    /// Each message arrives at most once, in any order. Lost ones stay lost.
+    /// Each message arrives at most once, in any order. Lost messages stay lost.
     Unreliable,
-    /// As `Unreliable`, and none arrives after a newer one: for states, of which only the newest counts.
+    /// As `Unreliable`, and no message arrives after a newer one: for states, of which only the newest counts.
     Sequenced,
     /// Each message arrives once, in any order, or the connection ends.
     Unordered,
@@ -64,42 +65,42 @@ impl ChannelKind {
     }
 }
 
-/// How often a small reliable message (up to 200 bytes) is sent without being asked for. Repeats ride in datagrams that
-/// leave anyway, or see [`ChannelConfig::tail_repeat`].
+/// How often a small reliable message (up to 200 bytes) is sent again before anybody misses it. Repeats ride in
+/// datagrams that leave anyway; for others see [`ChannelConfig::tail_repeat`].
 ///
-/// One that was lost and sent again is late already: it is repeated once in any case.
+/// A message that was lost and sent again is late already: it is repeated once in any case.
 ///
-/// All repeats to a peer together take at most half of its congestion window in a round trip. None is sent while
-/// messages wait for the path, and none of a message that is known to have arrived.
+/// All repeats to a peer together take at most half of its congestion window in a round trip. No repeats are sent while
+/// messages wait for the path, or of a message that is known to have arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Repeats {
-    /// Once while more than 0.5 % of the datagrams are lost ([`Stats::loss_ppm`](crate::Stats::loss_ppm)), else not at
-    /// all. The default.
+    /// Once while more than 0.5 % of the datagrams are lost ([`Stats::loss_ppm`](crate::Stats::loss_ppm)), otherwise
+    /// not at all. The default.
     Adaptive,
-    /// Always so often, 0 to 3; more counts as 3.
+    /// Always this often, 0 to 3; more counts as 3.
     Fixed(u8),
 }
 
 /// The most repeats of a message.
 pub(crate) const REPEATS_MAX: u8 = 3;
 
-/// One channel. Both ends must agree on `kind`; the rest is the sender's own affair.
+/// The settings of one channel. Both ends must agree on `kind`; the rest is up to the sender.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ChannelConfig {
     /// What it promises.
     pub kind: ChannelKind,
-    /// Channels with a lower number here leave first, always; those with the same take turns, a datagram each. Default
-    /// 1. A channel that is never empty starves all after it.
+    /// Channels with a lower number here always leave first; those with the same number take turns, a datagram each.
+    /// Default 1. A channel that is never empty starves all those with a higher number.
     pub priority: u8,
     /// Reliable kinds only. Default [`Repeats::Adaptive`].
     pub repeats: Repeats,
     /// A repeat leaves no earlier than this after the message, and after its last repeat. Default 0: in the next
-    /// datagrams. A time longer than bursts of loss usually are (30 ms) survives them.
+    /// datagrams. With a time longer than most bursts of loss (30 ms), messages survive these.
     pub repeat_spacing: Duration,
-    /// Reliable kinds only: when no datagram with messages follows one with small messages for so long, they are
-    /// repeated in a datagram of their own, once; and a repeat that is 10 ms overdue after its `repeat_spacing` gets a
-    /// datagram of its own, too. Default `None`. For sparse messages that are urgent: 10 ms turn the probe time-out,
-    /// over a round trip, into those 10 ms.
+    /// Reliable kinds only: when no datagram with messages follows one with small messages for this long, these are
+    /// repeated once in a datagram of their own. A repeat that is 10 ms overdue after its `repeat_spacing` gets a
+    /// datagram of its own as well. Default `None`. For urgent messages that come rarely: with 10 ms, a lost one is
+    /// repeated after those 10 ms instead of a probe time-out, which is over a round trip.
     pub tail_repeat: Option<Duration>,
     /// How long a message is worth sending. Default `None`: for ever. See [`SendOptions::lifetime`].
     pub lifetime: Option<Duration>,
@@ -119,7 +120,7 @@ impl ChannelConfig {
     }
 }
 
-/// What may be said about one message.
+/// Settings of one message.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct SendOptions {
     /// How long the message is worth sending, from the latest time that the endpoint was told. `None`: as the channel
@@ -173,8 +174,8 @@ impl Channels {
     }
 
     /// What both ends must agree on, in eight bytes: FNV-1a over one byte per channel, 0 for none, else 1 to 4 for the
-    /// kinds in their order. Quick, because every Hello is compared with it; who makes two tables collide on purpose has
-    /// only itself to blame.
+    /// kinds in their order. Quick, because every Hello is compared with it; who makes two tables collide on purpose
+    /// has only itself to blame.
     pub(crate) fn digest(&self) -> [u8; 8] {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         for channel in &self.0 {

@@ -1,7 +1,7 @@
 //! How much may be under way and how fast it may leave: the trait of an algorithm, and the choice between two.
 //!
-//! [`Delay`] is for games: it keeps queues short and takes random loss for noise. [`Cubic`] is for whoever shares a
-//! long queue with downloads, against which an algorithm that yields to delay gets little.
+//! [`Delay`] is for games: it keeps queues short and ignores random loss. [`Cubic`] is for paths with a long queue that
+//! is shared with downloads, where an algorithm that yields to delay gets little.
 
 mod cubic;
 mod delay;
@@ -12,18 +12,17 @@ use std::time::Duration;
 
 pub(crate) use self::{cubic::Cubic, delay::Delay};
 use crate::{
-    config::Config,
     packet::DATAGRAM_BYTES_BASE,
     timer::{Micros, nanos},
 };
 
-/// IP and UDP headers; the path carries them, too.
+/// Bytes of the IP and UDP headers, which the path carries too.
 pub(crate) const OVERHEAD: usize = 28;
 /// A full datagram on the wire, the unit of windows.
 pub(crate) const PACKET: usize = DATAGRAM_BYTES_BASE + OVERHEAD;
 /// Ten packets, after RFC 6928 and RFC 9002, 7.2.
 pub(crate) const INITIAL: usize = 10 * PACKET;
-/// Bytes a second that no algorithm goes below: a player's inputs at 60 Hz fit.
+/// No algorithm goes below this many bytes a second: enough for a player's inputs at 60 Hz.
 pub(crate) const RATE_MIN: u64 = 8_000;
 /// No limit on the rate.
 pub(crate) const RATE_MAX: u64 = u64::MAX;
@@ -31,7 +30,7 @@ pub(crate) const RATE_MAX: u64 = u64::MAX;
 /// Which algorithm limits what a peer may have under way. See the README for both.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Congestion {
-    /// Keeps a few packets in the queue of the bottleneck and takes loss under ten per cent for noise. The default.
+    /// Keeps a few packets in the queue of the bottleneck and ignores loss under ten per cent. The default.
     #[default]
     Delay,
     /// CUBIC (RFC 9438) with HyStart++ (RFC 9406): fills queues, yields to loss, holds its own against TCP.
@@ -43,7 +42,7 @@ pub(crate) struct Acked {
     pub(crate) now: Micros,
     pub(crate) packets: u32,
     pub(crate) bytes: usize,
-    /// The largest packet number that it newly acknowledged, and when that packet was sent.
+    /// The largest packet number that is newly acknowledged, and when that packet was sent.
     pub(crate) number: u64,
     pub(crate) sent_at: Micros,
     /// When the oldest of the packets was sent.
@@ -52,12 +51,12 @@ pub(crate) struct Acked {
     pub(crate) next: u64,
     /// Round trip of the largest number, less the delay at the other side, if that number is new.
     pub(crate) rtt: Option<Duration>,
-    /// Smallest round trip of late.
+    /// The smallest recent round trip.
     pub(crate) rtt_min: Duration,
     /// Smoothed round trip.
     pub(crate) rtt_smoothed: Duration,
-    /// Messages waited for the window or the pacer when these packets were under way, or half of the window was in
-    /// use. Without that, an acknowledgement says nothing about what more the path would carry.
+    /// Messages waited for the window or the pacer when these packets were under way, or half of the window was in use.
+    /// Otherwise an acknowledgement says nothing about whether the path could carry more.
     pub(crate) limited: bool,
 }
 
@@ -76,9 +75,10 @@ pub(crate) trait Controller {
     fn on_sent(&mut self, now: Micros, in_flight: usize);
     /// Packets were acknowledged.
     fn on_acked(&mut self, acked: &Acked);
-    /// Packets were lost. Called before `on_acked` of the acknowledgement that showed it, or by the timer.
+    /// Packets were lost. Called after `on_acked` of the acknowledgements that showed it, of which there may be many
+    /// between two looks at the socket, or by the timer.
     fn on_lost(&mut self, lost: &Lost);
-    /// A router marked packets instead of dropping them; the largest number so marked.
+    /// A router marked packets instead of dropping them. `number` is the largest that was marked.
     #[allow(dead_code, reason = "no frame reports marks yet; what they do is said and tested already")]
     fn on_ecn(&mut self, now: Micros, number: u64, next: u64);
     /// Three probes in a row went unanswered.
@@ -96,10 +96,11 @@ pub(crate) enum Control {
 }
 
 impl Control {
-    pub(crate) fn new(config: &Config) -> Control {
-        match config.congestion {
-            Congestion::Delay => Control::Delay(Delay::new(config.window_bytes_max)),
-            Congestion::Cubic => Control::Cubic(Cubic::new(config.window_bytes_max)),
+    /// `window_max` in bytes, IP and UDP headers counted.
+    pub(crate) fn new(algorithm: Congestion, window_max: usize) -> Control {
+        match algorithm {
+            Congestion::Delay => Control::Delay(Delay::new(window_max)),
+            Congestion::Cubic => Control::Cubic(Cubic::new(window_max)),
         }
     }
 
@@ -147,7 +148,7 @@ impl Controller for Control {
     }
 }
 
-/// `gain_percent` of a window each round trip, in bytes a second.
+/// The rate in bytes a second that sends `gain_percent` of a window in each round trip.
 pub(crate) fn rate(window: usize, round_trip: Duration, gain_percent: u64) -> u64 {
     let micros = (nanos(round_trip) / 1000).max(1);
     (window as u64 * 10_000 * gain_percent / micros).max(RATE_MIN)

@@ -1,8 +1,8 @@
-//! One connection: what it consists of, how it begins and ends, and what the application asks of it.
+//! One connection: what it consists of, how it begins and ends, and what the application may ask of it.
 
 mod dial;
-mod roam;
-mod take;
+mod migration;
+mod receive;
 mod time;
 mod transmit;
 
@@ -10,11 +10,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use self::{
     dial::Dial,
-    roam::{Hush, Kept},
+    migration::{PreviousPath, Silence},
 };
 use crate::{
     ack::Received,
-    channel::{Channel, SendOptions},
+    closing::Closing,
     config::Config,
     congestion::{INITIAL, PACKET},
     cookie::COOKIE_BYTES,
@@ -23,24 +23,23 @@ use crate::{
     handshake::{self, Accept},
     identity::{PublicKey, SecretKey},
     keys::{Keys, Side},
-    linger::Linger,
     mtu::Mtu,
     packet::{FRAGMENT_BYTES, cut},
     path::Path,
-    peers::PeerId,
+    peer_id::PeerId,
     pool::Pool,
     receive::Receiving,
     recovery::Recovery,
-    send::Sending,
+    send::{Message, Sending},
     stats::Stats,
     timer::Micros,
 };
 
-/// How long `close_after_flush` waits.
+/// How long `close_after_flush` waits at most.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
-/// Longest probe time-out that the copies of a close are spread over, however slow the path was: so that what is closed
-/// is forgotten after three seconds.
-const LINGER_PTO_MAX: Duration = Duration::from_secs(1);
+/// The copies of a close are spread over a probe time-out, but never over a longer one than this, however slow the path
+/// is, so that a closed connection is forgotten after three seconds.
+const CLOSING_PTO_MAX: Duration = Duration::from_secs(1);
 
 /// What a connection needs of its endpoint.
 pub(crate) struct Context<'a> {
@@ -52,11 +51,11 @@ pub(crate) struct Context<'a> {
 
 /// How a connection ends.
 pub(crate) enum Ending {
-    /// The application learns of it; the other side knows, or cannot be told.
+    /// The application is told; the other side knows already, or cannot be told.
     Quiet(CloseReason),
-    /// Both learn of it.
+    /// The application and the other side are told.
     Tell { code: u16, text: String, reason: CloseReason },
-    /// Nobody ever knew of it.
+    /// Nobody is told: nobody knew of the connection.
     Forget,
 }
 
@@ -73,16 +72,16 @@ impl Ending {
 enum Stage {
     /// Connector: Hellos go out.
     Dialing(Box<Dial>),
-    /// Acceptor: the cookie was good, no packet yet. Ends at the given time.
+    /// Acceptor: the cookie was good, but no packet has come yet. Ends at the given time.
     HalfOpen(Micros),
     Open,
 }
 
-/// The Accept, and how it fares.
+/// The Accept, and what has been done with it.
 struct Accepting {
     bytes: Box<[u8]>,
     is_due: bool,
-    /// When it left first, and how often it did.
+    /// When it was first sent, and how often it was sent.
     sent_at: Micros,
     sent: u32,
 }
@@ -100,8 +99,8 @@ pub(crate) struct Connection {
     pub(crate) path: Path,
     mtu: Mtu,
     /// Only while an address with another IP is on trial.
-    kept: Option<Box<Kept>>,
-    hush: Hush,
+    previous_path: Option<Box<PreviousPath>>,
+    silence: Silence,
     pub(crate) side: Side,
     /// The id on the wire, given by the acceptor.
     pub(crate) wire_id: u32,
@@ -109,7 +108,7 @@ pub(crate) struct Connection {
     keys: Option<Keys>,
     /// Acceptor: the first half of the client's key, which tells a repeated Hello from a new one.
     greeted: [u8; 16],
-    /// The Accept, from when its job is done until the client has shown that it got it.
+    /// The Accept, from the end of its job until the client has shown that it arrived.
     accept: Option<Box<Accepting>>,
     received: Received,
     recovery: Recovery,
@@ -120,7 +119,7 @@ pub(crate) struct Connection {
     last_out: Micros,
     probes: u8,
     ping_due: bool,
-    /// Time passed and `transmit` has not been called since: it is asked for already, and no timer asks again.
+    /// A timer has asked for `transmit`, which has not been called since: no timer asks again.
     is_asking: bool,
     flush: Option<Box<Flush>>,
     counts: Counts,
@@ -152,8 +151,8 @@ impl Connection {
             id,
             path: Path::new(now, addr),
             mtu: Mtu::new(addr.ip(), config.mtu_max),
-            kept: None,
-            hush: Hush::default(),
+            previous_path: None,
+            silence: Silence::default(),
             side,
             wire_id: 0,
             stage,
@@ -217,12 +216,12 @@ impl Connection {
         matches!(self.stage, Stage::HalfOpen(_))
     }
 
-    /// When the Accept of a half-open connection left first.
+    /// When the Accept of a half-open connection was first sent.
     pub(crate) fn accept_left(&self) -> Option<Micros> {
         self.accept.as_ref().filter(|accept| accept.sent > 0).map(|accept| accept.sent_at)
     }
 
-    /// Whether this connection came from the Hello with this key; if so its Accept goes out again.
+    /// Whether this connection began with the Hello that has this key; if so, its Accept is sent again.
     pub(crate) fn is_greeted_again(&mut self, key: &[u8; 16]) -> bool {
         let again = self.greeted == *key;
         if let Some(accept) = &mut self.accept {
@@ -239,7 +238,7 @@ impl Connection {
         }
     }
 
-    /// The server's key when this opened the connection.
+    /// Returns the server's key if this opened the connection.
     pub(crate) fn on_accept(
         &mut self,
         now: Micros,
@@ -279,14 +278,12 @@ impl Connection {
         now: Micros,
         config: &Config,
         pool: &mut Pool,
-        channel: Channel,
-        parts: &[&[u8]],
-        options: SendOptions,
+        message: Message<'_>,
     ) -> Result<(), SendError> {
         if self.flush.is_some() {
             return Err(SendError::Closed);
         }
-        self.sending.push(now, config, pool, channel, parts, options)
+        self.sending.push(now, config, pool, message)
     }
 
     pub(crate) fn close_after_flush(&mut self, now: Micros, code: u16, reason: &str) -> Option<Ending> {
@@ -297,7 +294,7 @@ impl Connection {
         self.flushed()
     }
 
-    /// The end, if a close waits for the queue and the queue is empty.
+    /// The end, if a close waits for the queue to empty and it has.
     fn flushed(&mut self) -> Option<Ending> {
         if self.sending.is_flushed() { self.flush_over() } else { None }
     }
@@ -318,8 +315,8 @@ impl Connection {
             rtt: self.recovery.rtt.smoothed(),
             rttvar: self.recovery.rtt.variation(),
             loss_ppm: self.recovery.loss_ppm(),
-            lost: self.recovery.lost,
-            lost_spurious: self.recovery.lost_spurious,
+            lost: self.recovery.lost(),
+            lost_spurious: self.recovery.lost_spurious(),
             reassembly_bytes: self.reassembly,
             is_limited: self.recovery.is_limited(),
             mtu: self.mtu.current(),
@@ -345,17 +342,17 @@ impl Connection {
     /// Bytes of messages that may be queued now and leave without waiting.
     pub(crate) fn send_budget(&self, now: Micros) -> usize {
         let wire = if matches!(self.stage, Stage::Open) { self.recovery.budget(now) } else { INITIAL };
-        // What a full datagram carries, of what it costs.
+        // A full datagram costs `PACKET` and carries `FRAGMENT_BYTES`.
         let bytes = wire / PACKET * FRAGMENT_BYTES + (wire % PACKET).min(FRAGMENT_BYTES);
         bytes.saturating_sub(self.sending.unsent_bytes())
     }
 
-    /// What remains of it after the application or a time-out closed it. `None` when the other side has no keys yet.
-    pub(crate) fn linger(&mut self, now: Micros, code: u16, reason: String) -> Option<Linger> {
+    /// What is left of it after the application or a time-out closed it. `None` when the other side has no keys yet.
+    pub(crate) fn close(&mut self, now: Micros, code: u16, reason: String) -> Option<Closing> {
         if !matches!(self.stage, Stage::Open) {
             return None;
         }
-        Some(Linger {
+        Some(Closing {
             addr: self.path.target(),
             allowance: self.path.allowance(),
             connection: self.wire_id,
@@ -367,7 +364,7 @@ impl Connection {
             code,
             reason,
             started: now,
-            pto_us: self.recovery.pto().min(LINGER_PTO_MAX).as_micros() as u64,
+            pto_us: self.recovery.pto().min(CLOSING_PTO_MAX).as_micros() as u64,
             copies_sent: 1,
             answers: 0,
             is_due: true,

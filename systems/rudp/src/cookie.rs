@@ -1,4 +1,4 @@
-//! The stateless cookie: proof that a client receives at the address it sends from, at no memory for the server.
+//! The stateless cookie: proof that a client receives at the address it sends from, which costs the server no memory.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,8 +12,8 @@ use crate::{
 /// Bytes of a cookie. To the client they mean nothing.
 pub(crate) const COOKIE_BYTES: usize = 32;
 
-/// A cookie is good in its own bucket and the next: 4 to 8 seconds. Longer than any round trip, shorter than an
-/// address is likely to change hands.
+/// A cookie is good in its own time bucket and the next one, that is for 4 to 8 seconds: longer than any round trip,
+/// and shorter than an address takes to change hands.
 const BUCKET_US: u64 = 4_000_000;
 
 /// Makes and checks cookies.
@@ -44,14 +44,14 @@ impl Cookies {
         cookie: &[u8; COOKIE_BYTES],
     ) -> bool {
         let current = now.0 / BUCKET_US;
-        // The low byte of the bucket stands in front, so that one HMAC suffices for either bucket.
+        // The cookie begins with the low byte of its bucket, so that one HMAC suffices for either bucket.
         let bucket = match current.wrapping_sub(u64::from(cookie[0])) & 0xff {
             age @ 0..=1 if age <= current => current - age,
             _ => return false,
         };
-        // An early exit of this comparison tells a forger nothing that saves him work: he would have to learn the
-        // cookie of one address, offer and bucket byte by byte within eight seconds, over a network's jitter. Still,
-        // all bytes are looked at.
+        // If this comparison ended early, its time would hardly help a forger: he would have to learn the cookie of one
+        // address, offer and bucket byte by byte within eight seconds, over a network's jitter. All bytes are compared
+        // nevertheless.
         let expected = self.at(bucket, from, offer);
         expected.iter().zip(cookie).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
     }

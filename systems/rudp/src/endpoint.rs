@@ -1,7 +1,8 @@
-//! The endpoint: what its user calls, the queues of who wants to send, and how connections end.
+//! The endpoint: what its user calls, the queue of connections that want to send, and how connections end.
 
+mod ending;
+mod incoming;
 mod packets;
-mod strangers;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,19 +21,21 @@ use crate::{
     handshake::Answer,
     identity::{PublicKey, SecretKey},
     job::{HandshakeDone, HandshakeJob, Identity},
-    keys::{Side, Suite},
+    keys::Suite,
     limit::Limiter,
     packet::{DATAGRAM_BYTES_MAX, FLAG_HANDSHAKE},
-    peers::{PeerId, Peers, State},
+    peer_id::PeerId,
+    peers::{Peers, State},
     pool::Pool,
     queue::{Queue, shrink},
     random::{Random, derive},
+    send::Message,
     stats::{Stats, Totals},
     timer::{Deadlines, Micros},
 };
 
-/// Stateless answers that wait for `poll_transmit`; their place is reserved when the endpoint is made. At the bound
-/// Hellos are dropped: clients repeat them. 200 KB, for a server only; a thousand clients that all come at once fit.
+/// Stateless answers that may wait for `poll_transmit`. A server reserves their memory, 200 KB, when it is made: enough
+/// for a thousand clients that come all at once. At the bound, Hellos are dropped, and clients repeat them.
 const ANSWERS_MAX: usize = 1024;
 
 /// Accepted connections from one address: at most one that is open and one that may replace it.
@@ -50,17 +53,17 @@ pub struct Endpoint {
     peers: Peers,
     /// Accepted connections by address.
     accepted: BTreeMap<SocketAddr, FromAddress>,
-    /// Connections that this side opened, lingering ones included: datagrams to a connector carry no id.
+    /// Connections that this side opened, closing ones included: datagrams to a connector carry no id.
     dialed: BTreeMap<SocketAddr, PeerId>,
     half_open: usize,
-    /// Half-open connections, the oldest first; and some that are none any more.
+    /// Half-open connections, the oldest first. Some of them may no longer be half-open.
     begun: VecDeque<PeerId>,
     /// Connections that the application knows.
     known: usize,
     deadlines: Deadlines,
     due: Vec<u32>,
-    /// Who may have something to send, in the order of `ready_since`. What stands in `deadlines` for them may be too late, or
-    /// nothing at all, until they leave the queue.
+    /// The connections that may have something to send, in the order of `ready_since`. Until a connection leaves this
+    /// queue, its entry in `deadlines` may be too late or missing.
     ready: Queue<PeerId>,
     answers: VecDeque<(SocketAddr, Answer)>,
     events: Events,
@@ -69,7 +72,7 @@ pub struct Endpoint {
     jobs: VecDeque<HandshakeJob>,
     limiter: Limiter,
     reassembly_total: usize,
-    /// The latest time that anybody told.
+    /// The latest time that the endpoint was told.
     now: Micros,
     totals: Totals,
 }
@@ -111,9 +114,9 @@ impl Endpoint {
     // ---- by the application ----
 
     /// Begins a connection. `Event::Connected` or `Event::Closed` follows; messages may be queued at once, and leave
-    /// only when the server has proved to be `expected`: another one ends the attempt with [`CloseReason::WrongKey`],
-    /// half a second later, for the right one may still answer. Without `expected` **whoever answers is believed**: an
-    /// attacker on the way may be the server then.
+    /// only when the server has proved that it is `expected`: any other ends the attempt with
+    /// [`CloseReason::WrongKey`], half a second later, since the right one may still answer. Without `expected`,
+    /// **whoever answers is believed**: it may be an attacker on the path.
     ///
     /// # Errors
     /// See [`ConnectError`]. Nothing was begun.
@@ -138,7 +141,8 @@ impl Endpoint {
             if self.peers.live(old).is_some() {
                 return Err(ConnectError::AlreadyConnected(to));
             }
-            // It lingers; its last copies go on without answers to late packets.
+            // The old connection is closing: the rest of its closes are still sent, but late packets to it get no
+            // answer.
             self.dialed.remove(&to);
         }
         if self.is_full() {
@@ -163,7 +167,7 @@ impl Endpoint {
         self.send_with(peer, channel, parts, SendOptions::default())
     }
 
-    /// The same for a message that differs from its channel.
+    /// Queues one message with settings that differ from those of its channel.
     ///
     /// # Errors
     /// As `send`.
@@ -181,19 +185,20 @@ impl Endpoint {
                 SendError::NotConnected
             });
         };
-        connection.send(self.now, &self.config, &mut self.pool, channel, parts, options)?;
+        let message = Message { channel, parts, options };
+        connection.send(self.now, &self.config, &mut self.pool, message)?;
         self.make_ready(peer.slot());
         Ok(())
     }
 
-    /// Takes back the buffer of an [`Event::Message`] that has been read, so that the next message needs no
-    /// allocation. Any buffer will do; without this all is the same, but for an allocation a message.
+    /// Takes back the buffer of an [`Event::Message`] that has been read, so that the next message needs no allocation.
+    /// Any buffer will do. Without this call everything works as well, at the cost of an allocation for each message.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
         self.pool.give(buffer);
     }
 
-    /// Closes at once: what is queued is dropped, the other side is told three times over a probe time-out. `reason`
-    /// is cut to 200 bytes; codes from `0xff00` on are the transport's. Unknown and closed peers are ignored.
+    /// Closes at once: what is queued is dropped, and the other side is told three times within a probe time-out.
+    /// `reason` is cut to 200 bytes; codes from `0xff00` on are the transport's. Unknown and closed peers are ignored.
     /// `Event::Closed` with [`CloseReason::Local`] follows.
     pub fn close(&mut self, now: Micros, peer: PeerId, code: u16, reason: &str) {
         if self.is_known(peer) {
@@ -214,8 +219,8 @@ impl Endpoint {
 
     // ---- in ----
 
-    /// Takes a datagram that came from `from`. It is decrypted in place: what `datagram` holds afterwards means nothing.
-    /// One of over [`DATAGRAM_BYTES_MAX`] bytes is nobody's and dropped unread.
+    /// Takes a datagram that came from `from`. It is decrypted in place: what `datagram` holds afterwards means
+    /// nothing. A datagram over [`DATAGRAM_BYTES_MAX`] bytes is dropped unread.
     pub fn handle(&mut self, now: Micros, from: SocketAddr, datagram: &mut [u8]) {
         self.now = self.now.max(now);
         self.totals.datagrams_in += 1;
@@ -234,8 +239,8 @@ impl Endpoint {
         self.limiter.prune(now);
         for &peer in self.ready.iter() {
             let Some(entry) = self.peers.get_mut(peer) else { continue };
-            // The queue is in the order of time. What happened to a connection just now is due later; what happened before
-            // may be due, if nobody asked for datagrams since.
+            // The queue is in the order of time. What just happened to a connection makes something due later, never
+            // now; what happened before may have made something due, if nobody has asked for datagrams since.
             if entry.ready_since.is_none_or(|since| since >= now) {
                 break;
             }
@@ -250,7 +255,7 @@ impl Endpoint {
             let Some(entry) = self.peers.at(slot) else { continue };
             entry.registered = None;
             if entry.next > now {
-                // Most were put off meanwhile. Those in the queue are looked at when they leave it.
+                // Most deadlines have moved since. Those of connections in the queue are set when they leave it.
                 if entry.ready_since.is_none() {
                     self.deadlines.want(slot, &mut entry.registered, entry.next);
                 }
@@ -266,7 +271,7 @@ impl Endpoint {
                     };
                     connection.on_timeout(now, &mut cx)
                 }
-                State::Lingering(linger) => linger.on_timeout(now).then_some(Ending::Forget),
+                State::Closing(closing) => closing.on_timeout(now).then_some(Ending::Forget),
             };
             self.settle(now, slot, ending);
         }
@@ -304,10 +309,10 @@ impl Endpoint {
                     let to = connection.transmit(now, buf, &mut self.pool);
                     (to, to.is_none() || connection.is_done(now))
                 }
-                State::Lingering(linger) => (linger.transmit(buf).then_some(linger.addr), !linger.is_due),
+                State::Closing(closing) => (closing.transmit(buf).then_some(closing.addr), !closing.is_due),
             };
             if is_done {
-                // Once for all that was done to it since it stands in the queue.
+                // Once for everything that has happened to it since it entered the queue.
                 entry.next = entry.deadline(&self.config);
                 self.deadlines.want(peer.slot(), &mut entry.registered, entry.next);
                 entry.ready_since = None;
@@ -321,10 +326,10 @@ impl Endpoint {
         None
     }
 
-    /// When to call `handle_timeout` next. May be earlier than anything is due, never later. After a `handle_timeout`
-    /// at a time when nothing else happened it is later than that, also while a full socket keeps `poll_transmit` from
-    /// being called: what merely waits to leave waits for the socket then. Costs nothing once `poll_transmit` has returned `None`; before,
-    /// something for each peer that may have a datagram to send.
+    /// When to call `handle_timeout` next. May be too early, never too late. If nothing else happens at the time of a
+    /// `handle_timeout`, the next time lies after it, even while a full socket keeps `poll_transmit` from being called:
+    /// datagrams that are ready then wait for the socket and not for a timer. Costs nothing once `poll_transmit` has
+    /// returned `None`; before that, a little for each peer that may have a datagram to send.
     pub fn poll_timeout(&self) -> Option<Micros> {
         let ready = self.ready.iter().filter_map(|&peer| self.peers.get(peer));
         ready.map(|entry| entry.deadline(&self.config)).chain(self.deadlines.first()).min()
@@ -337,9 +342,9 @@ impl Endpoint {
 
     // ---- handshake jobs ----
 
-    /// A key exchange to be done, if somebody asks for one; call until `None`, after `handle`. Jobs may run on other
-    /// threads, for as long as they like: what they make is given to [`finish_job`](Self::finish_job), in any order.
-    /// At most `half_open_max` wait here.
+    /// The next key exchange to do. Call until `None`, after `handle`. Jobs may run on other threads and take as long
+    /// as they like; hand what they make to [`finish_job`](Self::finish_job), in any order. At most `half_open_max`
+    /// wait here.
     pub fn poll_job(&mut self) -> Option<HandshakeJob> {
         while let Some(job) = self.jobs.pop_front() {
             if self.peers.live(job.peer).is_some() {
@@ -364,7 +369,7 @@ impl Endpoint {
         self.settle(now, peer.slot(), ending);
     }
 
-    /// Runs all jobs at once, here: for tests, and for those whose thread has nothing better to do.
+    /// Runs all waiting jobs on this thread: for tests, and where the thread has nothing better to do.
     pub fn run_jobs(&mut self, now: Micros) {
         while let Some(job) = self.poll_job() {
             self.finish_job(now, job.run());
@@ -382,14 +387,14 @@ impl Endpoint {
     pub fn stats(&self, peer: PeerId) -> Option<Stats> {
         match &self.peers.get(peer)?.state {
             State::Live(connection) => Some(connection.stats()),
-            State::Lingering(_) => None,
+            State::Closing(_) => None,
         }
     }
 
     /// Bytes of messages that may be queued for a peer now and leave without waiting for the path: what fits into the
-    /// congestion window and leaves, spread by the pacer, within 16 ms; what is queued already is taken off. Many small
-    /// messages cost up to a twentieth more for their frames. Zero for unknown and closed peers. Sending more is
-    /// safe, it merely waits: this is for whoever builds messages as large as the path carries.
+    /// congestion window and leaves, spread by the pacer, within 16 ms; minus what is queued already. Many small
+    /// messages cost up to a twentieth more for their frames. Zero for unknown and closed peers. Sending more is safe,
+    /// it merely waits: this is for applications that build messages as large as the path can take.
     pub fn send_budget(&self, now: Micros, peer: PeerId) -> usize {
         match self.peers.get(peer).map(|entry| &entry.state) {
             Some(State::Live(connection)) => connection.send_budget(now),
@@ -407,81 +412,11 @@ impl Endpoint {
         self.known
     }
 
-    /// What an attacker has who is the client.
+    /// What an attacker has that is itself the client.
     #[cfg(test)]
     pub(crate) fn keys_of(&mut self, peer: PeerId) -> Option<(crate::keys::Keys, u32)> {
         let connection = self.peers.live(peer)?;
         Some((connection.keys()?.clone(), connection.wire_id))
-    }
-
-    // ---- inside: the common end of everything ----
-
-    /// After anything happened to a connection: ends it, or gives it its place in the queue. Its deadline is looked at when
-    /// it leaves the queue.
-    fn settle(&mut self, now: Micros, slot: u32, ending: Option<Ending>) {
-        if let Some(ending) = ending {
-            return self.end(now, slot, ending);
-        }
-        self.make_ready(slot);
-    }
-
-    fn make_ready(&mut self, slot: u32) {
-        if let Some(entry) = self.peers.at(slot)
-            && entry.ready_since.is_none()
-        {
-            entry.ready_since = Some(self.now);
-            self.ready.push(entry.id);
-        }
-    }
-
-    fn end(&mut self, now: Micros, slot: u32, ending: Ending) {
-        let Some(entry) = self.peers.at(slot) else { return };
-        let peer = entry.id;
-        let linger = match &mut entry.state {
-            State::Lingering(linger) => {
-                let addr = linger.addr;
-                return self.remove(slot, peer, addr);
-            }
-            State::Live(connection) => {
-                let connection = connection.as_mut();
-                self.reassembly_total -= mem::take(&mut connection.reassembly);
-                if connection.is_half_open() {
-                    self.half_open -= 1;
-                } else {
-                    self.known -= 1;
-                }
-                let (addr, side) = (connection.path.proven(), connection.side);
-                let (reason, linger) = match ending {
-                    Ending::Quiet(reason) => (Some(reason), None),
-                    Ending::Tell { code, text, reason } => (Some(reason), connection.linger(now, code, text)),
-                    Ending::Forget => (None, None),
-                };
-                if let Some(reason) = reason {
-                    self.events.push(Event::Closed { peer, reason });
-                }
-                match linger {
-                    Some(linger) => {
-                        if side == Side::Acceptor {
-                            forget_address(&mut self.accepted, addr, peer);
-                        }
-                        linger
-                    }
-                    None => return self.remove(slot, peer, addr),
-                }
-            }
-        };
-        entry.state = State::Lingering(Box::new(linger));
-        self.settle(now, slot, None);
-    }
-
-    fn remove(&mut self, slot: u32, peer: PeerId, addr: SocketAddr) {
-        forget_address(&mut self.accepted, addr, peer);
-        if self.dialed.get(&addr) == Some(&peer) {
-            self.dialed.remove(&addr);
-        }
-        if let Some(mut entry) = self.peers.remove(slot) {
-            self.deadlines.cancel(slot, &mut entry.registered);
-        }
     }
 
     fn is_known(&mut self, peer: PeerId) -> bool {
@@ -489,16 +424,7 @@ impl Endpoint {
     }
 }
 
-fn forget_address(accepted: &mut BTreeMap<SocketAddr, FromAddress>, addr: SocketAddr, peer: PeerId) {
-    let Some(known) = accepted.get_mut(&addr) else { return };
-    known.open = known.open.filter(|&open| open != peer);
-    known.half_open = known.half_open.filter(|&half_open| half_open != peer);
-    if known.open.is_none() && known.half_open.is_none() {
-        accepted.remove(&addr);
-    }
-}
-
-/// Without the flow label of IPv6, which may differ between packets of one sender.
+/// The address without the flow label of IPv6, which may differ between packets of one sender.
 fn canonical(mut addr: SocketAddr) -> SocketAddr {
     if let SocketAddr::V6(v6) = &mut addr {
         v6.set_flowinfo(0);

@@ -20,7 +20,7 @@ pub mod code {
     pub const SERVER_TOO_OLD: u16 = 0xff11;
     /// Refusal: no place for another connection.
     pub const FULL: u16 = 0xff12;
-    /// Refusal: no suite that both sides allow; or plaintext, and not from a loopback address.
+    /// Refusal: no suite that both sides allow, or plaintext with an address other than loopback.
     pub const NO_SUITE: u16 = 0xff13;
     /// Refusal: the two sides have different channels.
     pub const CHANNELS: u16 = 0xff14;
@@ -50,10 +50,10 @@ pub enum ConnectError {
     NoSuite,
 }
 
-/// Why a message was not queued. Nothing of it was.
+/// Why a message was not queued. No part of it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum SendError {
-    /// The peer's queue is full. `Event::Writable` follows when it is half empty.
+    /// The queue to this peer is full. `Event::Writable` follows when it is less than half full.
     #[error("the queue to this peer is full")]
     WouldBlock,
     /// `Config::channels` has no such channel.
@@ -67,7 +67,7 @@ pub enum SendError {
         /// The longest that this channel takes.
         max: usize,
     },
-    /// The connection was closed, or is closing.
+    /// The connection was closed, or will be once it is flushed.
     #[error("the connection is closed")]
     Closed,
     /// This endpoint never gave out such a peer id.
@@ -84,12 +84,12 @@ pub enum CloseReason {
     /// The other side closed it.
     #[error("closed by the other side: {reason} (code {code})")]
     Remote {
-        /// The other side's code; from `0xff00` on the transport's own ([`code`]).
+        /// The other side's code. Codes from `0xff00` on are the transport's own ([`code`]).
         code: u16,
         /// The other side's words, at most 200 bytes of UTF-8.
         reason: String,
     },
-    /// Nothing was heard from the other side for `idle_timeout`, or no connection came about in `handshake_timeout`.
+    /// Nothing was heard from the other side for `idle_timeout`, or the handshake took longer than `handshake_timeout`.
     #[error("timed out")]
     TimedOut,
     /// The server answered the Hello with a refusal.
@@ -100,7 +100,8 @@ pub enum CloseReason {
         /// The server's words.
         reason: String,
     },
-    /// Another server answered than the one that was asked for, or it has a new key. Nothing was sent to it.
+    /// A server with another key than the expected one answered: the wrong server, or the right one with a new key. No
+    /// message was sent to it.
     #[error("the server has the key {found}, not the expected {expected}")]
     WrongKey {
         /// What `connect` was given.
@@ -109,15 +110,15 @@ pub enum CloseReason {
         found: PublicKey,
     },
     /// So many forged packets came, or so many packets went unacknowledged, that the keys must not be used any longer
-    /// (RFC 9001, section 6.6). Does not happen to honest peers.
+    /// (RFC 9001, section 6.6). This does not happen between honest peers.
     #[error("the keys of the connection are worn out")]
     KeysWorn,
-    /// The other side sent what the protocol does not allow; it was told so.
+    /// The other side sent something that the protocol does not allow, and was told so.
     #[error("protocol error: {0}")]
     Protocol(Violation),
 }
 
-/// How a peer with valid tags broke the protocol.
+/// How a peer broke the protocol in packets that were genuine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum Violation {
     /// It acknowledged a packet that was never sent.
@@ -128,22 +129,22 @@ pub enum Violation {
         /// The first number not used yet.
         next: u64,
     },
-    /// A frame or an acknowledgement ends too early, or says something impossible.
+    /// A frame or acknowledgement ends too early, or says something impossible.
     #[error("malformed frame")]
     Malformed,
     /// A frame type that this version does not have.
     #[error("unknown frame type {0:#04x}")]
     UnknownFrame(u8),
-    /// A channel that `Config::channels` does not have, or an order to skip a message on an unreliable one.
+    /// A channel that `Config::channels` does not have, or a skip on an unreliable one.
     #[error("frame for channel {0}, which cannot take it")]
     BadChannel(u8),
     /// A message over `message_bytes_max`.
     #[error("message over the bound of {0} bytes")]
     TooLarge(usize),
-    /// Fragments of one message that disagree about it, or a short one that is not the last.
+    /// Fragments that disagree about their message, or a short fragment that is not the last.
     #[error("impossible fragment of a message")]
     BadFragment,
-    /// Not the old peer's fault: its address completed a new handshake, so the old connection is dead.
+    /// A new handshake from the same address was completed, so this connection is dead. No fault of the peer's.
     #[error("replaced by a new connection from the same address")]
     Replaced,
 }

@@ -1,20 +1,21 @@
-//! What the application learns: events, and the queue in which they wait with their weight, so that it has a bound.
+//! What the application learns: events, and the queue in which they wait. The queue knows their size, so that it can
+//! have a bound.
 
 use std::net::SocketAddr;
 
-use crate::{channel::Channel, error::CloseReason, identity::PublicKey, peers::PeerId, queue::Queue};
+use crate::{channel::Channel, error::CloseReason, identity::PublicKey, peer_id::PeerId, queue::Queue};
 
 /// What the application learns.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// A connection is open. At the acceptor this is the first that is heard of it.
+    /// A connection is open. At the acceptor this is its first event.
     Connected {
         /// Who.
         peer: PeerId,
-        /// The other side's address, proved to receive there.
+        /// The other side's address. It has proved that it receives there.
         addr: SocketAddr,
-        /// At the connector the key that the server proved to have. Keep it to expect it the next time. At the acceptor
-        /// `None`: the transport does not know who its clients are.
+        /// At the connector, the key whose secret half the server proved to have; pass it to the next `connect`. At the
+        /// acceptor `None`: the transport does not know who its clients are.
         server_key: Option<PublicKey>,
     },
     /// The peer has moved to another address, and has proved that it receives there.
@@ -33,12 +34,12 @@ pub enum Event {
         /// What. [`Endpoint::recycle`](crate::Endpoint::recycle) takes it back when it has been read.
         bytes: Vec<u8>,
     },
-    /// After a [`SendError::WouldBlock`](crate::SendError::WouldBlock): less than half of the queue is taken now.
+    /// After a [`SendError::WouldBlock`](crate::SendError::WouldBlock): the queue is now less than half full.
     Writable {
         /// To whom.
         peer: PeerId,
     },
-    /// The last event of a peer, whoever closed it. A connector's attempt that failed ends with it, too.
+    /// The last event of a peer, whoever closed the connection. A failed attempt to connect ends with it, too.
     Closed {
         /// Who.
         peer: PeerId,
@@ -54,14 +55,14 @@ pub(crate) struct Events {
     pub(crate) bytes: usize,
 }
 
-/// An event in half of its size: most of them are messages.
+/// An event in half the size, since most are messages.
 enum Waiting {
     Message { peer: PeerId, channel: Channel, bytes: Vec<u8> },
     Writable { peer: PeerId },
     Other(Box<Event>),
 }
 
-/// What an event weighs beside the buffer of its message.
+/// What an event counts besides the buffer of its message.
 const EVENT_COST: usize = 64;
 
 impl Events {
@@ -95,7 +96,7 @@ impl Events {
         Some(event)
     }
 
-    /// Gives the memory of a burst back. Call once a second or so.
+    /// Gives back the memory of a burst. Call once a second or so.
     pub(crate) fn trim(&mut self) {
         self.queue.trim();
     }

@@ -1,11 +1,12 @@
-//! The decoders for bytes from the network, one function each, for fuzzers: none may panic, loop or over-allocate,
-//! and what decodes must encode to the same again. Feature `lab`; not part of the API.
+//! The decoders for bytes from the network, one function each, for fuzzers. None may panic, loop or over-allocate, and
+//! what decodes must encode to the same bytes again. Feature `lab`; not part of the API.
 
 use crate::{
     ack::Ack,
+    coding::Reader,
     handshake::{Handshake, Parameters},
     identity::PublicKey,
-    packet::{Frame, Header, Reader},
+    packet::{Frame, Header},
 };
 
 /// A handshake datagram, and what an Accept encrypts.
@@ -14,7 +15,7 @@ pub fn handshake(bytes: &[u8]) {
     let _ = Parameters::parse(bytes);
 }
 
-/// A public key as text; what reads is written the same.
+/// A public key as text, which must be written as it was read.
 pub fn public_key(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     if let Ok(key) = text.parse::<PublicKey>() {
@@ -22,14 +23,14 @@ pub fn public_key(bytes: &[u8]) {
     }
 }
 
-/// A packet's header, and what is behind it as an acknowledgement and frames.
+/// A packet's header, and what follows it as an acknowledgement and frames.
 pub fn packet(bytes: &[u8]) {
     let Some(header) = Header::parse(bytes) else { return };
     for expected in [0, 1, 255, 65_536, u64::from(u32::MAX), 1 << 62] {
         let number = header.number(expected);
         assert_eq!(number as u32 & mask(header.number_bytes), header.number_low, "the low bytes stay");
     }
-    // No connection lives so long; it must not wrap.
+    // No connection lives that long, but it must not wrap.
     header.number(u64::MAX);
     frames(&bytes[header.frames_at..], header.has_ack);
 }

@@ -10,16 +10,17 @@
 //! ```
 //! No answer is longer than what it answers. The first 40 bytes of a Hello and the whole of a Refuse keep their layout
 //! in every version, so that any two versions can tell which of them is too old. Hello and Accept are the two messages
-//! of Noise NX (`noise.rs`): what the Hello offers is the payload of the first and hashed, so an Accept to an offer
-//! that was changed on its way does not open.
+//! of Noise NX (`noise.rs`): what the Hello offers is the payload of the first and is hashed, so an Accept does not
+//! open if the offer was changed on its way.
 
 use ring::hmac;
 
 use crate::{
+    coding::Reader,
     config::Config,
     cookie::{COOKIE_BYTES, OFFER_BYTES},
     keys::Suite,
-    packet::{DATAGRAM_BYTES_BASE, Reader, cut},
+    packet::{DATAGRAM_BYTES_BASE, cut},
     random::digest,
 };
 
@@ -34,7 +35,7 @@ const MAGIC: [u8; 4] = *b"KAOS";
 /// In the suites of a Hello: the connector has no AES hardware.
 const PREFERS_CHACHA: u8 = 0x80;
 
-/// Both sides mix it into the key exchange before anything else.
+/// The Noise prologue, which both sides mix into the key exchange before anything else.
 pub(crate) const PROLOGUE: &[u8] = b"kaos-rudp";
 
 /// Bytes of an Accept before its Noise message.
@@ -52,7 +53,7 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// What a side with this configuration offers.
+    /// The offer of a side with this configuration.
     pub(crate) fn new(config: &Config, key: [u8; 32]) -> Offer {
         let suites = if config.plaintext {
             Suite::Plaintext.bit()
@@ -73,7 +74,7 @@ impl Offer {
         out
     }
 
-    /// The part of `key` that answers repeat, so that only who saw the Hello can answer it.
+    /// The part of `key` that every answer repeats, so that only someone who saw the Hello can answer it.
     pub(crate) fn echo(&self) -> [u8; 16] {
         let mut echo = [0; 16];
         echo.copy_from_slice(&self.key[..16]);
@@ -110,7 +111,7 @@ pub(crate) fn channel_digest(config: &Config) -> [u8; 8] {
     config.channels.digest()
 }
 
-/// What an acceptor answers, beside its Noise message.
+/// What an acceptor answers, apart from its Noise message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Accept {
     pub(crate) version: u8,
@@ -151,7 +152,7 @@ pub(crate) enum Handshake<'a> {
         echo: [u8; 16],
         cookie: [u8; COOKIE_BYTES],
     },
-    /// Nothing of it is proved; the Noise message begins at `ACCEPT_HEAD`.
+    /// Nothing of it is proved yet; the Noise message begins at `ACCEPT_HEAD`.
     Accept(Accept),
     Refuse {
         echo: [u8; 16],
@@ -171,7 +172,7 @@ impl<'a> Handshake<'a> {
             return None;
         }
         match kind {
-            // A short Hello would make us the amplifier of whoever forged its address.
+            // A short Hello would make us an amplifier for whoever forged its address.
             HELLO if datagram.len() == DATAGRAM_BYTES_BASE => {
                 let [version_min, version_max, suites] = reader.array()?;
                 let (key, channels) = (reader.array()?, reader.array()?);
@@ -231,7 +232,7 @@ fn begin(out: &mut Vec<u8>, kind: u8) {
     out.extend_from_slice(&MAGIC);
 }
 
-/// An answer that leaves no state behind: fixed size, so that queueing it allocates nothing.
+/// An answer that leaves no state behind. Its size is fixed, so that queueing it allocates nothing.
 #[derive(Clone, Copy)]
 pub(crate) struct Answer {
     length: u8,
@@ -280,7 +281,7 @@ impl Answer {
 }
 
 /// A checksum of a Refuse, keyed by the client's ephemeral key: a corrupted one is not believed. Whoever reads the
-/// Hello can forge it; all he gains is what he could have by dropping the Hello.
+/// Hello can forge it, but gains nothing that dropping the Hello would not give him.
 pub(crate) fn refuse_check(key: &[u8; 32], body: &[u8]) -> [u8; 8] {
     let tag = digest(&hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), body));
     let mut check = [0; 8];
@@ -288,8 +289,7 @@ pub(crate) fn refuse_check(key: &[u8; 32], body: &[u8]) -> [u8; 8] {
     check
 }
 
-/// What the refusal of a version says. `None` when the ranges meet; then the newest common version is `Some`'s other
-/// side, see [`common_version`].
+/// The code and reason with which a version range is refused; `None` when the ranges meet, see [`common_version`].
 pub(crate) fn version_refusal(ours: (u8, u8), offer: &Offer) -> Option<(u16, &'static str)> {
     use crate::error::code;
     if offer.version_max < ours.0 {
@@ -308,7 +308,7 @@ pub(crate) fn common_version(ours: (u8, u8), offer: &Offer) -> u8 {
     offer.version_max.min(ours.1)
 }
 
-/// The bytes of a refusal's reason as text, at most 200.
+/// The bytes of a reason as text, at most 200.
 pub(crate) fn reason_text(bytes: &[u8]) -> String {
     cut(&String::from_utf8_lossy(bytes)).to_owned()
 }

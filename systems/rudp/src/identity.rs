@@ -1,4 +1,4 @@
-//! Keys that say who a server is: a Curve25519 pair, the public half as text of 43 characters.
+//! The keys that identify a server: a Curve25519 pair, whose public half can be written as 43 characters.
 
 use std::{fmt, str::FromStr};
 
@@ -11,9 +11,9 @@ const TEXT_BYTES: usize = 43;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// The public half of a server's key. Whoever knows it beforehand cannot be led to another server.
+/// The public half of a server's key. A client that knows it beforehand cannot be led to another server.
 ///
-/// As text it is unpadded URL-safe base64 (RFC 4648, section 5), so that it can stand in an address:
+/// As text it is unpadded URL-safe base64 (RFC 4648, section 5), so that it can be part of an address:
 /// `kaos://host:port#key`.
 ///
 /// ```
@@ -27,16 +27,16 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; 32]);
 
-/// Why a text is no public key.
+/// Why a text is not a public key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum KeyTextError {
     /// Cut off, or padded with `=`.
     #[error("a key has 43 characters, this text has {0} bytes")]
     Length(usize),
     /// Only `A` to `Z`, `a` to `z`, `0` to `9`, `-` and `_` occur.
-    #[error("character {0} of the key is none of A-Z a-z 0-9 - _")]
+    #[error("character {0} of the key is not one of A-Z a-z 0-9 - _")]
     Character(usize),
-    /// The last character carries two bits more than a key has, and they are not zero.
+    /// The last character carries two bits more than a key has, which must be zero.
     #[error("the last character of the key is impossible")]
     Ending,
 }
@@ -97,7 +97,7 @@ impl FromStr for PublicKey {
     }
 }
 
-/// The secret half. It is never printed, and overwritten when it is dropped.
+/// The secret half of a server's key. It is never printed, and is overwritten when it is dropped.
 #[derive(Clone)]
 pub struct SecretKey(Zeroizing<[u8; 32]>);
 
@@ -107,7 +107,7 @@ impl SecretKey {
         SecretKey(Zeroizing::new(bytes))
     }
 
-    /// Its bytes, for keeping them in a file that only the server can read.
+    /// Its bytes, to be kept in a file that only the server can read.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

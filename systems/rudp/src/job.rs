@@ -7,7 +7,7 @@ use crate::{
     identity::{PublicKey, SecretKey},
     keys::{Keys, Side, Suite},
     noise::respond,
-    peers::PeerId,
+    peer_id::PeerId,
 };
 
 /// The static key of an acceptor.
@@ -16,9 +16,9 @@ pub(crate) struct Identity {
     pub(crate) public: PublicKey,
 }
 
-/// A key exchange that somebody with a proved address asks for. [`Endpoint::poll_job`](crate::Endpoint::poll_job)
-/// gives it, [`Endpoint::finish_job`](crate::Endpoint::finish_job) takes what [`run`](Self::run) makes of it. A job
-/// that is dropped is an attempt that times out.
+/// A key exchange that a client with a proved address asks for. [`Endpoint::poll_job`](crate::Endpoint::poll_job) gives
+/// it, [`Endpoint::finish_job`](crate::Endpoint::finish_job) takes what [`run`](Self::run) makes of it. If a job is
+/// dropped, the client's attempt times out.
 pub struct HandshakeJob {
     pub(crate) peer: PeerId,
     pub(crate) identity: Arc<Identity>,

@@ -1,8 +1,8 @@
-//! Packet protection: encrypts and opens packets, changes the keys from time to time, counts what was forged.
+//! Packet protection: encrypts and opens packets, changes the keys from time to time, and counts forgeries.
 //!
-//! Each direction has its own key. The packet number is the nonce, the header is associated data. A sender changes its
-//! key by Noise's Rekey after so many packets, and shows it by the key phase bit; the receiver follows with the first
-//! packet that opens with the next key. A sender never changes again before a packet of the current phase was
+//! Each direction has its own key. The packet number is the nonce, the header is associated data. After a number of
+//! packets a sender changes its key by Noise's Rekey and shows that with the key phase bit; the receiver follows with
+//! the first packet that opens with the next key. A sender never changes again before a packet of the current phase was
 //! acknowledged, so the two ends are at most one phase apart.
 
 use std::{mem, time::Duration};
@@ -13,9 +13,8 @@ use ring::{
 };
 use zeroize::Zeroizing;
 
-pub(crate) use crate::noise::TAG_BYTES;
 use crate::{
-    noise::{Cipher, Split},
+    noise::{Cipher, Split, TAG_BYTES},
     packet::{FLAG_PHASE, Header, header_bytes},
     timer::Micros,
 };
@@ -23,15 +22,16 @@ use crate::{
 /// No packet has this number or a higher one: the last nonce is Rekey's.
 pub(crate) const NUMBER_END: u64 = u64::MAX;
 
-/// Packets under one key, at most: above, AES-GCM leaks more than RFC 9001 (section 6.6) wants for packets of this
-/// size (2^23 of them with 2^11 blocks; ours have at most 2^7). Reached only if the other side acknowledges nothing.
+/// Most packets under one key. With more, AES-GCM leaks more than RFC 9001 (section 6.6) accepts for packets of this
+/// size (2^23 packets of 2^11 blocks; ours have at most 2^7). Reached only if the other side acknowledges nothing.
 const SEALED_MAX: u64 = 1 << 25;
 
 /// How packets are protected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Suite {
-    /// **Frames are readable by everybody on the way.** They are authenticated as with `Aes256Gcm`. For packet captures
-    /// on one machine: only between loopback addresses, and only if both sides ask for it with `Config::plaintext`.
+    /// **Frames are readable by everybody on the path.** They are authenticated as with `Aes256Gcm`. For packet
+    /// captures on one machine: only between loopback addresses, and only if both sides ask for it with
+    /// `Config::plaintext`.
     Plaintext,
     /// AES-256-GCM.
     Aes256Gcm,
@@ -43,7 +43,7 @@ impl Suite {
     /// The suites that encrypt.
     pub const CIPHERS: &'static [Suite] = &[Suite::Aes256Gcm, Suite::ChaCha20Poly1305];
 
-    /// Its bit in a Hello, and its number in an Accept.
+    /// Its bit in a Hello, which is also its number in an Accept.
     pub(crate) fn bit(self) -> u8 {
         match self {
             Suite::Plaintext => 0x01,
@@ -85,7 +85,7 @@ pub(crate) enum Side {
 #[derive(Clone)]
 struct Direction {
     secret: Zeroizing<[u8; 32]>,
-    /// What is made of it, while packets come: 600 bytes.
+    /// What is made of the secret while packets come: 600 bytes.
     awake: Option<Box<Awake>>,
     phase: bool,
     /// Lowest packet number that is known to belong to the phase.
@@ -95,7 +95,7 @@ struct Direction {
 #[derive(Clone)]
 struct Awake {
     key: LessSafeKey,
-    /// What the secret will be after the next change, once somebody has asked for it.
+    /// The secret after the next change, once it was needed.
     next: Option<Zeroizing<[u8; 32]>>,
 }
 
@@ -119,7 +119,7 @@ impl Direction {
         self.awake(cipher).next.get_or_insert_with(|| cipher.rekey(&secret))
     }
 
-    /// The secret before the change.
+    /// Changes the key. Returns the secret before the change.
     fn change(&mut self, cipher: Cipher, since: u64) -> Zeroizing<[u8; 32]> {
         let next = self.next(cipher).clone();
         self.awake = None;
@@ -129,7 +129,7 @@ impl Direction {
     }
 }
 
-/// The last phase's key, for packets that were overtaken.
+/// The key of the last phase, for packets that were overtaken.
 #[derive(Clone)]
 struct Old {
     secret: Zeroizing<[u8; 32]>,
@@ -177,8 +177,8 @@ impl Keys {
         self.changes
     }
 
-    /// Before packet `number` is sealed: changes the key if it is time. True if it did; then the packet must ask for an
-    /// acknowledgement.
+    /// Before packet `number` is sealed: changes the key if it is time. Returns whether it did; the packet must then
+    /// ask for an acknowledgement.
     pub(crate) fn change(&mut self, number: u64, largest_acked: Option<u64>) -> bool {
         let is_time = number - self.out.since >= self.change_after && largest_acked >= Some(self.out.since);
         if is_time {
@@ -189,9 +189,9 @@ impl Keys {
         is_time
     }
 
-    /// Before packet `number` is sealed: whether it must ask for an acknowledgement because it is time for a change, and
-    /// nothing of this phase was acknowledged. That is so in the first phase of a side that itself only acknowledges. Once a
-    /// phase; recovery sees to the answer.
+    /// Before packet `number` is sealed: whether it must ask for an acknowledgement, because it is time for a change
+    /// and no packet of this phase was acknowledged. This happens in the first phase of a side that only acknowledges
+    /// itself. True once in a phase: from then on recovery sees to it that an answer comes.
     pub(crate) fn must_ask(&mut self, number: u64, largest_acked: Option<u64>) -> bool {
         let is_time = number - self.out.since >= self.change_after && largest_acked < Some(self.out.since);
         is_time && !mem::replace(&mut self.has_asked, true)
@@ -209,8 +209,9 @@ impl Keys {
         datagram.extend_from_slice(tag.as_ref());
     }
 
-    /// Decrypts a packet in place and gives its frames. `overtaken` is how long the last phase's packets are waited
-    /// for. A packet that does not open changes nothing but a counter, and costs one trial whatever its phase says.
+    /// Decrypts a packet in place and gives its frames. `overtaken` is how long packets of the last phase may still
+    /// come. A packet that does not open changes nothing but a counter, and costs one attempt at decryption, whatever
+    /// its phase bit says.
     pub(crate) fn open<'a>(
         &mut self,
         now: Micros,
@@ -222,7 +223,7 @@ impl Keys {
         self.open_with(now, || overtaken, header, number, datagram)
     }
 
-    /// The same with a time that is not worked out unless it is needed.
+    /// The same with a time that is worked out only when it is needed.
     pub(crate) fn open_with<'a>(
         &mut self,
         now: Micros,
@@ -240,7 +241,7 @@ impl Keys {
             }
             opened
         } else if number < inward.since {
-            // Without the key nothing was tried, so nothing failed.
+            // Nothing was tried without the key, so this does not count as a failure.
             let old = self.old.as_ref().ok_or(Unspecified)?;
             open(suite, &suite.cipher().key(&old.secret), header, number, datagram)
         } else {
@@ -257,18 +258,19 @@ impl Keys {
         opened
     }
 
-    /// Whether more than the secrets is kept.
+    /// Whether more than the secrets is in memory.
     pub(crate) fn are_awake(&self) -> bool {
         self.out.awake.is_some() || self.inward.awake.is_some()
     }
 
-    /// Keeps the secrets only: 1.2 KB less. The next packet of each direction makes its key anew, which takes about as long
-    /// as to open two packets.
+    /// Keeps only the secrets, which saves 1.2 KB. The next packet of each direction makes its key anew, which takes
+    /// about as long as opening two packets.
     pub(crate) fn sleep(&mut self) {
         (self.out.awake, self.inward.awake) = (None, None);
     }
 
-    /// Whether so much was forged, or sent without an acknowledgement, that the keys must not be used any longer.
+    /// Whether so many forgeries came, or so many packets were sent without an acknowledgement, that the keys must not
+    /// be used any longer.
     pub(crate) fn are_worn(&self, next_number: u64) -> bool {
         self.failed >= self.suite.failed_max()
             || next_number - self.out.since >= SEALED_MAX.max(self.change_after.saturating_mul(2))

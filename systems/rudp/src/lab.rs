@@ -1,7 +1,7 @@
 //! The test kit: endpoints on a deterministic network in virtual time. Feature `lab`.
 //!
 //! A [`World`] holds endpoints, the [`Network`] between them, and the time. Everything follows from its seed. The
-//! network alone serves any other stack as well.
+//! network alone can carry any other stack as well.
 //!
 //! ```
 //! use kaos_rudp::{Channel, Event, lab::{Link, World}};
@@ -27,13 +27,14 @@ pub use network::{Datagram, HEADER_BYTES, Link, Network, Traffic};
 pub use rng::Rng;
 
 use crate::{
-    config::Config, endpoint::Endpoint, events::Event, job::HandshakeDone, peers::PeerId, timer::Micros,
+    config::Config, endpoint::Endpoint, events::Event, job::HandshakeDone, peer_id::PeerId, timer::Micros,
 };
 
 /// Index of an endpoint in its world.
 pub type Node = usize;
 
-/// Turns without time passing that are believed: what arrives in one moment is taken in one turn.
+/// Turns that may pass without time passing. Everything that arrives at one time is taken in one turn, so more than a
+/// few are a bug.
 const TURNS_MAX: u32 = 1000;
 
 struct Host {
@@ -48,11 +49,11 @@ pub struct World {
     now: Micros,
     rng: Rng,
     hosts: Vec<Host>,
-    /// The network as it is now, for every direction without a link of its own; may be changed at any time.
+    /// The current network, for every direction without a link of its own. May be changed at any time.
     pub link: Link,
-    /// How long a handshake job takes, as on a thread beside. Default zero: done at once.
+    /// How long a handshake job takes, as if on another thread. Default zero: done at once.
     pub job_time: Duration,
-    /// Jobs under way: when each is done, the how-manieth it is, and whose.
+    /// Jobs under way, by when they are done and their number, with the endpoint that each belongs to.
     jobs: BTreeMap<(Micros, u64), (Node, HandshakeDone)>,
     jobs_begun: u64,
     network: Network,
@@ -113,13 +114,13 @@ impl World {
     /// Begins a connection between two endpoints.
     ///
     /// # Panics
-    /// Where `Endpoint::connect` errs.
+    /// If `Endpoint::connect` fails.
     pub fn connect(&mut self, from: Node, to: Node) -> PeerId {
         let addr = self.hosts[to].addr;
         self.hosts[from].endpoint.connect(self.now, addr, None).expect("a connection can be begun")
     }
 
-    /// Begins a connection and runs until both sides have it. Other events of both are kept.
+    /// Begins a connection and runs until both sides have it. Other events of the two are kept.
     ///
     /// # Panics
     /// When that takes over ten seconds.
@@ -148,12 +149,12 @@ impl World {
         std::mem::take(&mut self.hosts[node].events)
     }
 
-    /// A host that is down neither sends nor receives, and its endpoint is not called.
-    pub fn set_down(&mut self, node: Node, is_down: bool) {
-        self.hosts[node].is_down = is_down;
+    /// Takes a host down: from now on it neither sends nor receives, and its endpoint is not called.
+    pub fn take_down(&mut self, node: Node) {
+        self.hosts[node].is_down = true;
     }
 
-    /// Gives a host a new endpoint at the same address, as a process that was started again.
+    /// Gives a host a new endpoint at the same address, as if its process was started again.
     pub fn restart(&mut self, node: Node, config: Config) {
         let mut seed = [0; 32];
         self.rng.fill(&mut seed);
@@ -162,18 +163,19 @@ impl World {
         self.hosts[node].events.clear();
     }
 
-    /// Gives a host a new address, as a router that forgot its mapping. Datagrams to the old one are lost.
+    /// Gives a host a new address, as a router does that forgot its mapping. Datagrams to the old one are lost.
     pub fn rebind(&mut self, node: Node, addr: SocketAddr) {
         let old = std::mem::replace(&mut self.hosts[node].addr, addr);
         self.network.rename(old, addr);
     }
 
-    /// Gives one direction a link of its own, or with `None` the world's again. A host keeps it under a new address.
+    /// Gives one direction a link of its own, or with `None` the world's again. The host keeps it when its address
+    /// changes.
     pub fn set_link(&mut self, from: Node, to: Node, link: Option<Link>) {
         self.network.set_link(self.hosts[from].addr, self.hosts[to].addr, link);
     }
 
-    /// How long `percent` of the datagrams of a direction waited at the bottleneck at most: [`Network::wait`].
+    /// The longest that `percent` of a direction's datagrams waited at the bottleneck: see [`Network::wait`].
     pub fn wait(&self, from: Node, to: Node, percent: f64) -> Duration {
         self.network.wait(self.hosts[from].addr, self.hosts[to].addr, percent)
     }
@@ -198,7 +200,7 @@ impl World {
         self.recorded.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Puts a datagram on the network, exempt from its faults: an attacker's.
+    /// Puts an attacker's datagram on the network, exempt from its faults.
     pub fn inject(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         self.network.inject(self.now, from, to, bytes);
     }
@@ -208,10 +210,10 @@ impl World {
         self.run_until(self.now + time);
     }
 
-    /// Runs until a moment.
+    /// Runs until a point in time.
     ///
     /// # Panics
-    /// When an endpoint asks for the same moment again and again: a server would spin.
+    /// If an endpoint asks for the same time again and again: a server would spin.
     pub fn run_until(&mut self, end: Micros) {
         let (mut since, mut turns) = (self.now, 0);
         loop {
@@ -239,7 +241,8 @@ impl World {
         self.now = self.now.max(end);
     }
 
-    /// One moment: all datagrams that are here, then the timers, then events.
+    /// One point in time: all datagrams that are here, then the timers, then events, in the order that the crate asks
+    /// for.
     fn step(&mut self) {
         while let Some(mut datagram) = self.network.deliver(self.now) {
             let host = self.hosts.iter_mut().find(|host| host.addr == datagram.to && !host.is_down);

@@ -16,23 +16,24 @@
 //!
 //! # Order of polling
 //! 1. `handle` for **every** datagram that the socket has, `finish_job` and `poll_job` for handshakes; only then
-//! 2. `handle_timeout`, so that no timer judges a packet whose acknowledgement lay unread in the socket;
+//! 2. `handle_timeout`, so that no timer gives up a packet whose acknowledgement lies unread in the socket;
 //! 3. `poll_event` until `None`, and whatever the application does in answer;
 //! 4. `poll_transmit` until `None`;
-//! 5. sleep until `poll_timeout`, a datagram, or the application's next wish to send.
+//! 5. sleep until the time of `poll_timeout`, until a datagram comes, or until the application wants to send.
 //!
-//! Another order is safe, merely worse: nothing is lost, but acknowledgements leave later or packets are resent.
+//! Any other order is safe but worse: nothing is lost, but acknowledgements leave later or packets are sent again.
 //!
 //! # What it promises
 //! * Up to 32 channels, each of a [`ChannelKind`] and with a sequence of its own. Messages on reliable channels arrive
-//!   once, on ordered ones in order, or the connection ends; only those with a lifetime may be given up
-//!   ([`SendOptions`]). Messages on unreliable channels may be lost; on sequenced ones none arrives after a newer one.
-//! * A full queue answers [`SendError::WouldBlock`]; reliable messages are never dropped silently and fullness never
-//!   ends a connection. Every queue and table has a bound, named in [`Config`].
+//!   exactly once, and in order on ordered channels, or the connection ends; only messages with a lifetime may be given
+//!   up ([`SendOptions`]). Messages on unreliable channels may be lost; on sequenced channels no message arrives after
+//!   a newer one.
+//! * A full queue answers [`SendError::WouldBlock`]; reliable messages are never dropped silently, and a full queue
+//!   never ends a connection. Every queue and table has a bound, named in [`Config`].
 //! * A peer whose address changes keeps its connection: [`Event::Moved`], after it has proved that it receives there.
 //!   Nobody else can take it over or stall it by copying packets. [`Config::migration`] switches this off.
-//! * No datagram, however forged, makes it panic, loop by a value from the wire, or reply with more bytes than came.
-//!   Before an address has proved itself with a cookie it costs no memory at all.
+//! * No datagram, however forged, makes it panic, loop as often as a value on the wire says, or reply with more bytes
+//!   than came. An address costs no memory at all before it has proved itself with a cookie.
 //!
 //! * Everything but the handshake's first bytes is encrypted and authenticated ([`Suite`]). A client that gives
 //!   [`connect`](Endpoint::connect) the server's [`PublicKey`] talks to whoever has the secret half, or to nobody. Keys
@@ -40,16 +41,16 @@
 //!   (forward secrecy). Headers are readable: connection id, packet number, length and time of each datagram.
 //!
 //! # What it does not promise
-//! * Without an expected key an attacker on the way can be the server.
-//! * The transport does not know who a client is: an address and fresh keys, nothing more. Credentials belong into the
+//! * Without an expected key, an attacker on the path can pose as the server.
+//! * The transport does not know who a client is: an address and fresh keys, nothing more. Credentials belong in the
 //!   first message.
 //! * **Nobody but its authors has reviewed the cryptography yet.**
 //!
 //! # Handshake jobs
-//! Accepting a connection takes some 100 µs of key exchange. It is never done inside `handle`: a Hello that proved its
-//! address becomes a [`HandshakeJob`] that [`poll_job`](Endpoint::poll_job) gives out, any thread runs, and
-//! [`finish_job`](Endpoint::finish_job) takes back; [`run_jobs`](Endpoint::run_jobs) does it on the spot. A connector
-//! does its half, about as much, in `handle` when the Accept comes.
+//! Accepting a connection takes some 100 µs of key exchange, which is never done inside `handle`. A Hello that proved
+//! its address becomes a [`HandshakeJob`]: [`poll_job`](Endpoint::poll_job) hands it out, any thread may run it, and
+//! [`finish_job`](Endpoint::finish_job) takes back the result. [`run_jobs`](Endpoint::run_jobs) does all of that on the
+//! spot. A connector does its half, which takes about as long, in `handle` when the Accept comes.
 #![forbid(unsafe_code)]
 
 mod config;
@@ -59,11 +60,12 @@ mod stats;
 mod endpoint;
 mod events;
 mod path;
+mod peer_id;
 mod peers;
 
+mod closing;
 mod connection;
 mod handshake;
-mod linger;
 
 mod identity;
 mod job;
@@ -71,6 +73,7 @@ mod keys;
 mod limit;
 mod noise;
 
+mod coding;
 mod packet;
 
 mod channel;
@@ -118,6 +121,6 @@ pub use identity::{KeyTextError, PublicKey, SecretKey};
 pub use job::{HandshakeDone, HandshakeJob};
 pub use keys::Suite;
 pub use packet::{DATAGRAM_BYTES_BASE, DATAGRAM_BYTES_MAX, FRAGMENT_BYTES, UNRELIABLE_BYTES_MAX, VERSION};
-pub use peers::PeerId;
+pub use peer_id::PeerId;
 pub use stats::{Stats, Totals};
 pub use timer::Micros;

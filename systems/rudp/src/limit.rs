@@ -1,20 +1,20 @@
-//! How many handshakes an address may ask for: GCRA, one moment per address, in a bounded table.
+//! How many handshakes an address may ask for: GCRA, with one point in time per address, in a bounded table.
 //!
-//! Only addresses that were proved by a cookie come here, so nobody can use up another's share.
+//! Only addresses that a cookie has proved come here, so nobody can use up another's share.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use crate::{config::Config, timer::Micros};
 
-/// Addresses remembered at once: 200 KB. One costs a real handshake and is forgotten after `handshake_interval` if it
-/// did no more, so thousands at once are an attack by someone with very many addresses.
+/// Addresses remembered at once: 200 KB. Each costs its owner a real handshake and is forgotten after
+/// `handshake_interval` if no other follows, so thousands at once are an attack by someone with very many addresses.
 const ADDRESSES_MAX: usize = 4096;
 const PRUNE_EVERY: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Limiter {
-    /// By address: when its burst is whole again.
+    /// By address: when its burst is whole again (GCRA's theoretical arrival time).
     whole_at: BTreeMap<u128, Micros>,
     prune_at: Micros,
 }
@@ -41,7 +41,7 @@ impl Limiter {
         true
     }
 
-    /// Forgets those who are as if they had never come; looks once a second.
+    /// Forgets addresses whose burst is whole again. Looks once a second.
     pub(crate) fn prune(&mut self, now: Micros) {
         if self.prune_at <= now && !self.whole_at.is_empty() {
             self.whole_at.retain(|_, whole_at| *whole_at > now);
@@ -50,7 +50,7 @@ impl Limiter {
     }
 }
 
-/// An IPv4 address, or the 64 bits of an IPv6 address that a household is given.
+/// An IPv4 address, or the first 64 bits of an IPv6 address, which a household is given as a whole.
 fn network(ip: IpAddr) -> u128 {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),

@@ -1,10 +1,10 @@
-//! How long a datagram the path carries: a search with padded pings (RFC 8899), and the fall back to the base.
+//! How long a datagram the path carries: a search with padded pings (RFC 8899), and the fallback to the base.
 //!
-//! The Hello has proved the base of 1,200 bytes. Whether longer datagrams pass is looked for when they would be of use,
-//! that is when a packet was too small for what waited. The longest size is tried once; if that fails, the sizes are
-//! tried from the smallest on, three times each, and the first that fails ends the search. Lost probes say nothing
-//! about congestion. When eight packets in a row that are longer than the base get lost while three others arrive, the
-//! path has changed: back to the base, and the next search begins ten minutes later.
+//! The Hello has proved the base of 1,200 bytes. The search for longer ones begins when they would be of use, that is
+//! when a packet was too small for what waited. The longest size is tried once; if that fails, the sizes are tried from
+//! the smallest on, three times each, and the first that fails ends the search. Lost probes say nothing about
+//! congestion. When eight packets in a row that are longer than the base get lost while three others arrive, the path
+//! has changed: back to the base, and the next search begins ten minutes later.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -14,11 +14,12 @@ use crate::{
     timer::Micros,
 };
 
-/// UDP payloads over IPv4; the IPv6 header is 20 bytes longer. Tunnels of all kinds, PPPoE, plain Ethernet.
+/// UDP payloads over IPv4 that fit tunnels of all kinds, PPPoE, and plain Ethernet. The IPv6 header is 20 bytes longer.
 const SIZES: [u16; 4] = [1280, 1380, 1440, 1472];
 const IPV6_LESS: u16 = 20;
 const TRIES_MAX: u8 = 3;
-/// Losses in a row of packets longer than the base, and shorter ones that came through after the first of them.
+/// A black hole: how many packets longer than the base are lost in a row, and how many shorter ones arrive after the
+/// first of them.
 const BLACK_HOLE_LOST: u32 = 8;
 const BLACK_HOLE_ACKED: u32 = 3;
 /// From a finished search, or a black hole, to the next search.
@@ -33,7 +34,7 @@ pub(crate) struct Mtu {
     /// 0 or `IPV6_LESS`.
     less: u16,
     phase: Phase,
-    /// Of the size that is tried now.
+    /// How often the current size was tried.
     tries: u8,
     /// Longer datagrams would be of use.
     wanted: bool,
@@ -43,11 +44,11 @@ pub(crate) struct Mtu {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// The longest size once, to save the way there.
+    /// The longest size once, which may save all other steps.
     Leap,
     /// Size by size.
     Climb,
-    /// Until then.
+    /// No search until then.
     Rest(Micros),
 }
 
@@ -98,13 +99,13 @@ impl Mtu {
         if matches!(self.phase, Phase::Rest(until) if until <= now) {
             (self.phase, self.tries) = (Phase::Leap, 0);
         }
-        // What is wanted must be wanted again once the search is over.
+        // Once the search is over, longer datagrams must be wanted again for another.
         let size = self.next_size();
         self.wanted = size.is_some();
         size.map(usize::from)
     }
 
-    /// The probe left as packet `number`; it is lost if nothing is heard of it until `until`.
+    /// The probe was sent as packet `number`. It is lost if nothing is heard of it until `until`.
     pub(crate) fn on_probe_sent(&mut self, number: u64, until: Micros) {
         self.tries += 1;
         self.probe = Some((number, until));
@@ -140,7 +141,7 @@ impl Mtu {
         }
     }
 
-    /// Packets longer than the base do not pass any more.
+    /// Packets longer than the base no longer pass.
     pub(crate) fn on_black_hole(&mut self, now: Micros) {
         self.current = DATAGRAM_BYTES_BASE as u16;
         self.probe = None;
@@ -155,7 +156,8 @@ impl Mtu {
 /// Whether packets longer than the base get lost, and only these. All bytes count IP and UDP headers.
 #[derive(Default)]
 pub(crate) struct BlackHole {
-    /// Longer packets lost since one was acknowledged, which that was, and shorter ones acknowledged meanwhile.
+    /// Longer packets lost since one was acknowledged, the number of that one, and shorter ones acknowledged since the
+    /// first loss.
     large_lost: u32,
     large_acked: u64,
     small_acked: u32,
@@ -174,12 +176,12 @@ impl BlackHole {
         self.large_lost += u32::from(bytes > PACKET && number > self.large_acked);
     }
 
-    /// Packets go elsewhere now.
+    /// Packets take another path now.
     pub(crate) fn begin_anew(&mut self) {
         (self.large_lost, self.small_acked) = (0, 0);
     }
 
-    /// Whether there is one. Told once.
+    /// Whether there is a black hole. True once for each.
     pub(crate) fn take(&mut self) -> bool {
         let is_one = self.large_lost >= BLACK_HOLE_LOST && self.small_acked >= BLACK_HOLE_ACKED;
         if is_one {

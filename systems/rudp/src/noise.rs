@@ -4,8 +4,8 @@
 //! NX:  -> e                      message 1: the initiator's ephemeral key, payload in the clear
 //!      <- e, ee, s, es           message 2: the responder's, its static key and its payload, both encrypted
 //! ```
-//! Names are those of the specification: `h`, `ck`, MixHash, MixKey, EncryptAndHash, Split, Rekey. Both messages fit
-//! into one datagram each, so neither side keeps more than an ephemeral key between them. X25519 is curve25519-dalek's,
+//! Names are those of the specification: `h`, `ck`, MixHash, MixKey, EncryptAndHash, Split, Rekey. Each message fits
+//! into one datagram, so neither side keeps more than an ephemeral key between the two. X25519 is curve25519-dalek's,
 //! everything else is ring's.
 
 use curve25519_dalek::{edwards::EdwardsPoint, montgomery::MontgomeryPoint};
@@ -25,15 +25,15 @@ use crate::{
 const KEY_BYTES: usize = 32;
 /// Bytes of an AEAD tag.
 pub(crate) const TAG_BYTES: usize = 16;
-/// What message 2 has beside the bytes of its payload: `e`, `s` with its tag, the payload's tag.
+/// What message 2 has besides the bytes of its payload: `e`, `s` with its tag, and the payload's tag.
 #[cfg(test)]
 pub(crate) const MESSAGE2_OVERHEAD: usize = KEY_BYTES + KEY_BYTES + TAG_BYTES + TAG_BYTES;
 
-/// Why a handshake message is not believed. One answer for everything: a forger learns nothing from it.
+/// A handshake message is not believed. There is one error for every cause, so that a forger learns nothing from it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Refused;
 
-/// The AEAD of a protocol name.
+/// The AEAD that a protocol name stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cipher {
     AesGcm,
@@ -89,8 +89,9 @@ fn seal(cipher: Cipher, key: &LessSafeKey, n: u64, ad: &[u8], text: &mut [u8]) -
 
 /// The other side's key, ready for X25519.
 ///
-/// The multiplication is done on the Edwards form of the curve, which is birationally the same and takes two thirds of the
-/// ladder's time; half of all 32 bytes are points of the twist, which has no such form here: no honest key is one.
+/// The multiplication is done on the Edwards form of the curve, which is birationally equivalent and takes two thirds
+/// of the ladder's time. Half of all values of 32 bytes are points of the twist, which has no such form here; no honest
+/// key is one of them.
 enum Remote {
     Curve(EdwardsPoint),
     Twist(MontgomeryPoint),
@@ -99,11 +100,11 @@ enum Remote {
 impl Remote {
     fn new(public: &[u8; KEY_BYTES]) -> Remote {
         let point = MontgomeryPoint(*public);
-        // Either sign will do: X25519 looks at the u coordinate only, which both have in common.
+        // Either sign will do: X25519 looks only at the u coordinate, which both points share.
         point.to_edwards(0).map_or(Remote::Twist(point), Remote::Curve)
     }
 
-    /// X25519. A result of zeros means a key of small order: the secret would be known to all.
+    /// X25519. A result of zeros comes from a key of small order: everybody would know the secret.
     fn dh(&self, secret: &SecretKey) -> Result<Zeroizing<[u8; KEY_BYTES]>, Refused> {
         let point = match self {
             Remote::Curve(point) => point.mul_clamped(*secret.as_bytes()).to_montgomery(),
@@ -181,7 +182,7 @@ impl Symmetric {
         self.mix_hash(payload);
     }
 
-    /// EncryptAndHash of what stands in `out` from `at` on.
+    /// EncryptAndHash of `out` from `at` on.
     fn encrypt_and_hash(&mut self, out: &mut Vec<u8>, at: usize) {
         let key = self.key.take().expect("a key was mixed in before anything is encrypted");
         let tag = seal(self.cipher, &key, 0, &self.h, &mut out[at..]);

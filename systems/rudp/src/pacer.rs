@@ -1,8 +1,8 @@
 //! Spreads packets over the round trip: a token bucket that holds two packets, or what the path carries in 2 ms.
 //!
 //! Queues and drops at a bottleneck come from bursts as much as from rate. The bucket may go into debt by one packet,
-//! so a packet never waits longer than those before it need: what a game sends in a tick leaves at once as long as it
-//! is less than the path carries.
+//! so a packet waits only for those before it. What a game sends in a tick leaves at once as long as it is less than
+//! the path carries.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::{
 const BURST: Duration = Duration::from_millis(2);
 /// The bucket, in bytes, on slow paths.
 const BURST_MIN: u64 = 2 * PACKET as u64;
-/// Waits are at least this long, so that timers and system calls serve more than a packet on fast paths.
+/// Waits are at least this long, so that on fast paths a timer or system call serves more than one packet.
 const WAIT_MIN: Duration = Duration::from_millis(1);
-/// Round trips under this are not paced: their window is a burst of about that length in any case.
+/// Paths with a shorter round trip are not paced: their whole window is a burst of about that length anyway.
 const ROUND_TRIP_MIN: Duration = Duration::from_millis(2);
-/// A caller that comes so much later than it was asked to still gets all of its bytes, as a burst: its ticks are
-/// the spacing that it has.
+/// A caller that comes up to this much later than it was asked to still gets all of its bytes, as a burst: its packets
+/// are spaced by its ticks.
 const LATE_MAX: Duration = Duration::from_millis(25);
 /// Credit counts millionths of a byte, so that microseconds at low rates are not lost.
 const UNIT: i64 = 1_000_000;
@@ -35,13 +35,14 @@ pub(crate) struct Pacer {
 }
 
 impl Pacer {
-    /// Whether a packet may leave at `rate` bytes a second on a path with this round trip. If not, `deadline` is when.
+    /// Whether a packet may leave at `rate` bytes a second on a path with this round trip. If not, `deadline` says
+    /// when.
     pub(crate) fn may_send(&mut self, now: Micros, rate: u64, round_trip: Duration) -> bool {
         if rate == RATE_MAX || round_trip < ROUND_TRIP_MIN {
             (self.credit, self.at, self.blocked) = (0, now, None);
             return true;
         }
-        // Only once a moment: what lateness granted holds for all packets of the burst.
+        // Only once for each point in time: what lateness granted holds for all packets of the burst.
         if now > self.at {
             let late = self.blocked.map_or(Duration::ZERO, |at| (now - at).min(LATE_MAX));
             let most = scaled(rate, BURST + late).max((BURST_MIN as i64) * UNIT);
@@ -75,7 +76,7 @@ impl Pacer {
         self.blocked.unwrap_or(NEVER)
     }
 
-    /// Bytes that may leave at `rate` from `now` for `ahead`.
+    /// Bytes that may leave at `rate` within `ahead` from `now` on.
     pub(crate) fn budget(&self, now: Micros, rate: u64, round_trip: Duration, ahead: Duration) -> usize {
         if rate == RATE_MAX || round_trip < ROUND_TRIP_MIN {
             return usize::MAX;
@@ -87,7 +88,7 @@ impl Pacer {
     }
 }
 
-/// What `rate` gives in a time, in `UNIT`.
+/// The bytes that `rate` gives in a time, in `UNIT`s.
 fn scaled(rate: u64, time: Duration) -> i64 {
     i64::try_from(rate.saturating_mul(nanos(time) / 1000)).unwrap_or(i64::MAX)
 }

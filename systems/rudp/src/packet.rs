@@ -2,8 +2,8 @@
 
 mod write;
 
-pub(crate) use self::write::{Writer, put_varint};
-use crate::{channel::Channel, error::Violation, keys::TAG_BYTES, path::Challenge};
+pub(crate) use self::write::Writer;
+use crate::{channel::Channel, coding::Reader, error::Violation, noise::TAG_BYTES, path::Challenge};
 
 /// The protocol version of this crate.
 pub const VERSION: u8 = 1;
@@ -12,13 +12,14 @@ pub const VERSION: u8 = 1;
 /// IP and UDP headers; the Hello, padded to this size, shows that this path does.
 pub const DATAGRAM_BYTES_BASE: usize = 1200;
 
-/// Bytes of the largest datagram on any path, UDP payload: what Ethernet carries over IPv4. Whoever reads a socket needs
-/// a buffer of this size.
+/// Bytes of the largest datagram on any path, UDP payload: what Ethernet carries over IPv4. A buffer for reading from a
+/// socket needs this size.
 pub const DATAGRAM_BYTES_MAX: usize = 1472;
 
-/// Bytes of the longest message that travels whole, and of a fragment of a longer one: what fits into a datagram beside
-/// the longest header with tag, acknowledgement and frame header (25 + 35 + 11 of `DATAGRAM_BYTES_BASE`), rounded down. Larger datagrams
-/// than the smallest carry more messages, not larger fragments: a path may shrink while a message is under way.
+/// Bytes of the longest message that travels whole, and of a fragment of a longer one: what fits into a datagram of
+/// `DATAGRAM_BYTES_BASE` together with the longest header and tag, acknowledgement and frame header (25 + 35 + 11
+/// bytes), rounded down. Longer datagrams carry more messages, not longer fragments: a path may shrink while a message
+/// is under way.
 pub const FRAGMENT_BYTES: usize = 1120;
 
 /// Bytes of the longest message on an unreliable channel: 16 fragments. Each is a datagram that may be lost, and with
@@ -28,7 +29,7 @@ pub const UNRELIABLE_BYTES_MAX: usize = UNRELIABLE_FRAGMENTS_MAX as usize * FRAG
 /// Fragments of an unreliable message.
 pub(crate) const UNRELIABLE_FRAGMENTS_MAX: u32 = 16;
 
-/// Bytes of any fragment but the last of its message, at least: bounds their number.
+/// The fewest bytes of a fragment that is not the last of its message. Bounds the number of fragments.
 pub(crate) const FRAGMENT_BYTES_MIN: usize = 512;
 
 /// First byte: set for handshake datagrams (`handshake.rs`), clear for packets.
@@ -51,7 +52,7 @@ const FRAME_ANSWER: u8 = 0x04;
 /// 0x40 to 0x5f message on channel 0 to 31, 0x80 to 0x9f fragment.
 const FRAME_MESSAGE: u8 = 0x40;
 const FRAME_FRAGMENT: u8 = 0x80;
-/// Of a message or fragment: no length, it ends with the packet.
+/// Bit of a message or fragment: it has no length, and ends with the packet.
 const FRAME_TO_END: u8 = 0x20;
 
 /// Bytes of the longest close reason.
@@ -113,7 +114,7 @@ impl Header {
     }
 }
 
-/// A decoded frame; an acknowledgement is not one, it stands in front by its flag.
+/// A decoded frame. Acknowledgements are not frames: a flag of the header announces them, and they come first.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     Ping,
@@ -143,7 +144,7 @@ pub(crate) enum Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The next frame of `reader`, padding skipped; `None` at the end.
+    /// The next frame of `reader`, after any padding; `None` at the end.
     pub(crate) fn next(reader: &mut Reader<'a>) -> Result<Option<Frame<'a>>, Violation> {
         let kind = loop {
             match reader.u8() {
@@ -184,7 +185,7 @@ impl<'a> Frame<'a> {
 
     fn message(reader: &mut Reader<'a>, channel: Channel, to_end: bool) -> Option<Frame<'a>> {
         let id = reader.u16()?;
-        let bytes = reader.counted(to_end)?;
+        let bytes = Frame::payload(reader, to_end)?;
         Some(Frame::Message { channel, id, bytes })
     }
 
@@ -192,7 +193,7 @@ impl<'a> Frame<'a> {
         let id = reader.u16()?;
         let index = u32::try_from(reader.varint()?).ok()?;
         let count = u32::try_from(reader.varint()?).ok()?;
-        let bytes = reader.counted(to_end)?;
+        let bytes = Frame::payload(reader, to_end)?;
         (count >= 2 && index < count && !bytes.is_empty()).then_some(Frame::Fragment {
             channel,
             id,
@@ -201,73 +202,22 @@ impl<'a> Frame<'a> {
             bytes,
         })
     }
-}
 
-/// A cursor over bytes that came from the network.
-pub(crate) struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { rest: bytes }
-    }
-
-    pub(crate) fn left(&self) -> usize {
-        self.rest.len()
-    }
-
-    pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(length)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(*taken)
-    }
-
-    pub(crate) fn u8(&mut self) -> Option<u8> {
-        self.array().map(|[byte]| byte)
-    }
-
-    pub(crate) fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    pub(crate) fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    /// Seven bits a byte, lowest first, at most nine bytes: 63 bits.
-    pub(crate) fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..63).step_by(7) {
-            let byte = self.u8()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn counted(&mut self, to_end: bool) -> Option<&'a [u8]> {
-        let length = if to_end { self.left() } else { usize::try_from(self.varint()?).ok()? };
-        self.take(length)
+    /// The bytes of a message or fragment: to the end of the packet, or as many as the length before them says.
+    fn payload(reader: &mut Reader<'a>, to_end: bool) -> Option<&'a [u8]> {
+        let length = if to_end { reader.left() } else { usize::try_from(reader.varint()?).ok()? };
+        reader.take(length)
     }
 }
 
-/// At most 200 bytes of `reason`, whole characters.
+/// The first 200 bytes of `reason` or fewer, cut between characters.
 pub(crate) fn cut(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{write::varint_bytes, *};
+    use super::*;
     use crate::ack::Ack;
 
     fn frames(bytes: &[u8]) -> Result<Vec<Frame<'_>>, Violation> {
@@ -289,7 +239,7 @@ mod tests {
                 let mut expected = 3;
                 for (id, text) in texts.iter().enumerate().take(count) {
                     let before = writer.room();
-                    assert!(writer.message(Channel::DATA, id as u64, text, true));
+                    assert!(writer.message(Channel::DATA, id as u64, text));
                     let length_bytes = if text.len() < 128 { 1 } else { 2 };
                     expected += 3 + length_bytes + text.len();
                     assert_eq!(before - writer.room(), 3 + length_bytes + text.len());
@@ -314,10 +264,10 @@ mod tests {
     fn a_packet_reads_back_and_its_last_frame_needs_no_length() {
         let mut out = Vec::new();
         let mut writer = Writer::new(&mut out, Some(0x0102_0304), 300, Some(290), None);
-        assert!(writer.message(Channel::CONTROL, 5, b"ab", true));
+        assert!(writer.message(Channel::CONTROL, 5, b"ab"));
         writer.ping();
         assert!(writer.skip(Channel::DATA, 0x2_0304));
-        assert!(writer.message(Channel::UNRELIABLE, 0x1_0007, &[9; 200], false));
+        assert!(writer.message(Channel::UNRELIABLE, 0x1_0007, &[9; 200]));
         writer.finish();
         out.extend_from_slice(&[0; TAG_BYTES]);
         let header = Header::parse(&out).unwrap();
@@ -340,7 +290,7 @@ mod tests {
         let mut out = Vec::new();
         let ack = Ack::longest();
         let mut writer = Writer::new(&mut out, Some(1), u64::from(u32::MAX), None, Some(&ack));
-        assert!(writer.fragment(Channel::DATA, 1, 60_000, 60_001, &[1; FRAGMENT_BYTES], true));
+        assert!(writer.fragment(Channel::DATA, 1, 60_000, 60_001, &[1; FRAGMENT_BYTES]));
         writer.finish();
         assert!(out.len() + TAG_BYTES <= DATAGRAM_BYTES_BASE);
     }
@@ -382,16 +332,6 @@ mod tests {
             Err(Violation::Malformed)
         );
         assert_eq!(frames(&[0; 100]), Ok(vec![]));
-    }
-
-    #[test]
-    fn varints_round_trip() {
-        for value in [0, 1, 127, 128, 16_383, 16_384, u64::from(u32::MAX), (1 << 63) - 1] {
-            let mut out = Vec::new();
-            put_varint(&mut out, value);
-            assert_eq!(out.len(), varint_bytes(value), "{value}");
-            assert_eq!(Reader::new(&out).varint(), Some(value));
-        }
     }
 
     #[test]

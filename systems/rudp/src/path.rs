@@ -1,13 +1,13 @@
 //! Where the packets of a connection go: the proven address, and the trial of a new one.
 //!
-//! A connection is found by its id, so its peer may appear at another address: its router forgot a mapping, its
-//! telephone changed networks. Somebody who copies packets looks the same. So a genuine packet from a new address, with
-//! a number higher than all before, only begins a *trial* (RFC 9000, section 9): packets go to the new address, at
-//! most three times the bytes that came from there, and both addresses are sent a challenge of eight random bytes. The
-//! answer to the new one's challenge, from there, is the proof. Otherwise:
+//! A connection is found by its id, so its peer may appear at another address: its router forgot a mapping, or its
+//! phone changed networks. Somebody who copies packets looks the same. So a genuine packet from a new address, with a
+//! number higher than all before, only begins a *trial* (RFC 9000, section 9): packets go to the new address, with at
+//! most three times the bytes that came from there, and each of the two addresses is sent a challenge of eight random
+//! bytes. The answer to the challenge of the new address, coming from there, is the proof. Until then:
 //! * a newer packet from the proven address ends the trial;
-//! * an answer to the proven one's challenge, wherever it comes from, shows that the peer still receives there: packets
-//!   go there again, while the trial waits for its proof;
+//! * an answer to the challenge of the proven address, wherever it comes from, shows that the peer still receives
+//!   there: packets go there again, while the trial waits for its proof;
 //! * three probe time-outs without a proof end the trial.
 
 use std::{mem, net::SocketAddr, time::Duration};
@@ -16,16 +16,16 @@ use crate::timer::Micros;
 
 /// Bytes of a challenge and of its answer.
 pub(crate) const CHALLENGE_BYTES: usize = 8;
-/// What an address that is not proven is sent for each byte that came from it.
+/// Bytes that may be sent to an unproven address for each byte that came from it.
 pub(crate) const ALLOWANCE_FACTOR: usize = 3;
-/// A trial lasts that many probe time-outs.
+/// How many probe time-outs a trial lasts.
 const TRIAL_PTOS: u32 = 3;
-/// Trials without a proof that may begin one right after the other.
+/// Trials without a proof that may follow each other at once.
 const TRIALS_MAX: u8 = 4;
-/// Time that gives one of them back. A walker changes networks less often; a copier costs the peer a round trip of
-/// silence that often at worst.
+/// The time after which one more may begin. A walker changes networks less often, and a copier cannot silence the peer
+/// for a round trip more often than that.
 const TRIAL_EVERY: Duration = Duration::from_secs(5);
-/// Challenges that wait to be answered; more of them are repeated by their sender.
+/// Challenges that may wait to be answered. Their sender repeats any others.
 const ANSWERS_MAX: usize = 2;
 
 /// A challenge, or the answer to one.
@@ -34,12 +34,13 @@ pub(crate) type Challenge = [u8; CHALLENGE_BYTES];
 /// See the module.
 pub(crate) struct Path {
     proven: SocketAddr,
-    /// Nothing while the peer stays where it is.
+    /// `None` while the peer stays where it is.
     trial: Option<Box<Trial>>,
     /// The other side's challenges.
     answers: [Challenge; ANSWERS_MAX],
     answers_count: u8,
-    /// Trials begun, and not proved, that still count against `TRIALS_MAX`, and since when one of them is being forgotten.
+    /// Trials without a proof that still count against `TRIALS_MAX`, and since when the oldest of them is being
+    /// forgotten.
     trials: u8,
     trials_since: Micros,
 }
@@ -57,7 +58,7 @@ struct Trial {
     ends_at: Micros,
 }
 
-/// What an arriving packet, or time, did to the path.
+/// What a packet or the time has done to the path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Change {
     Nothing,
@@ -65,9 +66,9 @@ pub(crate) enum Change {
     Tried,
     /// Packets go to the proven address again.
     Returned,
-    /// The address on trial is the proven one now. The value is the old one.
+    /// The address on trial has become the proven one. The value is the old one.
     Moved(SocketAddr),
-    /// Too many trials: the packet is taken, its address is not.
+    /// Too many trials: the packet is taken in, but its address is not followed.
     Refused,
 }
 
@@ -108,8 +109,8 @@ impl Path {
         self.trial.is_some()
     }
 
-    /// A genuine packet of `bytes` came from `from`; `newest` when its number is higher than all before. A trial that
-    /// begins lasts `TRIAL_PTOS` of `pto`, and takes its challenges from `random`.
+    /// A genuine packet of `bytes` came from `from`; `newest`: its number is higher than all before. If a trial begins,
+    /// it lasts `TRIAL_PTOS` times `pto`, and takes its challenges from `random`.
     pub(crate) fn on_packet(
         &mut self,
         now: Micros,
@@ -190,7 +191,7 @@ impl Path {
 
     // ---- the other side's challenges ----
 
-    /// A challenge came from `from`. It is answered only where packets go anyway.
+    /// A challenge came from `from`. It is answered only if packets go there anyway.
     pub(crate) fn on_challenge(&mut self, from: SocketAddr, challenge: Challenge) {
         let count = usize::from(self.answers_count);
         if from == self.target() && count < ANSWERS_MAX && !self.answers[..count].contains(&challenge) {
@@ -210,7 +211,7 @@ impl Path {
 
     // ---- out ----
 
-    /// The next challenge to send, and where to. It takes `bytes`.
+    /// The next challenge to send, and where to. Its datagram has `bytes`.
     pub(crate) fn pop_challenge(&mut self, bytes: usize) -> Option<(SocketAddr, Challenge)> {
         let trial = self.trial.as_mut()?;
         if mem::take(&mut trial.are_due[0]) && trial.allowance >= bytes {
@@ -246,7 +247,7 @@ impl Path {
     }
 }
 
-/// Whether one can send there at all.
+/// Whether it is an address that can be sent to.
 fn is_somewhere(addr: &SocketAddr) -> bool {
     addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast()
 }
@@ -268,9 +269,14 @@ mod tests {
         random
     }
 
+    /// A packet from `from`, newer than all before.
+    fn newer(path: &mut Path, now: Micros, from: SocketAddr) -> Change {
+        path.on_packet(now, from, 30, true, PTO, random)
+    }
+
     fn tried() -> Path {
         let mut path = Path::new(START, addr(1));
-        assert_eq!(path.on_packet(START, addr(2), 30, true, PTO, random), Change::Tried);
+        assert_eq!(newer(&mut path, START, addr(2)), Change::Tried);
         path
     }
 
@@ -294,12 +300,9 @@ mod tests {
     #[test]
     fn the_proven_address_is_gone_back_to() {
         let mut path = tried();
-        assert_eq!(
-            path.on_packet(START, addr(1), 30, false, PTO, random),
-            Change::Nothing,
-            "an older packet"
-        );
-        assert_eq!(path.on_packet(START, addr(1), 30, true, PTO, random), Change::Returned);
+        let older = path.on_packet(START, addr(1), 30, false, PTO, random);
+        assert_eq!(older, Change::Nothing);
+        assert_eq!(newer(&mut path, START, addr(1)), Change::Returned);
         assert_eq!((path.target(), path.deadline()), (addr(1), None));
 
         let mut path = tried();
@@ -326,8 +329,8 @@ mod tests {
         let mut tried = 0;
         for round in 0..200u64 {
             let now = START + Duration::from_millis(100 * round);
-            tried += u32::from(path.on_packet(now, addr(2), 30, true, PTO, random) == Change::Tried);
-            path.on_packet(now, addr(1), 30, true, PTO, random);
+            tried += u32::from(newer(&mut path, now, addr(2)) == Change::Tried);
+            newer(&mut path, now, addr(1));
         }
         assert_eq!(tried, 4 + 3, "four at once, then one each five seconds");
     }

@@ -1,66 +1,18 @@
-//! Who is there: peer ids that never come twice, and the slab behind them that shrinks again.
+//! The slab of connections, which shrinks again.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
-use crate::{config::Config, connection::Connection, linger::Linger, timer::Micros};
-
-/// Low bits of a peer id and of a connection id on the wire that name the slot.
-const SLOT_BITS: u32 = 20;
-
-/// Most slots that can be named.
-pub(crate) const SLOTS_MAX: usize = 1 << SLOT_BITS;
-
-/// One connection of one [`Endpoint`](crate::Endpoint): a slot, and a generation that never repeats (44 bits).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerId(u64);
-
-impl PeerId {
-    /// The id as a number, e.g. to send it through a queue.
-    pub const fn to_bits(self) -> u64 {
-        self.0
-    }
-
-    /// The id with this number; of use only to the endpoint that gave it out.
-    pub const fn from_bits(bits: u64) -> PeerId {
-        PeerId(bits)
-    }
-
-    /// Index of the slot, under `Config::peers_max` × 2 and `Config::PEERS_MAX`. Small and used again: good for a table beside the endpoint.
-    pub const fn slot(self) -> u32 {
-        (self.0 & (SLOTS_MAX as u64 - 1)) as u32
-    }
-
-    /// Counts the connections of the endpoint, from 1.
-    pub const fn generation(self) -> u64 {
-        self.0 >> SLOT_BITS
-    }
-}
-
-impl fmt::Debug for PeerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Peer({}v{})", self.slot(), self.generation())
-    }
-}
-
-/// A connection id as it stands on the wire: the slot for finding it, and 12 random bits against old packets.
-pub(crate) fn wire_id(slot: u32, random: u32) -> u32 {
-    slot | random << SLOT_BITS
-}
-
-/// The slot that a connection id names.
-pub(crate) fn wire_slot(connection: u32) -> u32 {
-    connection & (SLOTS_MAX as u32 - 1)
-}
+use crate::{closing::Closing, config::Config, connection::Connection, peer_id::PeerId, timer::Micros};
 
 /// An occupied slot.
 pub(crate) struct Entry {
     pub(crate) id: PeerId,
     /// The deadline that is set for it.
     pub(crate) registered: Option<Micros>,
-    /// When something is due for it, as of the last time that it left the queue of `ready_since`. While it stands there,
-    /// what has happened to it since may be due earlier, but later than it happened.
+    /// When something is due for it, worked out the last time that it left the queue of `ready_since`. While it is in
+    /// that queue, something may be due earlier, but only after what caused it.
     pub(crate) next: Micros,
-    /// Since when it stands in the endpoint's queue of those who may have something to send.
+    /// Since when it has been in the endpoint's queue of connections that may have something to send.
     pub(crate) ready_since: Option<Micros>,
     pub(crate) state: State,
 }
@@ -68,7 +20,7 @@ pub(crate) struct Entry {
 /// Boxed, so that an empty slot costs next to nothing.
 pub(crate) enum State {
     Live(Box<Connection>),
-    Lingering(Box<Linger>),
+    Closing(Box<Closing>),
 }
 
 impl Entry {
@@ -76,7 +28,7 @@ impl Entry {
     pub(crate) fn deadline(&self, config: &Config) -> Micros {
         match &self.state {
             State::Live(connection) => connection.deadline(config),
-            State::Lingering(linger) => linger.deadline(),
+            State::Closing(closing) => closing.deadline(),
         }
     }
 }
@@ -107,7 +59,7 @@ impl Peers {
             self.slots.push(None);
             self.slots.len() as u32 - 1
         });
-        let id = PeerId(self.generations << SLOT_BITS | u64::from(slot));
+        let id = PeerId::new(slot, self.generations);
         self.slots[slot as usize] =
             Some(Entry { id, registered: None, next: Micros::ZERO, ready_since: None, state: make(id) });
         id
@@ -138,11 +90,11 @@ impl Peers {
         self.at(id.slot()).filter(|entry| entry.id == id)
     }
 
-    /// The connection, unless it lingers or is gone.
+    /// The connection, unless it is closing or gone.
     pub(crate) fn live(&mut self, id: PeerId) -> Option<&mut Connection> {
         match &mut self.get_mut(id)?.state {
             State::Live(connection) => Some(connection),
-            State::Lingering(_) => None,
+            State::Closing(_) => None,
         }
     }
 }

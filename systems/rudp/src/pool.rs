@@ -1,35 +1,35 @@
-//! Buffers that were used before, so that messages in steady state need no allocation.
+//! Buffers that are used again, so that messages need no allocation in a steady state.
 
 use std::time::Duration;
 
 use crate::timer::Micros;
 
-/// Capacity of the buffers of each class: two to an octave, so that a buffer is at most half as large again as what it
-/// is asked for (over 16 bytes), and the bounds in `Config`, which count lengths, bound memory.
+/// Capacity of the buffers of each class: two to an octave. A buffer is thus at most half as large again as what was
+/// asked for (over 16 bytes), and the bounds in `Config`, which count lengths, bound memory too.
 const SIZES: [usize; 27] = [
     16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12_288,
     16_384, 24_576, 32_768, 49_152, 65_536, 98_304, 131_072,
 ];
-/// What a free buffer counts beside its capacity: its place in the list.
+/// What a free buffer counts besides its capacity: its place in the list.
 const PLACE_COST: usize = size_of::<Vec<u8>>();
 /// How often the pool looks for buffers that nobody needs.
 const TRIM_EVERY: Duration = Duration::from_secs(1);
 
-/// Places for free buffers of a class that are kept for good.
+/// Places for free buffers of a class for which memory is kept for good.
 const KEPT: usize = 64;
 
 /// Tables of fragments that are kept, and the places of the largest: 48 KB together.
 const TABLES_MAX: usize = 16;
 const TABLE_PLACES_MAX: usize = 128;
 
-/// The first class whose buffers hold `length` bytes, from 1; past the end where none does. Computed, since every
-/// message asks: a search through 27 sizes would cost it 10 ns and more.
+/// The first class whose buffers hold `length` bytes, which is 1 or more; past the end if none does. Computed, since
+/// every message asks, and a search through 27 sizes would cost 10 ns or more.
 fn class_for(length: usize) -> usize {
     if length <= SIZES[0] {
         return 0;
     }
     let octave = (length - 1).ilog2();
-    // Above the power of two: up to one and a half of it, or up to the next.
+    // Above a power of two there are two classes: up to one and a half of it, and up to the next.
     let upper = length > 3 << (octave - 1);
     2 * (octave - SIZES[0].ilog2()) as usize + 1 + usize::from(upper)
 }
@@ -47,7 +47,7 @@ fn class_of(capacity: usize) -> Option<usize> {
 #[derive(Default)]
 struct Class {
     free: Vec<Vec<u8>>,
-    /// The fewest that were free since the last trim: so many were of no use to anybody.
+    /// The fewest that were free since the last trim: nobody needed these.
     least: usize,
     /// The most that were free of late.
     most: usize,
@@ -55,11 +55,11 @@ struct Class {
 
 /// The free buffers of one endpoint.
 ///
-/// The sum of their capacities is bounded; what comes back beyond it is freed. Every second half of the buffers that
-/// were not needed during that second are freed, too, so that the memory of a burst goes away.
+/// The sum of their capacities is bounded; what comes back beyond it is freed. Once a second, half of the buffers that
+/// were not needed during that second are freed as well, so that the memory of a burst goes away.
 pub(crate) struct Pool {
     classes: Box<[Class; SIZES.len()]>,
-    /// Empty tables of fragments, the last used at the end; they count as nothing, but there are few.
+    /// Empty tables of fragments, the last used at the end. They are few, and do not count towards the bound.
     tables: Vec<Vec<Vec<u8>>>,
     bytes: usize,
     bytes_max: usize,
@@ -120,8 +120,8 @@ impl Pool {
         }
     }
 
-    /// A table of `count` empty buffers, with at most twice as many places: a message of two fragments does not hold the
-    /// table of one of a hundred.
+    /// A table of `count` empty buffers, with at most twice as many places: a message of two fragments does not hold
+    /// the table of one of a hundred.
     pub(crate) fn take_table(&mut self, count: usize) -> Vec<Vec<u8>> {
         let fits = |table: &Vec<Vec<u8>>| (count..=count.saturating_mul(2)).contains(&table.capacity());
         let mut table = match self.tables.iter().rposition(fits) {
@@ -144,7 +144,7 @@ impl Pool {
         self.tables.push(table);
     }
 
-    /// Frees what was not needed for a second. Call now and then; true once a second.
+    /// Frees what was not needed for a second. Call it often; returns true once a second, when it did something.
     pub(crate) fn trim(&mut self, now: Micros) -> bool {
         if now < self.trim_at {
             return false;
@@ -155,7 +155,7 @@ impl Pool {
                 self.bytes -= class.free.pop().map_or(0, |buffer| buffer.capacity() + PLACE_COST);
             }
             class.least = class.free.len();
-            // All may be with the application just now.
+            // All of them may be with the application just now, so the peak decides.
             if class.free.capacity() > KEPT.max(class.most * 4) {
                 class.free.shrink_to(KEPT.max(class.most * 2));
             }

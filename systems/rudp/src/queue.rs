@@ -1,30 +1,30 @@
-//! A queue that keeps the memory it needs again and again, and gives that of a burst back.
+//! A queue that keeps the memory it needs again and again, and gives back the memory of a burst.
 
 use std::collections::VecDeque;
 
-/// Gives the memory of a burst back once it is over.
+/// Gives back the memory of a burst once it is over.
 pub(crate) fn shrink<T>(queue: &mut VecDeque<T>) {
     if queue.is_empty() && queue.capacity() > KEPT {
         *queue = VecDeque::new();
     }
 }
 
-/// Gives the memory of a large burst back while little is left of it: a queue may never be empty.
+/// Gives back memory of a large burst when little of it is left, since a queue may never be empty.
 pub(crate) fn thin<T>(queue: &mut VecDeque<T>) {
     if queue.capacity() > LARGE && queue.len() * 4 < queue.capacity() {
         queue.shrink_to(queue.len() * 2);
     }
 }
 
-/// Places of a queue that is large.
+/// Places from which on a queue is large.
 const LARGE: usize = 1024;
-/// Places that are always kept.
+/// Places for which memory is always kept.
 const KEPT: usize = 128;
 
 /// See the module.
 pub(crate) struct Queue<T> {
     items: VecDeque<T>,
-    /// Most items of late.
+    /// The most items of late.
     peak: usize,
 }
 
@@ -52,7 +52,7 @@ impl<T> Queue<T> {
         self.items.iter()
     }
 
-    /// Halves what is remembered of the peak, and gives back what is far over it. Call once a second or so.
+    /// Gives back what is far over the recent peak, which is halved each time. Call once a second or so.
     pub(crate) fn trim(&mut self) {
         if self.items.capacity() > KEPT.max(self.peak * 4) {
             self.items.shrink_to(KEPT.max(self.peak * 2));

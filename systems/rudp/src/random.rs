@@ -24,12 +24,12 @@ impl Random {
     }
 }
 
-/// An independent 32-byte secret out of `seed`, one per `label`.
+/// A secret of 32 bytes made from `seed`, an independent one for each `label`.
 pub(crate) fn derive(seed: &[u8], label: &[u8]) -> [u8; 32] {
     digest(&hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, seed), label))
 }
 
-/// The whole tag as an array; SHA-256 has 32 bytes.
+/// The whole tag as an array, which has 32 bytes with SHA-256.
 pub(crate) fn digest(tag: &hmac::Tag) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(tag.as_ref());

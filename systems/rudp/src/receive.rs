@@ -1,69 +1,96 @@
 //! The receiving half of the channels: order, duplicates, reassembly, and the bounds of all that.
 
-mod loose;
 mod ordered;
 mod parts;
 #[cfg(test)]
 mod tests;
 mod unordered;
+mod unreliable;
 
-use self::{loose::Loose, ordered::Ordered, unordered::Unordered};
+use self::{ordered::Ordered, unordered::Unordered, unreliable::Unreliable};
 use crate::{
     channel::{CHANNELS_MAX, Channel, ChannelKind},
     config::Config,
     error::Violation,
+    events::Events,
+    peer_id::PeerId,
     pool::Pool,
     timer::{Micros, NEVER},
 };
 
-/// What a held piece costs beside its bytes, so that tiny ones are not free.
+/// What a held piece costs besides its bytes, so that tiny ones are not free.
 const PIECE_COST: usize = 64;
-/// What a place for a message or a fragment costs, taken or not.
+/// What a place for a message or a fragment costs, filled or empty.
 const SLOT_COST: usize = 32;
-/// Ids farther ahead than this are not taken in: twice what a correct sender uses.
+/// Ids further ahead than this are not taken in. A correct sender uses half as many.
 const IDS_AHEAD_MAX: usize = 8192;
-/// No inbox, in the index of inboxes.
+/// In the index of inboxes: no inbox.
 const NONE: u8 = u8::MAX;
 
 /// What became of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Taken {
-    /// Delivered, kept, known already, or of no use: may be acknowledged.
+    /// Delivered, held, known already, or of no use: its packet may be acknowledged.
     Yes,
     /// No room: its packet must not be acknowledged, so that it comes again.
     No,
 }
 
-/// How much received data waits, against its bounds; and where buffers come from.
-pub(crate) struct Budget<'a> {
+/// What an inbox may use while it takes in a frame: the bounds, the buffers, and the way to the application.
+pub(crate) struct InboxContext<'a> {
     pub(crate) config: &'a Config,
-    /// Bytes waiting at this peer.
-    pub(crate) peer: &'a mut usize,
-    /// Bytes waiting at all peers of the endpoint.
-    pub(crate) total: &'a mut usize,
+    /// Whose frame it is, and for which channel.
+    pub(crate) peer: PeerId,
+    pub(crate) channel: Channel,
+    pub(crate) events: &'a mut Events,
     pub(crate) pool: &'a mut Pool,
+    /// Bytes held for this peer.
+    pub(crate) peer_bytes: &'a mut usize,
+    /// Bytes held for all peers of the endpoint.
+    pub(crate) total_bytes: &'a mut usize,
     /// Counts unreliable messages that came too late or were never complete.
     pub(crate) stale: &'a mut u64,
 }
 
-impl Budget<'_> {
-    /// Books `cost`. What the channel waits for always gets in: refusing that would stop the channel for ever. A peer
-    /// has its share whatever the others hold, or a few that never finish anything would starve all.
-    fn take(&mut self, cost: usize, is_next: bool) -> bool {
-        let (peer, total) = (*self.peer + cost, *self.total + cost);
+/// Whether a channel can do without a piece for now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Nothing else is delivered before it.
+    Awaited,
+    /// The sender repeats it, or it may be lost.
+    Dispensable,
+}
+
+impl Need {
+    fn awaited_if(is_next: bool) -> Need {
+        if is_next { Need::Awaited } else { Need::Dispensable }
+    }
+}
+
+impl InboxContext<'_> {
+    /// Gives a whole message to the application.
+    fn deliver(&mut self, bytes: Vec<u8>) {
+        self.events.message(self.peer, self.channel, bytes);
+    }
+
+    /// Books `cost`, if there is room. What the channel waits for always gets in: refusing that would stop the channel
+    /// for ever. A peer has its share whatever the others hold, or a few peers that never finish anything would starve
+    /// all others.
+    fn book(&mut self, cost: usize, need: Need) -> bool {
+        let (peer, total) = (*self.peer_bytes + cost, *self.total_bytes + cost);
         let fits = peer <= self.config.reassembly_bytes_max
             && (total <= self.config.reassembly_bytes_total_max
                 || peer <= self.config.reassembly_bytes_share);
-        if fits || is_next {
-            *self.peer += cost;
-            *self.total += cost;
+        let is_booked = fits || need == Need::Awaited;
+        if is_booked {
+            (*self.peer_bytes, *self.total_bytes) = (peer, total);
         }
-        fits || is_next
+        is_booked
     }
 
     fn give_back(&mut self, cost: usize) {
-        *self.peer -= cost;
-        *self.total -= cost;
+        *self.peer_bytes -= cost;
+        *self.total_bytes -= cost;
     }
 }
 
@@ -83,9 +110,9 @@ pub(crate) struct Receiving {
     index: [u8; CHANNELS_MAX],
 }
 
-/// One channel.
+/// What one channel has received and not delivered yet.
 pub(crate) enum Inbox {
-    Loose(Loose),
+    Unreliable(Unreliable),
     Unordered(Unordered),
     Ordered(Ordered),
 }
@@ -95,15 +122,16 @@ impl Receiving {
         Receiving { inboxes: Vec::new(), index: [NONE; CHANNELS_MAX] }
     }
 
-    /// The inbox of a channel; made if need be.
+    /// The inbox of a channel, which is made if there is none yet.
     pub(crate) fn inbox(&mut self, config: &Config, channel: Channel) -> Result<&mut Inbox, Violation> {
         let at = &mut self.index[channel.index()];
         if *at == NONE {
             let known = config.channels.get(channel).ok_or(Violation::BadChannel(channel.number()))?;
             *at = self.inboxes.len() as u8;
             self.inboxes.push(match known.kind {
-                ChannelKind::Unreliable => Inbox::Loose(Loose::new(false)),
-                ChannelKind::Sequenced => Inbox::Loose(Loose::new(true)),
+                ChannelKind::Unreliable | ChannelKind::Sequenced => {
+                    Inbox::Unreliable(Unreliable::new(known.kind))
+                }
                 ChannelKind::Unordered => Inbox::Unordered(Unordered::default()),
                 ChannelKind::Ordered => Inbox::Ordered(Ordered::default()),
             });
@@ -111,11 +139,11 @@ impl Receiving {
         Ok(&mut self.inboxes[usize::from(*at)])
     }
 
-    /// Nothing came for long: gives back what is not in use.
+    /// Nothing came for a long time: gives back what is not in use.
     pub(crate) fn rest(&mut self) {
         for inbox in &mut self.inboxes {
             match inbox {
-                Inbox::Loose(inbox) => inbox.rest(),
+                Inbox::Unreliable(inbox) => inbox.rest(),
                 Inbox::Unordered(inbox) => inbox.rest(),
                 Inbox::Ordered(inbox) => inbox.rest(),
             }
@@ -126,17 +154,17 @@ impl Receiving {
     /// When incomplete unreliable messages are given up next.
     pub(crate) fn deadline(&self) -> Micros {
         let deadlines = self.inboxes.iter().filter_map(|inbox| match inbox {
-            Inbox::Loose(inbox) => inbox.deadline(),
+            Inbox::Unreliable(inbox) => inbox.deadline(),
             Inbox::Unordered(_) | Inbox::Ordered(_) => None,
         });
         deadlines.min().unwrap_or(NEVER)
     }
 
-    /// Gives incomplete unreliable messages up whose time is over. Returns how many, and what they cost.
+    /// Gives up incomplete unreliable messages whose time is over. Returns how many, and what they cost.
     pub(crate) fn on_timeout(&mut self, now: Micros) -> (u64, usize) {
         let (mut count, mut cost) = (0, 0);
         for inbox in &mut self.inboxes {
-            if let Inbox::Loose(inbox) = inbox {
+            if let Inbox::Unreliable(inbox) = inbox {
                 let (more, freed) = inbox.on_timeout(now);
                 (count, cost) = (count + more, cost + freed);
             }
@@ -147,24 +175,24 @@ impl Receiving {
 
 impl Inbox {
     pub(crate) fn is_reliable(&self) -> bool {
-        !matches!(self, Inbox::Loose(_))
+        !matches!(self, Inbox::Unreliable(_))
     }
 
     /// A whole message came in.
+    #[inline]
     pub(crate) fn message(
         &mut self,
         id: u16,
         bytes: &[u8],
-        budget: &mut Budget<'_>,
-        deliver: impl FnMut(Vec<u8>),
+        cx: &mut InboxContext<'_>,
     ) -> Result<Taken, Violation> {
-        if bytes.len() > budget.config.message_bytes_max {
-            return Err(Violation::TooLarge(budget.config.message_bytes_max));
+        if bytes.len() > cx.config.message_bytes_max {
+            return Err(Violation::TooLarge(cx.config.message_bytes_max));
         }
         match self {
-            Inbox::Loose(inbox) => Ok(inbox.message(id, bytes, budget, deliver)),
-            Inbox::Unordered(inbox) => inbox.message(id, bytes, budget, deliver),
-            Inbox::Ordered(inbox) => inbox.message(id, bytes, budget, deliver),
+            Inbox::Unreliable(inbox) => Ok(inbox.message(id, bytes, cx)),
+            Inbox::Unordered(inbox) => inbox.place(id).map_or_else(Ok, |id| inbox.message(id, bytes, cx)),
+            Inbox::Ordered(inbox) => inbox.place(id).map_or_else(Ok, |at| inbox.message(at, bytes, cx)),
         }
     }
 
@@ -174,45 +202,34 @@ impl Inbox {
         now: Micros,
         id: u16,
         fragment: Fragment<'_>,
-        budget: &mut Budget<'_>,
-        deliver: impl FnMut(Vec<u8>),
+        cx: &mut InboxContext<'_>,
     ) -> Result<Taken, Violation> {
-        parts::check(&fragment, self.is_reliable(), budget.config)?;
+        parts::check(&fragment, self.is_reliable(), cx.config)?;
         match self {
-            Inbox::Loose(inbox) => inbox.fragment(now, id, fragment, budget, deliver),
-            Inbox::Unordered(inbox) => inbox.fragment(id, fragment, budget, deliver),
-            Inbox::Ordered(inbox) => inbox.fragment(id, fragment, budget, deliver),
+            Inbox::Unreliable(inbox) => inbox.fragment(now, id, fragment, cx),
+            Inbox::Unordered(inbox) => inbox.place(id).map_or_else(Ok, |id| inbox.fragment(id, fragment, cx)),
+            Inbox::Ordered(inbox) => inbox.place(id).map_or_else(Ok, |at| inbox.fragment(at, fragment, cx)),
         }
     }
 
     /// The sender gave a message up.
-    pub(crate) fn skip(
-        &mut self,
-        channel: Channel,
-        id: u16,
-        budget: &mut Budget<'_>,
-        deliver: impl FnMut(Vec<u8>),
-    ) -> Result<Taken, Violation> {
+    pub(crate) fn skip(&mut self, id: u16, cx: &mut InboxContext<'_>) -> Result<Taken, Violation> {
         match self {
-            Inbox::Loose(_) => Err(Violation::BadChannel(channel.number())),
-            Inbox::Unordered(inbox) => Ok(inbox.skip(id, budget)),
-            Inbox::Ordered(inbox) => Ok(inbox.skip(id, budget, deliver)),
+            Inbox::Unreliable(_) => Err(Violation::BadChannel(cx.channel.number())),
+            Inbox::Unordered(inbox) => {
+                Ok(inbox.place(id).map_or_else(|taken| taken, |id| inbox.skip(id, cx)))
+            }
+            Inbox::Ordered(inbox) => Ok(inbox.place(id).map_or_else(|taken| taken, |at| inbox.skip(at, cx))),
         }
     }
 }
 
-/// Where an id on the wire lies.
-enum Place {
-    Known,
-    /// So far after the next one.
-    Ahead(usize),
-    TooFar,
-}
-
-fn place(id: u16, next: u64) -> Place {
+/// How far after `next` an id on the wire lies. If it is known already, or further ahead than any correct sender goes,
+/// the error says what becomes of its frame.
+fn place(id: u16, next: u64) -> Result<usize, Taken> {
     match id.wrapping_sub(next as u16) as i16 {
-        ..0 => Place::Known,
-        distance if (distance as usize) < IDS_AHEAD_MAX => Place::Ahead(distance as usize),
-        _ => Place::TooFar,
+        ..0 => Err(Taken::Yes),
+        distance if (distance as usize) < IDS_AHEAD_MAX => Ok(distance as usize),
+        _ => Err(Taken::No),
     }
 }

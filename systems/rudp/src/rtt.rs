@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use crate::timer::{Micros, nanos};
 
-/// Before the first sample. Between a LAN and another continent; too long costs a late first repeat, too short costs
-/// a needless one.
+/// Before the first sample. Between a LAN and another continent: too long makes the first repeat late, too short makes
+/// it needless.
 const RTT_INITIAL: Duration = Duration::from_millis(100);
-/// Timers closer than this measure the caller's loop rather than the path.
+/// Shorter times measure the caller's loop and not the path.
 const GRANULARITY: Duration = Duration::from_millis(1);
-/// Floor of the probe time-out: a busy receiver needs that long to look at its socket.
+/// The shortest probe time-out: a busy receiver needs that long to look at its socket.
 const PTO_MIN: Duration = Duration::from_millis(5);
-/// The smallest round trip is remembered for one to two of these, then paths may have changed (Copa and BBR: 10 s).
+/// The smallest round trip is remembered for one to two of these spans; after that the path may have changed (Copa and
+/// BBR: 10 s).
 const MIN_SPAN: Duration = Duration::from_secs(10);
 /// Longer samples count as this, an hour, in nanoseconds.
 const SAMPLE_MAX: u64 = 3_600_000_000_000;
@@ -43,8 +44,8 @@ impl Default for Rtt {
 }
 
 impl Rtt {
-    /// A packet sent `sample` ago was acknowledged, which the other side held back for `delay`. Returns the sample
-    /// without the delay, as far as that is believed.
+    /// A packet sent `sample` ago was acknowledged, and the other side held its acknowledgement back for `delay`.
+    /// Returns the sample without the delay, as far as that is believed.
     pub(crate) fn update(&mut self, now: Micros, sample: Duration, delay: Duration) -> Duration {
         let (sample, delay) = (nanos(sample).min(SAMPLE_MAX), nanos(delay));
         self.latest = sample;
@@ -60,7 +61,7 @@ impl Rtt {
             self.variation = sample / 2;
             return Duration::from_nanos(sample);
         }
-        // The delay is the other side's word: it never brings the sample under the smallest seen.
+        // The delay is only what the other side says: it never brings the sample below the smallest seen.
         let least = self.min[0].min(self.min[1]);
         let adjusted = if sample >= least.saturating_add(delay) { sample - delay } else { sample };
         self.variation = (self.variation * 3 + self.smoothed.abs_diff(adjusted)) / 4;
@@ -84,7 +85,7 @@ impl Rtt {
         Duration::from_nanos(least)
     }
 
-    /// Silence after which the oldest unacknowledged messages are sent again.
+    /// The probe time-out: silence after which the oldest unacknowledged messages are sent again.
     pub(crate) fn pto(&self, ack_delay: Duration) -> Duration {
         Duration::from_nanos(self.pto_nanos(nanos(ack_delay)))
     }
@@ -95,8 +96,8 @@ impl Rtt {
         (self.smoothed + margin).saturating_add(ack_delay).max(nanos(PTO_MIN))
     }
 
-    /// Age in nanoseconds at which a packet is lost when a later one was acknowledged. `widened` doubles the tolerance of
-    /// reordering as often as losses turned out to be none.
+    /// Age in nanoseconds at which a packet counts as lost once a later one was acknowledged. The tolerance of
+    /// reordering is doubled `widened` times.
     pub(crate) fn loss_nanos(&self, widened: u8) -> u64 {
         let base = self.smoothed.max(self.latest);
         let window = (base / 8).max(nanos(GRANULARITY)) * (1 << widened.min(3));

@@ -1,10 +1,10 @@
 //! The sending half of the channels: what waits, what is under way, what must go again, and whose turn it is.
 
-mod loose;
 mod reliable;
 mod repeats;
 #[cfg(test)]
 mod tests;
+mod unreliable;
 
 use std::{
     cmp::Reverse,
@@ -13,7 +13,7 @@ use std::{
 };
 
 pub(crate) use self::repeats::PathState;
-use self::{loose::Loose, reliable::Reliable, repeats::Repeating};
+use self::{reliable::Reliable, repeats::Repeater, unreliable::Unreliable};
 use crate::{
     channel::{CHANNELS_MAX, Channel, ChannelConfig, SendOptions},
     config::Config,
@@ -24,12 +24,12 @@ use crate::{
     timer::{Micros, NEVER},
 };
 
-/// What a queued message costs beside its bytes, so that empty ones are not free.
+/// What a queued message costs besides its bytes, so that empty ones are not free.
 pub(crate) const MESSAGE_COST: usize = 64;
-/// No lane, in the index of lanes.
+/// In the index of queues: no queue.
 const NONE: u8 = u8::MAX;
 
-/// A place in a sent packet that holds (a piece of) a reliable message.
+/// A piece of a reliable message in a sent packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PieceRef {
     pub(crate) channel: Channel,
@@ -37,24 +37,30 @@ pub(crate) struct PieceRef {
     pub(crate) id: u64,
 }
 
+/// A message as the application hands it over.
+#[derive(Clone, Copy)]
+pub(crate) struct Message<'a> {
+    pub(crate) channel: Channel,
+    /// The message is their concatenation.
+    pub(crate) parts: &'a [&'a [u8]],
+    pub(crate) options: SendOptions,
+}
+
 /// All channels of one connection.
 pub(crate) struct Sending {
-    /// Of the channels that were used, by priority, then number.
-    lanes: Vec<Lane>,
-    /// Where the lane of each channel is.
-    index: [u8; CHANNELS_MAX],
+    queues: Queues,
     /// Cost of all reliable messages that are not acknowledged.
     queued: usize,
-    /// `WouldBlock` was answered, and `Writable` is owed.
+    /// The application was answered `WouldBlock`, and is owed a `Writable`.
     blocked: bool,
-    /// When reliable messages are given up. May name settled ones.
+    /// When reliable messages are given up. May name messages that are settled by now.
     expiring: BinaryHeap<Reverse<(Micros, Channel, u64)>>,
     path: PathState,
-    repeating: Option<Box<Repeating>>,
+    repeater: Option<Box<Repeater>>,
     counts: Counts,
 }
 
-/// What `Stats` reports of it.
+/// What `Stats` reports.
 #[derive(Default)]
 struct Counts {
     retransmitted: u64,
@@ -64,7 +70,15 @@ struct Counts {
     repeated_bytes: u64,
 }
 
-struct Lane {
+/// The queues of the channels that were used.
+struct Queues {
+    /// By priority, then number.
+    entries: Vec<ChannelQueue>,
+    /// Where the queue of each channel is.
+    index: [u8; CHANNELS_MAX],
+}
+
+struct ChannelQueue {
     channel: Channel,
     config: ChannelConfig,
     queue: Queue,
@@ -72,96 +86,119 @@ struct Lane {
 
 enum Queue {
     Reliable(Reliable),
-    Loose(Loose),
+    Unreliable(Unreliable),
 }
 
-/// A packet that is being written, as the lanes see it.
+/// A packet that is being written, and what the queues may use for it.
 struct Packing<'a, 'w> {
     now: Micros,
     number: u64,
     writer: &'a mut Writer<'w>,
     refs: &'a mut VecDeque<PieceRef>,
     path: PathState,
-    repeating: &'a mut Option<Box<Repeating>>,
+    repeater: &'a mut Option<Box<Repeater>>,
     pool: &'a mut Pool,
-    retransmitted: &'a mut u64,
-    expired: &'a mut u64,
+    counts: &'a mut Counts,
 }
 
-impl Packing<'_, '_> {
-    /// A small reliable message was written for the first time.
-    fn note_fresh(&mut self, channel: Channel, config: &ChannelConfig, id: u64) {
-        if self.path.wants_note(config) {
-            let repeating = self.repeating.get_or_insert_with(|| Box::new(Repeating::new()));
-            repeating.note(self.now, self.number, &self.path, channel, config, id);
-        }
-    }
-
-    /// A small reliable message was written again, since it was lost.
-    fn note_again(&mut self, channel: Channel, config: &ChannelConfig, id: u64) {
-        if !self.path.limited {
-            let repeating = self.repeating.get_or_insert_with(|| Box::new(Repeating::new()));
-            repeating.note_again(self.now, self.number, &self.path, channel, config, id);
-        }
-    }
-}
-
-impl Lane {
-    fn new(channel: Channel, config: &ChannelConfig) -> Lane {
+impl ChannelQueue {
+    fn new(channel: Channel, config: &ChannelConfig) -> ChannelQueue {
         let queue = if config.kind.is_reliable() {
             Queue::Reliable(Reliable::default())
         } else {
-            Queue::Loose(Loose::default())
+            Queue::Unreliable(Unreliable::default())
         };
-        Lane { channel, config: *config, queue }
+        ChannelQueue { channel, config: *config, queue }
     }
 
     fn has_pending(&mut self) -> bool {
         match &mut self.queue {
             Queue::Reliable(queue) => queue.has_pending(),
-            Queue::Loose(queue) => queue.has_pending(),
+            Queue::Unreliable(queue) => queue.has_pending(),
         }
+    }
+}
+
+impl Queues {
+    /// The queue of a channel, which is made if there is none yet.
+    fn open(&mut self, config: &Config, channel: Channel) -> Result<&mut ChannelQueue, SendError> {
+        if self.index[channel.index()] == NONE {
+            let found = config.channels.get(channel).ok_or(SendError::NoSuchChannel(channel))?;
+            let rank = |entry: &ChannelQueue| (entry.config.priority, entry.channel);
+            let at = self.entries.partition_point(|entry| rank(entry) < (found.priority, channel));
+            self.entries.insert(at, ChannelQueue::new(channel, found));
+            for (at, entry) in self.entries.iter().enumerate() {
+                self.index[entry.channel.index()] = at as u8;
+            }
+        }
+        Ok(&mut self.entries[usize::from(self.index[channel.index()])])
+    }
+
+    fn find(&mut self, channel: Channel) -> Option<&mut ChannelQueue> {
+        self.entries.get_mut(usize::from(self.index[channel.index()]))
+    }
+
+    fn reliable(&self, channel: Channel) -> Option<&Reliable> {
+        match &self.entries.get(usize::from(self.index[channel.index()]))?.queue {
+            Queue::Reliable(queue) => Some(queue),
+            Queue::Unreliable(_) => None,
+        }
+    }
+
+    fn reliable_mut(&mut self, channel: Channel) -> Option<&mut Reliable> {
+        match &mut self.find(channel)?.queue {
+            Queue::Reliable(queue) => Some(queue),
+            Queue::Unreliable(_) => None,
+        }
+    }
+
+    fn all_unreliable(&mut self) -> impl Iterator<Item = &mut Unreliable> {
+        self.entries.iter_mut().filter_map(|entry| match &mut entry.queue {
+            Queue::Reliable(_) => None,
+            Queue::Unreliable(queue) => Some(queue),
+        })
+    }
+
+    fn has_pending(&mut self) -> bool {
+        self.entries.iter_mut().any(ChannelQueue::has_pending)
     }
 }
 
 impl Sending {
     pub(crate) fn new() -> Sending {
         Sending {
-            lanes: Vec::new(),
-            index: [NONE; CHANNELS_MAX],
+            queues: Queues { entries: Vec::new(), index: [NONE; CHANNELS_MAX] },
             queued: 0,
             blocked: false,
             expiring: BinaryHeap::new(),
             path: PathState::default(),
-            repeating: None,
+            repeater: None,
             counts: Counts::default(),
         }
     }
 
     // ---- by the application ----
 
-    /// Queues the message that `parts` make up, whole or not at all.
+    /// Queues a message as a whole, or not at all.
     pub(crate) fn push(
         &mut self,
         now: Micros,
         config: &Config,
         pool: &mut Pool,
-        channel: Channel,
-        parts: &[&[u8]],
-        options: SendOptions,
+        message: Message<'_>,
     ) -> Result<(), SendError> {
-        let at = self.lane(config, channel)?;
-        let lane = &mut self.lanes[at];
+        let Message { channel, parts, options } = message;
+        let entry = self.queues.open(config, channel)?;
         let length = parts.iter().map(|part| part.len()).sum();
-        let expires = options.lifetime.or(lane.config.lifetime).map_or(NEVER, |lifetime| now + lifetime);
-        match &mut lane.queue {
-            Queue::Loose(queue) => {
+        let expires = options.lifetime.or(entry.config.lifetime).map_or(NEVER, |lifetime| now + lifetime);
+        match &mut entry.queue {
+            Queue::Unreliable(queue) => {
                 let max = config.message_bytes_max.min(UNRELIABLE_BYTES_MAX);
                 if length > max {
                     return Err(SendError::TooLarge { bytes: length, max });
                 }
                 let bytes = pool.join(parts, length);
-                self.counts.superseded += queue.push(lane.config.kind, config, bytes, expires, pool);
+                self.counts.superseded += queue.push(entry.config.kind, config, bytes, expires, pool);
             }
             Queue::Reliable(queue) => {
                 let max = config.message_bytes_max.min(config.queue_bytes_max.saturating_sub(MESSAGE_COST));
@@ -183,26 +220,6 @@ impl Sending {
         Ok(())
     }
 
-    /// Where the lane of a channel is; makes it if need be.
-    fn lane(&mut self, config: &Config, channel: Channel) -> Result<usize, SendError> {
-        let at = self.index[channel.index()];
-        if at != NONE {
-            return Ok(usize::from(at));
-        }
-        let found = config.channels.get(channel).ok_or(SendError::NoSuchChannel(channel))?;
-        let rank = |lane: &Lane| (lane.config.priority, lane.channel);
-        let at = self.lanes.partition_point(|lane| rank(lane) < (found.priority, channel));
-        self.lanes.insert(at, Lane::new(channel, found));
-        for (at, lane) in self.lanes.iter().enumerate() {
-            self.index[lane.channel.index()] = at as u8;
-        }
-        Ok(at)
-    }
-
-    fn find(&mut self, channel: Channel) -> Option<&mut Lane> {
-        self.lanes.get_mut(usize::from(self.index[channel.index()]))
-    }
-
     // ---- getters ----
 
     /// Whether every reliable message was acknowledged.
@@ -210,29 +227,29 @@ impl Sending {
         self.queued == 0
     }
 
-    /// Bytes of messages, and of parts of them, that were never sent.
+    /// Bytes of messages, or of parts of messages, that were never sent.
     pub(crate) fn unsent_bytes(&self) -> usize {
-        let unsent = self.lanes.iter().map(|lane| match &lane.queue {
+        let unsent = self.queues.entries.iter().map(|entry| match &entry.queue {
             Queue::Reliable(queue) => queue.unsent,
-            Queue::Loose(queue) => queue.bytes,
+            Queue::Unreliable(queue) => queue.bytes,
         });
         unsent.sum()
     }
 
-    /// Once after a `WouldBlock`, when less than half of the bound is taken.
+    /// True once after a `WouldBlock`, when the queue is less than half full.
     pub(crate) fn take_writable(&mut self, config: &Config) -> bool {
         let writable = self.blocked && self.queued < config.queue_bytes_max / 2;
         self.blocked &= !writable;
         writable
     }
 
-    /// Adds what it knows.
+    /// Fills in what it knows.
     pub(crate) fn report(&self, stats: &mut Stats) {
-        let loose = self.lanes.iter().map(|lane| match &lane.queue {
+        let unreliable = self.queues.entries.iter().map(|entry| match &entry.queue {
             Queue::Reliable(_) => 0,
-            Queue::Loose(queue) => queue.bytes,
+            Queue::Unreliable(queue) => queue.bytes,
         });
-        stats.queued_bytes = self.queued + loose.sum::<usize>();
+        stats.queued_bytes = self.queued + unreliable.sum::<usize>();
         stats.retransmitted = self.counts.retransmitted;
         stats.superseded = self.counts.superseded;
         stats.expired = self.counts.expired;
@@ -244,37 +261,34 @@ impl Sending {
 
     /// Whether a message waits to be sent or sent again.
     pub(crate) fn has_pending(&mut self) -> bool {
-        self.lanes.iter_mut().any(Lane::has_pending)
+        self.queues.has_pending()
     }
 
     /// Whether anything may be repeated before it is lost.
     pub(crate) fn may_repeat(&self) -> bool {
-        self.repeating.as_ref().is_some_and(|repeating| !repeating.is_idle())
+        self.repeater.as_ref().is_some_and(|repeater| !repeater.is_idle())
     }
 
-    /// The moment before a datagram is written, or cannot be: gives up what is too old, and fills the budget of
+    /// To be called before a datagram is written, or cannot be: gives up what is too old, and fills the budget of
     /// repeats.
     pub(crate) fn begin(&mut self, now: Micros, path: PathState, pool: &mut Pool) {
         self.path = path;
-        if let Some(repeating) = &mut self.repeating {
-            repeating.refill(now, &path);
+        if let Some(repeater) = &mut self.repeater {
+            repeater.refill(now, &path);
         }
         self.expire(now, pool);
     }
 
-    /// No further datagram leaves now: what still waits on a sequenced channel makes way for what comes next.
+    /// No further datagram leaves now: what still waits on a sequenced channel will make way for the next message.
     pub(crate) fn end_round(&mut self) {
-        for lane in &mut self.lanes {
-            if let Queue::Loose(queue) = &mut lane.queue {
-                queue.end_round();
-            }
-        }
+        self.queues.all_unreliable().for_each(Unreliable::end_round);
     }
 
     /// Writes what fits into packet `number`, and notes each piece in `refs`.
     ///
-    /// Channels with a lower `priority` go first; those with the same take turns in front, so that none starves another
-    /// when the path is slower than the application. Repeats take what room is left when nothing else waits.
+    /// Channels with a lower `priority` go first; those with the same priority take turns at being first, so that none
+    /// starves another when the path is slower than the application. Repeats come last, and only when nothing else
+    /// waits: they take the room that is left.
     pub(crate) fn fill(
         &mut self,
         now: Micros,
@@ -283,60 +297,58 @@ impl Sending {
         refs: &mut VecDeque<PieceRef>,
         pool: &mut Pool,
     ) {
-        let Sending { lanes, repeating, counts, path, .. } = self;
-        let (retransmitted, expired) = (&mut counts.retransmitted, &mut counts.expired);
-        let path = *path;
-        let mut packing =
-            Packing { now, number, writer, refs, path, repeating, pool, retransmitted, expired };
-        if let Some(repeating) = packing.repeating
-            && lanes.iter_mut().any(Lane::has_pending)
+        let Sending { queues, repeater, counts, path, .. } = self;
+        let mut packing = Packing { now, number, writer, refs, path: *path, repeater, pool, counts };
+        if let Some(repeater) = packing.repeater
+            && queues.has_pending()
         {
-            repeating.end_tail();
+            repeater.end_tail();
         }
-        let mut rest = &mut lanes[..];
+        let mut rest = &mut queues.entries[..];
         while let Some(first) = rest.first() {
             let priority = first.config.priority;
-            let count = rest.iter().take_while(|lane| lane.config.priority == priority).count();
+            let count = rest.iter().take_while(|entry| entry.config.priority == priority).count();
             let (equals, after) = mem::take(&mut rest).split_at_mut(count);
             let turn = if count == 1 { 0 } else { (number % count as u64) as usize };
             let (later, sooner) = equals.split_at_mut(turn);
-            for Lane { channel, config, queue } in sooner.iter_mut().chain(later) {
+            for ChannelQueue { channel, config, queue } in sooner.iter_mut().chain(later) {
                 match queue {
                     Queue::Reliable(queue) => queue.fill(*channel, config, &mut packing),
-                    Queue::Loose(queue) => queue.fill(*channel, &mut packing),
+                    Queue::Unreliable(queue) => queue.fill(*channel, &mut packing),
                 }
             }
             rest = after;
         }
-        if self.repeating.is_some() && !self.path.limited && !self.has_pending() {
-            self.fill_repeats(now, number, writer, refs, pool);
+        if packing.repeater.is_some() && !packing.path.limited && !queues.has_pending() {
+            packing.fill_repeats(queues);
         }
     }
 
     // ---- what became of it ----
 
     pub(crate) fn on_acked(&mut self, piece: PieceRef, pool: &mut Pool) {
-        let at = usize::from(self.index[piece.channel.index()]);
-        if let Some(Lane { queue: Queue::Reliable(queue), .. }) = self.lanes.get_mut(at) {
+        if let Some(queue) = self.queues.reliable_mut(piece.channel) {
             self.queued -= queue.on_acked(piece.id, piece.piece, pool);
         }
     }
 
-    /// Packet `number`, which held `piece`, is lost, or long silent. Returns whether that is reason enough for a probe: not
-    /// if the piece need not go again on a channel that repeats of itself, since then a later packet carries it, too, and
-    /// has a time of its own.
+    /// Packet `number`, which held `piece`, is lost or overdue. Returns whether that is reason enough for a probe. It
+    /// is not if the channel repeats messages anyway and a later packet carries this piece as well: the timer will run
+    /// for that packet.
     pub(crate) fn on_lost(&mut self, piece: PieceRef, number: u64) -> bool {
         let path = self.path;
-        let Some(Lane { queue: Queue::Reliable(queue), config, .. }) = self.find(piece.channel) else {
+        let Some(ChannelQueue { queue: Queue::Reliable(queue), config, .. }) =
+            self.queues.find(piece.channel)
+        else {
             return false;
         };
         queue.on_lost(piece.id, piece.piece, number) || !path.wants_note(config)
     }
 
-    /// Lets the oldest unacknowledged pieces go again, about `bytes` of them: for a probe.
+    /// Has the oldest unacknowledged pieces sent again, about `bytes` of them: for a probe.
     pub(crate) fn repeat_oldest(&mut self, mut bytes: usize) {
-        for lane in &mut self.lanes {
-            if let Queue::Reliable(queue) = &mut lane.queue {
+        for entry in &mut self.queues.entries {
+            if let Queue::Reliable(queue) = &mut entry.queue {
                 queue.repeat_oldest(&mut bytes);
             }
         }
@@ -344,17 +356,17 @@ impl Sending {
 
     // ---- time ----
 
-    /// Nothing was sent for long: gives back what is not in use.
+    /// Nothing was sent for a long time: gives back what is not in use.
     pub(crate) fn rest(&mut self) {
-        for lane in &mut self.lanes {
-            match &mut lane.queue {
+        for entry in &mut self.queues.entries {
+            match &mut entry.queue {
                 Queue::Reliable(queue) => queue.rest(),
-                Queue::Loose(queue) => queue.rest(),
+                Queue::Unreliable(queue) => queue.rest(),
             }
         }
-        self.lanes.shrink_to_fit();
+        self.queues.entries.shrink_to_fit();
         self.expiring.shrink_to_fit();
-        self.repeating.take_if(|repeating| repeating.is_idle());
+        self.repeater.take_if(|repeater| repeater.is_idle());
     }
 
     /// When `expire` is to be called next.
@@ -362,9 +374,9 @@ impl Sending {
         self.expiring.peek().map_or(NEVER, |Reverse((at, ..))| *at)
     }
 
-    /// When a datagram is wanted for repeats alone: nothing to be done but to send.
+    /// When a datagram is wanted for repeats alone, for which nothing but sending is to be done.
     pub(crate) fn repeats_at(&self) -> Micros {
-        self.repeating.as_ref().and_then(|repeating| repeating.deadline()).unwrap_or(NEVER)
+        self.repeater.as_ref().and_then(|repeater| repeater.deadline()).unwrap_or(NEVER)
     }
 
     /// Gives up what is too old.
@@ -373,33 +385,26 @@ impl Sending {
             && at <= now
         {
             self.expiring.pop();
-            let lane = self.lanes.get_mut(usize::from(self.index[channel.index()]));
-            if let Some(Lane { queue: Queue::Reliable(queue), .. }) = lane
-                && let Some(freed) = queue.give_up(id, pool)
-            {
+            let queue = self.queues.reliable_mut(channel);
+            if let Some(freed) = queue.and_then(|queue| queue.give_up(id, pool)) {
                 self.queued -= freed;
                 self.counts.expired += 1;
             }
         }
-        for lane in &mut self.lanes {
-            if let Queue::Loose(queue) = &mut lane.queue {
-                self.counts.expired += queue.expire(now, pool);
-            }
+        for queue in self.queues.all_unreliable() {
+            self.counts.expired += queue.expire(now, pool);
         }
     }
 
-    /// Forgets the times of settled messages once they are most of them, so that a long lifetime costs no memory.
+    /// Forgets the times of settled messages once most are, so that long lifetimes cost no memory.
     fn tidy_expiring(&mut self) {
         let messages_max = self.queued / MESSAGE_COST;
         if self.expiring.len() <= 64 + 2 * messages_max {
             return;
         }
-        let (lanes, index) = (&self.lanes, &self.index);
+        let queues = &self.queues;
         self.expiring.retain(|&Reverse((_, channel, id))| {
-            match lanes.get(usize::from(index[channel.index()])) {
-                Some(Lane { queue: Queue::Reliable(queue), .. }) => queue.is_alive(id),
-                _ => false,
-            }
+            queues.reliable(channel).is_some_and(|queue| queue.is_alive(id))
         });
     }
 }

@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-/// A moment: microseconds since any fixed start. Only differences matter; it must never run backwards between calls.
+/// A point in time: microseconds since any fixed start. Only differences matter; between calls it must never run
+/// backwards.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Micros(pub u64);
 
@@ -14,7 +15,7 @@ impl Micros {
     /// The start of time.
     pub const ZERO: Micros = Micros(0);
 
-    /// A moment `ms` milliseconds after the start.
+    /// The time `ms` milliseconds after the start.
     pub const fn from_millis(ms: u64) -> Micros {
         Micros(ms * 1000)
     }
@@ -39,13 +40,13 @@ fn micros(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1_000_000).saturating_add(time.subsec_micros().into())
 }
 
-/// A time in nanoseconds: one number instead of the two of a `Duration`. Over 584 years is 584 years.
+/// A duration in nanoseconds: one number instead of the two of a `Duration`. More than 584 years count as 584 years.
 pub(crate) fn nanos(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos().into())
 }
 
 impl Micros {
-    /// The moment so many nanoseconds later.
+    /// The time that many nanoseconds later.
     pub(crate) fn after(self, nanos: u64) -> Micros {
         Micros(self.0.saturating_add(nanos / 1000))
     }
@@ -87,27 +88,27 @@ impl Sub for Micros {
     }
 }
 
-/// No place, in the table of places.
+/// In the table of places: no place.
 const NOWHERE: u32 = u32::MAX;
-/// Places that are kept for good.
+/// Places for which memory is kept for good.
 const KEPT: usize = 128;
 
-/// One deadline per slot, the earliest in front: a binary heap that knows where each slot stands, so that moving one
-/// neither allocates nor leaves anything behind.
+/// One deadline per slot, the earliest first: a binary heap that knows where each slot is in it, so that moving a
+/// deadline neither allocates nor leaves anything behind.
 ///
-/// Deadlines are moved lazily: a later wish leaves the earlier entry in place, which then fires once for nothing and
-/// is set anew. So a busy connection, whose idle deadline moves with every packet, touches the heap a few times a second.
+/// Deadlines are moved lazily: when a later one is wanted, the earlier entry stays, fires once for nothing, and is then
+/// set anew. So a busy connection, whose idle deadline moves with every packet, touches the heap a few times a second.
 #[derive(Default)]
 pub(crate) struct Deadlines {
     heap: Vec<(Micros, u32)>,
-    /// Where each slot stands in `heap`.
+    /// Where each slot is in `heap`.
     places: Vec<u32>,
-    /// Most deadlines of late.
+    /// The most deadlines of late.
     most: usize,
 }
 
 impl Deadlines {
-    /// Makes sure that `slot` fires at `wanted` or before. `registered` is the entry that the slot has now.
+    /// Makes sure that `slot` fires at `wanted` or earlier. `registered` is the entry that the slot has now.
     pub(crate) fn want(&mut self, slot: u32, registered: &mut Option<Micros>, wanted: Micros) {
         match registered {
             Some(at) if *at <= wanted => return,
@@ -144,7 +145,7 @@ impl Deadlines {
         Some(slot)
     }
 
-    /// Gives the memory of a crowd back that is gone. Call once a second or so.
+    /// Gives back the memory that a crowd needed. Call once a second or so.
     pub(crate) fn trim(&mut self) {
         while self.places.len() > self.most && self.places.last() == Some(&NOWHERE) {
             self.places.pop();

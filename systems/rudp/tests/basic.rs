@@ -60,7 +60,7 @@ fn a_server_answers_and_closes_and_the_client_learns_at_once() {
     assert_eq!(world.take_events(server), [Event::Closed { peer: there, reason: CloseReason::Local }]);
     assert_eq!(world.endpoint(client).send(here, Channel::DATA, &[b"x"]), Err(SendError::Closed));
     world.run_for(SECOND);
-    assert_eq!(world.endpoint(server).poll_timeout(), None, "nothing lingers for ever");
+    assert_eq!(world.endpoint(server).poll_timeout(), None, "nothing stays for ever");
     assert_eq!((world.endpoint(server).peer_count(), world.endpoint(client).peer_count()), (0, 0));
 }
 
@@ -102,7 +102,7 @@ fn close_after_flush_waits_two_seconds_at_most() {
 fn close_after_flush_waits_no_longer_for_a_server_that_is_silent() {
     let mut world = World::new(4, Link::default());
     let (client, server) = world.pair();
-    world.set_down(server, true);
+    world.take_down(server);
     let peer = world.connect(client, server);
     world.endpoint(client).send(peer, Channel::DATA, &[b"x"]).unwrap();
     world.run_for(SECOND);
@@ -113,7 +113,7 @@ fn close_after_flush_waits_no_longer_for_a_server_that_is_silent() {
     world.run_for(Duration::from_millis(1));
     assert_eq!(world.take_events(client), [Event::Closed { peer, reason: CloseReason::Local }]);
     assert_eq!(world.endpoint(client).poll_timeout(), None);
-    // An attempt that ends before is told as what it was.
+    // The reason of an attempt that ends earlier is what ended it.
     let peer = world.connect(client, server);
     world.endpoint(client).send(peer, Channel::DATA, &[b"x"]).unwrap();
     world.run_for(Duration::from_millis(4_000));
@@ -145,7 +145,7 @@ fn silence_times_out_on_both_sides_and_a_quiet_link_does_not() {
 fn nobody_there_times_out() {
     let mut world = World::new(6, Link::default());
     let (client, server) = world.pair();
-    world.set_down(server, true);
+    world.take_down(server);
     let peer = world.connect(client, server);
     world.run_for(Duration::from_millis(4_999));
     assert_eq!(world.take_events(client), []);
@@ -169,8 +169,8 @@ fn connect_and_send_refuse_what_cannot_be() {
         endpoint.connect(now, "10.0.9.9:2".parse().unwrap(), None),
         Err(ConnectError::Full { peers_max: 2 })
     );
-    let stranger = kaos_rudp::PeerId::from_bits(u64::MAX);
-    assert_eq!(endpoint.send(stranger, Channel::DATA, &[]), Err(SendError::NotConnected));
+    let unknown = kaos_rudp::PeerId::from_bits(u64::MAX);
+    assert_eq!(endpoint.send(unknown, Channel::DATA, &[]), Err(SendError::NotConnected));
     let too_large = SendError::TooLarge { bytes: 65_539, max: 65_538 };
     assert_eq!(endpoint.send(peer, Channel::DATA, &[&[0; 65_539]]), Err(too_large));
 }

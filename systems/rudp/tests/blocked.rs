@@ -31,7 +31,7 @@ impl Host {
         }
     }
 
-    /// What a thread does when it wakes up. If nothing but the time called it, nothing may call it again at once.
+    /// What a thread does when it wakes up. If only a timer woke it, nothing may wake it again at once.
     fn turn(&mut self, now: Micros, is_news: bool, net: &mut Network, buf: &mut Vec<u8>, rng: &mut Rng) {
         self.endpoint.run_jobs(now);
         self.endpoint.handle_timeout(now);
@@ -102,7 +102,7 @@ fn run(seed: u64) -> u64 {
                 let channel = Channel::new(rng.below(6) as u8).unwrap();
                 let length = if rng.chance(0.2) { rng.below(8_000) } else { rng.below(200) };
                 if let Some(peer) = host.peer {
-                    // A full queue is a part of it.
+                    // Full queues are part of the test.
                     let _ = host.endpoint.send(peer, channel, &[&vec![1; length as usize]]);
                 }
             }

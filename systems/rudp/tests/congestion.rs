@@ -1,4 +1,4 @@
-//! What a path's bottleneck sees: bulk, queues, shares, and paths that change. Virtual time, fixed seeds.
+//! What a bottleneck sees: bulk transfers, queues, shares, and paths that change. Virtual time, fixed seeds.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests, too.
 
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn bulk(seed: u64, link: Link, congestion: Congestion) -> Bulk {
     let client = world.add(Config { congestion, ..Config::default() });
     let server = world.add(Config::server());
     let (here, _) = world.connected(client, server);
-    // Another phase of everything for each seed.
+    // Each seed begins at another phase of everything.
     world.run_for(MS * 500 + Duration::from_micros(seed * 377));
     world.link = link;
     world.record();
@@ -87,7 +87,7 @@ fn within(runs: &[Bulk], time: Duration, queue_p95: Duration) {
     for run in runs {
         assert!(run.time <= time && run.queue_p95 <= queue_p95, "{run:?}");
     }
-    // What is lost costs again; a seed may have more of it than its share.
+    // Losses cost bytes again, and a seed may have more of them than its share.
     assert!(runs.iter().map(|run| run.wire).sum::<f64>() <= 1.08 * runs.len() as f64);
 }
 
@@ -118,8 +118,8 @@ struct Flow {
     arrived: usize,
 }
 
-/// Two connections between the same two hosts, whose data share the way from the first to the second: each side dialed
-/// one of them.
+/// Two connections between the same two hosts, whose data share the path from the first to the second. Each side
+/// dialled one of them.
 fn two_flows(seed: u64, congestion: Congestion) -> (World, Node, [Flow; 2]) {
     let mut world = World::new(seed, Link::default());
     let config = Config { congestion, accept: true, ..Config::default() };
@@ -230,7 +230,7 @@ fn who_heeds_the_budget_waits_for_nothing_and_still_gets_the_rate() {
         for _ in 0..budget / 500 {
             world.endpoint(client).send(here, Channel::DATA, &[&bytes, &[0; 492]]).unwrap();
         }
-        // What was queued has left when the next tick comes, or nearly so.
+        // What was queued has left by the next tick, or nearly so.
         world.run_for(MS * 16);
         for event in world.take_events(server) {
             if let Event::Message { bytes, .. } = event {
@@ -245,7 +245,7 @@ fn who_heeds_the_budget_waits_for_nothing_and_still_gets_the_rate() {
     }
     let rate = arrived as f64 / 4.5;
     println!("by budget: {rate:.0} B/s, oldest message {slowest:?}");
-    // 25 ms away, up to two ticks until it is looked for, a tick in the pacer, a few packets in the queue.
+    // 25 ms on the path, up to two ticks until the receiver looks, a tick in the pacer, a few packets in the queue.
     assert!(slowest <= MS * (25 + 32 + 16 + 17), "{slowest:?}");
     assert!(rate >= 1_000_000.0, "{rate}");
     let now = world.now();

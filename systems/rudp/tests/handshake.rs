@@ -44,7 +44,7 @@ impl Script {
         Script { client, server: Endpoint::new(server, [1; 32]), peer }
     }
 
-    /// Runs the handshake; `change` may alter the datagram with that index: Hello, Retry, Hello, Accept.
+    /// Runs the handshake. `change` may alter each datagram, by its index: Hello, Retry, Hello, Accept.
     fn run(&mut self, mut change: impl FnMut(usize, &mut Vec<u8>)) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         for index in 0..4 {
@@ -107,10 +107,10 @@ fn a_changed_byte_anywhere_in_the_handshake_is_not_believed() {
             script.client
         }));
         for (index, datagram) in whole.iter().enumerate() {
-            // Behind the cookie stand zeros that nobody reads.
+            // After the cookie come zeros that nobody reads.
             let end = if index % 2 == 0 { 81 } else { datagram.len() };
             for at in 0..end {
-                // The first has no cookie; a bad one is as none.
+                // The first has no cookie, and a bad one counts as none.
                 if index == 0 && at >= 48 {
                     continue;
                 }
@@ -137,7 +137,7 @@ fn a_changed_byte_anywhere_in_the_handshake_is_not_believed() {
     }
 }
 
-/// Someone on the way makes the client look older, or slower, in both Hellos and consistently.
+/// Someone on the path makes the client look older, or slower, in both Hellos and consistently.
 #[test]
 fn nobody_talks_two_sides_into_less_than_both_can() {
     let config = Config { version_max: 9, aes_hardware: true, ..Config::default() };
@@ -151,7 +151,7 @@ fn nobody_talks_two_sides_into_less_than_both_can() {
         assert_eq!(all.len(), 4, "the server suspects nothing: {at} {value}");
         assert!(!is_connected(&mut script.client), "byte {at} as {value}");
     }
-    // Nor by the readable part of the Accept.
+    // Nor in the readable part of the Accept.
     for (at, value) in [(5, 2), (6, 0x04), (6, 0x01), (6, 0x80)] {
         let mut script = Script::new(&config, None);
         script.run(|which, datagram| {
@@ -195,7 +195,7 @@ fn another_key_than_the_expected_ends_the_attempt() {
     assert_eq!(world.take_events(client), [Event::Closed { peer, reason }]);
     world.run_for(SECOND * 10);
     assert_eq!(world.take_events(server), []);
-    // With the right one it goes.
+    // With the right key it works.
     let (now, key) = (world.now(), Some(found));
     world.endpoint(client).connect(now, addr, key).unwrap();
     world.run_for(SECOND);
@@ -213,7 +213,7 @@ fn a_faster_impostor_does_not_keep_the_right_server_from_answering() {
     let mut impostor = Endpoint::new(Config::server(), [1; 32]);
     let mut server = Endpoint::new(config, [1; 32]);
     assert_eq!(server.public_key(), key);
-    // Both see the Hellos and answer in the name of the server. With one seed they even give the same cookie.
+    // Both see the Hellos and answer as the server. Since they have the same seed, they even give the same cookie.
     for _ in 0..2 {
         let hello = sent(&mut client).unwrap();
         for acceptor in [&mut impostor, &mut server] {
@@ -306,7 +306,7 @@ fn jobs_may_take_their_time() {
     for seed in 0..20 {
         let link = Link { loss: 0.1, duplicate: 0.5, reorder: 0.5, ..Link::default() };
         let mut world = World::new(seed, link);
-        // Longer than a client waits before it repeats its Hello: that must not become a second job.
+        // Longer than a client waits before it repeats its Hello, which must not become a second job.
         world.job_time = Duration::from_millis(900);
         let (client, server) = world.pair();
         world.connect(client, server);
@@ -330,14 +330,14 @@ fn jobs_are_bounded_and_those_of_peers_that_are_gone_are_not_done() {
         ask(&mut server, seed, SocketAddr::from(([10, 1, 1, seed], 5000)));
     }
     assert_eq!((server.totals().jobs, server.totals().dropped), (10, 39));
-    // Their peers time out before anybody did the work; what is done nevertheless finds nobody.
+    // Their peers time out before anybody does the work. When it is done nevertheless, nobody is there to take it.
     let job = server.poll_job().unwrap();
     let late = job.run();
     server.handle_timeout(NOW + SECOND * 6);
     assert!(server.poll_job().is_none());
     server.finish_job(NOW + SECOND * 6, late);
     assert_eq!((server.poll_timeout(), sent(&mut server)), (None, None));
-    // A client that begins anew again and again from one address holds no more than one job's worth of peers.
+    // A client that begins anew again and again from one address has one half-open peer at most.
     for seed in 51..100 {
         ask(&mut server, seed, away());
     }
@@ -352,7 +352,6 @@ fn datagrams_longer_than_any_may_be_are_dropped_unread() {
     assert_eq!((script.server.totals().unknown, script.server.totals().retries), (1, 0));
 }
 
-/// Keys change every few packets, on a network that loses, doubles, reorders and corrupts.
 /// A server that has nothing to say: no packet of its own asks for an acknowledgement.
 #[test]
 fn a_side_that_only_acknowledges_changes_its_keys_too() {
@@ -369,6 +368,7 @@ fn a_side_that_only_acknowledges_changes_its_keys_too() {
     assert!(stats.rejected < 3 && stats.packets_in > 3_000, "{stats:?}");
 }
 
+/// Keys change every few packets, on a network that loses, doubles, reorders and corrupts.
 #[test]
 fn keys_change_again_and_again_and_nothing_is_lost() {
     for (seed, aes_hardware) in [(1, true), (2, false), (3, true)] {
@@ -405,13 +405,13 @@ fn keys_change_again_and_again_and_nothing_is_lost() {
         assert_eq!(got, [3_000, 3_000]);
         for (node, peer) in [(client, here), (server, there)] {
             let stats = world.endpoint(node).stats(peer).unwrap();
-            // Both directions, once a round trip and a little at most: 30 s at 60 to 100 ms.
+            // Both directions, each at most once in little more than a round trip: 30 s at 60 to 100 ms.
             assert!(stats.key_changes > 300, "seed {seed}: {stats:?}");
         }
     }
 }
 
-/// The packet that shows the change is forged or lost: the old keys go on.
+/// The packet that shows the change is forged or lost: the old keys stay in use.
 #[test]
 fn a_forged_phase_changes_nothing() {
     let mut world = World::new(5, Link::default());

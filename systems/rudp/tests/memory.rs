@@ -1,4 +1,4 @@
-//! What strangers cost (nothing), what connections leave behind (nothing), and what a packet allocates.
+//! What incoming datagrams cost (nothing), what connections leave behind (nothing), and what a packet allocates.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests, too.
 #![allow(unsafe_code)] // A counting allocator is a `GlobalAlloc`, which is an unsafe trait.
 
@@ -14,7 +14,7 @@ use kaos_rudp::{
     lab::{Link, Network, Rng, World},
 };
 
-/// Counts per thread, so that tests may run beside each other.
+/// Counts per thread, so that tests may run side by side.
 struct Counting;
 
 thread_local! {
@@ -81,12 +81,12 @@ fn a_flood_of_first_datagrams_allocates_nothing_and_gets_no_more_than_it_sends()
         let mut datagram = hello(&mut rng);
         match round % 5 {
             0 => {}
-            // Cookies of one's own making.
+            // Made-up cookies.
             1 => {
                 datagram[48] = 1;
                 rng.fill(&mut datagram[49..81]);
             }
-            // Another version: refused, by name.
+            // Another version, which is refused with a reason.
             2 => (datagram[5], datagram[6]) = (9, 9),
             // Anything at all, from the four bytes that once cost 828 KB.
             3 => datagram.truncate(rng.below(1200) as usize),
@@ -113,7 +113,7 @@ fn a_flood_of_first_datagrams_allocates_nothing_and_gets_no_more_than_it_sends()
             assert!(answered <= chunk.len());
             assert!(server.poll_event().is_none());
         }
-        // Nobody polls: the reserved answers fill up, the rest is dropped.
+        // Nobody polls: the reserved answers fill up, and the rest is dropped.
         for (from, datagram) in &mut flood {
             server.handle(now, *from, datagram);
         }
@@ -239,7 +239,7 @@ struct Crowd {
     now: Micros,
     server: Endpoint,
     clients: Vec<(Endpoint, PeerId)>,
-    /// The server's name of each client.
+    /// The server's id of each client.
     peers: Vec<Option<PeerId>>,
     bytes: i64,
     calls: u64,
@@ -272,7 +272,7 @@ impl Crowd {
         result
     }
 
-    /// So many ticks of 60 Hz, in which everyone may send a message of 64 bytes to the other side.
+    /// Some ticks of 60 Hz, in which everyone may send a message of 64 bytes to the other side.
     fn run(&mut self, ticks: usize, talk: Option<Channel>) {
         let home = SocketAddr::from(([10, 1, 1, 1], 7352));
         for _ in 0..ticks {
@@ -319,8 +319,7 @@ impl Crowd {
     }
 }
 
-/// After three seconds in which nobody had anything to say. What a channel has to remember, once it was used, comes on
-/// top.
+/// After three seconds of silence. A channel that was used adds what it has to remember.
 #[test]
 fn an_idle_peer_costs_at_most_two_kibibytes_and_its_used_channels() {
     let mut nobody = Crowd::connected(0);
@@ -340,11 +339,11 @@ fn an_idle_peer_costs_at_most_two_kibibytes_and_its_used_channels() {
     assert!(silent <= 2304, "{silent} bytes");
 }
 
-/// Lengths just over those that buffers have, and those of which most fit into a bound.
+/// Lengths just over the sizes of buffers, and lengths of which the most messages fit into a bound.
 const LENGTHS: [usize; 16] =
     [0, 1, 17, 33, 65, 97, 129, 193, 513, 769, 1_025, 1_121, 3_073, 8_193, 33_000, 65_538];
 
-/// What is held for a bound of bytes, beside what a peer and its channels cost anyway.
+/// What is held for a bound of bytes, on top of what a peer and its channels cost anyway.
 fn times(bytes: i64, bound: usize) -> f64 {
     (bytes - 8 * 1024) as f64 / bound as f64
 }
@@ -371,7 +370,7 @@ fn a_full_queue_holds_little_more_than_its_bound() {
     }
 }
 
-/// What came and waits for the first message, which never comes; then what waits for the application.
+/// What came and waits for a first message that never comes; then what waits for the application.
 #[test]
 fn what_a_peer_holds_is_little_more_than_what_it_may() {
     let (home, away): (SocketAddr, SocketAddr) =
@@ -385,7 +384,7 @@ fn what_a_peer_holds_is_little_more_than_what_it_may() {
         let (message, mut buf) = (vec![1; length], Vec::with_capacity(1500));
         let mut held = 0;
         for round in 0..3_000 {
-            // What is sent again leaves first, and if it is small in the next packet, too.
+            // What is sent again leaves first, and also in the next packet if it is small.
             let mut lost = if is_held_back && round > 3 { 2 } else { 0 };
             if round > 3 && round < 600 {
                 while client.send(here, Channel::DATA, &[&message]).is_ok() {}
@@ -432,8 +431,8 @@ fn what_a_peer_holds_is_little_more_than_what_it_may() {
     }
 }
 
-/// The server's share of one peer that was sent three thousand messages over a lossy path, and then nothing more: what it
-/// holds over what it held when the peer was new. The peer pings every five seconds.
+/// What a server holds for a peer that was sent three thousand messages over a lossy path and then nothing more,
+/// compared with what it held when the peer was new. The peer pings every five seconds.
 #[test]
 fn after_a_burst_with_losses_a_silent_peer_costs_no_more_than_before() {
     for loss in [0.02, 0.05] {
@@ -491,12 +490,12 @@ fn after_a_burst_with_losses_a_silent_peer_costs_no_more_than_before() {
         }
         println!("{} bytes more than when the peer was new", held - new);
         assert_eq!((left, heard), (0, 3_000));
-        // A channel that was used, and the pool of the endpoint.
+        // For a channel that was used, and the pool of the endpoint.
         assert!(held - new <= 2_048, "{} bytes", held - new);
     }
 }
 
-/// All timers, tables and pools of a crowd that talks have found their size.
+/// The timers, tables and pools of a crowd that talks find their size and keep it.
 #[test]
 fn a_crowd_that_talks_allocates_nothing() {
     let mut crowd = Crowd::connected(200);
@@ -505,6 +504,27 @@ fn a_crowd_that_talks_allocates_nothing() {
         crowd.calls = 0;
         crowd.run(300, Some(channel));
         assert_eq!(crowd.calls, 0, "{channel:?}");
+    }
+}
+
+/// Fills `bad` with a mutated copy of `datagram`, or with plain noise.
+fn spoil(rng: &mut Rng, datagram: &[u8], bad: &mut Vec<u8>) {
+    bad.clear();
+    if rng.chance(0.2) {
+        bad.resize(rng.below(1300) as usize, 0);
+        rng.fill(bad);
+        return;
+    }
+    bad.extend_from_slice(datagram);
+    for _ in 0..rng.below(5) {
+        let bit = rng.below(bad.len() as u64 * 8) as usize;
+        bad[bit / 8] ^= 1 << (bit % 8);
+    }
+    if rng.chance(0.2) {
+        bad.truncate(rng.below(bad.len() as u64 + 1) as usize);
+    }
+    if rng.chance(0.1) {
+        bad.extend_from_slice(&[0xff; 40]);
     }
 }
 
@@ -532,28 +552,9 @@ fn a_hundred_thousand_bad_datagrams_leave_nothing_behind() {
     let mut attack = |world: &mut World, count: usize| {
         let mut bad = Vec::with_capacity(2000);
         for round in 0..count {
-            bad.clear();
             let (from, _, datagram) = &real[rng.below(real.len() as u64) as usize];
-            let mut from = *from;
-            if rng.chance(0.2) {
-                bad.resize(rng.below(1300) as usize, 0);
-                rng.fill(&mut bad);
-            } else {
-                bad.extend_from_slice(datagram);
-                for _ in 0..rng.below(5) {
-                    let bit = rng.below(bad.len() as u64 * 8) as usize;
-                    bad[bit / 8] ^= 1 << (bit % 8);
-                }
-                if rng.chance(0.2) {
-                    bad.truncate(rng.below(bad.len() as u64 + 1) as usize);
-                }
-                if rng.chance(0.1) {
-                    bad.extend_from_slice(&[0xff; 40]);
-                }
-            }
-            if rng.chance(0.2) {
-                from = somewhere(&mut rng);
-            }
+            spoil(&mut rng, datagram, &mut bad);
+            let from = if rng.chance(0.2) { somewhere(&mut rng) } else { *from };
             let now = world.now();
             let endpoint = world.endpoint(server);
             endpoint.handle(now, from, &mut bad);
@@ -584,16 +585,16 @@ fn a_hundred_thousand_bad_datagrams_leave_nothing_behind() {
     assert_eq!(world.take_events(server).len(), 8);
 }
 
-/// In steady state neither packets nor messages allocate, whatever the channel, if the application recycles. Where a
-/// datagram in twenty is lost it is one allocation for thirty messages at most: what losses need is given
-/// back between them.
+/// In a steady state neither packets nor messages allocate, whatever the channel, if the application recycles. If one
+/// datagram in twenty is lost, there is at most one allocation for thirty messages: what losses need is given back
+/// between them.
 #[test]
 fn packets_and_messages_allocate_nothing() {
-    let loose = Channel::new(3).unwrap();
+    let unreliable = Channel::new(3).unwrap();
     let unordered = Channel::new(4).unwrap();
     let urgent = Channel::new(5).unwrap();
     let mut config = Config::default();
-    config.channels.set(loose, ChannelConfig::new(ChannelKind::Unreliable));
+    config.channels.set(unreliable, ChannelConfig::new(ChannelKind::Unreliable));
     config.channels.set(unordered, ChannelConfig::new(ChannelKind::Unordered));
     config.channels.set(
         urgent,
@@ -604,22 +605,23 @@ fn packets_and_messages_allocate_nothing() {
             ..ChannelConfig::new(ChannelKind::Ordered)
         },
     );
-    for lossy in [false, true] {
+    for loss in [0.0, 0.05] {
         for (channel, length) in [
             (Channel::UNRELIABLE, 64),
             (Channel::DATA, 64),
             (Channel::CONTROL, 1100),
             (Channel::DATA, 5000),
-            (loose, 64),
-            (loose, 5000),
+            (unreliable, 64),
+            (unreliable, 5000),
             (unordered, 64),
             (unordered, 5000),
             (urgent, 64),
         ] {
-            let (allocated, delivered) = steady_state(&config, channel, length, lossy);
-            let about = format!("{channel:?}, {length} bytes, lossy {lossy}: {delivered} delivered");
+            let (allocated, delivered) = steady_state(&config, channel, length, loss);
+            let about = format!("{channel:?}, {length} bytes, loss {loss}: {delivered} delivered");
+            let lossy = loss > 0.0;
             assert!(if lossy { delivered > 2_000 } else { delivered == 4_000 }, "{about}");
-            // What rare events need grows to their worst, and is given back between them.
+            // What rare events need is allocated when they happen, and given back afterwards.
             let allowed = if lossy { delivered / 30 } else { 0 };
             assert!(allocated <= allowed, "{allocated} allocations: {about}");
         }
@@ -627,7 +629,7 @@ fn packets_and_messages_allocate_nothing() {
 }
 
 /// Two messages each way sixty times a second. Allocations and deliveries in the later 1,000 of 2,000 rounds.
-fn steady_state(config: &Config, channel: Channel, length: usize, lossy: bool) -> (u64, u64) {
+fn steady_state(config: &Config, channel: Channel, length: usize, loss: f64) -> (u64, u64) {
     let addr = |last| SocketAddr::from(([10, 0, 0, last], 7352));
     let mut server = Endpoint::new(Config { accept: true, ..config.clone() }, [1; 32]);
     let mut client = Endpoint::new(config.clone(), [2; 32]);
@@ -645,20 +647,20 @@ fn steady_state(config: &Config, channel: Channel, length: usize, lossy: bool) -
         now += Duration::from_millis(16);
         if let Some(there) = there {
             for _ in 0..2 {
-                // Full queues are a part of it.
+                // Full queues are part of the test.
                 let _ = client.send(here, channel, &[&message]);
                 let _ = server.send(there, channel, &[&message]);
             }
         }
         for _ in 0..3 {
             while client.poll_transmit(now, &mut buf).is_some() {
-                if !(lossy && rng.chance(0.05)) {
+                if !rng.chance(loss) {
                     server.handle(now, addr(2), &mut buf);
                 }
             }
             server.run_jobs(now);
             while server.poll_transmit(now, &mut buf).is_some() {
-                if !(lossy && rng.chance(0.05)) {
+                if !rng.chance(loss) {
                     client.handle(now, addr(1), &mut buf);
                 }
             }

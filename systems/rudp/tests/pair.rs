@@ -1,5 +1,5 @@
-//! Two endpoints, a bad network, random use; and the oracle: every kind of channel keeps its promise, bounds hold, both
-//! sides agree on the end.
+//! Two endpoints on a bad network, used at random, and an oracle: every kind of channel keeps its promise, bounds hold,
+//! and both sides agree on the end.
 //!
 //! `RUDP_SEED=17 cargo test -p kaos-rudp --test pair` repeats one seed; `RUDP_SEEDS=5000` runs more of them, on
 //! `RUDP_THREADS` threads. `--release` makes it ten times faster.
@@ -21,14 +21,14 @@ use kaos_rudp::{
 /// Channels of a run, by number.
 const CHANNELS: usize = 7;
 
-/// What one side sent on a channel and the other has not got.
+/// What one side sent on a channel and the other has not received.
 enum Expected {
-    /// All of them, one after the other.
+    /// All of these messages, one after the other.
     InOrder(VecDeque<Vec<u8>>),
     /// By the number in the first eight bytes.
     Numbered {
         sent: u64,
-        /// The number after the largest that arrived; for channels on which none comes after a newer one.
+        /// The number after the largest that arrived, for channels on which no message comes after a newer one.
         newest: Option<u64>,
         missing: BTreeMap<u64, Vec<u8>>,
         is_reliable: bool,
@@ -103,7 +103,7 @@ struct Side {
     peer: PeerId,
     expected: [Expected; CHANNELS],
     is_blocked: bool,
-    /// Where the other side was proved to be last.
+    /// The last address that the other side proved.
     other_at: SocketAddr,
 }
 
@@ -150,7 +150,7 @@ impl Side {
     }
 }
 
-/// What `here` got, which `there` sent. Returns the reason if the connection ended.
+/// Takes what `here` received from `there`. Returns the reason if the connection ended.
 fn check(world: &mut World, here: &mut Side, there: &mut Side) -> Option<CloseReason> {
     let mut ended = None;
     for event in world.take_events(here.node) {
@@ -165,7 +165,7 @@ fn check(world: &mut World, here: &mut Side, there: &mut Side) -> Option<CloseRe
                 assert!(here.is_blocked, "nothing was blocked");
                 here.is_blocked = false;
             }
-            // Told when the address was proved; it may have moved on since.
+            // This was so when the address was proved. The other side may have moved on since.
             Event::Moved { addr, .. } => here.other_at = addr,
             Event::Closed { reason, .. } => ended = Some(reason),
             Event::Connected { .. } => panic!("connected twice"),
@@ -177,7 +177,7 @@ fn check(world: &mut World, here: &mut Side, there: &mut Side) -> Option<CloseRe
 fn bounds(world: &mut World, config: &Config, side: &Side) {
     let Some(stats) = world.endpoint(side.node).stats(side.peer) else { return };
     assert!(stats.queued_bytes <= config.queue_bytes_max + 2 * config.unreliable_bytes_max, "{stats:?}");
-    // Of each ordered channel the message that it waits for gets in over the bound.
+    // On each ordered channel the message that it waits for may go beyond the bound.
     let heads = 3 * (config.message_bytes_max + (64 + 32) * 60);
     assert!(stats.reassembly_bytes <= config.reassembly_bytes_max + heads, "{stats:?}");
     assert!(stats.in_flight_bytes <= config.window_bytes_max + 3 * 1500, "{stats:?}");
@@ -198,7 +198,7 @@ fn random_link(rng: &mut Rng) -> Link {
         corrupt: some(rng, 0.5, 0.05),
         truncate: some(rng, 0.2, 0.02),
         bytes_per_second: if rng.chance(0.3) { 50_000 + rng.below(1_000_000) } else { 0 },
-        // Now and then the path carries no more than what every path carries, and tells nobody.
+        // Now and then the path silently carries no more than any path does.
         bytes_max: if rng.chance(0.2) { 1200 + rng.below(300) as usize } else { 65_507 },
         ..Link::default()
     }
@@ -324,7 +324,7 @@ fn end(world: &mut World, rng: &mut Rng, sides: &mut [Side; 2]) {
         for _ in 0..5 {
             closer.send_something(world, rng);
         }
-        // What takes longer than two seconds over a path that was bad is not waited for.
+        // On a bad path the flush may take longer than the two seconds that it is given.
         let queued = world.endpoint(closer.node).stats(closer.peer).unwrap().queued_bytes;
         flushed = queued < 10_000 && world.link.bytes_per_second == 0;
         world.endpoint(closer.node).close_after_flush(now, closer.peer, 9, "over");
@@ -340,7 +340,7 @@ fn end(world: &mut World, rng: &mut Rng, sides: &mut [Side; 2]) {
     assert!(!flushed || closer.is_delivered());
     for node in [closer.node, other.node] {
         assert_eq!(world.endpoint(node).peer_count(), 0);
-        assert_eq!(world.endpoint(node).poll_timeout(), None, "something lingers");
+        assert_eq!(world.endpoint(node).poll_timeout(), None, "something stays");
     }
 }
 

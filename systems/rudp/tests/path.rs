@@ -1,4 +1,5 @@
-//! A peer that moves to another address, those who only look like it, and datagrams that grow and shrink with the path.
+//! A peer that moves to another address, others that only look like it, and datagrams that grow and shrink with the
+//! path.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, too.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
@@ -35,10 +36,10 @@ struct Scene {
     client_sends: bool,
     server_sends: bool,
     next_tick: Micros,
-    /// Reliable messages sent and got, by side: client, server.
+    /// Reliable messages sent and received, by side: client, server.
     sent: [u32; 2],
     got: [u32; 2],
-    /// When something from the server came to the client, and from the client to the server.
+    /// When messages came from the server to the client, and from the client to the server.
     heard: [Vec<Micros>; 2],
     moved: Vec<SocketAddr>,
     closed: [Option<CloseReason>; 2],
@@ -150,7 +151,7 @@ impl Scene {
         self.last.iter().filter(|(from, ..)| *from == client).map(|(_, _, bytes)| bytes.clone()).collect()
     }
 
-    /// Nobody sends any more, and nothing reliable was lost.
+    /// Stops sending, and checks that nothing reliable was lost.
     fn finish(&mut self) {
         (self.client_sends, self.server_sends) = (false, false);
         self.run_for(SECOND * 3);
@@ -158,7 +159,7 @@ impl Scene {
         assert_eq!(self.closed, [None, None]);
     }
 
-    /// The longest time after `start` without a message on a side.
+    /// The longest time after `start` in which a side got no message.
     fn silence(&self, side: usize, start: Micros, end: Micros) -> Duration {
         let mut last = start;
         let mut longest = Duration::ZERO;
@@ -171,7 +172,7 @@ impl Scene {
 }
 
 struct Gap {
-    /// From the first packet that left the new address to the first message of the server's that came there.
+    /// From the first packet that left the new address to the first of the server's messages that came there.
     after_packet: Duration,
     /// Without a message from the server.
     silence: Duration,
@@ -180,7 +181,7 @@ struct Gap {
 fn moves(seed: u64, loss: f64, to: SocketAddr, client_sends: bool) -> Gap {
     let mut scene = Scene::new(seed, Link { loss, ..Link::default() }, Config::default(), Config::server());
     scene.client_sends = client_sends;
-    // Not always at the same place of a tick.
+    // Not always at the same point of a tick.
     scene.run_for(SECOND + MS * (seed % 40) as u32);
     let start = scene.world.now();
     scene.rebind(to);
@@ -201,8 +202,9 @@ fn moves(seed: u64, loss: f64, to: SocketAddr, client_sends: bool) -> Gap {
     Gap { after_packet: heard - first, silence }
 }
 
-/// The targets: nothing reliable lost; a message of the server's within a round trip and a tick (port) or two round trips
-/// (IP) after the client's first packet from there. Steps of a millisecond are added to each.
+/// The targets: nothing reliable is lost, and a message of the server's comes within a round trip and a tick (port) or
+/// two round trips (IP) after the client's first packet from the new address. A step of a millisecond each way is
+/// added.
 #[test]
 fn a_moving_client_misses_nothing_and_waits_for_a_round_trip() {
     for (name, to, client_sends, bound) in [
@@ -226,9 +228,10 @@ fn a_moving_client_misses_nothing_and_waits_for_a_round_trip() {
     }
 }
 
-/// The same for a server that has six messages of a kilobyte for each tick, or more: what is under way to the dead address,
-/// more than the window of an unknown path, holds nothing back. Messages of that length wait for the proof, since only
-/// three times the client's bytes may go there before it: two round trips after the client's first packet.
+/// The same for a server with six or more messages of a kilobyte for each tick. More than the window of an unknown path
+/// is under way to the dead address, which must hold nothing back. Messages of that length wait for the proof, two
+/// round trips after the client's first packet, since until then only three times the client's bytes may go to the new
+/// address.
 #[test]
 fn a_server_with_much_under_way_is_heard_at_the_new_address_as_soon() {
     for (to, messages) in [(other_port(), 6), (other_port(), 16), (other_ip(), 6), (other_ip(), 16)] {
@@ -280,7 +283,7 @@ fn a_server_with_much_under_way_is_heard_at_the_new_address_as_soon() {
 fn an_old_packet_does_not_switch_back_and_is_taken() {
     let mut scene = Scene::default(1);
     scene.run_for(SECOND);
-    // One packet takes a second longer than all others.
+    // A single packet takes a second longer than all others.
     scene.world.link.delay = SECOND;
     while scene.client_packets().is_empty() {
         scene.step();
@@ -300,7 +303,7 @@ fn an_old_packet_does_not_switch_back_and_is_taken() {
     scene.finish();
 }
 
-/// The router forgets the mapping while the Accept is under way, or right after it came.
+/// The router forgets the mapping while the Accept is under way, or right after it arrived.
 #[test]
 fn a_client_may_move_during_the_handshake() {
     for ms in (0..200).step_by(5) {
@@ -330,7 +333,7 @@ fn two_clients_may_change_places() {
     world.rebind(b, addr_a);
     world.rebind(a, addr_b);
     for _ in 0..3 {
-        // First b appears where the server believes a, which has not been heard from its new address yet.
+        // First b appears where the server believes a to be, which has not been heard from its new address yet.
         world.endpoint(b).send(from_b, Channel::DATA, &[b"b"]).unwrap();
         world.run_for(SECOND / 5);
         world.endpoint(a).send(from_a, Channel::DATA, &[b"a"]).unwrap();
@@ -350,7 +353,7 @@ fn two_clients_may_change_places() {
     let moved = |event: &&Event| matches!(event, Event::Moved { .. });
     assert_eq!(events.iter().filter(moved).count(), 2, "{events:?}");
     assert_eq!(world.endpoint(server).peer_count(), 2);
-    // A client that is started again replaces the connection that is at its address now, and only that.
+    // A client that is started again replaces only the connection that is at its address now.
     world.restart(a, Config::default());
     let (_, new) = world.connected(a, server);
     let events = world.take_events(server);
@@ -410,8 +413,8 @@ fn a_copy_that_overtakes_its_original_detours_a_round_trip_at_most() {
     }
 }
 
-/// RFC 9000, section 9.3.3: every packet is copied, every copy comes first. The client's answer to the challenge at its
-/// own address shows that it is there, though it comes from the attacker's.
+/// RFC 9000, section 9.3.3: every packet is copied, and every copy comes first. The client's answer to the challenge at
+/// its own address shows that it is there, although it comes from the attacker's address.
 #[test]
 fn an_attacker_who_is_always_faster_gets_nothing() {
     for client_sends in [true, false] {
@@ -465,7 +468,7 @@ fn a_flood_of_moves_is_bounded_and_nobody_is_sent_more_than_three_times_his_byte
     assert!(stats.moves_refused > 100, "{stats:?}");
     scene.finish();
     assert_eq!(scene.moved, []);
-    // A real move is still possible, if later.
+    // A real move is still possible, only later.
     scene.client_sends = true;
     scene.rebind(other_port());
     scene.run_for(SECOND * 6);
@@ -489,11 +492,11 @@ fn three_times_the_bytes_is_never_exceeded_before_the_proof() {
                 .unwrap();
         }
         scene.rebind(other_ip());
-        // The new address only ever speaks: its host is gone before anything comes back.
+        // The new address only speaks: its host is gone before anything comes back.
         while scene.client_packets().is_empty() {
             scene.step();
         }
-        scene.world.set_down(scene.client, true);
+        scene.world.take_down(scene.client);
         (scene.client_sends, scene.server_sends) = (false, false);
         for _ in 0..3000 {
             scene.world.run_for(MS);
@@ -518,7 +521,7 @@ fn a_close_is_heard_wherever_the_client_is() {
             Scene::new(seed, Link { loss, ..Link::default() }, Config::default(), Config::server());
         scene.run_for(SECOND);
         scene.rebind(if seed % 2 == 0 { other_ip() } else { other_port() });
-        // Before the server knows, while it has a doubt, after the proof.
+        // Before the server knows of the move, during the trial, and after the proof.
         scene.run_for(MS * [10, 60, 300][seed as usize / 3 % 3]);
         let (now, start) = (scene.world.now(), scene.world.now());
         scene.world.endpoint(scene.server).close(now, scene.there, 9, "the end of a long story");
@@ -604,7 +607,7 @@ fn a_black_hole_is_noticed_and_left_behind() {
     assert_eq!(stats.mtu, 1200, "{stats:?}");
     world.run_for(SECOND);
     assert_eq!(world.take_events(client).len(), 14 * 60, "reliable messages");
-    // The path is whole again; that is found out after ten minutes.
+    // The path carries long datagrams again, which is found out after ten minutes.
     world.link.bytes_max = 65_507;
     world.run_for(SECOND * 590);
     snapshots(&mut world, server, there, 60, Channel::UNRELIABLE);

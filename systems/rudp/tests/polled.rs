@@ -1,4 +1,5 @@
-//! A receiver that looks at its socket once a frame: whole batches between two acknowledgements. Virtual time, fixed seeds.
+//! A receiver that looks at its socket once a frame: whole batches between two acknowledgements. Virtual time, fixed
+//! seeds.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests are tests, too.
 
 use std::{net::SocketAddr, time::Duration};
@@ -16,22 +17,22 @@ fn hundred_mbit(one_way: Duration) -> Link {
     Link { bytes_per_second: 12_500_000, delay: one_way, queue: MS * 1_000, ..Link::default() }
 }
 
-/// What came of it.
+/// The result of a run.
 struct Figures {
     /// Bytes a second of payload that arrived, after the first second.
     rate: f64,
-    /// Of the sender.
+    /// The sender's counters.
     stats: Stats,
     /// Datagrams that the network lost on the way to the receiver.
     lost: u64,
-    /// Most datagrams that the receiver found at once.
+    /// The most datagrams that the receiver found at once.
     batch: usize,
     queue_p95: Duration,
 }
 
-/// A server that always has something to send, asked every half millisecond, and a client that is asked once a `frame`:
-/// `handle` for everything that lies in its socket, then time, events and datagrams, as the crate's documentation says.
-/// What is lost is lost on the way to the client only.
+/// A server that always has something to send and is polled every half millisecond, and a client that is polled once a
+/// `frame`: `handle` for everything in its socket, then time, events and datagrams, as the crate's documentation says.
+/// Datagrams are lost only on the way to the client.
 fn download(link: &Link, frame: Duration, congestion: Congestion, time: Duration) -> Figures {
     let (home, away) = (SocketAddr::from(([10, 0, 0, 1], 1)), SocketAddr::from(([10, 0, 0, 2], 1)));
     let mut network = Network::new(1, Link { loss: 0.0, ..link.clone() });
@@ -122,7 +123,8 @@ fn of_a_batch_with_losses_little_more_is_sent_again() {
     }
 }
 
-/// The default controller takes no receiver's frame for a queue, and still keeps the queue of the bottleneck short.
+/// The default controller does not mistake a receiver's frame for a queue, and still keeps the queue of the bottleneck
+/// short.
 #[test]
 fn a_receiver_at_sixty_frames_a_second_gets_the_rate() {
     let slower = |rate| Link { bytes_per_second: rate, ..hundred_mbit(MS * 25) };

@@ -14,7 +14,7 @@ use stream::{TICK, stream};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// No repeats: what recovery alone can do.
+/// Without repeats, to see what recovery alone can do.
 fn plain() -> Config {
     let mut config = Config::default();
     for channel in [Channel::CONTROL, Channel::DATA] {
@@ -70,9 +70,16 @@ fn eight_messages_a_tick_share_datagrams() {
     assert!(figures.wire_bytes <= 95.0);
 }
 
-/// An application that comes back after three seconds and finds all acknowledgements waiting; `timers_first`: it does
-/// not take them in before it asks the timers and sends, as it is told to. Messages sent again.
-fn after_a_pause(timers_first: bool) -> u64 {
+#[derive(PartialEq, Eq)]
+enum First {
+    /// As an application is told to.
+    Datagrams,
+    Timers,
+}
+
+/// An application comes back after three seconds and finds all acknowledgements waiting in its socket. Returns how many
+/// messages are sent again, depending on whether it first takes these in or first asks the timers and sends.
+fn after_a_pause(first: First) -> u64 {
     let (home, away) = (SocketAddr::from(([10, 0, 0, 1], 7352)), SocketAddr::from(([10, 0, 0, 2], 5000)));
     let (mut client, mut server) =
         (Endpoint::new(plain(), [2; 32]), Endpoint::new(Config::server(), [1; 32]));
@@ -98,7 +105,7 @@ fn after_a_pause(timers_first: bool) -> u64 {
         }
     }
     now += MS * 3_000;
-    if timers_first {
+    if first == First::Timers {
         client.handle_timeout(now);
         while client.poll_transmit(now, &mut buf).is_some() {}
     }
@@ -112,8 +119,8 @@ fn after_a_pause(timers_first: bool) -> u64 {
 
 #[test]
 fn what_was_acknowledged_in_a_pause_is_not_sent_again() {
-    assert_eq!(after_a_pause(false), 0);
-    assert!(after_a_pause(true) > 0, "the timers were due");
+    assert_eq!(after_a_pause(First::Datagrams), 0);
+    assert!(after_a_pause(First::Timers) > 0, "the timers were due");
 }
 
 /// By satellite, or through a modem that holds seconds of packets: the probe time-out is longer than a second.
@@ -126,7 +133,7 @@ fn on_a_path_that_takes_seconds_nothing_is_sent_twice() {
         world.run_for(MS * 500);
         world.link.delay = MS * round_trip / 2;
         let (mut before, mut arrived) = (0, 0);
-        // The shorter round trip of before is forgotten after twenty seconds; then twenty to be watched.
+        // The shorter round trip from before is forgotten after twenty seconds; the next twenty are judged.
         for second in 0..50 {
             if second == 30 {
                 before = world.endpoint(client).stats(here).unwrap().retransmitted;
@@ -141,7 +148,7 @@ fn on_a_path_that_takes_seconds_nothing_is_sent_twice() {
         let stats = world.endpoint(client).stats(here).unwrap();
         println!("{round_trip} ms: {stats:?}");
         assert_eq!((stats.retransmitted - before, stats.lost), (0, 0), "{round_trip} ms");
-        // What was queued meanwhile comes on top.
+        // What was queued meanwhile adds to it.
         assert!(arrived >= 1_190, "{round_trip} ms: {arrived} of 1,200 arrived");
     }
 }

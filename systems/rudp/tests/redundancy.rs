@@ -20,7 +20,7 @@ fn with(change: impl FnOnce(&mut ChannelConfig)) -> Config {
     config
 }
 
-/// Five per cent, each datagram for itself.
+/// Five per cent loss, each datagram independently.
 fn iid() -> Link {
     Link { loss: 0.05, ..Link::default() }
 }
@@ -72,8 +72,8 @@ fn eight_messages_a_tick_and_their_repeats_share_datagrams() {
     assert!(figures.wire_bytes <= 160.0);
 }
 
-/// Both sides send 64 bytes sixty times a second: what one message costs in UDP payload, its share of acknowledgements
-/// included.
+/// Both sides send 64 bytes sixty times a second. Returns what one message costs in UDP payload, its share of
+/// acknowledgements included.
 #[test]
 fn an_unreliable_message_costs_little_more_than_itself() {
     let mut world = World::new(1, Link::default());
@@ -95,7 +95,7 @@ fn an_unreliable_message_costs_little_more_than_itself() {
     assert!(up <= 96.0 && down <= 92.0, "{up:.1} up, {down:.1} down");
 }
 
-/// Repeats never take more than their share, even where much is lost: half of the window in each round trip.
+/// Repeats never take more than their share, half of the window in each round trip, even if much is lost.
 #[test]
 fn repeats_keep_to_their_budget() {
     let config = with(|data| {
@@ -118,11 +118,11 @@ fn repeats_keep_to_their_budget() {
     let stats = world.endpoint(client).stats(here).unwrap();
     println!("repeated {} of {allowed:.0} bytes that were allowed", stats.repeated_bytes);
     assert!(stats.repeated_bytes > 10_000);
-    // The window and the round trip move between the samples.
+    // The window and the round trip change between the samples.
     assert!((stats.repeated_bytes as f64) < allowed * 1.3);
 }
 
-/// A lifetime bounds how late an ordered message may be, and what comes after it goes on in order.
+/// A lifetime bounds how late an ordered message may be, and later messages go on in order.
 #[test]
 fn messages_with_a_lifetime_make_way_for_newer_ones() {
     let late = Channel::new(12).unwrap();

@@ -1,4 +1,4 @@
-//! The acceptor among strangers: versions, limits, repeated and stale Hellos, restarts, moved addresses.
+//! The acceptor and its incoming connections: versions, limits, repeated and stale Hellos, restarts, moved addresses.
 
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ fn an_old_hello_replaces_nobody() {
     world.run_for(SECOND);
     let (here, there) = world.connected(client, server);
     world.take_events(server);
-    // The first connection's Hello with its cookie, a second later: a half-open peer at most.
+    // The first connection's Hello with its cookie, a second later: it makes a half-open peer at most.
     for (from, to, bytes) in hellos {
         world.inject(from, to, bytes);
     }
@@ -154,10 +154,10 @@ fn half_open_peers_are_bounded_and_expire() {
     for &client in &clients {
         world.connect(client, server);
     }
-    // Until the cookies are back at the server; then nobody hears the Accept.
+    // Until the cookies are back at the server; after that nobody hears the Accepts.
     world.run_for(Duration::from_millis(80));
     for &client in &clients {
-        world.set_down(client, true);
+        world.take_down(client);
     }
     world.run_for(Duration::from_millis(1));
     assert_eq!(world.endpoint(server).totals().dropped, 15);
@@ -238,7 +238,7 @@ fn a_thousand_idle_peers_cost_a_ping_each_in_five_seconds() {
     let after = world.endpoint(server).totals();
     assert!(after.datagrams_in - before.datagrams_in <= 5_000);
     assert!(after.datagrams_out - before.datagrams_out <= 5_000);
-    // Between deadlines nothing is due, whoever asks.
+    // Between deadlines nothing is due, however often one asks.
     let next = world.endpoint(server).poll_timeout().unwrap();
     assert!(next > world.now());
     world.endpoint(server).handle_timeout(Micros(next.0 - 1));

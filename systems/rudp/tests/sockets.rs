@@ -1,7 +1,7 @@
-//! Real sockets on loopback, every case through every backend.
+//! Real sockets on loopback, with every backend in every case.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -14,13 +14,13 @@ use kaos_rudp::{
 /// A test that takes longer has failed.
 const TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Real sockets need real time; nothing is judged by it but whether a test hangs.
+/// Real sockets need real time, which only decides whether a test hangs.
 fn now() -> Micros {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Micros(time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000)
 }
 
-/// When whatever begins now has failed.
+/// When a test that begins now has failed.
 fn deadline() -> Micros {
     now() + TIME_MAX
 }
@@ -34,12 +34,12 @@ fn options(backend: Backend) -> Options {
     }
 }
 
-fn bound(backend: Backend, v6: bool) -> Socket {
-    let address: SocketAddr = match v6 {
-        false => (Ipv4Addr::LOCALHOST, 0).into(),
-        true => (Ipv6Addr::LOCALHOST, 0).into(),
-    };
-    Socket::bind(address, &options(backend)).expect("loopback")
+const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+/// A socket on a free port of a loopback address.
+fn bound(backend: Backend, ip: IpAddr) -> Socket {
+    Socket::bind((ip, 0).into(), &options(backend)).expect("loopback")
 }
 
 /// Both backends on both sides.
@@ -75,10 +75,10 @@ fn receive_some(socket: &mut Socket, count: usize) -> Vec<(SocketAddr, Vec<u8>)>
 
 #[test]
 fn segments_arrive_as_they_were() {
-    for v6 in [false, true] {
+    for ip in [V4, V6] {
         each(|from, to| {
             let mut rng = Rng::new(7);
-            let (mut sender, mut first, mut second) = (bound(from, v6), bound(to, v6), bound(to, v6));
+            let (mut sender, mut first, mut second) = (bound(from, ip), bound(to, ip), bound(to, ip));
             let (here, targets) =
                 (sender.local_addr().unwrap(), [first.local_addr().unwrap(), second.local_addr().unwrap()]);
             // Runs of equal lengths with a shorter end, mixed with anything.
@@ -98,7 +98,7 @@ fn segments_arrive_as_they_were() {
                     (to, bytes)
                 })
                 .collect();
-            // In parts that the smallest usual receive buffer (208 KiB) takes with what the system adds.
+            // In parts that fit into the smallest usual receive buffer (208 KiB), with what the system adds.
             for part in datagrams.chunks(50) {
                 send_all(&mut sender, part);
                 for (target, socket) in targets.iter().zip([&mut first, &mut second]) {
@@ -128,7 +128,7 @@ fn segments_arrive_as_they_were() {
 #[test]
 fn a_read_is_bounded_and_says_whether_more_waits() {
     for backend in [Backend::Batched, Backend::Plain] {
-        let (mut sender, mut receiver) = (bound(Backend::Plain, false), bound(backend, false));
+        let (mut sender, mut receiver) = (bound(Backend::Plain, V4), bound(backend, V4));
         let to = receiver.local_addr().unwrap();
         let datagrams: Vec<_> = (0..100).map(|n| (to, vec![n; 100])).collect();
         send_all(&mut sender, &datagrams);
@@ -144,7 +144,7 @@ fn a_read_is_bounded_and_says_whether_more_waits() {
 #[test]
 fn a_datagram_longer_than_any_path_is_lost_and_no_error() {
     for backend in [Backend::Batched, Backend::Plain] {
-        let (mut sender, mut receiver) = (bound(backend, false), bound(Backend::Plain, false));
+        let (mut sender, mut receiver) = (bound(backend, V4), bound(Backend::Plain, V4));
         let to = receiver.local_addr().unwrap();
         send_all(&mut sender, &[(to, vec![1; 70_000]), (to, vec![2; 100])]);
         assert_eq!(receive_some(&mut receiver, 1), [(sender.local_addr().unwrap(), vec![2; 100])]);
@@ -155,13 +155,13 @@ fn a_datagram_longer_than_any_path_is_lost_and_no_error() {
 
 #[test]
 fn nothing_is_fallen_back_to_silently() {
-    let plain = bound(Backend::Plain, false).features();
+    let plain = bound(Backend::Plain, V4).features();
     assert_eq!((plain.backend, plain.segments_out_max, plain.segments_in_max), (Backend::Plain, 1, 1));
     assert!(plain.may_fragment && plain.fallback.is_none());
     assert_eq!(plain.mtu_max(), kaos_rudp::DATAGRAM_BYTES_BASE);
-    let auto = bound(Backend::Auto, false).features();
+    let auto = bound(Backend::Auto, V4).features();
     assert_eq!(auto.fallback.is_some(), auto.backend == Backend::Plain, "{auto:?}");
-    let mut auto = bound(Backend::Auto, false);
+    let mut auto = bound(Backend::Auto, V4);
     assert_eq!(auto.take_notice(), auto.features().fallback);
     assert_eq!(auto.take_notice(), None);
     let options = Options { segmented: false, ..options(Backend::Batched) };
@@ -178,8 +178,8 @@ struct Node {
 }
 
 impl Node {
-    fn new(backend: Backend, v6: bool, config: Config, seed: u8) -> Node {
-        Node { socket: bound(backend, v6), endpoint: Endpoint::new(config, [seed; 32]), events: Vec::new() }
+    fn new(backend: Backend, ip: IpAddr, config: Config, seed: u8) -> Node {
+        Node { socket: bound(backend, ip), endpoint: Endpoint::new(config, [seed; 32]), events: Vec::new() }
     }
 
     fn pump(&mut self, now: Micros) {
@@ -195,11 +195,11 @@ impl Node {
 
 #[test]
 fn endpoints_talk_over_every_backend() {
-    for v6 in [false, true] {
+    for ip in [V4, V6] {
         each(|from, to| {
             let deadline = deadline();
-            let mut client = Node::new(from, v6, Config::default(), 1);
-            let mut server = Node::new(to, v6, Config::server(), 2);
+            let mut client = Node::new(from, ip, Config::default(), 1);
+            let mut server = Node::new(to, ip, Config::server(), 2);
             let home = server.socket.local_addr().unwrap();
             let peer = client.endpoint.connect(now(), home, None).unwrap();
             let messages: Vec<Vec<u8>> = (0..6u8).map(|n| vec![n; 30_000]).collect();
@@ -252,7 +252,7 @@ mod on_tokio {
     #[tokio::test]
     async fn drivers_talk_and_close() {
         for backend in [Backend::Batched, Backend::Plain] {
-            let socket = bound(backend, false);
+            let socket = bound(backend, V4);
             let home = socket.local_addr().unwrap();
             let server = Driver::new(socket, Endpoint::new(Config::server(), [2; 32])).unwrap();
             let echo = tokio::spawn(echo(server));
@@ -278,7 +278,7 @@ mod on_tokio {
     #[tokio::test]
     async fn a_port_where_nobody_listens_is_told_of() {
         // A port that was free a moment ago.
-        let home = bound(Backend::Plain, false).local_addr().unwrap();
+        let home = bound(Backend::Plain, V4).local_addr().unwrap();
         let (mut client, _) =
             Driver::dial(now(), home, None, Config::default(), [1; 32], &Options::client()).unwrap();
         let error = within(client.next(now)).await.unwrap_err();

@@ -1,18 +1,18 @@
-//! ENet, crate `rusty_enet` 0.4: channels, no encryption. Settings as they come.
+//! ENet, crate `rusty_enet` 0.4: channels, no encryption. Default settings.
 
 use std::{cell::Cell, collections::VecDeque, convert::Infallible, net::SocketAddr, rc::Rc, time::Duration};
 
 use kaos_rudp::Micros;
 use rusty_enet::{Event, Host as Enet, HostSettings, MTU_MAX, Packet, PacketReceived, PeerID, Socket};
 
-use crate::stack::{Host, Lane, Stack};
+use crate::stack::{Delivery, Host, Stack};
 
 /// Most peers of a host: ENet's own limit.
 const PEERS_MAX: usize = rusty_enet::consts::PROTOCOL_MAXIMUM_PEER_ID as usize;
 
 /// ENet with a kind of packets.
 pub(crate) struct EnetStack {
-    pub(crate) lane: Lane,
+    pub(crate) delivery: Delivery,
 }
 
 impl EnetStack {
@@ -30,14 +30,14 @@ impl EnetStack {
             Ok(enet) => enet,
             Err(error) => unreachable!("its settings are within its limits: {error}"),
         };
-        EnetHost { enet, clock, lane: self.lane, peers: Vec::new(), arrived: VecDeque::new() }
+        EnetHost { enet, clock, delivery: self.delivery, peers: Vec::new(), arrived: VecDeque::new() }
     }
 }
 
 impl Stack for EnetStack {
     fn name(&self) -> String {
-        match self.lane {
-            Lane::Unreliable => "enet unreliable".into(),
+        match self.delivery {
+            Delivery::Unreliable => "enet unreliable".into(),
             _ => "enet reliable".into(),
         }
     }
@@ -53,7 +53,7 @@ impl Stack for EnetStack {
     }
 }
 
-/// A socket of two queues; used buffers are kept, so that the harness allocates nothing.
+/// A socket made of two queues. Used buffers are kept, so that the harness allocates nothing.
 #[derive(Default)]
 struct Mail {
     inbox: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -95,7 +95,7 @@ impl Socket for Mail {
 struct EnetHost {
     enet: Enet<Mail>,
     clock: Rc<Cell<Duration>>,
-    lane: Lane,
+    delivery: Delivery,
     peers: Vec<PeerID>,
     arrived: VecDeque<Packet>,
 }
@@ -126,9 +126,9 @@ impl Host for EnetHost {
 
     fn send(&mut self, now: Micros, peer: usize, bytes: &[u8]) -> bool {
         self.clock.set(Duration::from_micros(now.0));
-        let packet = match self.lane {
-            Lane::Unreliable => Packet::unreliable(bytes),
-            Lane::Ordered | Lane::Unordered => Packet::reliable(bytes),
+        let packet = match self.delivery {
+            Delivery::Unreliable => Packet::unreliable(bytes),
+            Delivery::Ordered | Delivery::Unordered => Packet::reliable(bytes),
         };
         self.enet.peer_mut(self.peers[peer]).send(0, &packet).is_ok()
     }

@@ -1,7 +1,7 @@
-//! KCP, crate `kcp` 0.6: one reliable ordered stream a connection, no handshake, no encryption.
+//! KCP, crate `kcp` 0.6: one reliable ordered stream per connection, no handshake, no encryption.
 //!
-//! A connection is its number `conv` and exists with its first datagram. It is flushed whenever something was sent or
-//! received, besides its own interval: the lowest latency that its interface gives.
+//! A connection is its number `conv` and exists with its first datagram. It is flushed at its own interval and whenever
+//! something was sent or received, which gives the lowest latency that its interface allows.
 
 use std::{cell::RefCell, collections::BTreeMap, io, net::SocketAddr, rc::Rc};
 
@@ -25,7 +25,7 @@ pub(crate) struct KcpStack {
 }
 
 impl KcpStack {
-    /// As it comes: congestion window on, 100 ms interval.
+    /// The defaults: congestion window on, 100 ms interval.
     pub(crate) const CC: KcpStack = KcpStack {
         label: "default (congestion window on)",
         nodelay: false,
@@ -64,10 +64,10 @@ impl KcpStack {
         Connection { kcp, out, to, is_dirty: false, is_updated: false }
     }
 
-    fn host(self, is_server: bool) -> KcpHost {
+    fn host(self, side: Side) -> KcpHost {
         KcpHost {
             settings: self,
-            is_server,
+            side,
             connections: Vec::new(),
             by_conv: BTreeMap::new(),
             buf: vec![0; 65_536],
@@ -81,15 +81,15 @@ impl Stack for KcpStack {
     }
 
     fn server(&self, _: Micros, _: SocketAddr, _: usize, _: u64) -> Box<dyn Host> {
-        Box::new(self.host(true))
+        Box::new(self.host(Side::Server))
     }
 
     fn client(&self, _: Micros, to: SocketAddr, index: usize, _: u64) -> Box<dyn Host> {
-        let mut host = self.host(false);
+        let mut host = self.host(Side::Client);
         let conv = index as u32 + 1;
         host.connections.push(self.connection(conv, to));
         host.by_conv.insert(conv, 0);
-        // So that the server learns of it: there is no other hello.
+        // So that the server learns of the connection: there is no handshake.
         host.send(Micros(0), 0, &[]);
         Box::new(host)
     }
@@ -120,9 +120,15 @@ struct Connection {
     is_updated: bool,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
+}
+
 struct KcpHost {
     settings: KcpStack,
-    is_server: bool,
+    side: Side,
     connections: Vec<Connection>,
     by_conv: BTreeMap<u32, usize>,
     buf: Vec<u8>,
@@ -136,7 +142,7 @@ impl Host for KcpHost {
         let conv = kcp::get_conv(bytes);
         let index = match self.by_conv.get(&conv) {
             Some(&index) => index,
-            None if self.is_server => {
+            None if self.side == Side::Server => {
                 self.connections.push(self.settings.connection(conv, from));
                 self.by_conv.insert(conv, self.connections.len() - 1);
                 self.connections.len() - 1
@@ -144,7 +150,7 @@ impl Host for KcpHost {
             None => return,
         };
         let connection = &mut self.connections[index];
-        if self.is_server {
+        if self.side == Side::Server {
             connection.to = from;
         }
         let _ = connection.kcp.input(bytes);
@@ -164,7 +170,7 @@ impl Host for KcpHost {
                 if length > 0 {
                     message(&self.buf[..length]);
                 }
-                // Room in its window has to be told.
+                // It has to report the room in its window.
                 connection.is_dirty = true;
             }
         }

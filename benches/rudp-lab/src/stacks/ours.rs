@@ -6,9 +6,9 @@ use kaos_rudp::{
     Channel, ChannelConfig, ChannelKind, Config, Congestion, Endpoint, Event, Micros, PeerId, Repeats,
 };
 
-use crate::stack::{Host, Lane, Stack};
+use crate::stack::{Delivery, Host, Stack};
 
-/// Beside the default table.
+/// In addition to the default channels.
 const UNORDERED: Channel = match Channel::new(3) {
     Some(channel) => channel,
     None => Channel::DATA,
@@ -17,7 +17,7 @@ const UNORDERED: Channel = match Channel::new(3) {
 /// kaos-rudp with a channel and changed settings.
 pub(crate) struct Ours {
     pub(crate) label: &'static str,
-    pub(crate) lane: Lane,
+    pub(crate) delivery: Delivery,
     /// Changes the default settings of both sides.
     pub(crate) settings: fn(&mut Config),
 }
@@ -31,16 +31,20 @@ pub(crate) const PLAIN: &str = "plain";
 pub(crate) const ONE_REPEAT: &str = "one repeat";
 /// Two repeats, 30 ms apart, and one after 10 ms without a successor.
 pub(crate) const SPACED: &str = "two repeats 30 ms apart, tail 10 ms";
-/// A repeat after 10 ms without a successor, no other.
+/// Only a repeat after 10 ms without a successor.
 pub(crate) const TAIL: &str = "tail repeat 10 ms";
 
 /// The settings that the tables of loss compare.
 pub(crate) fn variants() -> Vec<Ours> {
-    let ours = |label, settings| Ours { label, lane: Lane::Ordered, settings };
+    let ours = |label, settings| Ours { label, delivery: Delivery::Ordered, settings };
     vec![
-        Ours::plain(Lane::Ordered),
-        Ours { label: "plain, unordered", lane: Lane::Unordered, settings: |config| repeat(config, 0, 0, 0) },
-        ours("as it comes (adaptive repeat)", |_| {}),
+        Ours::plain(Delivery::Ordered),
+        Ours {
+            label: "plain, unordered",
+            delivery: Delivery::Unordered,
+            settings: |config| repeat(config, 0, 0, 0),
+        },
+        ours("defaults (adaptive repeat)", |_| {}),
         ours(ONE_REPEAT, |config| repeat(config, 1, 0, 0)),
         ours("two repeats", |config| repeat(config, 2, 0, 0)),
         ours(SPACED, |config| repeat(config, 2, 30, 10)),
@@ -59,11 +63,11 @@ fn repeat(config: &mut Config, count: u8, spacing_ms: u64, tail_ms: u64) {
     }
 }
 
-/// As much as goes: more room in its queue, the window as it comes.
+/// As fast as possible: more room in the queue, the default window.
 pub(crate) fn fast() -> Ours {
     Ours {
         label: "1 MiB queue",
-        lane: Lane::Ordered,
+        delivery: Delivery::Ordered,
         settings: |config| {
             config.queue_bytes_max = 1 << 20;
             config.reassembly_bytes_max = 4 << 20;
@@ -73,13 +77,17 @@ pub(crate) fn fast() -> Ours {
 
 /// The second controller.
 pub(crate) fn cubic() -> Ours {
-    Ours { label: "CUBIC", lane: Lane::Ordered, settings: |config| config.congestion = Congestion::Cubic }
+    Ours {
+        label: "CUBIC",
+        delivery: Delivery::Ordered,
+        settings: |config| config.congestion = Congestion::Cubic,
+    }
 }
 
 impl Ours {
-    /// As it comes, without repeats.
-    pub(crate) fn plain(lane: Lane) -> Ours {
-        Ours { label: PLAIN, lane, settings: |config| repeat(config, 0, 0, 0) }
+    /// The defaults, without repeats.
+    pub(crate) fn plain(delivery: Delivery) -> Ours {
+        Ours { label: PLAIN, delivery, settings: |config| repeat(config, 0, 0, 0) }
     }
 
     fn host(&self, mut config: Config, index: usize, seed: u64) -> OursHost {
@@ -88,10 +96,10 @@ impl Ours {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         bytes[8..16].copy_from_slice(&(index as u64).to_le_bytes());
-        let channel = match self.lane {
-            Lane::Ordered => Channel::DATA,
-            Lane::Unordered => UNORDERED,
-            Lane::Unreliable => Channel::UNRELIABLE,
+        let channel = match self.delivery {
+            Delivery::Ordered => Channel::DATA,
+            Delivery::Unordered => UNORDERED,
+            Delivery::Unreliable => Channel::UNRELIABLE,
         };
         OursHost {
             endpoint: Endpoint::new(config, bytes),
@@ -122,7 +130,7 @@ impl Stack for Ours {
     }
 }
 
-/// The same on sockets of `kaos_rudp::io`, where there are real ones.
+/// The same on the sockets of `kaos_rudp::io`, where sockets are real.
 pub(crate) struct Batched(pub(crate) Ours);
 
 impl Stack for Batched {

@@ -17,7 +17,7 @@ use quinn_proto::{
 
 use crate::stack::{Host, Stack};
 
-/// How messages ride.
+/// How messages are carried.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ride {
     /// One stream, each message after its length in two bytes.
@@ -39,7 +39,7 @@ pub(crate) struct QuinnStack {
 }
 
 impl QuinnStack {
-    /// As it comes.
+    /// The defaults.
     pub(crate) fn plain(ride: Ride) -> QuinnStack {
         QuinnStack { ride, eager_acks: false, retry: false }
     }
@@ -170,7 +170,7 @@ struct QuinnHost {
     buf: Vec<u8>,
 }
 
-/// The one stream of a connection, and what it did not take of the last message.
+/// The only stream of a connection, and what it did not take of the last message.
 struct Pending {
     stream: StreamId,
     rest: Vec<u8>,

@@ -11,7 +11,7 @@ use renetcode::{
     ServerAuthentication, ServerConfig, ServerResult,
 };
 
-use crate::stack::{Host, Lane, Stack};
+use crate::stack::{Delivery, Host, Stack};
 
 /// Most clients of a server: renetcode's own limit.
 pub(crate) const CLIENTS_MAX: usize = 1024;
@@ -20,10 +20,10 @@ const KEY: [u8; NETCODE_KEY_BYTES] = [7; NETCODE_KEY_BYTES];
 const PROTOCOL: u64 = 1;
 const CHANNEL: u8 = 0;
 
-/// renet with a kind of channel and its fixed time of resending.
+/// renet with a kind of channel and its fixed resend time.
 #[derive(Clone, Copy)]
 pub(crate) struct RenetStack {
-    pub(crate) lane: Lane,
+    pub(crate) delivery: Delivery,
     /// Default 300 ms.
     pub(crate) resend_ms: u64,
 }
@@ -34,10 +34,10 @@ impl RenetStack {
         let channels = vec![ChannelConfig {
             channel_id: CHANNEL,
             max_memory_usage_bytes: 5 * 1024 * 1024,
-            send_type: match self.lane {
-                Lane::Ordered => SendType::ReliableOrdered { resend_time },
-                Lane::Unordered => SendType::ReliableUnordered { resend_time },
-                Lane::Unreliable => SendType::Unreliable,
+            send_type: match self.delivery {
+                Delivery::Ordered => SendType::ReliableOrdered { resend_time },
+                Delivery::Unordered => SendType::ReliableUnordered { resend_time },
+                Delivery::Unreliable => SendType::Unreliable,
             },
         }];
         ConnectionConfig {
@@ -54,10 +54,10 @@ fn time(now: Micros) -> Duration {
 
 impl Stack for RenetStack {
     fn name(&self) -> String {
-        match self.lane {
-            Lane::Ordered => format!("renet ordered, {} ms", self.resend_ms),
-            Lane::Unordered => format!("renet unordered, {} ms", self.resend_ms),
-            Lane::Unreliable => "renet unreliable".into(),
+        match self.delivery {
+            Delivery::Ordered => format!("renet ordered, {} ms", self.resend_ms),
+            Delivery::Unordered => format!("renet unordered, {} ms", self.resend_ms),
+            Delivery::Unreliable => "renet unreliable".into(),
         }
     }
 
@@ -96,7 +96,7 @@ impl Stack for RenetStack {
             renet: RenetClient::new(self.config()),
             netcode,
             updated: now,
-            message_room: self.lane != Lane::Unreliable,
+            message_room: self.delivery != Delivery::Unreliable,
             control: Vec::new(),
         })
     }
@@ -111,7 +111,7 @@ struct Server {
     replies: Vec<(SocketAddr, Vec<u8>)>,
 }
 
-/// What the server's lower half asks for.
+/// Does what the lower half of the server asks for.
 fn answer(
     result: ServerResult<'_, '_>,
     renet: &mut RenetServer,
@@ -195,7 +195,7 @@ struct Client {
     renet: RenetClient,
     netcode: NetcodeClient,
     updated: Micros,
-    /// Whether a full channel would end the connection: then it is asked for room before.
+    /// Whether a full channel would end the connection, so that it must be asked for room first.
     message_room: bool,
     control: Vec<(SocketAddr, Vec<u8>)>,
 }

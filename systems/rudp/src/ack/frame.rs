@@ -1,10 +1,12 @@
-//! An acknowledgement, and how it is written.
+//! An acknowledgement, and its form on the wire.
 
-use super::RANGES_MAX;
 use crate::{
+    coding::{Reader, put_varint},
     error::Violation,
-    packet::{Reader, put_varint},
 };
+
+/// Ranges after the field.
+pub(super) const RANGES_MAX: usize = 3;
 
 /// Unit of the delay on the wire.
 const DELAY_UNIT_US: u64 = 8;
@@ -15,11 +17,11 @@ pub(crate) struct Ack {
     pub(crate) largest: u64,
     /// How long the acknowledgement of `largest` was held back.
     pub(crate) delay_us: u64,
-    /// Received without a gap right below `largest`: distances 1 to `run`. Distance `run` + 1 is not received.
+    /// Distances 1 to `run` were received, without a gap right below `largest`. Distance `run` + 1 was not.
     pub(super) run: u64,
-    /// Bit i: distance `run` + 2 + i.
+    /// Bit i: whether distance `run` + 2 + i was received.
     pub(super) field: u64,
-    /// Inclusive distances behind the field: (nearest, farthest).
+    /// What was received behind the field, in inclusive distances: (nearest, farthest).
     pub(super) ranges: [(u64, u64); RANGES_MAX],
     pub(super) ranges_count: usize,
 }
@@ -52,7 +54,7 @@ impl Ack {
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.largest);
-        // Over a second the exact delay serves nobody.
+        // Beyond a second the exact delay is of no use.
         put_varint(out, self.delay_us.min(1_000_000) / DELAY_UNIT_US);
         let field_bytes = (64 - self.field.leading_zeros()).div_ceil(8) as usize;
         out.push(field_bytes as u8 | (self.ranges_count as u8) << 4);
@@ -90,7 +92,7 @@ impl Ack {
             ack.ranges[range] = (near, far);
             at = far.checked_add(1)?;
         }
-        // No number under zero was ever sent.
+        // No number below zero was ever sent.
         (ack.farthest() <= ack.largest).then_some(ack)
     }
 

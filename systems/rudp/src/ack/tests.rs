@@ -1,7 +1,7 @@
-//! What is acknowledged, when, and how that reads.
+//! What is acknowledged, when, and in what form.
 
 use super::*;
-use crate::packet::Reader;
+use crate::coding::Reader;
 
 const DELAY: Duration = Duration::from_millis(10);
 
@@ -9,7 +9,7 @@ fn receive(numbers: impl IntoIterator<Item = u64>) -> Received {
     let mut received = Received::default();
     for number in numbers {
         if received.arrival(number) == Arrival::Fresh {
-            received.insert(Micros(0), number, true, true, DELAY);
+            received.insert(Micros(0), number, Content::Reliable, DELAY);
         }
     }
     received
@@ -44,7 +44,7 @@ fn acks_say_exactly_what_came() {
     check(&mut receive([5, 3, 9]), |n| [3, 5, 9].contains(&n), 0);
     let far = |n: u64| n < 20 || (40..50).contains(&n) || n == 70 || (140..150).contains(&n);
     check(&mut receive((0..150).filter(|&n| far(n))), far, 0);
-    // Over three ranges behind the field: the older ones go unsaid.
+    // More than three ranges behind the field: the older ones are not reported.
     let comb = |n: u64| n.is_multiple_of(10) && n <= 200;
     check(&mut receive((0..=200).filter(|&n| comb(n))), comb, 110);
 }
@@ -53,11 +53,11 @@ fn acks_say_exactly_what_came() {
 fn what_the_other_side_knows_is_not_said_again() {
     let mut received = receive((0..100).filter(|n| n % 2 == 0));
     received.ack_was_seen(98);
-    received.insert(Micros(0), 99, true, true, DELAY);
+    received.insert(Micros(0), 99, Content::Reliable, DELAY);
     let mut bytes = Vec::new();
     newest(&mut received, Micros(0)).encode(&mut bytes);
     assert_eq!(bytes, [99, 0, 0, 1], "largest, delay, shape, run");
-    received.insert(Micros(0), 51, true, true, DELAY);
+    received.insert(Micros(0), 51, Content::Reliable, DELAY);
     let ack = received.take_ack(Micros(0)).unwrap();
     assert!(ack.contains(51), "late under the floor");
 }
@@ -66,7 +66,7 @@ fn what_the_other_side_knows_is_not_said_again() {
 fn a_refused_packet_is_neither_acknowledged_nor_looked_at_again() {
     let mut received = receive([0, 1]);
     received.refuse(2);
-    received.insert(Micros(0), 3, true, true, DELAY);
+    received.insert(Micros(0), 3, Content::Reliable, DELAY);
     received.refuse(4);
     assert_eq!((received.arrival(2), received.arrival(4)), (Arrival::Doubled, Arrival::Doubled));
     assert_eq!(received.expected(), 5);
@@ -92,20 +92,20 @@ fn the_replay_window_moves_with_the_largest() {
     }
 }
 
-/// Batches of all sizes and losses between two polls: what came is told.
+/// Batches of all sizes and losses between two polls: everything that came is reported.
 #[test]
 fn whatever_came_in_a_batch_is_told() {
     let mut rng = crate::lab::Rng::new(1);
     for round in 0..300 {
         let loss = [0.0, 0.005, 0.02, 0.1, 0.3, 0.6][round % 6];
-        // The longest that fits into the parts, where much is missing.
+        // The longest batch that fits into the parts when much is missing.
         let batch = 1 + rng.below(if loss > 0.05 { 1_000 } else { 2_400 });
         let (mut received, mut next, mut came, mut told) = (Received::default(), 0, vec![], vec![]);
         let mut acks = 0;
         for _ in 0..4 {
             for number in next..next + batch {
                 if !rng.chance(loss) {
-                    received.insert(Micros(number), number, true, true, DELAY);
+                    received.insert(Micros(number), number, Content::Reliable, DELAY);
                     came.push(number);
                 }
             }
@@ -136,35 +136,35 @@ fn a_steady_stream_gets_an_acknowledgement_for_two() {
     let mut received = receive([0]);
     assert!(received.is_due(Micros(0)), "the first stands alone");
     received.take_ack(Micros(0));
-    received.insert(Micros(5_000), 1, true, true, DELAY);
+    received.insert(Micros(5_000), 1, Content::Reliable, DELAY);
     assert!(!received.is_due(Micros(14_999)) && received.is_due(Micros(15_000)));
-    received.insert(Micros(10_000), 2, true, true, DELAY);
+    received.insert(Micros(10_000), 2, Content::Reliable, DELAY);
     assert!(received.is_due(Micros(10_000)), "every second");
     received.take_ack(Micros(10_000));
     assert!(!received.is_waiting());
-    received.insert(Micros(20_001), 3, true, true, DELAY);
+    received.insert(Micros(20_001), 3, Content::Reliable, DELAY);
     assert!(received.is_due(Micros(20_001)), "no other will come while it is held back");
     received.take_ack(Micros(20_001));
-    received.insert(Micros(20_003), 4, false, false, DELAY);
+    received.insert(Micros(20_003), 4, Content::NotEliciting, DELAY);
     assert!(!received.is_waiting(), "acks are not acked");
-    received.insert(Micros(20_004), 5, true, false, DELAY);
+    received.insert(Micros(20_004), 5, Content::Unreliable, DELAY);
     assert_eq!(received.deadline(), Micros(70_004));
 }
 
 #[test]
 fn after_a_gap_each_packet_is_acknowledged_for_a_while() {
     let mut received = receive([0]);
-    received.insert(Micros(1_000), 2, true, true, DELAY);
+    received.insert(Micros(1_000), 2, Content::Reliable, DELAY);
     let mut at_once = 0;
     for number in 3..1_000 {
         received.take_ack(Micros(number * 5_000));
-        received.insert(Micros(number * 5_000), number, true, true, DELAY);
+        received.insert(Micros(number * 5_000), number, Content::Reliable, DELAY);
         at_once += u64::from(received.is_due(Micros(number * 5_000)));
     }
     assert_eq!(at_once, 254);
-    received.insert(Micros(5_001_000), 1_001, true, true, DELAY);
+    received.insert(Micros(5_001_000), 1_001, Content::Reliable, DELAY);
     received.take_ack(Micros(5_001_000));
-    received.insert(Micros(5_002_000), 1_002, true, true, DELAY);
+    received.insert(Micros(5_002_000), 1_002, Content::Reliable, DELAY);
     assert!(!received.is_due(Micros(5_002_000)), "in a fast stream every second is enough");
 }
 

@@ -25,7 +25,8 @@ const CSS_ROUNDS: u8 = 5;
 #[derive(Clone, Copy, PartialEq)]
 enum SlowStart {
     Normal,
-    /// HyStart++'s conservative slow start: the delay grew; ends after some rounds, or goes back if it was a false alarm.
+    /// HyStart++'s conservative slow start, after the delay grew. It ends after some rounds, or goes back to `Normal`
+    /// if that was a false alarm.
     Conservative {
         baseline: Duration,
         rounds: u8,
@@ -38,7 +39,7 @@ pub(crate) struct Cubic {
     window_max: usize,
     threshold: usize,
     slow_start: SlowStart,
-    /// Packets up to here belong to a reduction already made.
+    /// The window has been reduced already for packets with lower numbers.
     recovery_ends: Option<u64>,
     /// W_max, W_est and K of the RFC, in bytes and seconds.
     window_top: f64,
@@ -149,7 +150,7 @@ impl Cubic {
         self.recovery_ends = Some(next);
         self.epoch = None;
         let window = self.window as f64;
-        // Fast convergence: a flow that did not get back to its top gives room to a newer one.
+        // Fast convergence: a flow that did not reach its old maximum gives room to a newer one.
         self.window_top = if window < self.window_top { window * (1.0 + BETA) / 2.0 } else { window };
         self.set_window((window * BETA) as usize);
         self.threshold = self.window;

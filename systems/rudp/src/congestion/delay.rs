@@ -1,65 +1,66 @@
-//! The default algorithm: a few packets in the queue of the bottleneck, no matter what is lost at random.
+//! The default algorithm: it keeps a few packets in the queue of the bottleneck, however many are lost at random.
 //!
-//! The pieces are published, the sum is ours:
-//! * The window follows FAST TCP (Wei, Jin, Low, Hegde, IEEE/ACM ToN 14(6), 2006): once each round trip it goes half of
-//!   the way to `window × rtt_min / rtt + QUEUED`. Its fixed point is `QUEUED` bytes of this flow in the queue, for
-//!   each flow alike whatever its round trip, so flows that share a bottleneck get equal rates.
+//! The pieces are published, their combination is ours:
+//! * The window follows FAST TCP (Wei, Jin, Low, Hegde, IEEE/ACM ToN 14(6), 2006): once each round trip it goes halfway
+//!   to `window × rtt_min / rtt + QUEUED`. At its fixed point `QUEUED` bytes of each flow are in the queue, whatever
+//!   the flow's round trip, so flows that share a bottleneck get equal rates.
 //! * `rtt` is the smallest of a round, as in Copa (Arun, Balakrishnan, NSDI 2018), so that jitter counts as little as
 //!   possible; a velocity doubles the growth each round while no queue shows, and one round in `CYCLE` sends without
-//!   this flow's share of the queue: when flows do so together the queue is empty, and late-comers learn the true
-//!   `rtt_min`. Copa gets there by swinging all the time; a standing window wastes less.
-//! * The start is that of packet trains (Keshav 1991; Dovrolis, Ramanathan, Moore, INFOCOM 2001): the first ten
-//!   packets leave back to back, the bottleneck spreads them, and the spacing of their acknowledgements is its rate.
-//!   One round trip then does what doubling takes three or more for. The delivery rate also leads the way down when
-//!   a path becomes slower (as BBR, Cardwell et al., ACM Queue 2016, uses it).
-//! * Loss under ten per cent of a round says nothing: radio links lose that much without a queue. From ten on it is a
-//!   queue too short to show as delay, or a policer, and the window goes down to seven tenths (that factor is CUBIC's).
-//! * Packets also wait in the sockets of programs that look there once a frame. What a round trip proves is less than
-//!   what it measures, see `queue`; and a window is as much larger as frames are longer than two packets, see `wait`.
+//!   this flow's share of the queue: when flows do so together, the queue is empty and latecomers learn the true
+//!   `rtt_min`. Copa achieves this by oscillating all the time; a steady window wastes less.
+//! * The start is that of packet trains (Keshav 1991; Dovrolis, Ramanathan, Moore, INFOCOM 2001): the first ten packets
+//!   leave back to back, the bottleneck spreads them, and the spacing of their acknowledgements shows its rate. One
+//!   round trip then achieves what takes three or more by doubling. The delivery rate also shows how far to go down
+//!   when a path becomes slower, as in BBR (Cardwell et al., ACM Queue 2016).
+//! * Loss under ten per cent of a round means nothing: radio links lose that much without a queue. From ten per cent
+//!   on, the cause is a queue too short to show as delay, or a policer, and the window is cut to seven tenths (that
+//!   factor is CUBIC's).
+//! * Packets also wait in the sockets of programs that look there once a frame. So a round trip proves less than it
+//!   measures, see `queue`, and the window has to be larger by what such frames hold, see `wait`.
 //!
-//! What it does not do: hold its own against a download that keeps the same queue full. It then lives on what the
-//! floor gives; [`Congestion::Cubic`](super::Congestion::Cubic) is for such paths.
+//! It does not hold its own against a download that keeps the same queue full: it then gets what its lower bounds give.
+//! [`Congestion::Cubic`](super::Congestion::Cubic) is for such paths.
 
 use std::time::Duration;
 
 use super::{Acked, Controller, INITIAL, Lost, PACKET, RATE_MAX, RATE_MIN, rate};
 use crate::timer::{Micros, nanos};
 
-/// Bytes of one flow that stand in the queue. Fewer let the link run dry between acknowledgements, more are latency:
-/// 4 ms at 10 Mbit/s, 20 ms at 2.
+/// Bytes of one flow that are kept in the queue. With fewer, the link runs dry between acknowledgements; more mean
+/// latency: 4 ms at 10 Mbit/s, 20 ms at 2.
 const QUEUED: u64 = 4 * PACKET as u64;
-/// Round trips that differ by less measure the loops of the two programs. It is also what lets a window grow on fast
-/// networks, where four packets are a few microseconds.
+/// Smaller differences between round trips come from the loops of the two programs. This also lets the window grow on
+/// fast networks, where four packets are a few microseconds.
 const DEAD_US: u64 = 1_000;
 const UNKNOWN: u64 = 1 << 41;
 const FLOOR: usize = 4 * PACKET;
-/// Rounds from one that sends without a queue to the next.
+/// One round of this many sends without a queue.
 const CYCLE: u8 = 8;
-/// Fewer packets in a round say nothing about loss.
+/// With fewer packets, a round says nothing about loss.
 const LOSS_PACKETS_MIN: u32 = 20;
 const LOSS_PERCENT_MAX: u32 = 10;
-/// The window grows by a quarter in a round at most: that much it may overshoot.
+/// The window grows by at most a quarter in a round, which is also the most by which it may overshoot.
 const GROWTH_DIVISOR: u64 = 4;
-/// Rounds after a loss in which the window grows by `QUEUED / 2` only: where the queue is too short to be seen, doubling
+/// Rounds after a cut in which the window grows by only `QUEUED / 2`: if the queue is too short to be seen, doubling
 /// would run into it again and again.
 const WARY: u8 = 32;
-/// A queue this long is a path that has become slower: the delivery rate tells where to go.
+/// A queue this long means that the path has become slower: the delivery rate shows how far to go down.
 const QUEUED_FAR: u64 = 4 * QUEUED;
-/// Packets that tell of it before the round is over. With such a queue a round is long.
+/// Bytes that suffice to see it before the round is over. With such a queue a round is long.
 const FAR_BYTES_MIN: u64 = 8 * PACKET as u64;
-/// Packets and acknowledgements after the first that a train must have.
+/// Bytes and acknowledgements that a train must have after its first packet.
 const TRAIN_BYTES_MIN: usize = 6 * PACKET;
 const TRAIN_ACKS_MIN: u32 = 3;
-/// A shorter train measures timers.
+/// A shorter train measures timers and not the path.
 const TRAIN_MIN: Duration = Duration::from_millis(1);
-/// The window may grow by this factor on the word of one train.
+/// One train may make the window grow by this factor at most.
 const TRAIN_GROWTH_MAX: usize = 8;
-/// After such a silence the window is a memory.
+/// After such a silence the window says nothing any more.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing is known; doubles each round trip until a train or a queue tells the rate.
+    /// Nothing is known yet: the window doubles each round trip until a train or a queue shows the rate.
     Start,
     Steady,
 }
@@ -77,7 +78,7 @@ struct Train {
 pub(crate) struct Delay {
     window: usize,
     window_max: usize,
-    /// The window while a round sends without its queue.
+    /// The window during a round that sends without its queue.
     drained: usize,
     phase: Phase,
     /// Doubles with each round without a queue.
@@ -87,7 +88,7 @@ pub(crate) struct Delay {
     round_began: Micros,
     /// The smallest round trip of this round, in microseconds; `UNKNOWN` before there is one.
     round_rtt: u64,
-    /// The longest time in this round that a packet was under way for certain, in microseconds.
+    /// The longest time that a packet of this round was certainly under way, in microseconds.
     round_sure: u64,
     /// Packets acknowledged in this round, and how often acknowledgements came.
     round_packets: u32,
@@ -100,7 +101,7 @@ pub(crate) struct Delay {
     acked: u32,
     lost: u32,
     sent_last: Micros,
-    /// When acknowledgements came in last, and before that; those within `DEAD_US` came together.
+    /// When acknowledgements last came in, and when before that; those within `DEAD_US` count as one.
     heard: Micros,
     heard_before: Micros,
     /// See `wait`, of the last round.
@@ -150,28 +151,29 @@ impl Delay {
 
     /// The queue in microseconds, by the smallest round trip of this round so far.
     ///
-    /// A round trip measures the programs at both ends, too: one that looks at its socket once a frame lets packets lie
-    /// there for a whole frame. What is certain is that a packet was not there yet when the other side sent the
-    /// acknowledgement before the one that tells of it. A queue makes the one grow as it makes the other.
+    /// A round trip also measures the programs at both ends: one that looks at its socket once a frame lets packets lie
+    /// there for up to a frame. What is certain is that a packet had not arrived yet when the other side sent the
+    /// acknowledgement before the one that reports it. A queue makes both times grow alike.
     fn queue(&self, acked: &Acked) -> u64 {
         let sure = self.round_sure + self.pair(acked);
         self.round_rtt.min(sure).saturating_sub(micros(acked.rtt_min) + DEAD_US)
     }
 
-    /// Time of two packets in this round so far. With an acknowledgement for every second one nobody waits longer.
+    /// Twice the spacing of packets in this round so far: with an acknowledgement for every second packet, none waits
+    /// longer.
     fn pair(&self, acked: &Acked) -> u64 {
         micros(acked.now - self.round_began) * 2 / u64::from(self.round_packets).max(1)
     }
 
-    /// How long packets of this round so far waited for the programs: what acknowledgements are further apart than they
-    /// have to be. Whoever sends little gets few in any case.
+    /// How long packets of this round so far waited for the programs: by how much acknowledgements are further apart
+    /// than necessary. A flow that sends little gets few of them anyway.
     fn wait(&self, acked: &Acked) -> u64 {
         let between = micros(acked.now - self.round_began) / u64::from(self.round_heard).max(1);
         let is_known = self.round_limited && self.round_began > Micros::ZERO;
         if is_known { between.saturating_sub(self.pair(acked)) } else { 0 }
     }
 
-    /// Round trip of a window without a queue.
+    /// The round trip of a window without a queue.
     fn turn(&self, acked: &Acked) -> u64 {
         micros(acked.rtt_min) + self.wait(acked)
     }
@@ -182,7 +184,7 @@ impl Delay {
         self.window as u64 * queue / (self.turn(acked) + queue).max(1)
     }
 
-    /// Acknowledgements came in, of packets from `oldest_at` on.
+    /// Acknowledgements came in, for packets sent from `oldest_at` on.
     fn hear(&mut self, now: Micros, oldest_at: Micros) {
         if self.heard.after(DEAD_US * 1_000) <= now {
             (self.heard_before, self.heard) = (self.heard, now);
@@ -191,7 +193,7 @@ impl Delay {
         self.round_sure = self.round_sure.max(micros(self.heard_before - oldest_at));
     }
 
-    /// The whole round so far waited in a queue that should not be there.
+    /// Whether all packets of the round so far waited in a queue that should not be there.
     fn is_far(&self, acked: &Acked) -> bool {
         self.phase == Phase::Steady
             && self.round_bytes >= FAR_BYTES_MIN
@@ -200,7 +202,7 @@ impl Delay {
             && self.queued(acked) > QUEUED_FAR
     }
 
-    /// Grows by what was acknowledged, until the acknowledgements are spread wider than their packets were sent.
+    /// Grows by what was acknowledged, until acknowledgements are spread wider than their packets were.
     fn start(&mut self, acked: &Acked) {
         if !acked.limited {
             self.train = None;
@@ -239,7 +241,7 @@ impl Delay {
         let elapsed = micros(acked.now - self.round_began);
         let delivered = turn * self.round_bytes / elapsed.max(1) + QUEUED;
         let halfway = (window + window - queued + QUEUED) / 2;
-        // The round in which the queue was left out, and the next one, say nothing about the window.
+        // The round that sends without its queue, and the one after it, say nothing about the window.
         let is_told = self.phase == Phase::Steady && is_known && self.round < CYCLE - 2;
         if self.phase == Phase::Steady && is_known && queued > QUEUED_FAR && delivered < halfway {
             self.velocity = 1;
@@ -271,7 +273,7 @@ impl Delay {
     fn judge_loss(&mut self) {
         let total = self.acked + self.lost;
         if total < LOSS_PACKETS_MIN {
-            // A round of few packets goes on into the next.
+            // Too few packets: this round counts together with the next.
             return;
         }
         if self.lost * 100 >= total * LOSS_PERCENT_MAX {
@@ -321,7 +323,7 @@ impl Controller for Delay {
     }
 
     fn on_ecn(&mut self, _now: Micros, _number: u64, _next: u64) {
-        // Counts as a tenth of a round lost: at once, and once a round.
+        // Counts as a tenth of a round lost, at once and once in a round.
         self.lost += LOSS_PACKETS_MIN;
     }
 

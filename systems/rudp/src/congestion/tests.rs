@@ -1,4 +1,4 @@
-//! The algorithms against a path made of numbers: one queue, no packets.
+//! The algorithms on a calculated path: one queue, no packets.
 
 use std::collections::VecDeque;
 
@@ -7,23 +7,33 @@ use crate::pacer::Pacer;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A bottleneck of `rate` bytes a second with a queue of `queue`, `base` away and back.
+/// A bottleneck of `rate` bytes a second with a queue of `queue`, and a round trip of `base`.
 struct Path {
     now: Micros,
     base: Duration,
     rate: u64,
     queue: Duration,
-    /// Of each thousand packets, how many are lost before the queue, evenly spread.
+    /// How many of a thousand packets are lost before the queue, evenly spread.
     lost_per_mille: u64,
     busy: Micros,
     rtt_min: Duration,
     rtt: Duration,
     next: u64,
-    /// Number, sent, acknowledged at; `None` for a lost one, which is noticed with the next acknowledgement.
+    /// Number, when it was sent, and when it is acknowledged; `None` for a lost packet, which is noticed with the next
+    /// acknowledgement.
     flying: VecDeque<(u64, Micros, Option<Micros>)>,
     delivered: usize,
     wait_max: Duration,
     pacer: Pacer,
+}
+
+/// What an application has to send.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Load {
+    /// More than the window allows.
+    Full,
+    /// Less.
+    Light,
 }
 
 impl Path {
@@ -59,12 +69,16 @@ impl Path {
         self.next += 1;
     }
 
-    /// Sends all that the window allows for a time, as `limited` says with more to send or without.
-    fn run(&mut self, control: &mut dyn Controller, time: Duration, limited: bool) {
+    /// Sends all that the window allows for a time.
+    fn run(&mut self, control: &mut dyn Controller, time: Duration) {
+        self.run_under(Load::Full, control, time);
+    }
+
+    fn run_under(&mut self, load: Load, control: &mut dyn Controller, time: Duration) {
         let end = self.now + time;
         (self.delivered, self.wait_max) = (0, Duration::ZERO);
         while self.now < end {
-            let most = if limited { control.window() } else { 3 * PACKET };
+            let most = if load == Load::Full { control.window() } else { 3 * PACKET };
             let mut paced = None;
             while self.flying.len() * PACKET < most.min(control.window()) {
                 if !self.pacer.may_send(self.now, control.pacing_rate(), self.rtt) {
@@ -110,12 +124,12 @@ impl Path {
                 rtt: Some(sample),
                 rtt_min: self.rtt_min,
                 rtt_smoothed: self.rtt,
-                limited,
+                limited: load == Load::Full,
             });
         }
     }
 
-    /// Delivered by the last `run`, of what the path could carry in it, in per cent.
+    /// What the last `run` delivered, in per cent of what the path could carry.
     fn used(&self, time: Duration) -> u64 {
         (self.delivered as f64 * 100.0 / (self.rate as f64 * time.as_secs_f64())) as u64
     }
@@ -127,11 +141,11 @@ const MAX: usize = 16 * 1024 * 1024;
 fn one_train_tells_the_rate_and_the_queue_stays_short() {
     for rate in [125_000, 250_000, 1_250_000, 5_000_000, 12_500_000] {
         let (mut path, mut delay) = (Path::new(rate, MS * 500), Delay::new(MAX));
-        path.run(&mut delay, MS * 1_000, true);
+        path.run(&mut delay, MS * 1_000);
         assert!(path.used(MS * 1_000) >= 65, "{rate}: {} %", path.used(MS * 1_000));
-        path.run(&mut delay, MS * 5_000, true);
+        path.run(&mut delay, MS * 5_000);
         assert!(path.used(MS * 5_000) >= 95, "{rate}: {} %", path.used(MS * 5_000));
-        // Four packets, the millisecond that is no queue, and what a round overshoots.
+        // Four packets, the millisecond that does not count as a queue, and what a round overshoots.
         let most = Duration::from_micros(7 * PACKET as u64 * 1_000_000 / rate) + MS * 7;
         assert!(path.wait_max <= most, "{rate}: {:?} over {most:?}", path.wait_max);
     }
@@ -142,15 +156,15 @@ fn eight_per_cent_of_random_loss_is_noise_and_twenty_is_not() {
     let mut path = Path::new(1_250_000, MS * 50);
     path.lost_per_mille = 80;
     let mut delay = Delay::new(MAX);
-    path.run(&mut delay, MS * 1_000, true);
-    path.run(&mut delay, MS * 5_000, true);
+    path.run(&mut delay, MS * 1_000);
+    path.run(&mut delay, MS * 5_000);
     assert!(path.used(MS * 5_000) >= 85, "{} %", path.used(MS * 5_000));
     path.lost_per_mille = 200;
-    path.run(&mut delay, MS * 3_000, true);
+    path.run(&mut delay, MS * 3_000);
     assert!(delay.window() <= 20 * PACKET, "{}", delay.window());
     path.lost_per_mille = 0;
-    path.run(&mut delay, MS * 2_000, true);
-    path.run(&mut delay, MS * 3_000, true);
+    path.run(&mut delay, MS * 2_000);
+    path.run(&mut delay, MS * 3_000);
     assert!(path.used(MS * 3_000) >= 90, "{} %", path.used(MS * 3_000));
 }
 
@@ -158,8 +172,8 @@ fn eight_per_cent_of_random_loss_is_noise_and_twenty_is_not() {
 fn a_queue_too_short_to_be_seen_still_gets_its_cut() {
     // One millisecond at 10 Mbit/s: a single packet.
     let (mut path, mut delay) = (Path::new(1_250_000, MS), Delay::new(MAX));
-    path.run(&mut delay, MS * 3_000, true);
-    path.run(&mut delay, MS * 5_000, true);
+    path.run(&mut delay, MS * 3_000);
+    path.run(&mut delay, MS * 5_000);
     assert!(path.used(MS * 5_000) >= 70, "{} %", path.used(MS * 5_000));
     assert!(delay.window() <= 90 * PACKET, "{}", delay.window());
 }
@@ -169,7 +183,7 @@ fn who_sends_little_learns_nothing_about_much() {
     let paths = [Control::Delay(Delay::new(MAX)), Control::Cubic(Cubic::new(MAX))];
     for mut control in paths {
         let mut path = Path::new(250_000, MS * 500);
-        path.run(&mut control, MS * 20_000, false);
+        path.run_under(Load::Light, &mut control, MS * 20_000);
         assert_eq!(control.window(), INITIAL);
     }
 }
@@ -177,12 +191,12 @@ fn who_sends_little_learns_nothing_about_much() {
 #[test]
 fn a_slower_path_is_believed_within_two_rounds() {
     let (mut path, mut delay) = (Path::new(1_250_000, MS * 500), Delay::new(MAX));
-    path.run(&mut delay, MS * 3_000, true);
+    path.run(&mut delay, MS * 3_000);
     path.rate = 125_000;
-    path.run(&mut delay, MS * 1_500, true);
+    path.run(&mut delay, MS * 1_500);
     assert!(delay.window() <= 20 * PACKET, "{}", delay.window());
-    path.run(&mut delay, MS * 1_500, true);
-    path.run(&mut delay, MS * 3_000, true);
+    path.run(&mut delay, MS * 1_500);
+    path.run(&mut delay, MS * 3_000);
     assert!(path.used(MS * 3_000) >= 90);
     assert!(path.wait_max <= MS * 90, "{:?}", path.wait_max);
 }
@@ -190,7 +204,7 @@ fn a_slower_path_is_believed_within_two_rounds() {
 #[test]
 fn silence_and_persistent_loss_begin_anew() {
     let (mut path, mut delay) = (Path::new(12_500_000, MS * 50), Delay::new(MAX));
-    path.run(&mut delay, MS * 2_000, true);
+    path.run(&mut delay, MS * 2_000);
     assert!(delay.window() > 300_000);
     delay.on_sent(path.now + MS * 11_000, 0);
     assert_eq!((delay.window(), delay.pacing_rate()), (INITIAL, RATE_MAX));
@@ -203,8 +217,8 @@ fn silence_and_persistent_loss_begin_anew() {
 #[test]
 fn cubic_fills_the_queue_and_yields_to_loss() {
     let (mut path, mut cubic) = (Path::new(1_250_000, MS * 50), Cubic::new(MAX));
-    path.run(&mut cubic, MS * 2_000, true);
-    path.run(&mut cubic, MS * 20_000, true);
+    path.run(&mut cubic, MS * 2_000);
+    path.run(&mut cubic, MS * 20_000);
     assert!(path.used(MS * 20_000) >= 95, "{} %", path.used(MS * 20_000));
     assert!(path.wait_max >= MS * 40, "{:?}", path.wait_max);
     let window = cubic.window();
@@ -220,6 +234,6 @@ fn cubic_fills_the_queue_and_yields_to_loss() {
 #[test]
 fn hystart_leaves_slow_start_before_the_queue_is_full() {
     let (mut path, mut cubic) = (Path::new(1_250_000, MS * 2_000), Cubic::new(MAX));
-    path.run(&mut cubic, MS * 1_000, true);
+    path.run(&mut cubic, MS * 1_000);
     assert!(path.wait_max < MS * 400, "{:?}", path.wait_max);
 }

@@ -13,14 +13,14 @@ use crate::{
     timer::Micros,
 };
 
-/// First wait for an answer to a Hello; the next ones are half as long again, up to `HELLO_WAIT_MAX`.
+/// The first wait for an answer to a Hello; each further wait is half as long again, up to `HELLO_WAIT_MAX`.
 const HELLO_WAIT: Duration = Duration::from_millis(200);
 const HELLO_WAIT_MAX: Duration = Duration::from_millis(600);
-/// Retries that are answered at once. More of them come only from a broken server, and wait for the timer.
+/// Retries that are answered at once. Only a broken server sends more; the answers to those wait for the timer.
 const RETRIES_AT_ONCE: u8 = 3;
-/// Accepts that are tried after each Hello: each costs two key exchanges, whoever sent it.
+/// Accepts that are tried after each Hello. Each costs two key exchanges, whoever sent it.
 const TRIALS_MAX: u8 = 4;
-/// How much longer the right server is waited for after a wrong one answered: someone who can see the Hello may have
+/// How much longer to wait for the right server after a wrong one has answered: someone who can see the Hello may have
 /// been faster.
 const WRONG_KEY_WAIT: Duration = Duration::from_millis(500);
 
@@ -39,13 +39,13 @@ pub(super) struct Dial {
     next_at: Micros,
     wait: Duration,
     ends_at: Micros,
-    /// When the Hello with the current cookie left, if only one did.
+    /// When the Hello with the current cookie was sent, if that was done only once.
     pub(super) sampled_at: Option<Micros>,
     /// Hellos sent with the current cookie.
     sent: u32,
 }
 
-/// What a genuine Accept leads to.
+/// What a genuine Accept gives.
 pub(super) struct Accepted {
     pub(super) keys: Keys,
     pub(super) connection: u32,
@@ -89,7 +89,7 @@ impl Dial {
         let answered =
             read_answer(accept.suite.cipher(), PROLOGUE, &self.ephemeral, &offer.payload(), message).ok()?;
         let parameters = Parameters::parse(answered.payload)?;
-        // What stands outside the encryption chose the cipher; it must be what the server wrote.
+        // The unencrypted part chose the cipher: it must say what the server wrote.
         if (parameters.version, parameters.suite) != (accept.version, accept.suite.bit()) {
             return None;
         }
@@ -102,7 +102,7 @@ impl Dial {
         Some(Accepted { keys, connection: parameters.connection, server: answered.remote })
     }
 
-    /// Why nothing came of it.
+    /// Why the attempt failed.
     pub(super) fn reason(&self) -> CloseReason {
         match (self.expected, self.found) {
             (Some(expected), Some(found)) => CloseReason::WrongKey { expected, found },
@@ -124,7 +124,7 @@ impl Dial {
         if self.is_due { self.ends_at } else { self.ends_at.min(self.next_at) }
     }
 
-    /// True when time is up.
+    /// Returns whether time is up.
     pub(super) fn on_timeout(&mut self, now: Micros) -> bool {
         self.is_due |= self.next_at <= now;
         self.ends_at <= now

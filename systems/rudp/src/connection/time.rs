@@ -1,4 +1,4 @@
-//! When something is due, and what is done then.
+//! When something is due for a connection, and what is done then.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::{
     timer::{Micros, NEVER},
 };
 
-/// Silence, of both sides, after which a connection rests: it gives back the memory that packets need and silence does not.
+/// Silence of both sides after which a connection rests: it gives back the memory that only packets need.
 const REST_AFTER: Duration = Duration::from_secs(1);
 
-/// Packets that are overdue and need no probe, and are looked at in one `on_timeout`; further ones in the next.
+/// Overdue packets that need no probe and are handled in one `on_timeout`; the rest waits for the next.
 const OVERDUE_MAX: usize = 64;
 
 impl Connection {
@@ -32,18 +32,23 @@ impl Connection {
                 let packets = self.received.deadline().min(self.recovery.deadline());
                 let out = self.recovery.paced_at().min(self.sending.repeats_at());
                 let packets = if self.is_asking { packets } else { packets.min(out) };
-                idle.min(keepalive).min(flush).min(keys).min(self.roam_deadline()).min(channels).min(packets)
+                idle.min(keepalive)
+                    .min(flush)
+                    .min(keys)
+                    .min(self.migration_deadline())
+                    .min(channels)
+                    .min(packets)
             }
         }
     }
 
-    /// When it is to rest; `NEVER` while it does.
+    /// When to rest; `NEVER` while it rests.
     fn rest_at(&self) -> Micros {
         let is_awake = self.keys.as_ref().is_some_and(Keys::are_awake);
         if is_awake { self.last_in.max(self.last_out) + REST_AFTER } else { NEVER }
     }
 
-    /// Nothing came or left for a while. The next packet wakes it, for about a microsecond.
+    /// Nothing came or left for a while. The next packet wakes the connection, which takes about a microsecond.
     fn rest(&mut self) {
         if let Some(keys) = &mut self.keys {
             keys.sleep();
@@ -54,7 +59,7 @@ impl Connection {
         self.receiving.rest();
     }
 
-    /// Does what is due. Whatever it decides to send goes out with `transmit`.
+    /// Does what is due. What it decides to send leaves with `transmit`.
     pub(crate) fn on_timeout(&mut self, now: Micros, cx: &mut Context<'_>) -> Option<Ending> {
         if self.flush.as_ref().is_some_and(|flush| flush.ends_at <= now) {
             return self.flush_over();
@@ -67,11 +72,13 @@ impl Connection {
         }
     }
 
+    /// Migration comes before recovery: a return to the previous path brings back the round trip from which recovery
+    /// works out what is overdue. Resting comes after it, when it is settled what is still under way.
     fn on_timeout_open(&mut self, now: Micros, cx: &mut Context<'_>) -> Option<Ending> {
         let config = cx.config;
         self.is_asking = true;
         if self.last_in + config.idle_timeout <= now {
-            // Perhaps only the way to us is broken.
+            // Perhaps only the path to us is broken, so the other side is told.
             let text = "nothing was heard for the idle time-out".to_owned();
             return Some(Ending::Tell { code: code::TIMED_OUT, text, reason: CloseReason::TimedOut });
         }
@@ -83,7 +90,7 @@ impl Connection {
         self.counts.stale += stale;
         self.reassembly -= freed;
         *cx.reassembly_total -= freed;
-        self.roam_on_timeout(now);
+        self.migration_on_timeout(now);
         let mut probes = 0;
         for _ in 0..OVERDUE_MAX {
             if probes > 0 || self.recovery.deadline() > now {

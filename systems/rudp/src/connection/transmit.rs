@@ -2,7 +2,7 @@
 
 use std::{mem, net::SocketAddr};
 
-use super::{Connection, Stage, roam::HUSH_PING_BYTES};
+use super::{Connection, Stage, migration::SILENCE_PING_BYTES};
 use crate::{
     keys::Side,
     packet::{DATAGRAM_BYTES_BASE, Writer},
@@ -10,6 +10,15 @@ use crate::{
     send::PathState,
     timer::Micros,
 };
+
+/// What the next packet may hold.
+struct Plan {
+    /// Bytes of its datagram.
+    bytes_max: usize,
+    is_probe: bool,
+    /// Whether messages may be in it.
+    may_send: bool,
+}
 
 impl Connection {
     /// Fills `out` with one datagram, if there is one to send now. Returns where to.
@@ -52,64 +61,42 @@ impl Connection {
     }
 
     fn transmit_packet(&mut self, now: Micros, out: &mut Vec<u8>, pool: &mut Pool) -> bool {
-        if self.recovery.is_unjudged() {
-            self.recovery.judge(now, &mut self.sending);
-        }
-        self.check_black_hole(now);
-        let bytes = self.packet_bytes();
-        let path = PathState {
-            loss_ppm: self.recovery.loss_ppm(),
-            limited: self.recovery.is_limited(),
-            window_bytes: self.recovery.window_bytes(),
-            rtt: self.recovery.rtt.smoothed(),
-        };
-        self.sending.begin(now, path, pool);
-        let is_probe = self.probes > 0;
-        // What an address on trial may not be sent waits for its proof and not for the pacer's time.
-        let has_pending = bytes > 0 && self.sending.has_pending();
-        let may_send = bytes > 0 && (self.recovery.may_send(now, has_pending) || is_probe);
-        let wants_repeat = self.sending.wants_repeat(now, may_send);
-        let wants_send =
-            is_probe || self.ping_due || self.path.has_answers() || wants_repeat || (may_send && has_pending);
-        if bytes == 0 {
-            self.recovery.on_nothing_to_send();
-        }
-        if bytes == 0 || (!wants_send && !self.received.is_due(now)) {
+        let Some(plan) = self.plan_packet(now, pool) else {
             self.sending.end_round();
             return false;
-        }
+        };
         let Some(keys) = &mut self.keys else { return false };
         let number = self.recovery.next_number();
-        // The first packet of a new phase asks for an acknowledgement, or the next change would never come.
         let acked = self.recovery.largest_acked();
+        // Before the ping is written: the first packet of a new phase asks for an acknowledgement, or the next change
+        // would never come.
         self.ping_due |= keys.change(number, acked) || keys.must_ask(number, acked);
         let ack = if self.received.should_ride(now) { self.received.take_ack(now) } else { None };
-        let refs_at = self.recovery.refs_end();
+        let pieces_at = self.recovery.pieces_end();
         let connection = (self.side == Side::Connector).then_some(self.wire_id);
-        // What is sent to find out why nothing comes back must not be lost to its size.
-        let bytes = if is_probe { bytes.min(DATAGRAM_BYTES_BASE) } else { bytes };
-        let mut writer =
-            Writer::new(out, connection, number, self.recovery.largest_acked(), ack.as_ref()).within(bytes);
+        let mut writer = Writer::new(out, connection, number, acked, ack.as_ref()).within(plan.bytes_max);
+        // Before the messages, which would leave no room for answers: the other side's trial waits for these.
         let mut has_answer = false;
         while let Some(answer) = self.path.pop_answer() {
             has_answer |= writer.answer(&answer);
         }
-        if may_send {
+        if plan.may_send {
             self.sending.fill(now, number, &mut writer, self.recovery.refs(), pool);
         }
-        if (is_probe || self.ping_due) && !writer.eliciting {
+        // After the messages, which ask for an acknowledgement themselves.
+        if (plan.is_probe || self.ping_due) && !writer.eliciting {
             writer.ping();
-            if mem::take(&mut self.hush.is_ping) {
-                writer.pad(HUSH_PING_BYTES);
+            if mem::take(&mut self.silence.is_ping) {
+                writer.pad(SILENCE_PING_BYTES);
             }
         }
-        if writer.cramped && !is_probe {
+        if writer.cramped && !plan.is_probe {
             self.mtu.want();
         }
         let eliciting = writer.eliciting;
         if !eliciting && !has_answer && ack.is_none() {
-            // An address on trial may not be sent so much.
-            self.sending.wants_repeat(now, false);
+            // Nothing that wanted to leave fits into what an address on trial may be sent.
+            self.sending.forgo_repeats(now);
             self.sending.end_round();
             return false;
         }
@@ -117,15 +104,51 @@ impl Connection {
         if eliciting {
             self.probes = self.probes.saturating_sub(1);
             self.ping_due = false;
-            self.recovery.on_sent(now, out.len(), refs_at, ack.map(|ack| ack.largest));
+            self.recovery.on_sent(now, out.len(), pieces_at, ack.map(|ack| ack.largest));
         } else {
             self.recovery.on_sent_unrecorded();
         }
         true
     }
 
-    /// After a datagram left: whether another `transmit` would send nothing, which holds for most datagrams. Then it does
-    /// what that call would have done.
+    /// What the next packet may hold; `None` if none is to leave now.
+    ///
+    /// Each step needs the one before. Losses hand back messages to send, and a black hole among them makes the packet
+    /// shorter. Messages that are too old are dropped before anything asks whether one waits. Window and pacer are
+    /// asked only if one does, and repeats only once it is known whether messages may be sent.
+    fn plan_packet(&mut self, now: Micros, pool: &mut Pool) -> Option<Plan> {
+        if self.recovery.is_unjudged() {
+            self.recovery.judge(now, &mut self.sending);
+        }
+        self.check_black_hole(now);
+        let bytes_max = self.packet_bytes();
+        let path = PathState {
+            loss_ppm: self.recovery.loss_ppm(),
+            limited: self.recovery.is_limited(),
+            window_bytes: self.recovery.window_bytes(),
+            rtt: self.recovery.rtt.smoothed(),
+        };
+        self.sending.begin(now, path, pool);
+        if bytes_max == 0 {
+            // Messages for an address on trial now wait for its proof, and not for the pacer.
+            self.sending.forgo_repeats(now);
+            self.recovery.on_nothing_to_send();
+            return None;
+        }
+        let is_probe = self.probes > 0;
+        let has_pending = self.sending.has_pending();
+        let has_room = if has_pending { self.recovery.may_send(now) } else { self.recovery.on_drained() };
+        let may_send = has_room || is_probe;
+        let wants_repeat = self.sending.wants_repeat(now, may_send);
+        let wants_send =
+            is_probe || self.ping_due || self.path.has_answers() || wants_repeat || (may_send && has_pending);
+        // A probe finds out why nothing comes back: it must not get lost because of its size.
+        let bytes_max = if is_probe { bytes_max.min(DATAGRAM_BYTES_BASE) } else { bytes_max };
+        (wants_send || self.received.is_due(now)).then_some(Plan { bytes_max, is_probe, may_send })
+    }
+
+    /// After a datagram was sent: whether another `transmit` would send nothing, as is so after most datagrams. If so,
+    /// it does what that call would have done.
     pub(crate) fn is_done(&mut self, now: Micros) -> bool {
         let is_quiet = matches!(self.stage, Stage::Open)
             && self.probes == 0
@@ -139,7 +162,7 @@ impl Connection {
         if !is_quiet || self.sending.has_pending() {
             return false;
         }
-        self.recovery.may_send(now, false);
+        self.recovery.on_drained();
         self.sending.end_round();
         true
     }

@@ -1,25 +1,32 @@
-//! How an endpoint finds the connection of a packet, and what follows from it: an open connection, a moved one.
+//! How an endpoint finds the connection of a packet, and what else a packet may cause: a connection opens, or a peer
+//! moves.
 
 use std::net::SocketAddr;
 
-use super::{Endpoint, forget_address};
+use super::{Endpoint, ending::forget_address};
 use crate::{
     connection::{Context, Ending},
     error::{CloseReason, Violation},
     events::Event,
     keys::Side,
     packet::Header,
-    peers::{PeerId, State, wire_slot},
+    peer_id::{PeerId, wire_slot},
+    peers::State,
     timer::Micros,
 };
 
 impl Endpoint {
+    /// Takes in a packet, in an order that lets each step believe the one before: it is found, opened, and only then
+    /// does anything change. The first genuine packet opens a half-open connection. Where it came from is settled
+    /// before its frames are taken in, because a challenge is answered only where packets go, and because the bytes of
+    /// this packet count towards what a new address may be sent.
     pub(super) fn handle_packet(&mut self, now: Micros, from: SocketAddr, datagram: &mut [u8]) {
         let Some((header, slot)) = self.find(from, datagram) else {
             self.totals.unknown += 1;
             return;
         };
         if self.events.bytes > self.config.events_bytes_max {
+            // Unopened: what was opened would count as received, and never come again.
             self.totals.overrun += 1;
             return;
         }
@@ -27,8 +34,8 @@ impl Endpoint {
         let peer = entry.id;
         let connection = match &mut entry.state {
             State::Live(connection) => connection,
-            State::Lingering(linger) => {
-                linger.on_packet(now, from, &header, datagram);
+            State::Closing(closing) => {
+                closing.on_packet(now, from, &header, datagram);
                 return self.make_ready(slot);
             }
         };
@@ -52,11 +59,11 @@ impl Endpoint {
             pool: &mut self.pool,
         };
         connection.locate(now, from, &packet, cx.config, || self.random.bytes());
-        // Only what is on trial can become proven.
+        // Only an address on trial can become the proven one.
         let before = connection.path.is_on_trial().then(|| connection.path.proven());
-        let ending = connection.take_in(now, from, &packet, &mut cx).or_else(|| connection.worn());
+        let ending = connection.on_packet(now, from, &packet, &mut cx).or_else(|| connection.worn());
         if before.is_none() && ending.is_none() {
-            // Most packets: what `settle` would do, without looking for the connection again.
+            // Most packets end here: the same as `settle`, without looking the connection up again.
             if entry.ready_since.is_none() {
                 entry.ready_since = Some(self.now);
                 self.ready.push(peer);
@@ -70,7 +77,8 @@ impl Endpoint {
         self.settle(now, slot, ending);
     }
 
-    /// The slot that a packet is for: by its connection id alone, or at a connector by its address alone.
+    /// The header of a packet and the slot that it is for: found by its connection id alone, or at a connector by its
+    /// address alone.
     fn find(&mut self, from: SocketAddr, datagram: &[u8]) -> Option<(Header, u32)> {
         let header = Header::parse(datagram)?;
         let slot = match header.connection {
@@ -82,9 +90,9 @@ impl Endpoint {
                         let may_be = self.config.migration || live.path.proven() == from;
                         live.side == Side::Acceptor && live.wire_id == connection && may_be
                     }
-                    State::Lingering(linger) => {
-                        let may_be = self.config.migration || linger.addr == from;
-                        !linger.sends_id && linger.connection == connection && may_be
+                    State::Closing(closing) => {
+                        let may_be = self.config.migration || closing.addr == from;
+                        !closing.sends_id && closing.connection == connection && may_be
                     }
                 };
                 is_it.then_some(slot)?
@@ -93,7 +101,7 @@ impl Endpoint {
         Some((header, slot))
     }
 
-    /// A half-open connection has become an open one; an older one from its address is dead.
+    /// A half-open connection has become open. An older connection from the same address is dead.
     fn confirm(&mut self, now: Micros, peer: PeerId, addr: SocketAddr) {
         self.half_open -= 1;
         self.known += 1;
@@ -108,8 +116,8 @@ impl Endpoint {
         self.events.push(Event::Connected { peer, addr, server_key: None });
     }
 
-    /// A peer is at another address now. A connection that was there before keeps going by its id: its peer has moved as
-    /// well, or is gone.
+    /// A peer has moved to another address. A connection that was at that address before goes on, since it is found by
+    /// its id: its peer has moved as well, or is gone.
     fn moved(&mut self, peer: PeerId, from: SocketAddr, to: SocketAddr) {
         forget_address(&mut self.accepted, from, peer);
         self.accepted.entry(to).or_default().open = Some(peer);

@@ -1,4 +1,4 @@
-//! The two ways to a socket, and what a kind of socket must offer for them.
+//! The two backends of a socket, and what a kind of socket must offer for them.
 
 use std::{
     io,
@@ -15,7 +15,8 @@ use super::{
 
 /// A non-blocking socket, of the standard library or of a runtime.
 pub(super) trait System {
-    /// It tells once that it can be read or written, and again only after an operation found that it cannot.
+    /// Whether it says only once that it can be read or written, and again only after an operation found that it
+    /// cannot.
     const TELLS_ONCE: bool;
 
     fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)>;
@@ -49,16 +50,16 @@ impl System for UdpSocket {
     }
 }
 
-/// Everything of a socket but the socket.
+/// Everything about a socket except the socket itself.
 pub(super) struct Engine {
     /// `None`: plain.
     state: Option<UdpSocketState>,
     segmented: bool,
     /// The only peer, if the system was told so.
     pub(super) connected: Option<SocketAddr>,
-    /// Why not batched.
+    /// Why it is not batched.
     pub(super) fallback: Option<String>,
-    /// What `take_notice` has told of, by the segments of a send.
+    /// The segments of a send when `take_notice` last spoke.
     noticed: Option<usize>,
     inbox: Inbox,
     outbox: Outbox,
@@ -66,11 +67,11 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    /// Changes the options of `socket`; when it fails the socket should not be used any more.
+    /// Changes the options of `socket`. If that fails, the socket should no longer be used.
     pub(super) fn new(socket: &UdpSocket, options: &Options) -> io::Result<Engine> {
         socket.set_nonblocking(true)?;
         let buffers = socket2::SockRef::from(socket);
-        // Refusals only mean smaller buffers.
+        // A refusal only means smaller buffers.
         if let Some(bytes) = options.receive_buffer_bytes {
             let _ = buffers.set_recv_buffer_size(bytes);
         }

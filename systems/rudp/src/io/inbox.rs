@@ -10,16 +10,17 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 
 use super::{Counters, Intake, backend::System};
 
-/// No datagram of the transport is longer, and longer ones may be cut: no tag fits them then.
+/// No datagram of the transport is longer. Longer ones may be cut, since no tag fits them then.
 const PLAIN_BYTES: usize = 2048;
 
-/// The longest that one read can be, a coalesced one included, and two cache lines: slots that lie a power of two apart
-/// would all compete for the same few lines of the cache.
+/// The longest read, a coalesced one included, plus two cache lines: slots at a distance of a power of two would all
+/// compete for the same few lines of the cache.
 const SLOT_BYTES: usize = 65_536 + 128;
 
 /// See the module.
 pub(super) struct Inbox {
-    /// `reads` slots, or one short one without batches. Zeroed by the system: what no datagram reaches is no memory.
+    /// `reads` slots, or a single short one without batches. The system zeroes it, so that what no datagram reaches
+    /// takes no memory.
     buffer: Vec<u8>,
     reads: usize,
     metas: Vec<RecvMeta>,
@@ -35,7 +36,7 @@ impl Inbox {
         Inbox { buffer: vec![0; reads * SLOT_BYTES], reads, metas: vec![RecvMeta::default(); reads] }
     }
 
-    /// Reads until the socket is empty or `max` datagrams came; the last read may exceed it.
+    /// Reads until the socket is empty or `max` datagrams have come, which the last read may exceed.
     pub(super) fn receive<S: System>(
         &mut self,
         system: &S,
@@ -55,7 +56,7 @@ impl Inbox {
                     datagrams += came;
                     counters.reads += 1;
                     counters.datagrams_in += came as u64;
-                    // A system that tells of readiness once wants to be asked until it says no.
+                    // A system that reports readiness only once must be asked until it says no.
                     if is_last && !S::TELLS_ONCE {
                         return Ok(Intake { datagrams, more: false });
                     }
@@ -86,7 +87,7 @@ impl Inbox {
         let mut came = 0;
         for (slot, meta) in slots.iter_mut().zip(metas).take(filled) {
             let Some(bytes) = slot.get_mut(..meta.len) else { continue };
-            // An empty datagram counts, too: it kept us busy.
+            // An empty datagram counts as well: it kept us busy.
             came += bytes.len().div_ceil(meta.stride.max(1)).max(1);
             bytes.chunks_mut(meta.stride.max(1)).for_each(|datagram| take(meta.addr, datagram));
         }
@@ -99,7 +100,7 @@ impl Inbox {
         take: &mut impl FnMut(SocketAddr, &mut [u8]),
     ) -> io::Result<(usize, bool)> {
         let (length, from) = match system.recv_from(&mut self.buffer) {
-            // Where the system does not cut a datagram that is too long but refuses it: it was none of ours.
+            // Some systems refuse a datagram that is too long instead of cutting it. It was not one of ours.
             Err(error) if quinn_udp::is_msg_size_err(&error) => return Ok((1, false)),
             other => other?,
         };

@@ -1,4 +1,4 @@
-//! What leaves: gathers datagrams for one peer into one send, and keeps what a full socket did not take.
+//! What goes out: gathers datagrams for one peer into one send, and keeps what a full socket did not take.
 
 use std::{collections::VecDeque, io, net::SocketAddr};
 
@@ -19,8 +19,8 @@ pub(super) trait Sink {
     fn send(&self, to: SocketAddr, bytes: &[u8]) -> io::Result<()>;
 }
 
-/// Sends that are gathered before the first of them leaves. The transport's code and the system's, each some ten
-/// kilobytes of instructions, do not displace each other for every datagram then.
+/// Sends that are gathered before the first of them leaves, so that the transport's code and the system's, each some
+/// ten kilobytes of instructions, do not displace each other from the cache for every datagram.
 const ROUND: usize = 32;
 
 /// One send.
@@ -38,19 +38,19 @@ pub(super) struct Outbox {
     buffer: Vec<u8>,
     batches: VecDeque<Batch>,
     sent: usize,
-    /// The segmented send of the first batch was refused.
+    /// The segmented send of the first batch was refused: its datagrams go one by one.
     is_single: bool,
-    /// A datagram for which there was no room begins the next round.
+    /// A datagram for which there was no room, which begins the next round.
     next: Vec<u8>,
     next_to: Option<SocketAddr>,
-    /// The last refusal that was not of length.
+    /// The last refusal that was not because of length.
     pub(super) error: Option<io::Error>,
     /// The last refusal of a segmented send.
     pub(super) refusal: Option<io::Error>,
 }
 
 impl Outbox {
-    /// With all the memory that it can come to need: a burst adds nothing later.
+    /// With all the memory that it can ever need, so that a burst adds nothing later.
     pub(super) fn batched() -> Outbox {
         Outbox {
             buffer: Vec::with_capacity(BATCH_BYTES_MAX),
@@ -82,7 +82,7 @@ impl Outbox {
         !self.batches.is_empty() || self.next_to.is_some()
     }
 
-    /// Fills the buffer anew. `false`: there was nothing.
+    /// Fills the buffer anew. Returns whether there was anything.
     fn gather(
         &mut self,
         segments_max: usize,
@@ -110,7 +110,7 @@ impl Outbox {
         !self.batches.is_empty()
     }
 
-    /// Sends what was gathered. `false`: the socket is full, and the rest is kept.
+    /// Sends what was gathered. Returns `false` if the socket is full; the rest is kept then.
     fn flush(&mut self, sink: &impl Sink, counters: &mut Counters) -> bool {
         while let Some(batch) = self.batches.front_mut() {
             let several = batch.bytes > batch.segment && !self.is_single && sink.segments_max() > 1;
@@ -128,7 +128,8 @@ impl Outbox {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if several => {
-                    // Perhaps the card cannot segment, perhaps the path is broken: each datagram will tell.
+                    // Perhaps the card cannot segment, perhaps the path is broken: sending each datagram alone will
+                    // tell.
                     self.is_single = true;
                     self.refusal = Some(error);
                     continue;
@@ -151,7 +152,7 @@ impl Outbox {
 }
 
 impl Batch {
-    /// Whether a datagram of so many bytes may be its next: as long as the first, or shorter and the last.
+    /// Whether a datagram of this many bytes may be the next: as long as the first, or shorter and then the last.
     fn takes(&self, to: SocketAddr, bytes: usize, segments_max: usize) -> bool {
         let is_open = self.segment > 0 && self.bytes.is_multiple_of(self.segment);
         let is_alike = to == self.to && bytes > 0 && bytes <= self.segment;

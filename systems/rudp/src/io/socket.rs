@@ -16,7 +16,7 @@ use crate::{endpoint::Endpoint, timer::Micros};
 /// # fn clock() -> Micros { Micros(0) }
 /// let mut socket = Socket::bind("127.0.0.1:7352".parse().unwrap(), &Options::default())?;
 /// let config = Config { mtu_max: socket.features().mtu_max(), ..Config::server() };
-/// let mut endpoint = Endpoint::new(config, [1; 32]); // a seed from the operating system, in earnest
+/// let mut endpoint = Endpoint::new(config, [1; 32]); // a seed from the operating system, in production
 /// loop {
 ///     let now = clock(); // yours
 ///     socket.receive(2048, |from, datagram| endpoint.handle(now, from, datagram))?;
@@ -45,7 +45,7 @@ impl Socket {
         let socket = Socket::from_std(UdpSocket::bind(address)?, options).and_then(Socket::tried);
         match socket {
             Err(error) if options.backend == Backend::Auto => {
-                // A half-prepared socket might join datagrams unasked: the plain one is a new one.
+                // A half-prepared socket might join datagrams unasked, so the plain one has to be new.
                 let plain = Options { backend: Backend::Plain, ..options.clone() };
                 let mut socket = Socket::from_std(UdpSocket::bind(address)?, &plain)?;
                 socket.engine.fallback = Some(format!("batches do not work here ({error})"));
@@ -65,35 +65,36 @@ impl Socket {
         Ok(Socket { socket, engine })
     }
 
-    /// Some systems know the options but not the calls: whatever a first read says but "nothing there" is such. A
+    /// Some systems know the options but not the calls, which a first read shows by any error but "nothing there". A
     /// datagram that came meanwhile is lost.
     fn tried(mut self) -> io::Result<Socket> {
         self.receive(1, |_, _| {})?;
         Ok(self)
     }
 
-    /// Tells the system of the only peer: it then drops what others send, and says when nobody listens there.
+    /// Tells the system that there is only this peer: it then drops what others send, and reports when nobody listens
+    /// there.
     ///
     /// # Errors
-    /// The system's: no way there.
+    /// The system's: there is no route.
     pub fn connect(&mut self, to: SocketAddr) -> io::Result<()> {
         self.socket.connect(to)?;
         self.engine.connected = Some(to);
         Ok(())
     }
 
-    /// Reads until the socket is empty or `max` datagrams came, and gives each to `take`. The last read may exceed
-    /// `max`, by 2,047 datagrams at the most.
+    /// Reads until the socket is empty or `max` datagrams have come, and gives each to `take`. The last read may exceed
+    /// `max`, by at most 2,047 datagrams.
     ///
     /// # Errors
-    /// The system's; what came before was given. A connected socket reports here that nobody listens at the other
-    /// side; some systems report such things on others, too, and a server should go on.
+    /// The system's; datagrams that came before were given to `take`. A connected socket reports here that nobody
+    /// listens at the other side. Some systems report such things on other sockets as well, and a server should go on.
     pub fn receive(&mut self, max: usize, take: impl FnMut(SocketAddr, &mut [u8])) -> io::Result<Intake> {
         self.engine.receive(&self.socket, max, take)
     }
 
-    /// Sends what an earlier call had to leave, then everything that `endpoint` has to send now. Neighbours for the
-    /// same peer leave together. A refused datagram counts as lost on the way; see the module.
+    /// Sends what an earlier call had to leave behind, then everything that `endpoint` has to send now. Consecutive
+    /// datagrams to the same peer leave together. A refused datagram counts as lost on the way; see the module.
     pub fn transmit(&mut self, endpoint: &mut Endpoint, now: Micros) -> Flow {
         self.transmit_with(|datagram| endpoint.poll_transmit(now, datagram))
     }
@@ -109,12 +110,12 @@ impl Socket {
         self.engine.is_waiting()
     }
 
-    /// The last error of sending since this was asked: a refusal that was not about length.
+    /// The last error of sending since the last call: a refusal that was not because of length.
     pub fn take_error(&mut self) -> Option<io::Error> {
         self.engine.take_error()
     }
 
-    /// What whoever runs this should read once: why the socket does less than was asked for. Again when that changes.
+    /// A notice for the log: why the socket does less than was asked for. `None` until that changes again.
     pub fn take_notice(&mut self) -> Option<String> {
         self.engine.take_notice()
     }

@@ -1,4 +1,4 @@
-//! An endpoint on a socket of tokio's: for clients, and for servers that are not in a hurry. Feature `tokio`.
+//! An endpoint on a tokio socket: for clients, and for servers that are not in a hurry. Feature `tokio`.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use crate::{
     events::Event,
     identity::PublicKey,
     lab::{Emulation, Emulator},
-    peers::PeerId,
+    peer_id::PeerId,
     timer::Micros,
 };
 
@@ -31,7 +31,7 @@ const DATAGRAMS_MAX: usize = 2048;
 /// How long [`Driver::close`] goes on, at most.
 const CLOSE_TIME: Duration = Duration::from_secs(3);
 
-/// How long it sleeps when nothing is due: any moment will do.
+/// How long it sleeps when nothing is due. Any time will do.
 const IDLE: Duration = Duration::from_secs(3600);
 
 impl System for UdpSocket {
@@ -78,7 +78,7 @@ pub enum DialError {
 ///
 /// # fn clock() -> Micros { Micros(0) }
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// let seed = [7; 32]; // from the operating system, in earnest
+/// let seed = [7; 32]; // from the operating system, in production
 /// let server = "127.0.0.1:7352".parse()?;
 /// let (mut driver, peer) = Driver::dial(clock(), server, None, Config::default(), seed, &Options::client())?;
 /// driver.endpoint.send(peer, Channel::DATA, &[b"hello"])?;
@@ -98,7 +98,7 @@ pub struct Driver {
     pub endpoint: Endpoint,
     socket: UdpSocket,
     engine: Engine,
-    /// A bad network in between.
+    /// A bad network between the endpoint and its socket.
     emulator: Option<Box<Emulator>>,
 }
 
@@ -143,22 +143,22 @@ impl Driver {
         Ok((Driver::new(socket, endpoint)?, peer))
     }
 
-    /// Puts a bad network between the endpoint and its socket, from now on: to see how a game feels on it, and for load
-    /// tests. It is one of `emulation`'s connections.
+    /// Puts a bad network between the endpoint and its socket, from now on: to try a game on it, and for load tests.
+    /// The connection becomes one of `emulation`'s.
     pub fn emulate(&mut self, emulation: Arc<Emulation>) {
         self.emulator = Some(Box::new(Emulator::new(emulation)));
     }
 
     /// Waits until the socket can be read, or written when it was full. Cancel safe.
     pub async fn ready(&self) {
-        // An error here comes again from `receive`.
+        // `receive` reports the same error.
         let _ = match self.engine.is_waiting() {
             true => self.socket.ready(Interest::READABLE | Interest::WRITABLE).await.map(drop),
             false => self.socket.readable().await,
         };
     }
 
-    /// Gives the endpoint what came, then the time. Key exchanges run here, too, some 100 µs each.
+    /// Gives the endpoint the datagrams that came, then the time. Key exchanges run here as well, some 100 µs each.
     ///
     /// # Errors
     /// The system's. From [`dial`](Driver::dial) on, `ConnectionRefused` says that nobody listens at the server's port.
@@ -176,14 +176,15 @@ impl Driver {
         endpoint.run_jobs(now);
         endpoint.handle_timeout(now);
         result?;
-        // The system tells such news once, to whichever call comes first.
+        // The system reports this only once, to whichever call comes first.
         match engine.take_error() {
             Some(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Sends what the endpoint has to send, as far as the socket takes it; [`ready`](Driver::ready) waits for the rest.
+    /// Sends what the endpoint has to send, as far as the socket takes it; [`ready`](Driver::ready) waits until it
+    /// takes more.
     pub fn transmit(&mut self, now: Micros) -> Flow {
         let Driver { endpoint, socket, engine, emulator } = self;
         let Some(emulator) = emulator else {
@@ -196,15 +197,15 @@ impl Driver {
         engine.transmit(socket, |datagram| emulator.take_out(now, datagram))
     }
 
-    /// When to call `receive` and `transmit` although the socket is silent: as [`Endpoint::poll_timeout`], and when a
-    /// datagram has crossed the emulated network.
+    /// When to call `receive` and `transmit` even if the socket is silent: at the time of [`Endpoint::poll_timeout`],
+    /// or when a datagram has crossed the emulated network.
     pub fn poll_timeout(&self) -> Option<Micros> {
         let crossed = self.emulator.as_ref().and_then(|emulator| emulator.timeout());
         [self.endpoint.poll_timeout(), crossed].into_iter().flatten().min()
     }
 
-    /// Drives the endpoint until something happens. `clock` tells the time, on the scale that the endpoint was given
-    /// before. Cancel safe: no event is lost.
+    /// Drives the endpoint until something happens. `clock` gives the time, with the same start as the times that the
+    /// endpoint was given before. Cancel safe: no event is lost.
     ///
     /// # Errors
     /// Those of [`receive`](Driver::receive).
@@ -221,8 +222,8 @@ impl Driver {
         }
     }
 
-    /// Lets what was sent reliably arrive, then closes the connection. Returns when the other side was told, or after
-    /// three seconds.
+    /// Waits until everything that was sent reliably has arrived, then closes the connection. Returns when the other
+    /// side was told, or after three seconds.
     pub async fn close(mut self, clock: impl Fn() -> Micros, peer: PeerId, code: u16, reason: &str) {
         let begun = clock();
         self.endpoint.close_after_flush(begun, peer, code, reason);
@@ -243,7 +244,7 @@ impl Driver {
         }
     }
 
-    /// Until the socket is ready or a timer is due, not longer than `until`.
+    /// Waits until the socket is ready or a timer is due, and no longer than `until`.
     async fn wait(&self, now: Micros, until: Micros) {
         let until = self.poll_timeout().map_or(until, |due| due.min(until));
         tokio::select! {

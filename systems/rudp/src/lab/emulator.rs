@@ -12,26 +12,27 @@ use std::{
 use super::network::{Link, Network};
 use crate::timer::Micros;
 
-/// What the network between a client and its server does, for load tests over real
-/// sockets. The datagrams cross the real network besides: this comes on top. Connections share it.
+/// The qualities of an emulated network between clients and their server, for load tests over real sockets. It comes on
+/// top of the real network. Many connections share it.
 #[derive(Debug)]
 pub struct Emulation {
-    /// Datagrams of a thousand that are lost, each way and each for itself; 0 to 1,000.
+    /// How many of a thousand datagrams are lost, in each direction and independently; 0 to 1,000.
     pub loss_permille: u16,
-    /// Time for the way there and back, half of it each way.
+    /// Round trip, half of it in each direction.
     pub rtt: Duration,
-    /// At random on top of each way, up to this. Datagrams overtake each other when it is longer than their distance.
+    /// Random delay on top, up to this in each direction. Datagrams overtake each other if it is longer than the gaps
+    /// between them.
     pub jitter: Duration,
-    /// What is random follows from it and from the connection's number.
+    /// Everything random follows from it and from the number of the connection.
     pub seed: u64,
-    /// Connections that began, and what became of their datagrams.
+    /// Connections that began; below, what became of their datagrams.
     connections: AtomicU64,
     sent: AtomicU64,
     lost: AtomicU64,
 }
 
 impl Emulation {
-    /// A network of these qualities.
+    /// A network with these qualities.
     pub fn new(loss_permille: u16, rtt: Duration, jitter: Duration, seed: u64) -> Arc<Emulation> {
         Arc::new(Emulation {
             loss_permille,
@@ -44,7 +45,7 @@ impl Emulation {
         })
     }
 
-    /// Datagrams that went in, both ways, of all connections.
+    /// Datagrams that went in, in both directions, of all connections.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -55,14 +56,14 @@ impl Emulation {
     }
 }
 
-/// One connection's network, each way for itself. Knows no socket and no clock.
+/// One connection's network, with its two directions. Knows no socket and no clock.
 pub struct Emulator {
     out: Network,
     inward: Network,
     emulation: Arc<Emulation>,
 }
 
-/// This end has no address of its own in here.
+/// Stands for this end, which has no address of its own here.
 const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 impl Emulator {
@@ -85,7 +86,7 @@ impl Emulator {
         Emulator::put(&mut self.out, &self.emulation, now, (HERE, to), datagram);
     }
 
-    /// Takes a datagram that the socket gave.
+    /// Takes a datagram that came from the socket.
     pub fn put_in(&mut self, now: Micros, from: SocketAddr, datagram: &[u8]) {
         Emulator::put(&mut self.inward, &self.emulation, now, (from, HERE), datagram);
     }
@@ -103,7 +104,7 @@ impl Emulator {
         emulation.lost.fetch_add(network.traffic().lost - before, Ordering::Relaxed);
     }
 
-    /// Puts the next datagram for the socket into `datagram`, if its time has come; to whom it goes.
+    /// Puts the next datagram for the socket into `datagram`, if its time has come. Returns to whom it goes.
     pub fn take_out(&mut self, now: Micros, datagram: &mut Vec<u8>) -> Option<SocketAddr> {
         let delivered = self.out.deliver(now)?;
         datagram.clear();
@@ -116,7 +117,7 @@ impl Emulator {
         self.inward.deliver(now).map(|datagram| (datagram.from, datagram.bytes))
     }
 
-    /// When the next one has crossed.
+    /// When the next datagram has crossed.
     pub fn timeout(&self) -> Option<Micros> {
         [self.out.next_arrival(), self.inward.next_arrival()].into_iter().flatten().min()
     }

@@ -24,13 +24,13 @@ pub const HEADER_BYTES: u64 = 28;
 pub struct Link {
     /// One way. Default 25 ms.
     pub delay: Duration,
-    /// At random on top of `delay`, up to this. Default 0. Reorders when it is longer than the gaps between datagrams.
+    /// Random delay on top of `delay`, up to this. Default 0. Reorders if it is longer than the gaps between datagrams.
     pub jitter: Duration,
-    /// Lost, each datagram for itself.
+    /// Lost, each datagram independently.
     pub loss: f64,
-    /// Begins a burst (Gilbert-Elliott, of each direction for itself): this datagram is lost and, with probability
-    /// 1 − 1/`burst_datagrams`, the next one of the direction as well, and so on. [`Link::bursts`] sets both from a
-    /// rate of loss.
+    /// Begins a burst (Gilbert-Elliott, independently in each direction): this datagram is lost and, with probability 1
+    /// − 1/`burst_datagrams`, the next one of the direction as well, and so on. [`Link::bursts`] sets both from a rate
+    /// of loss.
     pub burst: f64,
     /// Mean length of a burst, in datagrams; 0 counts as 1. Default 3.
     pub burst_datagrams: u32,
@@ -46,10 +46,10 @@ pub struct Link {
     pub late: Duration,
     /// Bottleneck of each direction between two hosts, IP and UDP headers counted. Default 0: none.
     pub bytes_per_second: u64,
-    /// What the bottleneck holds, in time; what comes on top is lost. Default 100 ms.
+    /// What the queue of the bottleneck holds, in time; anything beyond is lost. Default 100 ms.
     pub queue: Duration,
-    /// A black hole: datagrams with more bytes of UDP payload than this vanish, and nobody is told. Default 65,507,
-    /// the largest there is.
+    /// A black hole: datagrams with more bytes of UDP payload than this vanish without notice. Default 65,507, the
+    /// largest there is.
     pub bytes_max: usize,
 }
 
@@ -92,7 +92,7 @@ pub struct Traffic {
     pub lost: u64,
     /// Datagrams that were delivered, copies included.
     pub delivered: u64,
-    /// Longest time between a datagram's arrival at a bottleneck and its last byte's leaving it.
+    /// Longest time from a datagram's arrival at a bottleneck until its last byte has left it.
     pub queue_max: Duration,
 }
 
@@ -108,7 +108,7 @@ impl Traffic {
 pub struct Datagram {
     /// Who sent it.
     pub from: SocketAddr,
-    /// To whom. Whether somebody listens there is the caller's matter.
+    /// To whom. Whether anybody listens there is for the caller to know.
     pub to: SocketAddr,
     /// UDP payload, as the link left it.
     pub bytes: Vec<u8>,
@@ -117,12 +117,12 @@ pub struct Datagram {
 /// What the network remembers of the datagrams from one address to another.
 #[derive(Default)]
 struct Direction {
-    /// Instead of the network's link.
+    /// A link of its own, instead of the network's.
     link: Option<Link>,
     in_burst: bool,
     /// Until when the bottleneck is taken.
     busy: Micros,
-    /// How many datagrams waited how long at the bottleneck, in units of 100 µs.
+    /// How many datagrams waited at the bottleneck, by how long, in units of 100 µs.
     waits: BTreeMap<u64, u64>,
 }
 
@@ -175,7 +175,7 @@ impl Network {
         self.traffic.sent_bytes += bytes.len() as u64;
         let link = self.directions.get(&(from, to)).and_then(|direction| direction.link.as_ref());
         let link = link.unwrap_or(&self.link).clone();
-        // Strangers come from anywhere: only what has a state is remembered.
+        // Datagrams may come from any number of addresses: a direction without a state is not remembered.
         let mut nothing = Direction::default();
         let is_kept = link.burst > 0.0 || link.bytes_per_second > 0;
         let direction = if is_kept { self.directions.entry((from, to)).or_default() } else { &mut nothing };

@@ -1,4 +1,4 @@
-//! The handshake against published vectors, against `snow`, and against one who changes its bytes.
+//! The handshake against published vectors, against `snow`, and against someone who changes its bytes.
 
 use std::{fs, path::PathBuf};
 
@@ -132,7 +132,8 @@ fn our_initiator_and_snow() {
             assert_eq!(ours.payload, b"parameters");
             assert_eq!(ours.remote, SecretKey::from_bytes(secret).public());
             assert_eq!(ours.split.hash, theirs.get_handshake_hash());
-            agree(cipher, &ours.split, theirs.into_stateless_transport_mode().unwrap(), false);
+            let ours = (&ours.split.to_initiator, &ours.split.to_responder);
+            agree(cipher, ours, theirs.into_stateless_transport_mode().unwrap());
         }
     }
 }
@@ -163,18 +164,18 @@ fn snow_and_our_responder() {
             assert_eq!(&buf[..length], b"parameters");
             assert_eq!(theirs.get_remote_static().unwrap(), public.as_bytes());
             assert_eq!(split.hash, theirs.get_handshake_hash());
-            agree(cipher, &split, theirs.into_stateless_transport_mode().unwrap(), true);
+            let ours = (&split.to_responder, &split.to_initiator);
+            agree(cipher, ours, theirs.into_stateless_transport_mode().unwrap());
         }
     }
 }
 
 /// The same keys in both directions, the same nonces, the same key update.
-fn agree(cipher: Cipher, ours: &Split, mut theirs: snow::StatelessTransportState, they_are_initiator: bool) {
-    let (inward, outward) = if they_are_initiator {
-        (&ours.to_responder, &ours.to_initiator)
-    } else {
-        (&ours.to_initiator, &ours.to_responder)
-    };
+fn agree(
+    cipher: Cipher,
+    (inward, outward): (&Zeroizing<[u8; 32]>, &Zeroizing<[u8; 32]>),
+    mut theirs: snow::StatelessTransportState,
+) {
     let (mut inward, mut outward) = (inward.clone(), outward.clone());
     for number in [0, 1, 255, 1 << 40, u64::MAX - 1] {
         let mut text = b"from us".to_vec();
@@ -250,7 +251,8 @@ fn keys_of_small_order_are_refused() {
     }
 }
 
-/// Points of the curve, of the twist, not reduced, with the meaningless top bit: all as the ladder of RFC 7748 has them.
+/// Points of the curve and of the twist, some not reduced, some with the meaningless top bit: the results are those of
+/// the ladder of RFC 7748.
 #[test]
 fn x25519_is_the_ladder() {
     let mut rng = crate::lab::Rng::new(7);

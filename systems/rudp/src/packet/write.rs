@@ -7,46 +7,33 @@ use super::{
 use crate::{
     ack::Ack,
     channel::Channel,
-    keys::TAG_BYTES,
+    coding::{put_varint, varint_bytes},
+    noise::TAG_BYTES,
     path::{CHALLENGE_BYTES, Challenge},
 };
 
-/// Writes seven bits a byte, lowest first. `value` is under 2^63.
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-pub(super) fn varint_bytes(value: u64) -> usize {
-    (64 - value.max(1).leading_zeros()).div_ceil(7) as usize
-}
-
-/// A message or fragment at the end of a packet, which says its length: it needs none there.
+/// The message or fragment at the end of a packet. It needs no length while it is the last, since the packet's end says
+/// it.
 #[derive(Clone, Copy)]
 struct Last {
     kind_at: usize,
     length_at: usize,
     length: usize,
-    /// Whether the length was written. The first frame of a packet is often the only one and gets its length when another
-    /// follows; those after it get theirs at once, since moving each of them would take as long as writing it.
+    /// Whether the length was written. The first frame of a packet is often the only one and gets its length when
+    /// another follows; those after it get theirs at once, since moving each of them would take as long as writing it.
     has_length: bool,
 }
 
 /// A packet being written into the caller's buffer.
 pub(crate) struct Writer<'a> {
     out: &'a mut Vec<u8>,
-    /// Bytes that the datagram may have, without its tag.
+    /// The most bytes of the datagram without its tag.
     limit: usize,
     /// The last frame, if that was a message or fragment.
     last: Option<Last>,
     /// Frames that ask for an acknowledgement were written.
     pub(crate) eliciting: bool,
-    /// Frames that will be sent again if lost were written.
-    pub(crate) reliable: bool,
-    /// A message or fragment did not fit, and would have into the largest datagram there is.
+    /// A message or fragment did not fit that would fit into the longest datagram there is.
     pub(crate) cramped: bool,
 }
 
@@ -81,10 +68,10 @@ impl<'a> Writer<'a> {
             ack.encode(out);
         }
         let limit = DATAGRAM_BYTES_BASE - TAG_BYTES;
-        Writer { out, limit, last: None, eliciting: false, reliable: false, cramped: false }
+        Writer { out, limit, last: None, eliciting: false, cramped: false }
     }
 
-    /// The datagram may have so many bytes, its tag counted, instead of `DATAGRAM_BYTES_BASE`.
+    /// Lets the datagram have this many bytes with its tag, instead of `DATAGRAM_BYTES_BASE`.
     #[inline]
     pub(crate) fn within(mut self, bytes: usize) -> Writer<'a> {
         self.limit = bytes.saturating_sub(TAG_BYTES);
@@ -101,7 +88,7 @@ impl<'a> Writer<'a> {
         self.out.len() + missing.map_or(0, |last| varint_bytes(last.length as u64))
     }
 
-    /// The last frame is the last no more.
+    /// Before another frame is written: gives the last one its length.
     fn part(&mut self) {
         let Some(Last { kind_at, length_at, length, has_length: false }) = self.last.take() else { return };
         self.out[kind_at] &= !FRAME_TO_END;
@@ -157,7 +144,7 @@ impl<'a> Writer<'a> {
         self.eliciting = true;
     }
 
-    /// `reason` is cut to 200 bytes, at a character.
+    /// `reason` is cut to 200 bytes, between characters.
     pub(crate) fn close(&mut self, code: u16, reason: &str) {
         let reason = cut(reason);
         self.part();
@@ -167,7 +154,7 @@ impl<'a> Writer<'a> {
         self.out.extend_from_slice(reason.as_bytes());
     }
 
-    /// Writes the order to skip a message if it fits.
+    /// Writes that a message is to be skipped, if that fits.
     pub(crate) fn skip(&mut self, channel: Channel, id: u64) -> bool {
         if self.room() < 4 {
             return false;
@@ -176,12 +163,11 @@ impl<'a> Writer<'a> {
         self.part();
         self.out.extend_from_slice(&[FRAME_SKIP, channel.number(), low, high]);
         self.eliciting = true;
-        self.reliable = true;
         true
     }
 
     /// Writes a message if it fits.
-    pub(crate) fn message(&mut self, channel: Channel, id: u64, bytes: &[u8], reliable: bool) -> bool {
+    pub(crate) fn message(&mut self, channel: Channel, id: u64, bytes: &[u8]) -> bool {
         let length_bytes = varint_bytes(bytes.len() as u64);
         if !self.fits(3 + length_bytes + bytes.len()) {
             return false;
@@ -192,7 +178,6 @@ impl<'a> Writer<'a> {
         let [low, high, ..] = id.to_le_bytes();
         self.out.extend_from_slice(&[FRAME_MESSAGE | channel.number(), low, high]);
         self.counted(at, is_first, bytes);
-        self.reliable |= reliable;
         true
     }
 
@@ -204,7 +189,6 @@ impl<'a> Writer<'a> {
         index: u32,
         count: u32,
         bytes: &[u8],
-        reliable: bool,
     ) -> bool {
         let length_bytes = varint_bytes(bytes.len() as u64);
         let header = 3 + varint_bytes(index.into()) + varint_bytes(count.into()) + length_bytes;
@@ -219,7 +203,6 @@ impl<'a> Writer<'a> {
         put_varint(self.out, index.into());
         put_varint(self.out, count.into());
         self.counted(at, is_first, bytes);
-        self.reliable |= reliable;
         true
     }
 
@@ -235,7 +218,7 @@ impl<'a> Writer<'a> {
         self.eliciting = true;
     }
 
-    /// Ends the packet: the last frame has no length, since the packet's end says it.
+    /// Ends the packet: takes the length out of the last frame, since the packet's end says it.
     pub(crate) fn finish(self) -> &'a mut Vec<u8> {
         if let Some(Last { kind_at, length_at, length, has_length: true }) = self.last {
             self.out[kind_at] |= FRAME_TO_END;

@@ -1,6 +1,6 @@
-//! A message that comes in fragments.
+//! A message of which fragments come in.
 
-use super::{Budget, Fragment, PIECE_COST, SLOT_COST, Taken};
+use super::{Fragment, InboxContext, Need, PIECE_COST, SLOT_COST, Taken};
 use crate::{
     config::Config,
     error::Violation,
@@ -8,19 +8,19 @@ use crate::{
     pool::Pool,
 };
 
-/// What has come of it so far.
+/// The fragments so far.
 pub(super) struct Parts {
     have: u32,
-    /// Four bytes, so that a place in an order is no longer than what it costs.
+    /// A `u32`, so that a slot of an ordered channel is no longer than what it costs.
     bytes: u32,
-    /// By index; empty where nothing has come, since fragments never are.
+    /// By index. Empty where no fragment has come, since fragments are never empty.
     pieces: Vec<Vec<u8>>,
 }
 
-/// Whether a correct sender makes such a fragment. Bounds `count`, so that a place can be made for each.
+/// Refuses what no correct sender sends. Bounds `count`, so that places for all fragments can be made.
 pub(super) fn check(fragment: &Fragment<'_>, is_reliable: bool, config: &Config) -> Result<(), Violation> {
     let message_max = config.message_bytes_max;
-    // Every fragment but the last has at least so many bytes.
+    // Every fragment but the last has at least this many bytes.
     let count_max = message_max / FRAGMENT_BYTES_MIN + 1;
     if fragment.count as usize > count_max || (!is_reliable && fragment.count > UNRELIABLE_FRAGMENTS_MAX) {
         return Err(Violation::TooLarge(message_max));
@@ -42,7 +42,7 @@ impl Parts {
         Parts { have: 0, bytes: 0, pieces: pool.take_table(count as usize) }
     }
 
-    /// All that was booked for it.
+    /// Everything that was booked for it.
     pub(super) fn cost(&self) -> usize {
         self.bytes as usize + self.have as usize * PIECE_COST + Parts::cost_of(self.pieces.len() as u32)
     }
@@ -51,12 +51,12 @@ impl Parts {
         self.have as usize == self.pieces.len()
     }
 
-    /// Adds a fragment, if the budget allows it.
+    /// Adds a fragment, if there is room for it.
     pub(super) fn add(
         &mut self,
         fragment: Fragment<'_>,
-        is_next: bool,
-        budget: &mut Budget<'_>,
+        need: Need,
+        cx: &mut InboxContext<'_>,
     ) -> Result<Taken, Violation> {
         let Fragment { index, count, bytes } = fragment;
         if count as usize != self.pieces.len() {
@@ -66,34 +66,33 @@ impl Parts {
         if !place.is_empty() {
             return Ok(Taken::Yes);
         }
-        let message_max = budget.config.message_bytes_max;
+        let message_max = cx.config.message_bytes_max;
         let length = self.bytes as usize + bytes.len();
         let Some(length) = u32::try_from(length).ok().filter(|_| length <= message_max) else {
             return Err(Violation::TooLarge(message_max));
         };
-        if !budget.take(bytes.len() + PIECE_COST, is_next) {
+        if !cx.book(bytes.len() + PIECE_COST, need) {
             return Ok(Taken::No);
         }
-        *place = budget.pool.copy(bytes);
+        *place = cx.pool.copy(bytes);
         self.bytes = length;
         self.have += 1;
         Ok(Taken::Yes)
     }
 
-    /// The message, in one buffer.
-    pub(super) fn join(mut self, budget: &mut Budget<'_>) -> Vec<u8> {
-        budget.give_back(self.cost());
-        let mut whole = budget.pool.take(self.bytes as usize);
-        for piece in &mut self.pieces {
+    /// The whole message, in one buffer.
+    pub(super) fn join(self, cx: &mut InboxContext<'_>) -> Vec<u8> {
+        let mut whole = cx.pool.take(self.bytes as usize);
+        for piece in &self.pieces {
             whole.extend_from_slice(piece);
         }
-        budget.pool.give_table(self.pieces);
+        self.give_up(cx);
         whole
     }
 
-    /// It will not be completed.
-    pub(super) fn give_up(self, budget: &mut Budget<'_>) {
-        budget.give_back(self.cost());
-        budget.pool.give_table(self.pieces);
+    /// The message will not be completed.
+    pub(super) fn give_up(self, cx: &mut InboxContext<'_>) {
+        cx.give_back(self.cost());
+        cx.pool.give_table(self.pieces);
     }
 }

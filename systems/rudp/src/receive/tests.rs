@@ -1,8 +1,9 @@
-//! The receiving channels, each kind: any order, any number of times, bounds.
+//! The receiving half of each kind of channel: any order, any number of times, bounds.
 
 use super::*;
 use crate::{
     channel::ChannelConfig,
+    events::Event,
     lab::Rng,
     packet::{FRAGMENT_BYTES_MIN, UNRELIABLE_FRAGMENTS_MAX},
 };
@@ -19,6 +20,7 @@ struct Bench {
     total: usize,
     stale: u64,
     got: Vec<Vec<u8>>,
+    events: Events,
     pool: Pool,
 }
 
@@ -36,38 +38,48 @@ impl Bench {
             total: 0,
             stale: 0,
             got: Vec::new(),
+            events: Events::default(),
             pool: Pool::new(4096),
         }
     }
 
     fn with(
         &mut self,
-        what: impl FnOnce(&mut Inbox, &mut Budget<'_>, &mut dyn FnMut(Vec<u8>)) -> Result<Taken, Violation>,
+        what: impl FnOnce(&mut Inbox, &mut InboxContext<'_>) -> Result<Taken, Violation>,
     ) -> Result<Taken, Violation> {
-        let mut budget = Budget {
-            config: &self.config,
-            peer: &mut self.peer,
-            total: &mut self.total,
-            pool: &mut self.pool,
-            stale: &mut self.stale,
-        };
         let inbox = self.receiving.inbox(&self.config, self.channel)?;
-        what(inbox, &mut budget, &mut |bytes| self.got.push(bytes))
+        let taken = what(
+            inbox,
+            &mut InboxContext {
+                config: &self.config,
+                peer: PeerId::from_bits(1),
+                channel: self.channel,
+                events: &mut self.events,
+                pool: &mut self.pool,
+                peer_bytes: &mut self.peer,
+                total_bytes: &mut self.total,
+                stale: &mut self.stale,
+            },
+        );
+        while let Some(event) = self.events.pop() {
+            let Event::Message { channel, bytes, .. } = event else { panic!("{event:?}") };
+            assert_eq!(channel, self.channel);
+            self.got.push(bytes);
+        }
+        taken
     }
 
     fn message(&mut self, id: u16, bytes: &[u8]) -> Result<Taken, Violation> {
-        self.with(|inbox, budget, deliver| inbox.message(id, bytes, budget, deliver))
+        self.with(|inbox, cx| inbox.message(id, bytes, cx))
     }
 
     fn fragment(&mut self, id: u16, index: u32, count: u32, bytes: &[u8]) -> Result<Taken, Violation> {
         let now = self.now;
-        let fragment = Fragment { index, count, bytes };
-        self.with(|inbox, budget, deliver| inbox.fragment(now, id, fragment, budget, deliver))
+        self.with(|inbox, cx| inbox.fragment(now, id, Fragment { index, count, bytes }, cx))
     }
 
     fn skip(&mut self, id: u16) -> Result<Taken, Violation> {
-        let channel = self.channel;
-        self.with(|inbox, budget, deliver| inbox.skip(channel, id, budget, deliver))
+        self.with(|inbox, cx| inbox.skip(id, cx))
     }
 
     fn first_bytes(&self) -> Vec<u8> {
@@ -346,7 +358,7 @@ fn an_unreliable_message_comes_once_in_any_order() {
             }
         }
         sent += 90;
-        // One that was missed comes very late, and again.
+        // One that was missed comes very late, and once more.
         if base >= 2_000 {
             bench.message((base - 697) as u16, &(base - 697).to_le_bytes()).unwrap();
             bench.message((base - 697) as u16, &(base - 697).to_le_bytes()).unwrap();

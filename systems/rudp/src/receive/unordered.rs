@@ -2,21 +2,22 @@
 
 use std::collections::VecDeque;
 
-use super::{Budget, Fragment, IDS_AHEAD_MAX, Place, Taken, parts::Parts, place};
+use super::{Fragment, IDS_AHEAD_MAX, InboxContext, Need, Taken, parts::Parts, place};
 use crate::{error::Violation, queue::shrink};
 
-/// Incomplete messages at once. A sender that has more of them under way has some repeated.
+/// Incomplete messages at once. A sender with more of them under way has to repeat some.
 const PARTIAL_MAX: usize = 256;
 const WORDS: usize = IDS_AHEAD_MAX / 64;
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Unordered {
-    /// All ids before it are done with.
+    /// All messages with lower ids were delivered or will not come.
     next: u64,
-    /// A bit for each id from `next` on that is done with, at its id modulo the size. Made with the first gap: 1 KiB.
+    /// A bit for each id from `next` on, at its id modulo the size: whether that message was delivered or will not
+    /// come. Made with the first gap: 1 KiB.
     done: Option<Box<[u64; WORDS]>>,
-    /// Ordered by id, so that a frame costs a search by halves and no look at all of them.
+    /// Ordered by id, so that a frame costs a binary search.
     partial: VecDeque<(u64, Parts)>,
 }
 
@@ -50,19 +51,13 @@ impl Unordered {
         }
     }
 
-    /// The whole id, if it is news.
-    fn news(&self, id: u16) -> Result<u64, Taken> {
-        match place(id, self.next) {
-            Place::Known => Err(Taken::Yes),
-            Place::TooFar => Err(Taken::No),
-            Place::Ahead(at) => {
-                let id = self.next + at as u64;
-                if self.is_done(id) { Err(Taken::Yes) } else { Ok(id) }
-            }
-        }
+    /// The whole id of a message; an error if nothing of it is of use.
+    pub(super) fn place(&self, id: u16) -> Result<u64, Taken> {
+        let id = self.next + place(id, self.next)? as u64;
+        if self.is_done(id) { Err(Taken::Yes) } else { Ok(id) }
     }
 
-    /// Where the fragments of a message are, or would be.
+    /// Where the fragments of a message are, or the place for them.
     fn find(&self, id: u64) -> Result<usize, usize> {
         self.partial.binary_search_by_key(&id, |(partial, _)| *partial)
     }
@@ -75,52 +70,44 @@ impl Unordered {
 
     pub(super) fn message(
         &mut self,
-        id: u16,
+        id: u64,
         bytes: &[u8],
-        budget: &mut Budget<'_>,
-        mut deliver: impl FnMut(Vec<u8>),
+        cx: &mut InboxContext<'_>,
     ) -> Result<Taken, Violation> {
-        let id = match self.news(id) {
-            Ok(id) => id,
-            Err(taken) => return Ok(taken),
-        };
         if self.find(id).is_ok() {
             return Err(Violation::BadFragment);
         }
-        deliver(budget.pool.copy(bytes));
+        let message = cx.pool.copy(bytes);
+        cx.deliver(message);
         self.finish(id);
         Ok(Taken::Yes)
     }
 
     pub(super) fn fragment(
         &mut self,
-        id: u16,
+        id: u64,
         fragment: Fragment<'_>,
-        budget: &mut Budget<'_>,
-        mut deliver: impl FnMut(Vec<u8>),
+        cx: &mut InboxContext<'_>,
     ) -> Result<Taken, Violation> {
-        let id = match self.news(id) {
-            Ok(id) => id,
-            Err(taken) => return Ok(taken),
-        };
-        let is_next = id == self.next;
+        let need = Need::awaited_if(id == self.next);
         let at = match self.find(id) {
             Ok(at) => at,
             Err(at) => {
-                let has_place = self.partial.len() < PARTIAL_MAX || is_next;
-                if !has_place || !budget.take(Parts::cost_of(fragment.count), is_next) {
+                let has_place = self.partial.len() < PARTIAL_MAX || need == Need::Awaited;
+                if !has_place || !cx.book(Parts::cost_of(fragment.count), need) {
                     return Ok(Taken::No);
                 }
-                self.partial.insert(at, (id, Parts::new(fragment.count, budget.pool)));
+                self.partial.insert(at, (id, Parts::new(fragment.count, cx.pool)));
                 at
             }
         };
         let Some((_, parts)) = self.partial.get_mut(at) else { return Ok(Taken::No) };
-        let taken = parts.add(fragment, is_next, budget)?;
+        let taken = parts.add(fragment, need, cx)?;
         if parts.is_complete()
             && let Some((_, parts)) = self.partial.remove(at)
         {
-            deliver(parts.join(budget));
+            let message = parts.join(cx);
+            cx.deliver(message);
             self.finish(id);
             shrink(&mut self.partial);
         }
@@ -128,13 +115,9 @@ impl Unordered {
     }
 
     /// The sender gave a message up.
-    pub(super) fn skip(&mut self, id: u16, budget: &mut Budget<'_>) -> Taken {
-        let id = match self.news(id) {
-            Ok(id) => id,
-            Err(taken) => return taken,
-        };
+    pub(super) fn skip(&mut self, id: u64, cx: &mut InboxContext<'_>) -> Taken {
         if let Some((_, parts)) = self.find(id).ok().and_then(|at| self.partial.remove(at)) {
-            parts.give_up(budget);
+            parts.give_up(cx);
         }
         self.finish(id);
         Taken::Yes

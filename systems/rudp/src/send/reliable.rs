@@ -1,4 +1,4 @@
-//! The sending half of one reliable channel: messages in pieces, each until it is acknowledged.
+//! The sending half of one reliable channel: messages in pieces, each of which is kept until it is acknowledged.
 
 use std::{collections::VecDeque, mem};
 
@@ -10,23 +10,24 @@ use crate::{
     queue::{shrink, thin},
 };
 
-/// Ids that may be under way at once on a channel: far within what 16 bits on the wire can tell apart.
+/// Ids that may be under way at once on a channel: far fewer than 16 bits on the wire can tell apart.
 const IDS_AHEAD_MAX: usize = 4096;
-/// Stands for the order to skip a message, where the index of a piece stands else.
+/// In place of the index of a piece: says that the message is to be skipped.
 const SKIP: u32 = u32::MAX;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Reliable {
-    /// Id of the first message in `queue`; all before it are acknowledged.
+    /// Id of the first message in `queue`. All earlier ones are acknowledged.
     base: u64,
     queue: VecDeque<Outgoing>,
-    /// The pieces of all messages in `queue`, one after the other, counted from the first piece ever.
+    /// The pieces of all messages in `queue`, one after the other.
     pieces: VecDeque<Piece>,
     pieces_base: u64,
     /// The first (id, piece) that was never sent.
     fresh: (u64, u32),
-    /// What is to be sent again, the oldest message first: a receiver whose memory is full takes nothing else. May name pieces acknowledged meanwhile.
+    /// What is to be sent again, the oldest message first, since a receiver whose memory is full takes nothing else.
+    /// May name pieces that were acknowledged meanwhile.
     again: VecDeque<(u64, u32)>,
     /// Bytes of the pieces from `fresh` on.
     pub(super) unsent: usize,
@@ -37,12 +38,13 @@ struct Outgoing {
     pieces_at: u64,
     count: u32,
     unacked: u32,
-    /// Its time is over. Its bytes are gone; its first piece stands for the order to skip it, the others for nothing.
+    /// It was given up, and its bytes are gone. Its first piece now says that it is to be skipped; the others mean
+    /// nothing.
     skipped: bool,
 }
 
 impl Outgoing {
-    /// Short enough to be repeated.
+    /// Whether it is short enough to be repeated.
     fn is_small(&self) -> bool {
         self.count == 1 && self.bytes.len() <= REPEAT_BYTES_MAX
     }
@@ -51,7 +53,8 @@ impl Outgoing {
 #[derive(Clone, Copy)]
 struct Piece {
     state: PieceState,
-    /// The last packet that carried it. Packets are found lost in their order: when this one is, all earlier ones were.
+    /// The last packet that carried it. Packets are found lost in their order: when this one is, all earlier ones have
+    /// been.
     number: u64,
 }
 
@@ -61,6 +64,13 @@ enum PieceState {
     UnderWay,
     Lost,
     Acked,
+}
+
+/// A message that may be sent again before anything is known of it.
+pub(super) struct Repeatable {
+    pub(super) length: usize,
+    /// The last packet that carried it.
+    pub(super) carried_by: u64,
 }
 
 impl Reliable {
@@ -83,7 +93,7 @@ impl Reliable {
         self.queue.get_mut(usize::try_from(id.checked_sub(self.base)?).ok()?)
     }
 
-    /// Where the piece lies that `index` of a message means now. None of what a skipped message once was.
+    /// Where the piece is that `index` of a message means by now; `None` for the former pieces of a skipped message.
     fn place(&self, id: u64, index: u32) -> Option<usize> {
         let message = self.message(id)?;
         let index = match (message.skipped, index) {
@@ -131,7 +141,7 @@ impl Reliable {
                 return;
             }
             self.again.pop_front();
-            *packing.retransmitted += 1;
+            packing.counts.retransmitted += 1;
             if index != SKIP && self.message(id).is_some_and(Outgoing::is_small) {
                 packing.note_again(channel, config, id);
             }
@@ -164,11 +174,11 @@ impl Reliable {
         let fits = if index == SKIP {
             packing.writer.skip(channel, id)
         } else if message.count == 1 {
-            packing.writer.message(channel, id, &message.bytes, true)
+            packing.writer.message(channel, id, &message.bytes)
         } else {
             let start = index as usize * FRAGMENT_BYTES;
             let end = (start + FRAGMENT_BYTES).min(message.bytes.len());
-            packing.writer.fragment(channel, id, index, message.count, &message.bytes[start..end], true)
+            packing.writer.fragment(channel, id, index, message.count, &message.bytes[start..end])
         };
         if fits {
             self.pieces[at] = Piece { state: PieceState::UnderWay, number: packing.number };
@@ -177,15 +187,15 @@ impl Reliable {
         fits
     }
 
-    /// What a repeat of a message in one piece would carry, if it is still under way; and whether the packet that is
-    /// being written has it already.
-    pub(super) fn repeatable(&self, id: u64, number: u64) -> Option<(&[u8], bool)> {
+    /// Describes a message if it may be repeated: it is in one piece and still under way.
+    pub(super) fn repeatable(&self, id: u64) -> Option<Repeatable> {
         let message = self.message(id)?;
         if message.skipped || message.count != 1 {
             return None;
         }
         let piece = self.pieces[(message.pieces_at - self.pieces_base) as usize];
-        (piece.state == PieceState::UnderWay).then_some((&message.bytes[..], piece.number == number))
+        let is_under_way = piece.state == PieceState::UnderWay;
+        is_under_way.then_some(Repeatable { length: message.bytes.len(), carried_by: piece.number })
     }
 
     /// Repeats a message in one piece that is under way, if it fits.
@@ -193,7 +203,7 @@ impl Reliable {
         self.write(channel, id, 0, packing)
     }
 
-    /// Returns the cost that was freed: all of the message with its last piece.
+    /// Returns the cost that was freed: that of the whole message with its last piece, nothing before.
     pub(super) fn on_acked(&mut self, id: u64, index: u32, pool: &mut Pool) -> usize {
         let Some(at) = self.place(id, index) else { return 0 };
         match &mut self.pieces[at].state {
@@ -206,7 +216,7 @@ impl Reliable {
             return 0;
         }
         let freed = message.bytes.len() + MESSAGE_COST;
-        // The entry may have to stay behind an older one; its bytes need not.
+        // The entry may have to stay behind an older one, but its bytes need not.
         pool.give(mem::take(&mut message.bytes));
         while let Some(front) = self.queue.front().filter(|front| front.unacked == 0) {
             self.pieces.drain(..front.count as usize);
@@ -237,7 +247,7 @@ impl Reliable {
         is_lost
     }
 
-    /// Lets the oldest pieces that are under way go again, about `bytes` of them.
+    /// Has the oldest pieces that are under way sent again, about `bytes` of them.
     pub(super) fn repeat_oldest(&mut self, bytes: &mut usize) {
         for (id, message) in (self.base..).zip(&self.queue) {
             let first = (message.pieces_at - self.pieces_base) as usize;
@@ -255,8 +265,8 @@ impl Reliable {
         }
     }
 
-    /// Gives a message up: from now on only the order to skip it is sent. Returns the bytes that were freed, `None` if
-    /// the message is acknowledged, or given up, already.
+    /// Gives a message up: from now on only a skip is sent for it. Returns the bytes that were freed; `None` if the
+    /// message was acknowledged or given up already.
     pub(super) fn give_up(&mut self, id: u64, pool: &mut Pool) -> Option<usize> {
         if !self.is_alive(id) {
             return None;
@@ -283,7 +293,7 @@ impl Reliable {
     }
 }
 
-/// Puts a piece in its place. What is lost is mostly newer than what was lost before.
+/// Inserts a piece in order. What is lost is mostly newer than what was lost before.
 fn insert(again: &mut VecDeque<(u64, u32)>, piece: (u64, u32)) {
     if again.back().is_none_or(|&last| last < piece) {
         again.push_back(piece);

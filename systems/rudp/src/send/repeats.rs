@@ -1,27 +1,25 @@
-//! Repeats of small messages before anybody misses them: which, when, and within which budget.
+//! Repeats of small messages before anybody misses them: of which, when, and within which budget.
 
 use std::{collections::VecDeque, mem, time::Duration};
 
-use super::{Lane, Packing, PieceRef, Queue, Sending};
+use super::{Packing, Queues, Sending, reliable::Repeatable};
 use crate::{
     channel::{Channel, ChannelConfig, REPEATS_MAX, Repeats},
-    packet::Writer,
-    pool::Pool,
     timer::{Micros, NEVER},
 };
 
 /// Messages up to this length are repeated.
 pub(super) const REPEAT_BYTES_MAX: usize = 200;
-/// What the frame of a repeat costs beside the message.
+/// What the frame of a repeat costs besides the message.
 const FRAME_COST: usize = 5;
-/// Loss over which adaptive channels repeat, in millionths.
+/// Adaptive channels repeat while more than this is lost, in millionths.
 const ADAPTIVE_LOSS_PPM: u32 = 5_000;
-/// Messages that wait for a repeat. At the bound the oldest goes without.
-const ECHOES_MAX: usize = 256;
-/// How long a spaced repeat waits for a datagram to ride in before it goes alone.
+/// Messages that may wait for a repeat. At the bound the oldest gets none.
+const WAITING_MAX: usize = 256;
+/// How long a spaced repeat waits for a datagram to ride in before it gets one of its own.
 const SLACK: Duration = Duration::from_millis(10);
 
-/// What the path is like, as far as repeats care.
+/// What repeats need to know of the path.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct PathState {
     pub(crate) loss_ppm: u32,
@@ -32,7 +30,7 @@ pub(crate) struct PathState {
 }
 
 impl PathState {
-    /// How often a small message on this channel is to be repeated now.
+    /// How often a small message on this channel should be repeated now.
     fn repeats(&self, config: &ChannelConfig) -> u8 {
         match config.repeats {
             _ if self.limited => 0,
@@ -41,28 +39,28 @@ impl PathState {
         }
     }
 
-    /// Whether a small message on this channel may be sent unasked at all.
+    /// Whether a small message on this channel may be repeated at all.
     pub(super) fn wants_note(&self, config: &ChannelConfig) -> bool {
         config.tail_repeat.is_some() || self.repeats(config) > 0
     }
 }
 
 /// A message that is to be repeated.
-struct Echo {
+struct Repeat {
     channel: Channel,
     id: u64,
-    /// The last packet that carried it on this list's account.
+    /// The last packet that carried it, as far as the repeater knows.
     number: u64,
     left: u8,
     may_go_alone: bool,
     spacing: Duration,
-    /// Not before this.
+    /// No repeat before this.
     ride_at: Micros,
-    /// Alone from this on.
+    /// From this on it may get a datagram of its own.
     alone_at: Micros,
 }
 
-impl Echo {
+impl Repeat {
     /// Packet `number` carries the message; the next repeat is due later.
     fn carried(&mut self, now: Micros, number: u64) {
         self.number = number;
@@ -89,8 +87,8 @@ impl Echo {
 }
 
 /// All repeats to one peer.
-pub(super) struct Repeating {
-    echoes: VecDeque<Echo>,
+pub(super) struct Repeater {
+    waiting: VecDeque<Repeat>,
     /// Small messages that were new in the last datagram, if nothing followed it.
     tail: Vec<(Channel, u64)>,
     tail_at: Micros,
@@ -101,10 +99,10 @@ pub(super) struct Repeating {
     refilled_at: Micros,
 }
 
-impl Repeating {
-    pub(super) fn new() -> Repeating {
-        Repeating {
-            echoes: VecDeque::new(),
+impl Repeater {
+    fn new() -> Repeater {
+        Repeater {
+            waiting: VecDeque::new(),
             tail: Vec::new(),
             tail_at: NEVER,
             alone_at: NEVER,
@@ -115,10 +113,10 @@ impl Repeating {
 
     /// Whether nothing is to be repeated.
     pub(super) fn is_idle(&self) -> bool {
-        self.echoes.is_empty() && self.tail.is_empty()
+        self.waiting.is_empty() && self.tail.is_empty()
     }
 
-    /// Before each datagram: half of the window may be repeated in a round trip.
+    /// Before each datagram: repeats may take half of the window in a round trip.
     pub(super) fn refill(&mut self, now: Micros, path: &PathState) {
         let most = path.window_bytes / 2;
         let elapsed = now.since(self.refilled_at).as_micros();
@@ -139,66 +137,21 @@ impl Repeating {
         self.tokens >= bytes
     }
 
-    /// A small message is in packet `number` for the first time.
-    pub(super) fn note(
-        &mut self,
-        now: Micros,
-        number: u64,
-        path: &PathState,
-        channel: Channel,
-        config: &ChannelConfig,
-        id: u64,
-    ) {
-        self.repeat(now, number, channel, config, id, path.repeats(config));
-        if let Some(after) = config.tail_repeat {
-            self.tail.push((channel, id));
-            self.tail_at = self.tail_at.min(now + after);
+    fn add(&mut self, repeat: Repeat) {
+        if self.waiting.len() >= WAITING_MAX {
+            self.waiting.pop_front();
         }
+        self.alone_at = self.alone_at.min(repeat.alone_at);
+        self.waiting.push_back(repeat);
     }
 
-    /// A small message is in packet `number` because it was lost: it is late already.
-    pub(super) fn note_again(
-        &mut self,
-        now: Micros,
-        number: u64,
-        path: &PathState,
-        channel: Channel,
-        config: &ChannelConfig,
-        id: u64,
-    ) {
-        self.repeat(now, number, channel, config, id, path.repeats(config).max(1));
+    /// A message is in the last datagram: it is repeated at `at`, unless others follow it.
+    fn add_tail(&mut self, channel: Channel, id: u64, at: Micros) {
+        self.tail.push((channel, id));
+        self.tail_at = self.tail_at.min(at);
     }
 
-    fn repeat(
-        &mut self,
-        now: Micros,
-        number: u64,
-        channel: Channel,
-        config: &ChannelConfig,
-        id: u64,
-        left: u8,
-    ) {
-        if left > 0 {
-            if self.echoes.len() >= ECHOES_MAX {
-                self.echoes.pop_front();
-            }
-            let mut echo = Echo {
-                channel,
-                id,
-                number,
-                left,
-                may_go_alone: config.tail_repeat.is_some(),
-                spacing: config.repeat_spacing,
-                ride_at: now,
-                alone_at: NEVER,
-            };
-            echo.carried(now, number);
-            self.alone_at = self.alone_at.min(echo.alone_at);
-            self.echoes.push_back(echo);
-        }
-    }
-
-    /// What was the tail is none any more.
+    /// Other messages follow, or the tail was repeated.
     pub(super) fn end_tail(&mut self) {
         self.tail.clear();
         self.tail_at = NEVER;
@@ -210,135 +163,158 @@ impl Repeating {
         (at < NEVER).then_some(at)
     }
 
+    /// Whether a datagram is wanted for repeats alone.
+    fn is_due(&self, now: Micros) -> bool {
+        self.tail_at.min(self.alone_at) <= now
+    }
+
     fn is_tail_due(&self, now: Micros) -> bool {
         self.tail_at <= now
     }
 
-    /// What should have left alone by now must find a datagram to ride in.
+    /// What should have had a datagram of its own by now must find one to ride in.
     fn forgo(&mut self, now: Micros) {
         if self.tail_at <= now {
             self.end_tail();
         }
-        self.echoes.iter_mut().filter(|echo| echo.is_overdue(now)).for_each(|echo| echo.alone_at = NEVER);
+        let overdue = self.waiting.iter_mut().filter(|repeat| repeat.is_overdue(now));
+        overdue.for_each(|repeat| repeat.alone_at = NEVER);
         self.find_first();
     }
 
-    /// After `echoes` changed.
+    /// After `waiting` changed.
     fn find_first(&mut self) {
-        self.alone_at = self.echoes.iter().map(|echo| echo.alone_at).min().unwrap_or(NEVER);
+        self.alone_at = self.waiting.iter().map(|repeat| repeat.alone_at).min().unwrap_or(NEVER);
     }
 }
 
 /// What became of a repeat.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeat {
+enum Outcome {
     Written,
     /// The packet carries the message already.
     Carried,
     /// It arrived, was found lost, or was given up.
     Settled,
-    /// No room in the packet or in the budget.
+    /// There was no room in the packet or in the budget.
     NoRoom,
 }
 
 impl Sending {
-    /// Whether repeats should leave in a datagram of their own now; if they cannot, they lose that right.
+    /// Whether repeats should leave in a datagram of their own now. If they should but cannot, they lose that right.
     pub(crate) fn wants_repeat(&mut self, now: Micros, may_send: bool) -> bool {
-        let Some(repeating) = &mut self.repeating else { return false };
-        if repeating.deadline().is_none_or(|at| at > now) {
+        let Some(repeater) = self.repeater.as_mut().filter(|repeater| repeater.is_due(now)) else {
             return false;
-        }
-        let (lanes, index) = (&self.lanes, &self.index);
-        let is_alive = |&(channel, id): &(Channel, u64)| match lanes.get(usize::from(index[channel.index()]))
-        {
-            Some(Lane { queue: Queue::Reliable(queue), .. }) => queue.repeatable(id, u64::MAX).is_some(),
-            _ => false,
         };
-        let allowed = may_send && !self.path.limited && repeating.affords(REPEAT_BYTES_MAX + FRAME_COST);
-        let wanted = (repeating.is_tail_due(now) && repeating.tail.iter().any(is_alive))
-            || repeating.echoes.iter().any(|echo| echo.is_overdue(now) && is_alive(&(echo.channel, echo.id)));
+        let queues = &self.queues;
+        let is_alive =
+            |channel, id| queues.reliable(channel).is_some_and(|queue| queue.repeatable(id).is_some());
+        let allowed = may_send && !self.path.limited && repeater.affords(REPEAT_BYTES_MAX + FRAME_COST);
+        let wanted = (repeater.is_tail_due(now)
+            && repeater.tail.iter().any(|&(channel, id)| is_alive(channel, id)))
+            || repeater
+                .waiting
+                .iter()
+                .any(|repeat| repeat.is_overdue(now) && is_alive(repeat.channel, repeat.id));
         if !(allowed && wanted) {
-            repeating.forgo(now);
+            repeater.forgo(now);
         }
         allowed && wanted
     }
 
-    /// Repeats take what room is left in packet `number`.
-    pub(super) fn fill_repeats(
-        &mut self,
-        now: Micros,
-        number: u64,
-        writer: &mut Writer<'_>,
-        refs: &mut VecDeque<PieceRef>,
-        pool: &mut Pool,
-    ) {
-        let Some(mut repeating) = self.repeating.take() else { return };
-        if repeating.is_tail_due(now) {
-            let tail = mem::take(&mut repeating.tail);
-            for &(channel, id) in &tail {
-                self.repeat(&mut repeating, (now, number), (channel, id), writer, refs, pool);
-            }
-            repeating.tail = tail;
-            repeating.end_tail();
+    /// Repeats cannot leave in a datagram of their own now, and lose that right.
+    pub(crate) fn forgo_repeats(&mut self, now: Micros) {
+        if let Some(repeater) = self.repeater.as_mut().filter(|repeater| repeater.is_due(now)) {
+            repeater.forgo(now);
         }
-        if !repeating.echoes.is_empty() {
-            let mut echoes = mem::take(&mut repeating.echoes);
-            echoes.retain_mut(|echo| {
-                if !echo.is_due(now, number) {
+    }
+}
+
+impl Packing<'_, '_> {
+    /// A small reliable message was written for the first time.
+    pub(super) fn note_fresh(&mut self, channel: Channel, config: &ChannelConfig, id: u64) {
+        if self.path.wants_note(config) {
+            self.repeat_later(channel, config, id, self.path.repeats(config));
+            if let Some(after) = config.tail_repeat {
+                let at = self.now + after;
+                self.repeater().add_tail(channel, id, at);
+            }
+        }
+    }
+
+    /// A small reliable message was written again because it was lost. It is late already, so it is repeated in any
+    /// case.
+    pub(super) fn note_again(&mut self, channel: Channel, config: &ChannelConfig, id: u64) {
+        if !self.path.limited {
+            self.repeat_later(channel, config, id, self.path.repeats(config).max(1));
+        }
+    }
+
+    fn repeater(&mut self) -> &mut Repeater {
+        self.repeater.get_or_insert_with(|| Box::new(Repeater::new()))
+    }
+
+    fn repeat_later(&mut self, channel: Channel, config: &ChannelConfig, id: u64, left: u8) {
+        if left == 0 {
+            return;
+        }
+        let mut repeat = Repeat {
+            channel,
+            id,
+            number: self.number,
+            left,
+            may_go_alone: config.tail_repeat.is_some(),
+            spacing: config.repeat_spacing,
+            ride_at: self.now,
+            alone_at: NEVER,
+        };
+        repeat.carried(self.now, self.number);
+        self.repeater().add(repeat);
+    }
+
+    /// Fills the room that is left in the packet with repeats.
+    pub(super) fn fill_repeats(&mut self, queues: &mut Queues) {
+        let Some(mut repeater) = self.repeater.take() else { return };
+        if repeater.is_tail_due(self.now) {
+            let tail = mem::take(&mut repeater.tail);
+            for &(channel, id) in &tail {
+                self.repeat(queues, &mut repeater, channel, id);
+            }
+            repeater.tail = tail;
+            repeater.end_tail();
+        }
+        if !repeater.waiting.is_empty() {
+            let mut waiting = mem::take(&mut repeater.waiting);
+            waiting.retain_mut(|repeat| {
+                if !repeat.is_due(self.now, self.number) {
                     return true;
                 }
-                match self.repeat(&mut repeating, (now, number), (echo.channel, echo.id), writer, refs, pool)
-                {
-                    Repeat::Written | Repeat::Carried => echo.repeated(now, number),
-                    Repeat::Settled => false,
-                    Repeat::NoRoom => true,
+                match self.repeat(queues, &mut repeater, repeat.channel, repeat.id) {
+                    Outcome::Written | Outcome::Carried => repeat.repeated(self.now, self.number),
+                    Outcome::Settled => false,
+                    Outcome::NoRoom => true,
                 }
             });
-            repeating.echoes = echoes;
-            repeating.find_first();
+            repeater.waiting = waiting;
+            repeater.find_first();
         }
-        self.repeating = Some(repeating);
+        *self.repeater = Some(repeater);
     }
 
     /// Writes one repeat, if its message is still under way, the packet has room, and the budget allows it.
-    fn repeat(
-        &mut self,
-        repeating: &mut Repeating,
-        (now, number): (Micros, u64),
-        (channel, id): (Channel, u64),
-        writer: &mut Writer<'_>,
-        refs: &mut VecDeque<PieceRef>,
-        pool: &mut Pool,
-    ) -> Repeat {
-        let path = self.path;
-        let Sending { lanes, index, counts, .. } = self;
-        let Some(Lane { queue: Queue::Reliable(queue), .. }) =
-            lanes.get_mut(usize::from(index[channel.index()]))
-        else {
-            return Repeat::Settled;
-        };
-        let cost = match queue.repeatable(id, number) {
-            None => return Repeat::Settled,
-            Some((_, true)) => return Repeat::Carried,
-            Some((bytes, false)) => bytes.len() + FRAME_COST,
-        };
-        let mut packing = Packing {
-            now,
-            number,
-            writer,
-            refs,
-            path,
-            repeating: &mut None,
-            pool,
-            retransmitted: &mut counts.retransmitted,
-            expired: &mut counts.expired,
-        };
-        if !repeating.affords(cost) || !queue.repeat(channel, id, &mut packing) {
-            return Repeat::NoRoom;
+    fn repeat(&mut self, queues: &mut Queues, repeater: &mut Repeater, channel: Channel, id: u64) -> Outcome {
+        let Some(queue) = queues.reliable_mut(channel) else { return Outcome::Settled };
+        let Some(Repeatable { length, carried_by }) = queue.repeatable(id) else { return Outcome::Settled };
+        if carried_by == self.number {
+            return Outcome::Carried;
         }
-        repeating.spend(cost);
+        let cost = length + FRAME_COST;
+        if !repeater.affords(cost) || !queue.repeat(channel, id, self) {
+            return Outcome::NoRoom;
+        }
+        repeater.spend(cost);
         self.counts.repeated += 1;
         self.counts.repeated_bytes += cost as u64;
-        Repeat::Written
+        Outcome::Written
     }
 }

@@ -1,15 +1,16 @@
-//! The sending channels: packing, repeats, deadlines, bounds.
+//! The sending half of the channels: packing, repeats, deadlines, bounds.
 
 use std::time::Duration;
 
 use super::*;
 use crate::{
     channel::{ChannelKind, Repeats},
-    packet::{FRAGMENT_BYTES, Frame, Reader},
+    coding::Reader,
+    packet::{FRAGMENT_BYTES, Frame},
 };
 
 const MS: Duration = Duration::from_millis(1);
-const LOOSE: Channel = Channel::UNRELIABLE;
+const UNRELIABLE: Channel = Channel::UNRELIABLE;
 
 struct Bench {
     config: Config,
@@ -58,7 +59,7 @@ impl Bench {
         Bench { config, sending, pool, now: Micros::from_millis(1_000), path, number: 0 }
     }
 
-    /// With one more channel.
+    /// A bench with one more channel.
     fn channel(kind: ChannelKind, change: impl FnOnce(&mut ChannelConfig)) -> (Bench, Channel) {
         let channel = Channel::new(5).unwrap();
         let mut config = ChannelConfig::new(kind);
@@ -70,7 +71,8 @@ impl Bench {
     }
 
     fn try_send(&mut self, channel: Channel, bytes: &[u8], options: SendOptions) -> Result<(), SendError> {
-        self.sending.push(self.now, &self.config, &mut self.pool, channel, &[bytes], options)
+        let message = Message { channel, parts: &[bytes], options };
+        self.sending.push(self.now, &self.config, &mut self.pool, message)
     }
 
     fn send(&mut self, channel: Channel, bytes: &[u8]) {
@@ -92,7 +94,7 @@ impl Bench {
         Some(self.any_packet())
     }
 
-    /// A packet that leaves whether anything wants to or not.
+    /// A packet that leaves even if nothing wants to.
     fn any_packet(&mut self) -> Packet {
         self.sending.begin(self.now, self.path, &mut self.pool);
         let (mut bytes, mut refs, number) = (Vec::new(), VecDeque::new(), self.number);
@@ -133,11 +135,11 @@ fn messages_coalesce_and_go_again_only_for_their_last_packet() {
     let first = bench.packet().unwrap();
     assert_eq!(first.refs.len(), 3);
     assert!(bench.packet().is_none());
-    // A probe repeats the first; then packet 0 is found lost, too.
+    // A probe repeats the first; then packet 0 is found lost as well.
     bench.sending.repeat_oldest(1);
     assert_eq!(bench.packet().unwrap().refs, [first.refs[0]]);
     bench.lost(&first);
-    // The others go again, and what went again before them rides along.
+    // The others are sent again, together with what was sent again before them.
     assert_eq!(bench.packet().unwrap().refs, [first.refs[1], first.refs[2], first.refs[0]]);
     assert_eq!((bench.stats().retransmitted, bench.stats().repeated), (3, 1));
     bench.acked(&first);
@@ -186,11 +188,11 @@ fn unknown_channels_and_long_messages_are_refused() {
     let none = SendOptions::default();
     assert_eq!(bench.try_send(unknown, &[], none), Err(SendError::NoSuchChannel(unknown)));
     let too_large = SendError::TooLarge { bytes: 17_921, max: 17_920 };
-    assert_eq!(bench.try_send(LOOSE, &[0; 17_921], none), Err(too_large));
-    assert_eq!(bench.try_send(LOOSE, &[0; 17_920], none), Ok(()));
+    assert_eq!(bench.try_send(UNRELIABLE, &[0; 17_921], none), Err(too_large));
+    assert_eq!(bench.try_send(UNRELIABLE, &[0; 17_920], none), Ok(()));
     bench.config.message_bytes_max = 500;
     let too_large = SendError::TooLarge { bytes: 501, max: 500 };
-    assert_eq!(bench.try_send(LOOSE, &[0; 501], none), Err(too_large));
+    assert_eq!(bench.try_send(UNRELIABLE, &[0; 501], none), Err(too_large));
     assert_eq!(bench.try_send(Channel::DATA, &[0; 501], none), Err(too_large));
 }
 
@@ -211,7 +213,7 @@ fn channels_of_one_priority_take_turns_and_a_lower_number_goes_first() {
     bench.send(c, &[3; 1000]);
     bench.send(Channel::CONTROL, &[4; 1000]);
     let order: Vec<u8> = (0..10).map(|_| bench.ids()[0].0).collect();
-    // Channels 0 and 20 are equals; then 4 and 10, each second datagram.
+    // Channels 0 and 20 have the same priority, then 4 and 10: each is first in every second datagram.
     assert_eq!(order[..2], [0, 20]);
     assert_eq!(order[2..], [4, 10, 4, 10, 4, 10, 4, 10]);
 }
@@ -240,22 +242,22 @@ fn an_unreliable_queue_forgets_its_oldest() {
 fn newer_sequenced_messages_drop_the_batch_that_was_left_behind() {
     let mut bench = Bench::new();
     for byte in 0..3 {
-        bench.send(LOOSE, &[byte; 1100]);
+        bench.send(UNRELIABLE, &[byte; 1100]);
     }
     assert_eq!(bench.stats().superseded, 0, "queued together");
     assert_eq!(bench.ids(), [(2, 0)]);
-    // The path takes no more now; two are left behind.
+    // The path takes no more now, and two are left behind.
     bench.sending.end_round();
-    bench.send(LOOSE, &[3; 100]);
+    bench.send(UNRELIABLE, &[3; 100]);
     assert_eq!(bench.stats().superseded, 2);
-    bench.send(LOOSE, &[4; 100]);
+    bench.send(UNRELIABLE, &[4; 100]);
     assert_eq!(bench.stats().superseded, 2);
     assert_eq!(bench.ids(), [(2, 1), (2, 2)]);
-    // One that is half sent goes, too, with its id.
-    bench.send(LOOSE, &[5; 3000]);
+    // One that is half sent is dropped as well, and its id is used up.
+    bench.send(UNRELIABLE, &[5; 3000]);
     assert_eq!(bench.ids(), [(2, 3)]);
     bench.sending.end_round();
-    bench.send(LOOSE, &[6]);
+    bench.send(UNRELIABLE, &[6]);
     assert_eq!(bench.ids(), [(2, 4)]);
     assert_eq!((bench.stats().superseded, bench.stats().queued_bytes), (3, 0));
 }
@@ -263,17 +265,17 @@ fn newer_sequenced_messages_drop_the_batch_that_was_left_behind() {
 #[test]
 fn unreliable_messages_leave_in_fragments_or_not_at_all() {
     let mut bench = Bench::new();
-    bench.send(LOOSE, &[1; 2 * FRAGMENT_BYTES + 600]);
+    bench.send(UNRELIABLE, &[1; 2 * FRAGMENT_BYTES + 600]);
     let packets: Vec<_> = (0..3).map_while(|_| bench.packet()).collect();
     assert_eq!(packets.len(), 3);
     for (index, packet) in packets.iter().enumerate() {
         let bytes = if index == 2 { &[1; 600][..] } else { &[1; FRAGMENT_BYTES] };
-        let fragment = Frame::Fragment { channel: LOOSE, id: 0, index: index as u32, count: 3, bytes };
+        let fragment = Frame::Fragment { channel: UNRELIABLE, id: 0, index: index as u32, count: 3, bytes };
         assert_eq!(packet.frames(), [fragment]);
         assert!(packet.refs.is_empty());
     }
-    bench.send_for(MS * 10, LOOSE, &[2; 3000]);
-    bench.send_for(MS * 30, LOOSE, &[3]);
+    bench.send_for(MS * 10, UNRELIABLE, &[2; 3000]);
+    bench.send_for(MS * 30, UNRELIABLE, &[3]);
     assert_eq!(bench.ids(), [(2, 1)]);
     bench.now += MS * 10;
     assert_eq!(bench.ids(), [(2, 2)], "the rest of message 1 is dropped, message 2 still wanted");
@@ -289,13 +291,13 @@ fn a_reliable_message_that_expires_becomes_an_order_to_skip_it() {
     let first = bench.packet().unwrap();
     assert_eq!(bench.sending.expires_at(), bench.now + MS * 20);
     bench.now += MS * 20;
-    // Half sent, unsent, unsent: the orders to skip are pieces like others.
+    // Half sent, unsent, unsent: skips are pieces like any others.
     let second = bench.packet().unwrap();
     assert_eq!(second.ids(), [(1, 0), (1, 1), (1, 2)]);
     assert_eq!(second.frames()[2], Frame::Skip { channel: Channel::DATA, id: 2 });
     assert_eq!((bench.stats().expired, bench.stats().queued_bytes), (2, 900 + 3 * 64));
     assert_eq!((bench.sending.expires_at(), bench.sending.unsent_bytes()), (NEVER, 0));
-    // What became of the old pieces does not matter any more.
+    // What became of the old pieces no longer matters.
     bench.acked(&first);
     bench.lost(&first);
     assert!(bench.packet().is_none());
@@ -340,7 +342,7 @@ fn a_fixed_repeat_rides_in_the_next_datagram_and_not_after_its_acknowledgement()
     let third = bench.any_packet();
     assert_eq!(third.ids(), [(5, 0), (5, 2)]);
     assert_eq!((bench.stats().repeated, bench.stats().repeated_bytes), (3, 205 + 205 + 6));
-    // All that carried it must be lost before it is.
+    // All packets that carried it must be lost before it is.
     bench.lost(&first);
     assert_eq!(bench.ids(), [(5, 1), (5, 2)]);
     bench.lost(&second);
@@ -389,7 +391,7 @@ fn the_last_message_is_repeated_alone_when_nothing_follows() {
     bench.send(channel, &[3]);
     bench.ids();
     bench.now += MS * 5;
-    bench.send(LOOSE, &[4]);
+    bench.send(UNRELIABLE, &[4]);
     bench.ids();
     assert_eq!(bench.sending.repeats_at(), NEVER, "something followed");
     // Acknowledged in time.

@@ -1,4 +1,4 @@
-//! A stream of small messages over a bad link, in virtual time from fixed seeds: how late they are, and what that costs.
+//! A stream of small messages over a bad link, in virtual time from fixed seeds: how late they are, and what they cost.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,11 +12,11 @@ const MS: Duration = Duration::from_millis(1);
 pub(crate) const TICK: Duration = Duration::from_micros(16_667);
 
 pub(crate) struct Figures {
-    /// One way, of all messages, the least first.
+    /// One-way latencies of all messages, the shortest first.
     latencies: Vec<Duration>,
-    /// A message's share of all bytes of both directions, IP and UDP headers counted.
+    /// A message's share of all bytes in both directions, IP and UDP headers included.
     pub(crate) wire_bytes: f64,
-    /// Of the last seed's client.
+    /// The counters of the last seed's client.
     pub(crate) stats: Stats,
 }
 
@@ -26,8 +26,8 @@ impl Figures {
     }
 }
 
-/// `burst` messages of 64 bytes every `pause`, for a minute and ten seeds. On a reliable channel all of them arrive, once
-/// and in order. Prints what it found.
+/// `burst` messages of 64 bytes every `pause`, for a minute with each of ten seeds. On a reliable channel all of them
+/// must arrive once and in order. Prints its figures.
 pub(crate) fn stream(
     name: &str,
     link: &Link,

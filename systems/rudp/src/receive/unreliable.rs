@@ -2,27 +2,27 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Budget, Fragment, Taken, parts::Parts};
-use crate::{error::Violation, timer::Micros};
+use super::{Fragment, InboxContext, Need, Taken, parts::Parts};
+use crate::{channel::ChannelKind, error::Violation, timer::Micros};
 
 /// Incomplete messages at once. At the bound the oldest is given up.
 const PARTIAL_MAX: usize = 8;
-/// How long a message may take from its first fragment to its last. They leave together, so what comes later than this
-/// was lost.
+/// How long a message may take from its first fragment to its last. They are sent together, so what has not come by
+/// then was lost.
 const PARTIAL_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// On a channel that is not sequenced: messages that come later than so many newer ones are dropped.
+/// On a channel that is not sequenced, messages are dropped when they come after this many newer ones.
 const LATE_MAX: u64 = 1024;
 const WORDS: usize = LATE_MAX as usize / 64;
 
 /// See the module.
-pub(crate) struct Loose {
+pub(crate) struct Unreliable {
     is_sequenced: bool,
-    /// The id after the newest delivered.
+    /// The id after the newest message that was delivered.
     next: u64,
-    /// Of a channel that is not sequenced: a bit for each of the last ids, at its id modulo the size, set where the
-    /// message was delivered. Made with the first gap; before, all were. No packet is opened twice, and a correct sender puts
-    /// no message into two of them: this makes "at most once" hold for any sender.
+    /// On a channel that is not sequenced: a bit for each of the last ids, at its id modulo the size, set if the
+    /// message was delivered. Made with the first gap, before which all were. No packet is opened twice, and no correct
+    /// sender puts a message into two packets: this makes "at most once" hold for any sender.
     seen: Option<Box<[u64; WORDS]>>,
     /// Ordered by id.
     partial: VecDeque<Partial>,
@@ -39,10 +39,15 @@ fn bit(id: u64) -> (usize, u64) {
     (at / 64, 1 << (at % 64))
 }
 
-impl Loose {
-    pub(super) fn new(is_sequenced: bool) -> Loose {
-        // Ids begin at 0; the start leaves room for what comes before the first that arrives.
-        Loose { is_sequenced, next: 1 << 16, seen: None, partial: VecDeque::new() }
+impl Unreliable {
+    pub(super) fn new(kind: ChannelKind) -> Unreliable {
+        Unreliable {
+            is_sequenced: kind == ChannelKind::Sequenced,
+            // Ids on the wire begin at 0. Beginning higher here leaves room for those before the first that arrives.
+            next: 1 << 16,
+            seen: None,
+            partial: VecDeque::new(),
+        }
     }
 
     /// The whole id.
@@ -61,13 +66,13 @@ impl Loose {
         }
     }
 
-    fn delivered(&mut self, id: u64) {
+    fn note_delivered(&mut self, id: u64) {
         if !self.is_sequenced {
             if id > self.next {
                 self.seen.get_or_insert_with(|| Box::new([u64::MAX; WORDS]));
             }
             if let Some(seen) = &mut self.seen {
-                // Those between the newest and this one are missing; a word at a time, since they may be many.
+                // Those between the newest and this one are missing. A word at a time, since they may be many.
                 let mut missed = self.next.max(id.saturating_sub(LATE_MAX));
                 while missed < id {
                     let (word, bit) = bit(missed);
@@ -87,20 +92,13 @@ impl Loose {
         self.partial.shrink_to_fit();
     }
 
-    pub(super) fn message(
-        &mut self,
-        id: u16,
-        bytes: &[u8],
-        budget: &mut Budget<'_>,
-        mut deliver: impl FnMut(Vec<u8>),
-    ) -> Taken {
+    pub(super) fn message(&mut self, id: u16, bytes: &[u8], cx: &mut InboxContext<'_>) -> Taken {
         let id = self.unwrap(id);
         if self.is_wanted(id) {
-            deliver(budget.pool.copy(bytes));
-            self.delivered(id);
-            self.supersede(budget);
+            let message = cx.pool.copy(bytes);
+            self.deliver(id, message, cx);
         } else {
-            *budget.stale += 1;
+            *cx.stale += 1;
         }
         Taken::Yes
     }
@@ -110,58 +108,63 @@ impl Loose {
         now: Micros,
         id: u16,
         fragment: Fragment<'_>,
-        budget: &mut Budget<'_>,
-        mut deliver: impl FnMut(Vec<u8>),
+        cx: &mut InboxContext<'_>,
     ) -> Result<Taken, Violation> {
         let id = self.unwrap(id);
         if !self.is_wanted(id) {
-            // Counted once, not for each of its fragments.
-            *budget.stale += u64::from(fragment.index == 0);
+            // Counted once for a message, not for each of its fragments.
+            *cx.stale += u64::from(fragment.index == 0);
             return Ok(Taken::Yes);
         }
         let at = match self.partial.binary_search_by_key(&id, |partial| partial.id) {
             Ok(at) => at,
             Err(at) => {
                 if self.partial.len() == PARTIAL_MAX {
-                    *budget.stale += 1;
+                    *cx.stale += 1;
                     if at == 0 {
                         return Ok(Taken::Yes);
                     }
-                    self.drop_oldest(budget);
+                    self.drop_oldest(cx);
                 }
-                if !budget.take(Parts::cost_of(fragment.count), false) {
+                if !cx.book(Parts::cost_of(fragment.count), Need::Dispensable) {
                     return Ok(Taken::Yes);
                 }
-                let parts = Parts::new(fragment.count, budget.pool);
+                let parts = Parts::new(fragment.count, cx.pool);
                 let at = self.partial.partition_point(|partial| partial.id < id);
                 self.partial.insert(at, Partial { id, since: now, parts });
                 at
             }
         };
         let parts = &mut self.partial[at].parts;
-        // What finds no room is lost, as it might have been on the way.
-        parts.add(fragment, false, budget)?;
+        // A fragment that finds no room is lost, as if on its way.
+        parts.add(fragment, Need::Dispensable, cx)?;
         if parts.is_complete()
             && let Some(partial) = self.partial.remove(at)
         {
-            deliver(partial.parts.join(budget));
-            self.delivered(id);
-            self.supersede(budget);
+            let message = partial.parts.join(cx);
+            self.deliver(id, message, cx);
         }
         Ok(Taken::Yes)
     }
 
-    /// Gives up what may not be delivered any more.
-    fn supersede(&mut self, budget: &mut Budget<'_>) {
+    #[inline]
+    fn deliver(&mut self, id: u64, message: Vec<u8>, cx: &mut InboxContext<'_>) {
+        cx.deliver(message);
+        self.note_delivered(id);
+        self.supersede(cx);
+    }
+
+    /// On a sequenced channel: gives up messages older than the last one delivered.
+    fn supersede(&mut self, cx: &mut InboxContext<'_>) {
         while self.is_sequenced && self.partial.front().is_some_and(|oldest| oldest.id < self.next) {
-            *budget.stale += 1;
-            self.drop_oldest(budget);
+            *cx.stale += 1;
+            self.drop_oldest(cx);
         }
     }
 
-    fn drop_oldest(&mut self, budget: &mut Budget<'_>) {
+    fn drop_oldest(&mut self, cx: &mut InboxContext<'_>) {
         if let Some(oldest) = self.partial.pop_front() {
-            oldest.parts.give_up(budget);
+            oldest.parts.give_up(cx);
         }
     }
 

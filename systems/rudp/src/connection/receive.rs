@@ -1,23 +1,25 @@
-//! Packets that come in: opened, then their acknowledgement and frames are taken in.
+//! Packets that come in: they are opened, then their acknowledgement and their frames are taken in.
 
 use std::{net::SocketAddr, time::Duration};
 
 use super::{Accepting, Connection, Context, Ending, Stage};
 use crate::{
-    ack::{Ack, Arrival},
+    ack::{Ack, Arrival, Content},
+    channel::Channel,
+    coding::Reader,
     error::{CloseReason, Violation, code},
     events::Event,
     handshake,
     keys::NUMBER_END,
-    packet::{Frame, Header, Reader},
-    receive::{Budget, Fragment, Taken},
+    packet::{Frame, Header},
+    receive::{Fragment, Inbox, InboxContext, Taken},
     timer::Micros,
 };
 
-/// A genuine packet: its number is fresh and it opened.
+/// A genuine packet: its number is new, and it opened.
 pub(crate) struct Genuine<'a> {
     number: u64,
-    /// Higher than all before.
+    /// Its number is higher than all before.
     pub(super) is_newest: bool,
     has_ack: bool,
     frames: &'a [u8],
@@ -37,7 +39,7 @@ impl Connection {
         let number = header.number(expected);
         let bytes = datagram.len();
         let is_fresh = number < NUMBER_END && self.received.arrival(number) == Arrival::Fresh;
-        // Three probe time-outs: after these a packet that was overtaken has long been sent again.
+        // After three probe time-outs, what a late packet held has long been sent again.
         let opened = if is_fresh {
             keys.open_with(now, || self.recovery.pto() * 3, header, number, datagram).ok()
         } else {
@@ -48,7 +50,7 @@ impl Connection {
         Some(Genuine { number, is_newest, has_ack: header.has_ack, frames: opened?, bytes })
     }
 
-    /// The end, if the keys must not be used any longer.
+    /// The end of the connection, if the keys must not be used any longer.
     pub(crate) fn worn(&self) -> Option<Ending> {
         let is_worn = self.keys.as_ref()?.are_worn(self.recovery.next_number());
         is_worn.then(|| Ending::Tell {
@@ -66,19 +68,19 @@ impl Connection {
         }
     }
 
-    /// Takes in a genuine packet from `from`.
-    pub(crate) fn take_in(
+    /// A genuine packet came from `from`.
+    pub(crate) fn on_packet(
         &mut self,
         now: Micros,
         from: SocketAddr,
         packet: &Genuine<'_>,
         cx: &mut Context<'_>,
     ) -> Option<Ending> {
-        self.hush.on_packet(now - self.last_in);
+        self.silence.on_packet(now - self.last_in);
         self.last_in = now;
         self.counts.packets_in += 1;
         self.counts.bytes_in += packet.bytes as u64;
-        match self.take_frames(now, from, packet, cx) {
+        match self.on_frames(now, from, packet, cx) {
             Ok(None) => {}
             Ok(ending) => return ending,
             Err(violation) => return Some(Ending::violation(violation)),
@@ -92,7 +94,9 @@ impl Connection {
         None
     }
 
-    fn take_frames(
+    /// Takes in the acknowledgement, then the frames in their order. If any of it found no room, the packet is not
+    /// acknowledged, so that all of it comes again; the ids then tell what was taken already.
+    fn on_frames(
         &mut self,
         now: Micros,
         from: SocketAddr,
@@ -101,66 +105,74 @@ impl Connection {
     ) -> Result<Option<Ending>, Violation> {
         let mut reader = Reader::new(packet.frames);
         if packet.has_ack {
-            let ack = Ack::decode(&mut reader)?;
-            self.on_ack_of_probe(&ack);
-            if let Some(known) = self.recovery.on_ack(now, &ack, &mut self.sending, cx.pool)? {
-                self.received.ack_was_seen(known);
-            }
+            self.on_ack(now, &Ack::decode(&mut reader)?, cx)?;
         }
-        let (mut eliciting, mut reliable, mut taken) = (false, false, Taken::Yes);
-        let peer = self.id;
+        let (mut content, mut taken) = (Content::NotEliciting, Taken::Yes);
         while let Some(frame) = Frame::next(&mut reader)? {
-            eliciting |= !matches!(frame, Frame::Challenge(_) | Frame::Answer(_));
-            let mut budget = Budget {
-                config: cx.config,
-                peer: &mut self.reassembly,
-                total: cx.reassembly_total,
-                pool: cx.pool,
-                stale: &mut self.counts.stale,
-            };
-
-            let result = match frame {
-                Frame::Ping => Taken::Yes,
+            let (kind, result) = match frame {
+                Frame::Ping => (Content::Unreliable, Taken::Yes),
                 Frame::Challenge(challenge) => {
                     self.path.on_challenge(from, challenge);
-                    Taken::Yes
+                    (Content::NotEliciting, Taken::Yes)
                 }
                 Frame::Answer(answer) => {
                     self.on_answer(from, &answer, cx.config);
-                    Taken::Yes
+                    (Content::NotEliciting, Taken::Yes)
                 }
                 Frame::Close { code, reason } => {
                     let reason = handshake::reason_text(reason);
                     return Ok(Some(Ending::Quiet(CloseReason::Remote { code, reason })));
                 }
                 Frame::Message { channel, id, bytes } => {
-                    let inbox = self.receiving.inbox(cx.config, channel)?;
-                    reliable |= inbox.is_reliable();
-                    let deliver = |bytes| cx.events.message(peer, channel, bytes);
-                    inbox.message(id, bytes, &mut budget, deliver)?
+                    self.on_channel(channel, cx, |inbox, cx| inbox.message(id, bytes, cx))?
                 }
                 Frame::Fragment { channel, id, index, count, bytes } => {
-                    let inbox = self.receiving.inbox(cx.config, channel)?;
-                    reliable |= inbox.is_reliable();
-                    let deliver = |bytes| cx.events.message(peer, channel, bytes);
-                    inbox.fragment(now, id, Fragment { index, count, bytes }, &mut budget, deliver)?
+                    let fragment = Fragment { index, count, bytes };
+                    self.on_channel(channel, cx, |inbox, cx| inbox.fragment(now, id, fragment, cx))?
                 }
                 Frame::Skip { channel, id } => {
-                    reliable = true;
-                    let inbox = self.receiving.inbox(cx.config, channel)?;
-                    let deliver = |bytes| cx.events.message(peer, channel, bytes);
-                    inbox.skip(channel, id, &mut budget, deliver)?
+                    self.on_channel(channel, cx, |inbox, cx| inbox.skip(id, cx))?
                 }
             };
+            content = content.max(kind);
             if result == Taken::No {
                 taken = Taken::No;
             }
         }
-        if taken == Taken::Yes {
-            self.received.insert(now, packet.number, eliciting, reliable, cx.config.ack_delay_max);
-        } else {
-            self.received.refuse(packet.number);
+        match taken {
+            Taken::Yes => self.received.insert(now, packet.number, content, cx.config.ack_delay_max),
+            Taken::No => self.received.refuse(packet.number),
         }
         Ok(None)
+    }
+
+    fn on_ack(&mut self, now: Micros, ack: &Ack, cx: &mut Context<'_>) -> Result<(), Violation> {
+        self.on_ack_of_probe(ack);
+        if let Some(known) = self.recovery.on_ack(now, ack, &mut self.sending, cx.pool)? {
+            self.received.ack_was_seen(known);
+        }
+        Ok(())
+    }
+
+    /// A frame for a channel came in: `take` gives it to the channel's inbox.
+    fn on_channel(
+        &mut self,
+        channel: Channel,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&mut Inbox, &mut InboxContext<'_>) -> Result<Taken, Violation>,
+    ) -> Result<(Content, Taken), Violation> {
+        let inbox = self.receiving.inbox(cx.config, channel)?;
+        let content = if inbox.is_reliable() { Content::Reliable } else { Content::Unreliable };
+        let mut cx = InboxContext {
+            config: cx.config,
+            peer: self.id,
+            channel,
+            events: cx.events,
+            pool: cx.pool,
+            peer_bytes: &mut self.reassembly,
+            total_bytes: cx.reassembly_total,
+            stale: &mut self.counts.stale,
+        };
+        Ok((content, take(inbox, &mut cx)?))
     }
 }

@@ -1,8 +1,8 @@
 //! What messages cost when many share a datagram: from `send` at one endpoint to `poll_event` at the other, on one
 //! thread, without sockets, encrypted.
 //!
-//! `cargo bench -p kaos-rudp --bench lanes`. Time is what this thread has computed, since others use the machine, too; each
-//! figure is the best of several runs.
+//! `cargo bench -p kaos-rudp --bench channels`. Time is the CPU time of this thread, since others use the machine as
+//! well; each figure is the best of several runs.
 #![expect(clippy::print_stdout, reason = "its output is for people")]
 
 use std::{net::SocketAddr, time::Duration};
@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 const RUNS: usize = 5;
 
-/// Nanoseconds that this thread has computed.
+/// CPU time of this thread, in nanoseconds.
 fn computed() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
@@ -50,7 +50,7 @@ impl Pair {
         pair
     }
 
-    /// Carries everything across, both ways. Returns the datagrams to the server.
+    /// Carries everything across in both directions. Returns how many datagrams went to the server.
     fn cross(&mut self, time: Duration) -> u64 {
         self.now += time;
         let mut datagrams = 0;
@@ -105,12 +105,12 @@ struct Figures {
 
 fn main() {
     let mut config = Config { queue_bytes_max: 1 << 20, window_bytes_max: 1 << 20, ..Config::default() };
-    let loose = Channel::new(8).expect("under 32");
-    config.channels.set(loose, ChannelConfig::new(ChannelKind::Unordered));
+    let unordered = Channel::new(8).expect("under 32");
+    config.channels.set(unordered, ChannelConfig::new(ChannelKind::Unordered));
     println!("from core to core in one process on one thread, AES-256-GCM, best of {RUNS}");
     for (name, channel, length, count) in [
         ("ordered, 64 bytes", Channel::DATA, 64, 2_000_000),
-        ("unordered, 64 bytes", loose, 64, 2_000_000),
+        ("unordered, 64 bytes", unordered, 64, 2_000_000),
         ("ordered, 8 bytes", Channel::DATA, 8, 2_000_000),
         ("ordered, 1,000 bytes", Channel::DATA, 1_000, 300_000),
         ("ordered, 60,000 bytes in fragments", Channel::DATA, 60_000, 5_000),

@@ -1,4 +1,4 @@
-//! How an endpoint answers strangers, and how its own calls are answered.
+//! Handshake datagrams: whom an acceptor lets in, and what a connector makes of the answers to its Hello.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -12,12 +12,13 @@ use crate::{
     identity::SecretKey,
     job::HandshakeJob,
     keys::Suite,
-    peers::{PeerId, SLOTS_MAX, State, wire_id},
+    peer_id::{PeerId, SLOTS_MAX, wire_id},
+    peers::State,
     timer::Micros,
 };
 
-/// A newcomer may displace a half-open connection whose Accept left so long ago: an honest client's first packet comes
-/// back within a round trip.
+/// How long ago its Accept must have left before a half-open connection may be displaced by a newcomer: an honest
+/// client's first packet comes back within a round trip.
 const DISPLACED_AFTER: Duration = Duration::from_secs(1);
 
 impl Endpoint {
@@ -60,7 +61,10 @@ impl Endpoint {
         self.settle(now, peer.slot(), ending);
     }
 
-    /// The order of checks matters: nothing is stored and nothing allocated before the cookie was good.
+    /// The order of the checks matters. Refusals and cookies come first, since they need no state: nothing is stored or
+    /// allocated before the cookie was good. A Hello that was seen before gets its Accept again before anything is
+    /// counted against the bounds, or a client that repeats itself would displace others. The limit of an address is
+    /// charged last, so that a Hello for which there is no place costs its address nothing.
     fn handle_hello(
         &mut self,
         now: Micros,
@@ -88,7 +92,7 @@ impl Endpoint {
             }
         }
         if let Some(peer) = half_open {
-            // The client began anew before its first attempt came through.
+            // The client began anew before its first attempt succeeded.
             self.settle(now, peer.slot(), Some(Ending::Forget));
         }
         let (is_full, is_crowded) = (self.is_full(), self.half_open >= self.config.half_open_max);
@@ -97,7 +101,7 @@ impl Endpoint {
             return self.refuse(from, offer, code::FULL, "the server has no place for another connection");
         }
         if self.jobs.len() >= self.config.half_open_max {
-            // Clients that began anew, or gave up, before anybody did their work.
+            // Drops the jobs of clients that began anew, or gave up, before anybody ran them.
             let peers = &mut self.peers;
             self.jobs.retain(|job| peers.live(job.peer).is_some());
         }
@@ -138,7 +142,7 @@ impl Endpoint {
         self.accepted.entry(from).or_default().half_open = Some(peer);
         self.half_open += 1;
         if self.begun.len() >= self.config.half_open_max.saturating_mul(2) {
-            // Most came through, behind one that did not.
+            // Most of them are open by now, behind one that is not.
             let peers = &mut self.peers;
             self.begun.retain(|&peer| peers.live(peer).is_some_and(|connection| connection.is_half_open()));
         }
@@ -146,8 +150,8 @@ impl Endpoint {
         self.settle(now, peer.slot(), None);
     }
 
-    /// The oldest half-open connection, if its client has had its time. Only one place is looked at, so that Hellos at the
-    /// bound cost no more than others.
+    /// The oldest half-open connection, if its client has had enough time. Only one entry is looked at, so that a Hello
+    /// at the bound costs no more than any other.
     fn displaceable(&mut self, now: Micros) -> Option<PeerId> {
         self.tidy_begun();
         let oldest = *self.begun.front()?;
@@ -155,7 +159,7 @@ impl Endpoint {
         (now - left > DISPLACED_AFTER).then_some(oldest)
     }
 
-    /// Forgets the oldest of those that were half-open and are not any more.
+    /// Forgets the oldest entries that are no longer half-open.
     pub(super) fn tidy_begun(&mut self) {
         while let Some(&oldest) = self.begun.front()
             && !self.peers.live(oldest).is_some_and(|connection| connection.is_half_open())
@@ -164,7 +168,7 @@ impl Endpoint {
         }
     }
 
-    /// Suite and version of a connection to come, or why there can be none.
+    /// The suite and version for a connection, or the code and reason of a refusal.
     fn choice(&self, from: SocketAddr, offer: &Offer) -> Result<(Suite, u8), (u16, &'static str)> {
         let ours = (self.config.version_min, self.config.version_max);
         if let Some(refusal) = handshake::version_refusal(ours, offer) {
@@ -195,7 +199,7 @@ impl Endpoint {
         }
     }
 
-    /// Queues an answer, made only if there is room for it.
+    /// Queues an answer, which is made only if there is room for it. Returns whether there was.
     fn answer(&mut self, to: SocketAddr, make: impl FnOnce(&Cookies) -> Answer) -> bool {
         let has_room = self.answers.len() < ANSWERS_MAX;
         if has_room {
@@ -206,7 +210,8 @@ impl Endpoint {
         has_room
     }
 
-    /// Lingering connections may take as many slots again, then newcomers wait.
+    /// Whether there is no place for another connection. Closing connections may take as many slots again; when these
+    /// are taken as well, newcomers wait.
     pub(super) fn is_full(&self) -> bool {
         let peers_max = self.config.peers_max;
         self.known + self.half_open >= peers_max || self.peers.len() >= (peers_max * 2).min(SLOTS_MAX)

@@ -1,4 +1,5 @@
-//! The rest of a connection that this side closed: three copies of the close, then nothing.
+//! What is left of a connection that this side closed, the closing state of RFC 9000, section 10.2.1: three copies of
+//! the close, then nothing.
 //!
 //! The first copy leaves at once, the others half a probe time-out and a whole one later. Packets that still arrive
 //! are answered with another copy, so that a peer whose link lost all three learns of the end from its next packet.
@@ -16,17 +17,18 @@ const COPIES: u32 = 3;
 /// Answers to late packets, on top of the copies.
 const ANSWERS_MAX: u32 = 8;
 
-pub(crate) struct Linger {
+/// See the module.
+pub(crate) struct Closing {
     pub(crate) addr: SocketAddr,
     /// Bytes that `addr` may still be sent, if it has not proved that it receives.
     pub(crate) allowance: usize,
-    /// As on the wire; set at the connector, which must send it, and at the acceptor, which is found by it.
+    /// The connection id on the wire. The connector sends it; at the acceptor the connection is found by it.
     pub(crate) connection: u32,
     pub(crate) sends_id: bool,
     pub(crate) keys: Keys,
     pub(crate) next_number: u64,
     pub(crate) largest_acked: Option<u64>,
-    /// The number that the next packet from the other side is decoded against.
+    /// The number against which the next packet from the other side is decoded.
     pub(crate) expected: u64,
     pub(crate) code: u16,
     pub(crate) reason: String,
@@ -38,7 +40,7 @@ pub(crate) struct Linger {
     pub(crate) is_due: bool,
 }
 
-impl Linger {
+impl Closing {
     pub(crate) fn transmit(&mut self, out: &mut Vec<u8>) -> bool {
         if !self.is_due {
             return false;
@@ -56,8 +58,8 @@ impl Linger {
         true
     }
 
-    /// A packet from the other side: genuine ones are answered, or a forged source would be sent more than it sent. The
-    /// newest ones are followed to where they come from, with at most three times their bytes.
+    /// A packet from the other side. Only genuine packets are answered, or a forged source would be sent more than it
+    /// sent. Answers follow the newest packet to where it came from, with at most three times its bytes.
     pub(crate) fn on_packet(&mut self, now: Micros, from: SocketAddr, header: &Header, datagram: &mut [u8]) {
         let number = header.number(self.expected);
         let overtaken = Duration::from_micros(self.pto_us.saturating_mul(3));
@@ -82,7 +84,7 @@ impl Linger {
         Micros(self.started.0 + self.pto_us * half_ptos / 2)
     }
 
-    /// True when it is over.
+    /// Returns whether it is over.
     pub(crate) fn on_timeout(&mut self, now: Micros) -> bool {
         if self.deadline() > now {
             return false;

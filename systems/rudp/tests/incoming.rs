@@ -1,4 +1,4 @@
-//! A server among peers that want its memory or its places, not its service; and somebody honest beside them.
+//! A server whose incoming peers want its memory or its places and not its service, and an honest peer among them.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, too.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
@@ -66,7 +66,7 @@ impl Scene {
             while self.server.poll_transmit(self.now, &mut self.buf).is_some() {
                 client.handle(self.now, home(), &mut self.buf);
             }
-            // Never as long as a lost packet needs to be missed.
+            // Shorter than it takes to miss a lost packet.
             self.now += Duration::from_micros(20);
         }
         there.unwrap()
@@ -107,8 +107,8 @@ impl Crowd {
     }
 }
 
-/// Eleven addresses are enough to fill the table: 16 handshakes each at once, then 27 a second. Both where half-open
-/// connections have a bound of their own, and where they take up the last places of all.
+/// Eleven addresses are enough to fill the table: 16 handshakes each at once, then 27 a second. Once with a bound for
+/// half-open connections, and once where they take the last places of all.
 #[test]
 fn a_table_that_is_held_full_lets_somebody_honest_in() {
     let some =
@@ -124,7 +124,7 @@ fn a_table_that_is_held_full_lets_somebody_honest_in() {
             assert!(totals.jobs - totals.displaced <= 128, "{totals:?}");
             assert!(round < 20 || totals.dropped + totals.refused > 0, "{totals:?}");
         }
-        // Thirty clients, one after the other: each is in with its first or second Hello.
+        // Thirty clients, one after the other: each gets in with its first or second Hello.
         for seed in 100..130 {
             let (mut client, _) = scene.client(seed, &Config::default());
             let (me, start) = (SocketAddr::from(([10, 8, 0, seed as u8], 1)), scene.now);
@@ -157,7 +157,7 @@ fn a_newcomer_displaces_nobody_whose_accept_left_within_a_second() {
     let mut scene = Scene::new(Config { half_open_max: 4, ..Config::server() });
     let mut crowd = Crowd::new(&mut scene);
     crowd.try_all(&mut scene, 4);
-    // Repeating its Hello makes nobody younger.
+    // Repeating a Hello makes no connection younger.
     for (now, jobs, displaced) in [(500, 4, 0), (1_000, 4, 0), (1_001, 8, 4), (2_001, 8, 4), (2_002, 12, 8)] {
         scene.now = Micros::from_millis(1_000 + now);
         crowd.try_all(&mut scene, 4);
@@ -166,17 +166,17 @@ fn a_newcomer_displaces_nobody_whose_accept_left_within_a_second() {
     }
 }
 
-/// How streams over a path that loses 5 % fare.
+/// How streams do over a path that loses 5 %.
 #[derive(Default)]
-struct Fared {
-    /// Of the ordered messages, the least first.
+struct Figures {
+    /// Latencies of the ordered messages, the shortest first.
     latencies: Vec<Duration>,
     sent: usize,
     /// Unreliable messages in three fragments that arrived.
     long: usize,
 }
 
-impl Fared {
+impl Figures {
     fn at(&self, percent: usize) -> Duration {
         self.latencies[(self.latencies.len() - 1) * percent / 100]
     }
@@ -184,7 +184,7 @@ impl Fared {
 
 /// Four ordered messages of 900 bytes sixty times a second for six seconds, and a long unreliable one with each of the
 /// first sixty times.
-fn stream(scene: &mut Scene, seed: u64, fared: &mut Fared) {
+fn stream(scene: &mut Scene, seed: u64, figures: &mut Figures) {
     let me: SocketAddr = "10.8.0.1:1".parse().unwrap();
     let mut net = Network::new(seed, Link::default());
     let (mut client, here) = scene.client(77_777, &Config::default());
@@ -211,9 +211,9 @@ fn stream(scene: &mut Scene, seed: u64, fared: &mut Fared) {
                 Event::Message { peer, channel, bytes } if Some(peer) == there => {
                     if channel == Channel::DATA {
                         let number = u64::from_le_bytes(*bytes.first_chunk().unwrap());
-                        fared.latencies.push(now - sent_at[&number]);
+                        figures.latencies.push(now - sent_at[&number]);
                     } else {
-                        fared.long += 1;
+                        figures.long += 1;
                     }
                 }
                 _ => {}
@@ -222,7 +222,7 @@ fn stream(scene: &mut Scene, seed: u64, fared: &mut Fared) {
         if since > MS * 500 && since < MS * 6_500 && tick <= now {
             tick = now + TICK;
             for _ in 0..4 {
-                // A full queue is a part of it.
+                // Full queues are part of the test.
                 if client.send(here, Channel::DATA, &[&next.to_le_bytes(), &[0; 892]]).is_ok() {
                     sent_at.insert(next, now);
                     next += 1;
@@ -245,8 +245,8 @@ fn stream(scene: &mut Scene, seed: u64, fared: &mut Fared) {
         }
         scene.now += MS;
     }
-    fared.sent += next as usize;
-    fared.latencies.sort();
+    figures.sent += next as usize;
+    figures.latencies.sort();
 }
 
 /// Two hundred connections hold all that the server has for messages that wait, and never finish any.
@@ -255,7 +255,7 @@ fn hoarders_do_not_starve_an_innocent_peer() {
     let total_max = 16 << 20;
     let config = Config { reassembly_bytes_total_max: total_max, ..Config::server() };
     let share = config.reassembly_bytes_share;
-    let (mut alone, mut beside) = (Fared::default(), Fared::default());
+    let (mut alone, mut among) = (Figures::default(), Figures::default());
     for seed in 0..4 {
         stream(&mut Scene::new(config.clone()), seed, &mut alone);
         let mut scene = Scene::new(config.clone());
@@ -264,16 +264,16 @@ fn hoarders_do_not_starve_an_innocent_peer() {
         let held: Vec<_> = peers.iter().map(holds).collect();
         let total: usize = held.iter().sum();
         assert!(total > total_max && total <= total_max + 200 * share, "{total}");
-        // Whoever comes last still has a share.
+        // The last to come still has a share.
         assert!(held.iter().all(|&bytes| bytes > share * 9 / 10), "{held:?}");
-        stream(&mut scene, seed, &mut beside);
+        stream(&mut scene, seed, &mut among);
     }
-    for (name, fared) in [("alone", &alone), ("beside two hundred hoarders", &beside)] {
-        let (p50, p99) = (fared.at(50), fared.at(99));
-        println!("{name}: p50 {p50:?}, p99 {p99:?}, {} long ones", fared.long);
-        assert_eq!(fared.latencies.len(), fared.sent, "{name}: all of them arrive");
+    for (name, figures) in [("alone", &alone), ("among two hundred hoarders", &among)] {
+        let (p50, p99) = (figures.at(50), figures.at(99));
+        println!("{name}: p50 {p50:?}, p99 {p99:?}, {} long ones", figures.long);
+        assert_eq!(figures.latencies.len(), figures.sent, "{name}: all of them arrive");
     }
-    // What it needs is in its share.
-    assert!(beside.at(50) <= alone.at(50) + MS * 5 && beside.at(99) <= alone.at(99) + MS * 25);
-    assert!(beside.sent == alone.sent && beside.long * 20 >= alone.long * 19);
+    // Its share is enough for what it needs.
+    assert!(among.at(50) <= alone.at(50) + MS * 5 && among.at(99) <= alone.at(99) + MS * 25);
+    assert!(among.sent == alone.sent && among.long * 20 >= alone.long * 19);
 }

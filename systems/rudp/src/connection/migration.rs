@@ -1,51 +1,52 @@
-//! What follows for a connection when its path changes: trials, challenges, datagram sizes, and the ping of a connector
-//! that suddenly hears nothing.
+//! What a change of path means for a connection: trials, challenges, datagram sizes, and the ping of a connector that
+//! suddenly hears nothing.
 
 use std::{mem, net::SocketAddr, time::Duration};
 
-use super::{Connection, take::Genuine};
+use super::{Connection, receive::Genuine};
 use crate::{
     ack::{ACK_DELAY_UNRELIABLE, Ack},
     config::Config,
-    keys::{Side, TAG_BYTES},
+    keys::Side,
     mtu::Mtu,
+    noise::TAG_BYTES,
     packet::Writer,
     path::{Challenge, Change},
-    recovery::Learnt,
+    recovery::PathData,
     rtt::Rtt,
     timer::{Micros, NEVER},
 };
 
-/// Room for the longest header, acknowledgement and tag: with less nothing is written to an address on trial.
+/// Room for the longest header, acknowledgement and tag. With less, nothing is sent to an address on trial.
 pub(super) const PACKET_BYTES_MIN: usize = 96;
-/// Bytes of a datagram with a challenge alone: header to a connector, frame, tag.
+/// Bytes of a datagram that holds only a challenge: header to a connector, frame, tag.
 const CHALLENGE_PACKET_BYTES: usize = 1 + 4 + 1 + 8 + TAG_BYTES;
-/// Of the oldest messages under way, so many bytes are sent again when packets begin to go elsewhere: where they went
-/// before nobody may have been.
+/// Bytes of the oldest messages under way that are sent again when packets begin to go elsewhere: perhaps nobody was
+/// there to receive them.
 const REPEAT_BYTES: usize = 4096;
-/// A ping after sudden silence has so many bytes: should it come from a new address, three times that may go back.
-pub(super) const HUSH_PING_BYTES: usize = 400;
-/// Packets of a stream, before its end is noticed.
+/// Bytes of a ping after sudden silence: if it comes from a new address, three times as many may go back.
+pub(super) const SILENCE_PING_BYTES: usize = 400;
+/// Packets that must have come before they count as a stream, whose end is noticed.
 const STREAM_PACKETS: u8 = 8;
-/// Silence is so many times the longest gap of late.
+/// Silence is this many times the longest recent gap.
 const SILENCE_GAPS: u32 = 3;
 const SILENCE_MIN: Duration = Duration::from_millis(50);
-/// Packets with longer gaps are no stream: the keepalive serves these.
+/// Packets with longer gaps are not a stream: the keepalive serves these.
 const GAP_MAX: Duration = Duration::from_millis(250);
 /// Packets closer than this left together.
 const GAP_MIN: Duration = Duration::from_millis(1);
 
-/// What was known of the proven path, while an address with another IP is on trial.
-pub(super) struct Kept {
-    learnt: Learnt,
+/// What is known of the proven path while an address with another IP is on trial.
+pub(super) struct PreviousPath {
+    data: PathData,
     mtu: Mtu,
 }
 
 /// Notices that a stream of packets broke off. A router that forgot a client's mapping silences the server, which
 /// cannot mend that: only a packet from the client makes a new mapping and tells of it.
 #[derive(Default)]
-pub(super) struct Hush {
-    /// The longest gap of late; each packet forgets an eighth of it.
+pub(super) struct Silence {
+    /// The longest recent gap; each packet forgets an eighth of it.
     gap_us: u32,
     /// Packets since the last silence, up to `STREAM_PACKETS`.
     heard: u8,
@@ -53,7 +54,7 @@ pub(super) struct Hush {
     pub(super) is_ping: bool,
 }
 
-impl Hush {
+impl Silence {
     pub(super) fn on_packet(&mut self, gap: Duration) {
         if gap >= GAP_MIN {
             self.heard = (self.heard + 1).min(STREAM_PACKETS);
@@ -86,19 +87,19 @@ impl Connection {
         }
         let mut pto = self.recovery.pto();
         if from.ip() != self.path.proven().ip() {
-            // Nothing is known of that way.
+            // Nothing is known of that path.
             pto = pto.max(Rtt::default().pto(config.ack_delay_max));
         }
         match self.path.on_packet(now, from, packet.bytes, packet.is_newest, pto, random) {
             Change::Tried => {
-                self.come_back();
+                self.restore_previous_path();
                 self.sending.repeat_oldest(REPEAT_BYTES);
                 if self.path.target().ip() != self.path.proven().ip() {
-                    self.leave(config);
+                    self.begin_new_path(config);
                 }
             }
             Change::Returned => {
-                self.come_back();
+                self.restore_previous_path();
                 self.sending.repeat_oldest(REPEAT_BYTES);
             }
             Change::Refused => self.counts.moves_refused += 1,
@@ -110,13 +111,13 @@ impl Connection {
         match self.path.on_answer(from, answer) {
             Change::Moved(old) => {
                 self.counts.moves += 1;
-                if old.ip() != from.ip() && self.kept.is_none() {
-                    self.leave(config);
+                if old.ip() != from.ip() && self.previous_path.is_none() {
+                    self.begin_new_path(config);
                 }
-                self.kept = None;
+                self.previous_path = None;
             }
             Change::Returned => {
-                self.come_back();
+                self.restore_previous_path();
                 self.sending.repeat_oldest(REPEAT_BYTES);
             }
             _ => {}
@@ -129,39 +130,40 @@ impl Connection {
         }
     }
 
-    /// Forgets round trip, window and datagram size: the path has another end.
-    fn leave(&mut self, config: &Config) {
+    /// Begins anew with round trip, window and datagram size, since the path has another end, and keeps what is known
+    /// of the previous path.
+    fn begin_new_path(&mut self, config: &Config) {
         let mtu = Mtu::new(self.path.target().ip(), config.mtu_max);
         let mtu = mem::replace(&mut self.mtu, mtu);
-        self.kept = Some(Box::new(Kept { learnt: self.recovery.begin_path(config), mtu }));
+        self.previous_path = Some(Box::new(PreviousPath { data: self.recovery.begin_path(config), mtu }));
     }
 
-    fn come_back(&mut self) {
-        if let Some(kept) = self.kept.take() {
-            self.recovery.resume_path(kept.learnt);
-            self.mtu = kept.mtu;
+    fn restore_previous_path(&mut self) {
+        if let Some(previous) = self.previous_path.take() {
+            self.recovery.resume_path(previous.data);
+            self.mtu = previous.mtu;
         }
     }
 
     // ---- time ----
 
-    pub(super) fn roam_deadline(&self) -> Micros {
+    pub(super) fn migration_deadline(&self) -> Micros {
         let is_waiting =
             self.side == Side::Connector && self.recovery.in_flight_bytes() == 0 && !self.ping_due;
-        let hush = if is_waiting { self.hush.deadline(self.last_in) } else { None };
+        let silence = if is_waiting { self.silence.deadline(self.last_in) } else { None };
         let path = self.path.deadline().unwrap_or(NEVER).min(self.mtu.deadline().unwrap_or(NEVER));
-        hush.unwrap_or(NEVER).min(path)
+        silence.unwrap_or(NEVER).min(path)
     }
 
-    pub(super) fn roam_on_timeout(&mut self, now: Micros) {
+    pub(super) fn migration_on_timeout(&mut self, now: Micros) {
         self.mtu.on_timeout(now);
         if self.path.on_timeout(now) == Change::Returned {
-            self.come_back();
+            self.restore_previous_path();
         }
         let is_waiting = self.side == Side::Connector && self.recovery.in_flight_bytes() == 0;
-        if is_waiting && self.hush.deadline(self.last_in).is_some_and(|at| at <= now) {
-            // One ping for each silence; the next packet that comes ends it.
-            (self.hush.is_ping, self.hush.heard) = (true, STREAM_PACKETS - 1);
+        if is_waiting && self.silence.deadline(self.last_in).is_some_and(|at| at <= now) {
+            // One ping for each silence, which ends with the next packet.
+            (self.silence.is_ping, self.silence.heard) = (true, STREAM_PACKETS - 1);
             self.ping_due = true;
         }
     }
@@ -175,13 +177,13 @@ impl Connection {
 
     // ---- out ----
 
-    /// Bytes that the next packet may have; 0 when none may leave.
+    /// Bytes that the next packet may have; 0 if none may leave.
     pub(super) fn packet_bytes(&self) -> usize {
         let bytes = self.mtu.current().min(self.path.allowance());
         if bytes < PACKET_BYTES_MIN { 0 } else { bytes }
     }
 
-    /// Challenges leave alone and are not counted as under way: one of the addresses may well be dead.
+    /// Challenges are sent alone and are not counted as under way: one of the two addresses may well be dead.
     pub(super) fn transmit_challenge(&mut self, out: &mut Vec<u8>) -> Option<SocketAddr> {
         let (to, challenge) = self.path.pop_challenge(CHALLENGE_PACKET_BYTES)?;
         let keys = self.keys.as_mut()?;
@@ -221,8 +223,13 @@ mod tests {
 
     #[test]
     fn a_peer_that_stays_where_it_is_costs_little() {
-        let bytes = [size_of::<Path>(), size_of::<Mtu>(), size_of::<Option<Box<Kept>>>(), size_of::<Hush>()];
-        println!("path, sizes, kept, hush: {bytes:?} of {} bytes", size_of::<Connection>());
+        let bytes = [
+            size_of::<Path>(),
+            size_of::<Mtu>(),
+            size_of::<Option<Box<PreviousPath>>>(),
+            size_of::<Silence>(),
+        ];
+        println!("path, sizes, previous path, silence: {bytes:?} of {} bytes", size_of::<Connection>());
         assert!(bytes.iter().sum::<usize>() <= 168, "{bytes:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The sending half of one unreliable channel: a short queue that forgets its oldest.
+//! The sending half of one unreliable channel: a short queue that drops its oldest messages.
 
 use std::collections::VecDeque;
 
@@ -14,15 +14,15 @@ use crate::{
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Loose {
+pub(super) struct Unreliable {
     queue: VecDeque<Waiting>,
     pub(super) bytes: usize,
-    /// Id of the message in front. Given when a message is sent, not when it is queued: what was dropped unsent leaves
-    /// no gap.
+    /// Id of the message in front. Ids are given when a message is sent and not when it is queued, so that messages
+    /// dropped unsent leave no gap.
     next: u64,
-    /// Fragments of the message in front that have left.
+    /// Fragments of the message in front that were sent.
     left: u32,
-    /// The first so many waited already when the last datagram was written.
+    /// How many messages, from the front, waited already when the last datagram was written.
     old: usize,
 }
 
@@ -31,8 +31,8 @@ struct Waiting {
     expires: Micros,
 }
 
-impl Loose {
-    /// Returns how many older messages were dropped for it.
+impl Unreliable {
+    /// Queues a message. Returns how many older ones were dropped for it.
     pub(super) fn push(
         &mut self,
         kind: ChannelKind,
@@ -63,7 +63,7 @@ impl Loose {
         let Some(front) = self.queue.pop_front() else { return };
         self.bytes -= front.bytes.len();
         pool.give(front.bytes);
-        // A message of which something has left keeps its id for itself.
+        // If any of the message was sent, its id is used up.
         self.next += u64::from(self.left > 0);
         self.left = 0;
         self.old = self.old.saturating_sub(1);
@@ -73,12 +73,12 @@ impl Loose {
         !self.queue.is_empty()
     }
 
-    /// Whatever waits now is older than whatever comes.
+    /// Whatever waits now is older than whatever comes next.
     pub(super) fn end_round(&mut self) {
         self.old = self.queue.len();
     }
 
-    /// Drops what nobody wants any more. Returns how many.
+    /// Drops the messages whose lifetime is over. Returns how many.
     pub(super) fn expire(&mut self, now: Micros, pool: &mut Pool) -> u64 {
         let mut dropped = 0;
         while self.queue.front().is_some_and(|front| front.expires <= now) {
@@ -97,18 +97,18 @@ impl Loose {
     pub(super) fn fill(&mut self, channel: Channel, packing: &mut Packing<'_, '_>) {
         while let Some(front) = self.queue.front() {
             if front.expires <= packing.now {
-                *packing.expired += 1;
+                packing.counts.expired += 1;
                 self.drop_front(packing.pool);
                 continue;
             }
             let count = front.bytes.len().div_ceil(FRAGMENT_BYTES).max(1) as u32;
             let fits = if count == 1 {
-                packing.writer.message(channel, self.next, &front.bytes, false)
+                packing.writer.message(channel, self.next, &front.bytes)
             } else {
                 let start = self.left as usize * FRAGMENT_BYTES;
                 let end = (start + FRAGMENT_BYTES).min(front.bytes.len());
                 let piece = &front.bytes[start..end];
-                packing.writer.fragment(channel, self.next, self.left, count, piece, false)
+                packing.writer.fragment(channel, self.next, self.left, count, piece)
             };
             if !fits {
                 return;

@@ -1,6 +1,6 @@
-//! Channels of every kind beside each other over bad networks, with deadlines and repeats; and what each promises.
+//! Channels of every kind side by side over bad networks, with deadlines and repeats; and what each promises.
 //!
-//! `RUDP_SEED=17 cargo test -p kaos-rudp --test lanes` repeats one seed; `RUDP_SEEDS=5000` runs more of them.
+//! `RUDP_SEED=17 cargo test -p kaos-rudp --test channels` repeats one seed; `RUDP_SEEDS=5000` runs more of them.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, too.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -15,7 +15,7 @@ const MS: Duration = Duration::from_millis(1);
 const KINDS: [ChannelKind; 4] =
     [ChannelKind::Unreliable, ChannelKind::Sequenced, ChannelKind::Unordered, ChannelKind::Ordered];
 
-/// The byte at a place of a message: wrong ones are found wherever they stand.
+/// The byte at a place of a message, so that a wrong one is found wherever it is.
 fn filler(number: u64, place: usize) -> u8 {
     (number.wrapping_mul(0x9e37_79b9) >> 8) as u8 ^ place as u8
 }
@@ -26,7 +26,7 @@ fn message(number: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// One direction of one channel: what was sent and has not come, and the newest that has.
+/// One direction of one channel: what was sent and has not arrived, and the newest message that has.
 #[derive(Default)]
 struct Stream {
     next: u64,
@@ -61,7 +61,7 @@ impl Stream {
     }
 }
 
-/// One direction of everything.
+/// One direction of all channels.
 struct Side {
     node: Node,
     peer: PeerId,
@@ -135,8 +135,8 @@ fn step(world: &mut World, config: &Config, sides: &mut [Side; 2]) {
             }
         }
         let stats = world.endpoint(sides[here].node).stats(sides[here].peer).unwrap();
-        let loose = 32 * config.unreliable_bytes_max;
-        assert!(stats.queued_bytes <= config.queue_bytes_max + loose, "{stats:?}");
+        let unreliable = 32 * config.unreliable_bytes_max;
+        assert!(stats.queued_bytes <= config.queue_bytes_max + unreliable, "{stats:?}");
         // What each channel waits for comes on top.
         let heads = 32 * (30_000 + 30 * (64 + 32) + 64);
         assert!(stats.reassembly_bytes <= config.reassembly_bytes_max + heads, "{stats:?}");
@@ -198,12 +198,12 @@ fn every_kind_keeps_its_promise_on_random_networks() {
     };
     for seed in seeds {
         if std::panic::catch_unwind(|| run(seed)).is_err() {
-            panic!("failed; to repeat: RUDP_SEED={seed} cargo test -p kaos-rudp --test lanes");
+            panic!("failed; to repeat: RUDP_SEED={seed} cargo test -p kaos-rudp --test channels");
         }
     }
 }
 
-/// A loss on one channel holds up that channel alone.
+/// A loss on one channel holds up only that channel.
 #[test]
 fn channels_do_not_wait_for_each_other() {
     let mut world = World::new(4, Link::default());
