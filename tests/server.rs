@@ -9,6 +9,7 @@ mod frames;
 mod hostile;
 mod panics;
 mod races;
+mod refusals;
 mod rooms;
 mod samples;
 mod sessions;

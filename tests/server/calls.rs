@@ -149,7 +149,7 @@ fn the_readmes_plugin_works_on_every_door_it_names() {
     let setup = server_of([("afk.lua", rpc)]).plugins(|app| {
         app.add_plugins(game_server::Afk);
     });
-    let mut t = setup.start();
+    let mut t = setup.set("afk", "seconds", 5).start();
     let (ada, bob) = (t.connect("ada"), t.connect("bob"));
     for _ in 0..2 {
         t.run_ms(4000);

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::spelling::nearest;
+
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident = $code:literal $word:literal http $http:literal grpc $grpc:literal $text:literal;)*) => {
         /// The kind of a fault. Its number and word are part of the protocol and never change meaning.
@@ -99,6 +101,42 @@ faults! {
     TimedOut = 27 "timed_out" http 408 grpc 4 "nothing was heard for too long";
     /// A newer connection of the same session took over.
     Resumed = 28 "resumed_elsewhere" http 409 grpc 10 "a newer connection of the same session took over";
+}
+
+impl FaultKind {
+    /// What a game may refuse a request with: scripts by these words, plugins by these kinds. The others are said by the
+    /// server alone: of sessions and connections, and of defects.
+    pub const OF_REQUESTS: &'static [FaultKind] = &[
+        FaultKind::Invalid,
+        FaultKind::Deadline,
+        FaultKind::NotFound,
+        FaultKind::Exists,
+        FaultKind::Denied,
+        FaultKind::RateLimited,
+        FaultKind::Precondition,
+        FaultKind::Full,
+        FaultKind::Refused,
+        FaultKind::Unimplemented,
+        FaultKind::Busy,
+        FaultKind::Unauthenticated,
+    ];
+
+    /// The kind that a game means by this word.
+    ///
+    /// # Errors
+    /// A sentence with the words that there are.
+    pub fn of_request(word: &str) -> Result<FaultKind, String> {
+        let kinds = || FaultKind::OF_REQUESTS.iter();
+        kinds().find(|kind| kind.word() == word).copied().ok_or_else(|| {
+            let words: Vec<&str> = kinds().map(|kind| kind.word()).collect();
+            let near = nearest(word, words.iter().map(|word| (*word).to_owned()));
+            let word: String = word.chars().take(64).collect();
+            format!(
+                "`{word}` is no code that a request is refused with: it is one of {}{near}",
+                words.join(", ")
+            )
+        })
+    }
 }
 
 /// A refusal: what kind, a sentence for people, and when to try again.

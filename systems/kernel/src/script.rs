@@ -168,6 +168,8 @@ pub struct MatchError {
     pub message: String,
     /// The stack, a line each.
     pub stack: Vec<String>,
+    /// The script meant to refuse, and no defect: what whoever asked is told. It is written to no log.
+    pub refusal: Option<Fault>,
 }
 
 /// Kinds of failure of a callback.

@@ -87,6 +87,7 @@ pub(crate) fn panicked(callback: &'static str) -> MatchError {
         kind: MatchErrorKind::Error,
         message: "a defect of the server: the script's runtime panicked".to_owned(),
         stack: Vec::new(),
+        refusal: None,
     }
 }
 
@@ -108,6 +109,7 @@ mod tests {
             kind: MatchErrorKind::Error,
             message: message.to_owned(),
             stack: Vec::new(),
+            refusal: None,
         }
     }
 

@@ -52,7 +52,7 @@ impl Plugin for Rooms {
         app.world_mut().resource_mut::<StateHashers>().0.push(hash_matches);
         ops::register(app);
         sessions::register(app);
-        server::register(app);
         rpc::register(app);
+        server::register(app);
     }
 }

@@ -80,7 +80,9 @@ pub(crate) fn ask_match<R>(
         let broken = answer.is_err();
         let answer = answer.unwrap_or_else(|_| Err(panicked(callback)));
         let mut end = None;
-        if let Err(error) = &answer {
+        if let Err(error) = &answer
+            && error.refusal.is_none()
+        {
             if broken || error.kind == MatchErrorKind::Memory {
                 let message = client_text(dev, error, "the room's match failed");
                 let reason = error_name(error.kind).to_owned();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kaos_kernel::codec::{Closed, Outbound, RoomEvent};
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Inbox, RoomFact, Seats, TickSchedule};
-use kaos_kernel::script::Admission;
+use kaos_kernel::script::{Admission, MatchError};
 use kaos_kernel::session::Handles;
 use kaos_wire::limits::PRESENCES_MAX;
 use serde_json::Value as Json;
@@ -100,6 +100,7 @@ fn attempt(world: &mut World, id: RoomId, info: &PresenceInfo, metadata: &Json) 
         None | Some(Ok(Admission::Yes)) => Ok(()),
         Some(Ok(Admission::No(reason))) if reason.is_empty() => Err(FaultKind::Refused.into()),
         Some(Ok(Admission::No(reason))) => Err(Fault::new(FaultKind::Refused, reason)),
+        Some(Err(MatchError { refusal: Some(fault), .. })) => Err(fault),
         Some(Err(error)) => {
             let dev = world.resource::<Settings>().dev;
             Err(Fault::new(

@@ -94,7 +94,13 @@ impl Match for Game {
         if self.breaks == "memory" {
             let message = "not enough memory".to_owned();
             let kind = MatchErrorKind::Memory;
-            return Err(MatchError { callback: "match_join_attempt", kind, message, stack: Vec::new() });
+            return Err(MatchError {
+                callback: "match_join_attempt",
+                kind,
+                message,
+                stack: Vec::new(),
+                refusal: None,
+            });
         }
         Ok(Admission::Yes)
     }

@@ -1,5 +1,7 @@
 //! What a script can reach while it runs: the host's side of `kaos.*`, whatever the runtime.
 
+use kaos_kernel::fault::{Fault, FaultKind};
+
 use crate::value::Value;
 
 /// The world as a running script sees it. One is lent to a virtual machine for the length of one call.
@@ -24,7 +26,36 @@ pub trait Host {
     ///
     /// # Errors
     /// A sentence: what was refused and why.
-    fn call(&mut self, function: usize, arguments: Vec<Value>, fuel: &mut i64) -> Result<Value, String>;
+    fn call(&mut self, function: usize, arguments: Vec<Value>, fuel: &mut i64) -> Result<Value, Raised>;
+}
+
+/// What a function of the host raises in a script.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Raised {
+    /// The sentence that the script sees, after its line and the name of the function.
+    pub text: String,
+    /// The refusal of an operation. When it passes through the script, whoever asked the script is told this.
+    pub fault: Option<Fault>,
+}
+
+impl Raised {
+    /// Of an operation that refused. A defect stays one: it is not for whoever asked.
+    pub fn of(fault: Fault) -> Self {
+        let refusal = FaultKind::OF_REQUESTS.contains(&fault.kind);
+        Raised { text: fault.message.clone().into_owned(), fault: refusal.then_some(fault) }
+    }
+}
+
+impl From<String> for Raised {
+    fn from(text: String) -> Self {
+        Raised { text, fault: None }
+    }
+}
+
+impl From<&str> for Raised {
+    fn from(text: &str) -> Self {
+        Raised::from(text.to_owned())
+    }
 }
 
 /// Bytes of one line for the log; the rest is cut.

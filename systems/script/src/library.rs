@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::functions::{Does, Function};
-use crate::host::{Broadcast, Host, LogLevel};
+use crate::host::{Broadcast, Host, LogLevel, Raised};
 use crate::lua::{Config, ErrorKind, Game, Limits, Registered, ScriptError, Vm};
 use crate::scan;
 use crate::sources::Sources;
@@ -170,8 +170,8 @@ impl Host for Loading<'_> {
         Err("cannot be called while scripts are loaded: there are no rooms yet".to_owned())
     }
 
-    fn call(&mut self, _: usize, _: Vec<Value>, _: &mut i64) -> Result<Value, String> {
-        Err("cannot be called while scripts are loaded: call it in a function".to_owned())
+    fn call(&mut self, _: usize, _: Vec<Value>, _: &mut i64) -> Result<Value, Raised> {
+        Err("cannot be called while scripts are loaded: call it in a function".into())
     }
 }
 

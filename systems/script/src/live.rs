@@ -14,7 +14,7 @@ use kaos_kernel::script::{
 use serde_json::Value as Json;
 
 use crate::functions::{Does, fit, nothing, request};
-use crate::host::{self, Host, LogLevel, Message};
+use crate::host::{self, Host, LogLevel, Message, Raised};
 use crate::library::Library;
 use crate::lua::{ErrorKind, FnRef, Game, Identity, Left, RegisterKind, ScriptError, Vm};
 use crate::value::Value;
@@ -84,7 +84,7 @@ impl Host for Live<'_, '_> {
         Ok(())
     }
 
-    fn call(&mut self, function: usize, arguments: Vec<Value>, _: &mut i64) -> Result<Value, String> {
+    fn call(&mut self, function: usize, arguments: Vec<Value>, _: &mut i64) -> Result<Value, Raised> {
         let function = self.library.functions.get(function).ok_or("this function is not there")?;
         let Does::Call { op, script, args, draws } = &function.does else {
             nothing(&arguments)?;
@@ -102,25 +102,23 @@ impl Host for Live<'_, '_> {
         let request = fit(self.library, row, given)?;
         match script {
             ScriptUse::Read => {
-                let reply = row
-                    .read(self.env.world, &self.env.caller, request)
-                    .map_err(|fault| fault.message.into_owned())?;
-                to_value(&*reply)
+                let reply = row.read(self.env.world, &self.env.caller, request).map_err(Raised::of)?;
+                to_value(&*reply).map_err(Raised::from)
             }
             ScriptUse::Command => {
                 self.commands += 1;
                 self.command_bytes += weight;
                 if self.commands > COMMANDS_MAX || self.command_bytes > COMMAND_BYTES_MAX {
-                    return Err(format!(
+                    return Err(Raised::from(format!(
                         "one callback may give {COMMANDS_MAX} commands and {} MiB: go on in the next tick",
                         COMMAND_BYTES_MAX >> 20
-                    ));
+                    )));
                 }
                 self.env.commands.push(Command { op: row.id, request });
                 Ok(drawn)
             }
             ScriptUse::Wait | ScriptUse::Rpc | ScriptUse::Never => {
-                Err("waits for its answer, and nothing may wait here: call it in an rpc".to_owned())
+                Err("waits for its answer, and nothing may wait here: call it in an rpc".into())
             }
         }
     }
@@ -260,6 +258,7 @@ impl Scripts for LiveScripts {
             kind: MatchErrorKind::NoModule,
             message: format!("there is no match module `{module}`"),
             stack: Vec::new(),
+            refusal: None,
         })?;
         let source = format!("room {}", room.room);
         let id = room.room.to_string();
@@ -275,6 +274,7 @@ impl Scripts for LiveScripts {
             kind: MatchErrorKind::Contract,
             message: format!("match_init returned a label that JSON cannot hold: {unfit}"),
             stack: Vec::new(),
+            refusal: None,
         })?;
         let game = LuaMatch { game, partial: false, library: self.library.clone(), source };
         Ok(Opened { game: Box::new(game), tick_rate: begun.tick_rate, label, max_players: begun.max_players })
@@ -318,6 +318,7 @@ impl Scripts for LiveScripts {
                     }
                 }
             }
+            Err(ScriptError { refusal: Some(fault), .. }) => Err(fault),
             Err(error) => {
                 failed(env, &name, &error, "the request was refused");
                 let told = self.dev.then(|| Fault::new(FaultKind::Script, error.to_string()));
@@ -365,7 +366,7 @@ fn of_script(callback: &'static str, error: &ScriptError) -> MatchError {
         ErrorKind::Contract => MatchErrorKind::Contract,
     };
     let stack = if error.traceback.is_empty() { Vec::new() } else { vec![error.stack_line()] };
-    MatchError { callback, kind, message: error.to_string(), stack }
+    MatchError { callback, kind, message: error.to_string(), stack, refusal: error.refusal.clone() }
 }
 
 fn presence(info: &PresenceInfo) -> host::Presence<'_> {
@@ -455,6 +456,7 @@ impl Match for LuaMatch {
             kind: MatchErrorKind::Contract,
             message: format!("match_signal answered what JSON cannot hold: {unfit}"),
             stack: Vec::new(),
+            refusal: None,
         })
     }
 

@@ -6,7 +6,7 @@ use kaos_kernel::script::{RpcContext, RunRpc};
 use serde::Deserialize;
 
 use crate::functions::{Does, fit, nothing, request};
-use crate::host::{Broadcast, Host, LogLevel, session_text};
+use crate::host::{Broadcast, Host, LogLevel, Raised, session_text};
 use crate::lua::{RegisterKind, ScriptError, Vm};
 use crate::plugin::Scripting;
 use crate::value::Value;
@@ -99,6 +99,7 @@ impl Run<'_, '_> {
                     }
                 },
             },
+            Err(ScriptError { refusal: Some(fault), .. }) => Err(fault),
             Err(error) => {
                 let text = format!("{error}\n  in the rpc {id}\n  {}", error.stack_line());
                 Err(self.failed(id, &text))
@@ -117,7 +118,7 @@ impl Run<'_, '_> {
 
     /// `kaos.rpc(id, payload)` of a script: run here, where the asking rpc would only wait, as whom a script
     /// asks: the server. So rpcs never wait for each other's threads.
-    fn nested(&mut self, request: Value, context: &RpcContext, fuel: &mut i64) -> Result<Value, String> {
+    fn nested(&mut self, request: Value, context: &RpcContext, fuel: &mut i64) -> Result<Value, Raised> {
         let (id, payload) = match request {
             Value::Map(mut fields) => (fields.remove("id"), fields.remove("payload")),
             _ => (None, None),
@@ -126,7 +127,7 @@ impl Run<'_, '_> {
         let payload =
             Blob::deserialize(payload.unwrap_or_default()).map_err(|e| format!("`payload`: {e}"))?;
         if self.depth == DEPTH_MAX {
-            return Err(format!("rpcs call each other {DEPTH_MAX} deep at most, and this is one more"));
+            return Err(format!("rpcs call each other {DEPTH_MAX} deep at most, and this is one more").into());
         }
         self.nested += 1;
         let mut dice = Dice::of(context.seed, "nested rpc", self.nested.into());
@@ -141,12 +142,12 @@ impl Run<'_, '_> {
             vm
         });
         if *fuel < 0 {
-            return Err("too little fuel is left to begin it".to_owned());
+            return Err("too little fuel is left to begin it".into());
         }
         self.depth += 1;
         let answer = self.rpc(vm, id, &payload.0, &context, fuel);
         self.depth -= 1;
-        let answer = answer.map_err(|fault| fault.message.into_owned())?;
+        let answer = answer.map_err(Raised::of)?;
         Ok(Value::map([("payload", Value::text(answer))]))
     }
 }
@@ -177,10 +178,9 @@ struct Asking<'r, 'a, 'b> {
 }
 
 impl Asking<'_, '_, '_> {
-    fn ask(&mut self, op: &str, request: &Value) -> Result<Value, String> {
+    fn ask(&mut self, op: &str, request: &Value) -> Result<Value, Raised> {
         let json = request.to_json().map_err(|unfit| unfit.to_string())?;
-        let reply =
-            self.run.job.ask(op, json.to_string().into()).map_err(|fault| fault.message.into_owned())?;
+        let reply = self.run.job.ask(op, json.to_string().into()).map_err(Raised::of)?;
         let json: serde_json::Value = serde_json::from_slice(&reply).map_err(|error| error.to_string())?;
         Ok(Value::from_json(&json))
     }
@@ -223,10 +223,10 @@ impl Host for Asking<'_, '_, '_> {
         if let Some(to) = broadcast.to {
             request.push(("to", Value::List(to.iter().map(id).collect())));
         }
-        self.ask("room.broadcast", &Value::map(request)).map(|_| ())
+        self.ask("room.broadcast", &Value::map(request)).map(drop).map_err(|raised| raised.text)
     }
 
-    fn call(&mut self, function: usize, arguments: Vec<Value>, fuel: &mut i64) -> Result<Value, String> {
+    fn call(&mut self, function: usize, arguments: Vec<Value>, fuel: &mut i64) -> Result<Value, Raised> {
         let scripts = self.run.scripts;
         let (_, does) = scripts.library.function(function).ok_or("this function is not there")?;
         match does {

@@ -90,7 +90,9 @@ async fn signal_op(cx: Call, request: Signal) -> Result<Json, Fault> {
             None => {
                 Err(Fault::new(FaultKind::Precondition, "the room is relayed: it has no match to signal"))
             }
-            Some(answer) => answer.map_err(|error| Fault::new(FaultKind::Script, error.message)),
+            Some(answer) => answer.map_err(|error| {
+                error.refusal.unwrap_or_else(|| Fault::new(FaultKind::Script, error.message))
+            }),
         }
     })
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 
+use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_lua::Frame;
 use mlua::ffi;
 
@@ -28,6 +29,8 @@ pub struct ScriptError {
     pub traceback: Vec<String>,
     /// Fuel that the call had used when it failed.
     pub fuel: i64,
+    /// The script meant to refuse, and no defect: what whoever asked is told.
+    pub refusal: Option<Fault>,
 }
 
 /// Kinds of failure.
@@ -81,6 +84,7 @@ impl ScriptError {
             message: message.into(),
             traceback: Vec::new(),
             fuel: 0,
+            refusal: None,
         }
     }
 
@@ -92,6 +96,7 @@ impl ScriptError {
             message: "not enough memory".to_owned(),
             traceback,
             fuel: 0,
+            refusal: None,
         }
     }
 
@@ -125,6 +130,7 @@ impl ScriptError {
             message: message.to_owned(),
             traceback: traceback(frames, callback),
             fuel: 0,
+            refusal: None,
         }
     }
 
@@ -139,6 +145,7 @@ impl ScriptError {
             message,
             traceback: traceback(frames, callback),
             fuel: budget,
+            refusal: None,
         }
     }
 }
@@ -197,11 +204,18 @@ pub(super) unsafe extern "C-unwind" fn on_error(state: State) -> c_int {
             }
         }
         let error = describe(state);
+        let refusal = refusal(state);
         ffi::lua_settop(state, 1);
         let frames = kaos_lua::frames(state, 1, FRAMES_MAX);
         let mut scratch = gate.scratch.borrow_mut();
         scratch.frames = frames;
-        scratch.error = error;
+        // What an operation refused, and the script let pass.
+        let passed = scratch.raised.take().filter(|(text, _)| error.ends_with(text.as_str()));
+        (scratch.error, scratch.refusal) = match refusal {
+            None => (error, passed.map(|(_, fault)| fault)),
+            Some(Ok(fault)) => (error, Some(fault)),
+            Some(Err(sentence)) => (sentence, None),
+        };
         1
     }
 }
@@ -222,6 +236,29 @@ unsafe fn describe(state: State) -> String {
             (None, Some(code)) => format!("the error is a table with the code {code}"),
             (None, None) => "the error is a table".to_owned(),
         }
+    }
+}
+
+/// What a script refuses with when it raises a table that has a `code`, a word of the fault table, or a `message` alone.
+/// `None`: it is no refusal. `Err`: its code is none, a sentence.
+///
+/// # Safety
+/// Raises nothing. The fields `message` and `code` lie at 2 and 3.
+unsafe fn refusal(state: State) -> Option<Result<Fault, String>> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if ffi::lua_type(state, 1) != ffi::LUA_TTABLE {
+            return None;
+        }
+        let text =
+            |index| (ffi::lua_type(state, index) == ffi::LUA_TSTRING).then(|| plain(state, index)).flatten();
+        let (message, code) = (text(2), text(3));
+        let kind = match (&code, &message) {
+            (Some(code), _) => FaultKind::of_request(code),
+            (None, Some(_)) if ffi::lua_type(state, 3) == ffi::LUA_TNIL => Ok(FaultKind::Refused),
+            (None, _) => return None,
+        };
+        Some(kind.map(|kind| message.map_or_else(|| kind.into(), |message| Fault::new(kind, message))))
     }
 }
 

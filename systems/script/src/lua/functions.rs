@@ -8,6 +8,7 @@ use super::convert;
 use super::gate::{Scratch, State, bytes_at, gate_of, raise, type_at};
 use super::json;
 use super::vm::RegisterKind;
+use crate::host::Raised;
 use crate::host::{Host, LogLevel};
 use crate::value::{Bounds, Value};
 
@@ -217,7 +218,11 @@ pub(super) unsafe extern "C-unwind" fn call(state: State) -> c_int {
         let mut value: *const Value = std::ptr::null();
         let done = gate.work(|host, scratch| {
             let name = gate.functions.get(number).map_or("?", String::as_str);
-            scratch.value = answer(state, host, number).map_err(|e| format!("kaos.{name}: {e}"))?;
+            scratch.value = answer(state, host, number).map_err(|raised| {
+                let text = format!("kaos.{name}: {}", raised.text);
+                scratch.raised = raised.fault.map(|fault| (text.clone(), fault));
+                text
+            })?;
             value = &raw const scratch.value;
             Ok(())
         });
@@ -231,13 +236,13 @@ pub(super) unsafe extern "C-unwind" fn call(state: State) -> c_int {
 
 /// # Safety
 /// Raises nothing.
-unsafe fn answer(state: State, host: &mut dyn Host, number: usize) -> Result<Value, String> {
+unsafe fn answer(state: State, host: &mut dyn Host, number: usize) -> Result<Value, Raised> {
     // SAFETY: the caller's promise.
     unsafe {
         kaos_lua::ffi::kaoslua_owe(state, 32);
         let count = ffi::lua_gettop(state);
         if count > 16 {
-            return Err("too many arguments".to_owned());
+            return Err("too many arguments".into());
         }
         let mut bounds = Bounds::CALL;
         let mut arguments = Vec::with_capacity(count as usize);
@@ -254,7 +259,7 @@ unsafe fn answer(state: State, host: &mut dyn Host, number: usize) -> Result<Val
         // What was read is charged, whatever becomes of it.
         kaos_lua::ffi::kaoslua_owe(state, convert::fuel(Bounds::CALL, bounds));
         if let Some(unfit) = unfit {
-            return Err(unfit);
+            return Err(unfit.into());
         }
         let before = kaos_lua::ffi::kaoslua_getfuel(state);
         let mut fuel = before;

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use kaos_kernel::fault::Fault;
 use kaos_lua::Frame;
 use mlua::ffi;
 
@@ -59,6 +60,10 @@ pub(super) struct Scratch {
     pub(super) panic: Option<Box<dyn Any + Send>>,
     /// What files registered: by kind and name, where and in which registry slot.
     pub(super) registered: BTreeMap<(RegisterKind, String), (c_int, String)>,
+    /// What a function of the host raised last in this call: the text that the script saw, and the refusal that it was.
+    pub(super) raised: Option<(String, Fault)>,
+    /// The refusal that the error of this call is.
+    pub(super) refusal: Option<Fault>,
     /// Lines logged in this call, and lines dropped.
     pub(super) lines: u32,
     pub(super) dropped: u32,
@@ -89,6 +94,8 @@ impl Gate {
         scratch.dropped = 0;
         scratch.error.clear();
         scratch.frames.clear();
+        scratch.raised = None;
+        scratch.refusal = None;
         Opened { gate: self }
     }
 

@@ -386,9 +386,10 @@ impl Vm {
 
     /// Makes an error of what a call left behind.
     fn failed(&mut self, name: &str, fuel: i64, end: End) -> ScriptError {
-        let (text, frames) = {
+        let (text, frames, refusal) = {
             let mut scratch = self.gate.scratch.borrow_mut();
-            (std::mem::take(&mut scratch.error), std::mem::take(&mut scratch.frames))
+            let (error, frames) = (std::mem::take(&mut scratch.error), std::mem::take(&mut scratch.frames));
+            (error, frames, scratch.refusal.take())
         };
         if end.left < 0 {
             let mut error = ScriptError::fuel(fuel, &end.trace, name);
@@ -408,7 +409,7 @@ impl Vm {
             ffi::LUA_ERRERR if text.is_empty() => {
                 ScriptError::raised("error in error handling", &frames, name)
             }
-            _ => ScriptError::raised(&text, &frames, name),
+            _ => ScriptError { refusal, ..ScriptError::raised(&text, &frames, name) },
         }
     }
 }

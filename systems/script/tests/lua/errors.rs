@@ -61,7 +61,12 @@ fn anything_can_be_an_error() {
         ("error()", "the error is nil"),
         ("error({ code = 7, message = 'no gold' })", "no gold (code 7)"),
         ("error({ message = 'no gold' })", "no gold"),
-        ("error({ code = 'poor' })", "the error is a table with the code poor"),
+        ("error({ code = 'full' })", "the error is a table with the code full"),
+        (
+            "error({ code = 'ful' })",
+            "`ful` is no code that a request is refused with: it is one of invalid, deadline, not_found, exists, denied, \
+             rate_limited, precondition, full, refused, unimplemented, busy, unauthenticated. Did you mean `full`?",
+        ),
         ("error({ message = {}, code = print })", "the error is a table"),
         ("error(setmetatable({}, { __index = error }))", "the error is a table"),
         ("error(12)", "12"),

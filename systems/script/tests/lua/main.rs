@@ -11,7 +11,7 @@ mod values;
 use std::sync::Arc;
 
 use kaos_script::lua::{Config, Limits, ModuleRef, ScriptError, Vm};
-use kaos_script::{Broadcast, Host, LogLevel, Sources, Value};
+use kaos_script::{Broadcast, Host, LogLevel, Raised, Sources, Value};
 
 /// A host that remembers.
 #[derive(Default)]
@@ -59,9 +59,9 @@ impl Host for Desk {
         Ok(())
     }
 
-    fn call(&mut self, function: usize, arguments: Vec<Value>, _: &mut i64) -> Result<Value, String> {
+    fn call(&mut self, function: usize, arguments: Vec<Value>, _: &mut i64) -> Result<Value, Raised> {
         self.calls.push((function, arguments));
-        self.answer.clone().unwrap_or(Ok(Value::Nil))
+        self.answer.clone().unwrap_or(Ok(Value::Nil)).map_err(Raised::from)
     }
 }
 
