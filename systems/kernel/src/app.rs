@@ -7,7 +7,7 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 
 use crate::call::Call;
-use crate::call::job::{DEFAULT_POOL, Job, JobContext, Jobs, Pool, make_worker};
+use crate::call::job::{Job, JobContext, Jobs, Pool, make_worker};
 use crate::clock::Clock;
 use crate::event::{Event, Events, Resolve, Targets};
 use crate::facts::{self, Fact};
@@ -36,20 +36,19 @@ pub trait KaosApp {
         Req: Request,
         Rep: Reply;
 
-    /// Registers how a type of job is done, on a thread of the pool [`DEFAULT_POOL`]. It may block.
+    /// Registers how a type of job is done, on a thread of [its pool](Job::POOL). It may block.
     fn job<J: Job>(
         &mut self,
         work: impl Fn(J, &mut JobContext<'_>) -> Result<J::Out, Fault> + std::marker::Send + Sync + 'static,
     ) -> &mut Self {
-        self.job_with(DEFAULT_POOL, |_| Ok(()), move |(): &mut (), job, cx| work(job, cx), |_| ())
+        self.job_with(|_| Ok(()), move |(): &mut (), job, cx| work(job, cx), |_| ())
     }
 
-    /// Registers how a type of job is done, on a thread of `pool`, with a state that each of its threads keeps: a
-    /// connection, a virtual machine. `make` makes it on the thread, from randomness of the door, with the first job and
-    /// after a panic; `rest` is called when an answer is out.
+    /// Registers how a type of job is done, with a state that each thread of [its pool](Job::POOL) keeps: a connection, a
+    /// virtual machine. `make` makes it on the thread, from randomness of the door, with the first job and after a panic;
+    /// `rest` is called when an answer is out.
     fn job_with<J: Job, S: 'static>(
         &mut self,
-        pool: &str,
         make: impl Fn(u64) -> Result<S, Fault> + std::marker::Send + Sync + 'static,
         work: impl Fn(&mut S, J, &mut JobContext<'_>) -> Result<J::Out, Fault>
         + std::marker::Send
@@ -58,7 +57,7 @@ pub trait KaosApp {
         rest: impl Fn(&mut S) + std::marker::Send + Sync + 'static,
     ) -> &mut Self;
 
-    /// Adds a pool of threads for jobs.
+    /// Adds a pool of threads for jobs, under a name of its own.
     fn pool(&mut self, pool: Pool) -> &mut Self;
 
     /// Registers an event: what the server tells clients by itself, pushed by [`push`](crate::event::push) or a system's
@@ -124,7 +123,6 @@ impl KaosApp for App {
 
     fn job_with<J: Job, S: 'static>(
         &mut self,
-        pool: &str,
         make: impl Fn(u64) -> Result<S, Fault> + std::marker::Send + Sync + 'static,
         work: impl Fn(&mut S, J, &mut JobContext<'_>) -> Result<J::Out, Fault>
         + std::marker::Send
@@ -133,7 +131,7 @@ impl KaosApp for App {
         rest: impl Fn(&mut S) + std::marker::Send + Sync + 'static,
     ) -> &mut Self {
         self.init_resource::<Jobs>();
-        self.world_mut().resource_mut::<Jobs>().add(J::NAME, pool, make_worker::<J, S>(make, work, rest));
+        self.world_mut().resource_mut::<Jobs>().add(J::NAME, J::POOL, make_worker::<J, S>(make, work, rest));
         self
     }
 

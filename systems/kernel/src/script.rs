@@ -326,8 +326,8 @@ pub struct Broadcast {
     pub reliable: bool,
 }
 
-/// Runs a script's rpc on a virtual machine that no request has used. Whoever runs scripts registers how; the answer is what
-/// the function returned.
+/// Runs a script's rpc on a virtual machine that no request has used. Whoever runs scripts registers how, and its pool; the
+/// answer is what the function returned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRpc {
     /// The name under which the script registered it.
@@ -341,6 +341,7 @@ pub struct RunRpc {
 impl Job for RunRpc {
     type Out = Bytes;
     const NAME: &'static str = "rpc";
+    const POOL: &'static str = "rpc";
 }
 
 /// What an rpc's `ctx` holds.

@@ -23,12 +23,12 @@ pub struct Scripts {
     sources: Result<Sources, Vec<Diagnostic>>,
 }
 
-/// The pool of rpcs. Two run at a time, each on a virtual machine of its own; one that waits for an answer of the frame does
-/// not count, which may take a frame or two, or as long as a plugin's slow job. Each thread holds a machine with its memory.
-/// When the rpcs of all of them wait, the queue waits, until the first answer or the first deadline: no rpc waits longer than
-/// `call.wait_ms` in all.
-const POOL: &str = "rpc";
+/// Rpcs that run at a time, each on a virtual machine of its own. One that waits for an answer of the frame does not count:
+/// that may take a frame or two, or as long as a plugin's slow job.
 const RUNNING: usize = 2;
+
+/// Threads for rpcs, those included whose rpc waits; each holds a machine with its memory. When the rpcs of all of them wait,
+/// the queue waits, until the first answer or the first deadline: no rpc waits longer than `call.wait_ms` in all.
 const THREADS_MAX: usize = 32;
 
 /// What the workers of rpcs need, once the server is built.
@@ -119,8 +119,7 @@ fn run_rpcs(app: &mut App, scripting: Scripting) {
         worker.warm();
         Ok(worker)
     };
-    app.pool(Pool::new(POOL).threads(THREADS_MAX).running(RUNNING)).job_with(
-        POOL,
+    app.pool(Pool::new(RunRpc::POOL).threads(THREADS_MAX).running(RUNNING)).job_with(
         make,
         |worker: &mut Worker, rpc: RunRpc, cx: &mut JobContext<'_>| worker.run(&rpc, cx),
         Worker::warm,

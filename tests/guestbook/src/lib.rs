@@ -28,8 +28,8 @@ impl Plugin for Guestbook {
         let rude = app.world().resource::<GuestbookSettings>().rude.clone();
         app.init_resource::<Book>()
             .event::<Signed>(Event::new("guestbook.signed").about("Somebody left a line for you."))
-            .pool(Pool::new("readers").threads(1).queue(16))
-            .job_with("readers", move |_| Ok(Reader { rude: rude.clone() }), read_line, |_| ())
+            .pool(Pool::new(ReadLine::POOL).threads(1).queue(16))
+            .job_with(move |_| Ok(Reader { rude: rude.clone() }), read_line, |_| ())
             .op(
                 Op::new("guestbook.sign")
                     .about("Leaves a line for a user.")
@@ -97,6 +97,7 @@ struct ReadLine(String);
 impl Job for ReadLine {
     type Out = bool;
     const NAME: &'static str = "guestbook.read_line";
+    const POOL: &'static str = "readers";
 }
 
 /// What a reading thread keeps.

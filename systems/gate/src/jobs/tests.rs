@@ -22,6 +22,7 @@ struct Do(String);
 impl job::Job for Do {
     type Out = String;
     const NAME: &'static str = "test.do";
+    const POOL: &'static str = "test";
 }
 
 fn work(job: Do, cx: &mut JobContext<'_>) -> Result<String, Fault> {
@@ -34,7 +35,6 @@ fn work(job: Do, cx: &mut JobContext<'_>) -> Result<String, Fault> {
 
 fn plugin(app: &mut App) {
     app.pool(Pool::new("test").threads(THREADS_MAX).running(2).queue(QUEUE_MAX)).job_with(
-        "test",
         |_| Ok(()),
         |(): &mut (), job: Do, cx: &mut JobContext<'_>| work(job, cx),
         |()| (),

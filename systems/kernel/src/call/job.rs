@@ -45,9 +45,12 @@ pub trait Job: Serialize + DeserializeOwned + 'static {
 
     /// Its name in logs and journals: dotted, lower case, with the plugin's name first.
     const NAME: &'static str;
+
+    /// The pool whose threads do it: one that [`KaosApp::pool`](crate::app::KaosApp::pool) added, or [`DEFAULT_POOL`].
+    const POOL: &'static str = DEFAULT_POOL;
 }
 
-/// The pool of jobs that name no other.
+/// The pool of jobs that name no other: two threads, and a queue of 1024. Every server has it.
 pub const DEFAULT_POOL: &str = "jobs";
 
 /// Threads for jobs, under a name.
