@@ -1,4 +1,10 @@
-//! The nearest of the known names, for whoever mistyped one.
+//! What a name may be, and the nearest of the known names for whoever mistyped one.
+
+/// Whether a name may be that of an op, an event or a job: lower-case letters, digits, dots and underscores, at least one.
+pub(crate) fn is_dotted_name(name: &str) -> bool {
+    let in_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'_';
+    !name.is_empty() && name.bytes().all(in_name)
+}
 
 /// `. Did you mean …?` for the nearest of the names, when one is near: one slip of the finger, or one in four letters
 /// up to three; two letters that changed places are one slip. A name of over 64 bytes is near to none: the comparison

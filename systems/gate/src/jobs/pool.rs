@@ -47,7 +47,7 @@ impl PoolThreads {
         stats: &Arc<Stats>,
         wait: Duration,
     ) -> io::Result<()> {
-        let running = pool.running.min(pool.threads);
+        let running = pool.running_max();
         let threads = Arc::new(PoolThreads {
             name: pool.name.clone(),
             waiting: Mutex::new(waiting),

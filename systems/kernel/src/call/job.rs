@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use super::JobAnswer;
 use crate::fault::{Fault, FaultKind};
 use crate::output::{Level, Log};
-use crate::spelling::nearest;
+use crate::spelling::{is_dotted_name, nearest};
 
 /// Work that leaves the frame; the value is what it is told. It is sent with [`Call::job`](super::Call::job), and done by
 /// what [`KaosApp::job`](crate::app::KaosApp::job) registered for its type.
@@ -56,14 +56,14 @@ pub const DEFAULT_POOL: &str = "jobs";
 /// Threads for jobs, under a name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pool {
-    /// Its name; its threads are called `kaos-<name>-<n>`.
+    /// Its name: 1 to 32 lower-case letters, digits and underscores. Its threads are called `kaos-<name>-<n>`.
     pub name: String,
-    /// Threads at most, 1 to 256. They start when they are needed, and each holds the state of the jobs that it has done.
-    /// Default 2.
+    /// Threads at most, 1 to 256; each holds the state of the jobs that it has done. As many as may run start with the
+    /// server, further ones when a job waits for the frame and no thread is idle. Default 2.
     pub threads: usize,
     /// Jobs that run at a time, 1 to `threads`. One that waits for the frame's answer to a question does not count, so a
-    /// pool whose jobs ask has more threads than may run. Default: all of them.
-    pub running: usize,
+    /// pool whose jobs ask has more threads than may run. Default `None`: as many as there are threads.
+    pub running: Option<usize>,
     /// Jobs that wait for a thread, 1 to 65,536. Beyond it they are refused with `busy` at once. Default 1024.
     pub queue: usize,
 }
@@ -71,7 +71,7 @@ pub struct Pool {
 impl Pool {
     /// Two threads, and 1024 jobs that may wait.
     pub fn new(name: impl Into<String>) -> Self {
-        Pool { name: name.into(), threads: 2, running: 256, queue: 1024 }
+        Pool { name: name.into(), threads: 2, running: None, queue: 1024 }
     }
 
     /// Sets the number of threads.
@@ -82,7 +82,7 @@ impl Pool {
 
     /// Bounds how many jobs run at a time.
     pub fn running(mut self, running: usize) -> Self {
-        self.running = running;
+        self.running = Some(running);
         self
     }
 
@@ -90,6 +90,32 @@ impl Pool {
     pub fn queue(mut self, queue: usize) -> Self {
         self.queue = queue;
         self
+    }
+
+    /// How many of its jobs run at a time.
+    pub fn running_max(&self) -> usize {
+        self.running.unwrap_or(self.threads)
+    }
+
+    /// What is wrong with it, as sentences.
+    fn wrong(&self) -> Vec<String> {
+        let Pool { name, threads, queue, .. } = self;
+        let in_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let mut wrong = Vec::new();
+        if !(1..=32).contains(&name.len()) || !name.bytes().all(in_name) {
+            wrong
+                .push(format!("pool `{name}`: a name is 1 to 32 lower-case letters, digits and underscores"));
+        }
+        if !(1..=256).contains(threads) {
+            wrong.push(format!("pool `{name}`: a pool has 1 to 256 threads, not {threads}"));
+        } else if !(1..=*threads).contains(&self.running_max()) {
+            let running = self.running_max();
+            wrong.push(format!("pool `{name}`: of {threads} threads 1 to {threads} may run, not {running}"));
+        }
+        if !(1..=65_536).contains(queue) {
+            wrong.push(format!("pool `{name}`: a queue holds 1 to 65536 jobs, not {queue}"));
+        }
+        wrong
     }
 }
 
@@ -176,18 +202,23 @@ impl Jobs {
     }
 
     pub(crate) fn add_pool(&mut self, pool: Pool) {
-        let Pool { name, threads, running, queue } = &pool;
-        if !(1..=256).contains(threads) || *running == 0 || !(1..=65_536).contains(queue) {
-            self.errors.push(format!(
-                "pool `{name}`: it has 1 to 256 threads, at least one job that runs, and a queue of 1 to 65536"
-            ));
+        self.errors.extend(pool.wrong());
+        if self.pools.contains_key(&pool.name) {
+            let whose = if pool.name == DEFAULT_POOL {
+                "every server has it; give yours another name"
+            } else {
+                "registered twice; a name belongs to one plugin"
+            };
+            self.errors.push(format!("pool `{}`: {whose}", pool.name));
         }
-        if self.pools.insert(name.clone(), pool.clone()).is_some() {
-            self.errors.push(format!("pool `{}`: registered twice; a name belongs to one plugin", pool.name));
-        }
+        self.pools.insert(pool.name.clone(), pool);
     }
 
     pub(crate) fn add(&mut self, name: &str, pool: &str, make: MakeWorker) {
+        if !is_dotted_name(name) {
+            self.errors
+                .push(format!("job `{name}`: a name is lower-case letters, digits, dots and underscores"));
+        }
         if self.rows.insert(name.to_owned(), (pool.to_owned(), make)).is_some() {
             self.errors.push(format!("job `{name}`: registered twice; a name belongs to one plugin"));
         }
@@ -273,6 +304,116 @@ impl<J: Job> Future for Answered<J> {
             Ok(waiting) => Pin::new(waiting).poll(context).map(|answer| {
                 postcard::from_bytes(&answer?).map_err(|error| unfit(J::NAME, "answer", &error))
             }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::KaosApp;
+    use crate::prelude::App;
+    use crate::server::{Build, Server};
+
+    /// A job of any name and pool.
+    macro_rules! job {
+        ($job:ident, $name:literal, $pool:expr) => {
+            #[derive(serde::Serialize, serde::Deserialize)]
+            struct $job;
+
+            impl Job for $job {
+                type Out = ();
+                const NAME: &'static str = $name;
+                const POOL: &'static str = $pool;
+            }
+        };
+    }
+
+    job!(Read, "store.read", "store");
+    job!(Plain, "store.plain", DEFAULT_POOL);
+    job!(Again, "store.read", "store");
+    job!(Shouted, "Store read", "store");
+
+    fn does<J: Job<Out = ()>>(_: J, _: &mut JobContext<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// What a server that is built with a plugin says of it.
+    fn wrong(plugin: impl Fn(&mut App)) -> String {
+        Server::build(Build::default(), plugin).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    fn wrong_pool(pool: Pool) -> String {
+        wrong(|app| {
+            app.pool(pool.clone());
+        })
+    }
+
+    #[test]
+    fn jobs_find_their_pools_and_a_pool_has_its_defaults() {
+        let server = Server::build(Build::default(), |app| {
+            app.job(does::<Read>).job(does::<Plain>).pool(Pool::new("store").threads(1));
+        });
+        let jobs = server.expect("it fits").jobs();
+        assert_eq!(jobs.get("store.read").map(|(pool, _)| pool), Ok("store"));
+        assert_eq!(jobs.get("store.plain").map(|(pool, _)| pool), Ok("jobs"));
+        let pools: Vec<_> =
+            jobs.pools().map(|p| (p.name.as_str(), p.threads, p.running_max(), p.queue)).collect();
+        assert_eq!(pools, [("jobs", 2, 2, 1024), ("store", 1, 1, 1024)]);
+    }
+
+    #[test]
+    fn names_that_clash_or_lead_nowhere_are_sentences_at_the_start() {
+        let cases: [(&str, fn(&mut App)); 5] = [
+            (
+                "job `store.read`: there is no pool `store`: add it with `app.pool(…)`. Did you mean `stor`?",
+                |app| {
+                    app.job(does::<Read>).pool(Pool::new("stor"));
+                },
+            ),
+            ("job `store.read`: registered twice", |app| {
+                app.pool(Pool::new("store")).job(does::<Read>).job(does::<Again>);
+            }),
+            ("pool `store`: registered twice", |app| {
+                app.pool(Pool::new("store")).pool(Pool::new("store").threads(1));
+            }),
+            ("pool `jobs`: every server has it", |app| {
+                app.pool(Pool::new(DEFAULT_POOL).threads(8));
+            }),
+            ("job `Store read`: a name is lower-case", |app| {
+                app.pool(Pool::new("store")).job(does::<Shouted>);
+            }),
+        ];
+        for (sentence, plugin) in cases {
+            let wrong = wrong(plugin);
+            assert!(wrong.contains(sentence), "{sentence}: {wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_pool_cannot_be_is_a_sentence_at_the_start() {
+        let good = || Pool::new("store");
+        for pool in [
+            good().threads(1),
+            good().threads(256).running(256).queue(1),
+            good().threads(32).running(1).queue(65_536),
+            Pool::new("a".repeat(32)),
+        ] {
+            assert_eq!(wrong_pool(pool.clone()), "", "{pool:?}");
+        }
+        for (sentence, pool) in [
+            ("1 to 256 threads, not 0", good().threads(0)),
+            ("1 to 256 threads, not 257", good().threads(257)),
+            ("of 2 threads 1 to 2 may run, not 0", good().running(0)),
+            ("of 2 threads 1 to 2 may run, not 3", good().running(3)),
+            ("a queue holds 1 to 65536 jobs, not 0", good().queue(0)),
+            ("a queue holds 1 to 65536 jobs, not 65537", good().queue(65_537)),
+            ("1 to 32 lower-case letters", Pool::new("")),
+            ("1 to 32 lower-case letters", Pool::new("a".repeat(33))),
+            ("1 to 32 lower-case letters", Pool::new("a\0b")),
+        ] {
+            let wrong = wrong_pool(pool.clone());
+            assert!(wrong.contains(sentence), "{pool:?}: {wrong:?}");
         }
     }
 }

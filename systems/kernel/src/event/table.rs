@@ -10,7 +10,7 @@ use super::{EVENT_BYTES_LIMIT, EVENT_UNRELIABLE_BYTES_MAX, Event};
 use crate::fault::Fault;
 use crate::op::{Payload, Request, Schema};
 use crate::output::Channel;
-use crate::spelling::nearest;
+use crate::spelling::{is_dotted_name, nearest};
 
 type ParseEvent = fn(serde_json::Value) -> Result<Box<dyn Payload>, serde_json::Error>;
 
@@ -83,8 +83,7 @@ impl EventTable {
 
     pub(crate) fn add<T: Request>(&mut self, event: Event) {
         let name = event.name.clone();
-        let in_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'_';
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(in_name) {
+        if name.len() > 64 || !is_dotted_name(&name) {
             self.errors.push(format!(
                 "event `{name}`: a name is 1 to 64 lower-case letters, digits, dots and underscores"
             ));

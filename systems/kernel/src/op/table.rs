@@ -18,6 +18,7 @@ use crate::failures::guarded_or_fault;
 use crate::fault::Fault;
 use crate::input::Body;
 use crate::op::{Auth, Caller, Payload};
+use crate::spelling::is_dotted_name;
 
 type ParseFn = fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Payload>, erased_serde::Error>;
 
@@ -164,8 +165,7 @@ impl OpTable {
         };
         let id = OpId(place);
         let (request, reply) = (Schema::of::<Req>(), Schema::of::<Rep>());
-        let in_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'_';
-        if op.name.is_empty() || !op.name.bytes().all(in_name) {
+        if !is_dotted_name(&op.name) {
             self.errors.push(format!(
                 "op `{}`: a name is lower-case letters, digits, dots and underscores",
                 op.name
