@@ -8,6 +8,8 @@
 
 mod pool;
 mod table;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use pool::{DEFAULT_POOL, Pool};
@@ -30,7 +32,9 @@ use crate::output::{Level, Log};
 /// Work that leaves the frame; the value is what it is told. It is sent with [`Call::job`](super::Call::job), and done by
 /// what [`KaosApp::job`](crate::app::KaosApp::job) registered for its type.
 ///
-/// Input and answer are written in postcard: no `serde_json::Value`, no untagged enum and no `flatten` in them.
+/// Input and answer are written in postcard: no `serde_json::Value`, no untagged enum and no `flatten` in them. An answer is
+/// read from a journal, too, which is a file: no type that holds itself and no list of values without content, so that
+/// damaged bytes are always a fault and never a stack or a loop without end.
 ///
 /// ```
 /// # use kaos_kernel::prelude::*;
@@ -93,6 +97,17 @@ pub(crate) fn write<T: Serialize>(name: &str, what: &str, value: &T) -> Result<B
     postcard::to_allocvec(value).map(Bytes::from).map_err(|error| unfit(name, what, &error))
 }
 
+/// Reads all of what was written; bytes left over are as wrong as bytes that are missing.
+fn read<T: DeserializeOwned>(name: &str, what: &str, bytes: &[u8]) -> Result<T, Fault> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => {
+            Err(Fault::internal(format!("the {what} of the job {name} has {} bytes too many", rest.len())))
+        }
+        Err(error) => Err(unfit(name, what, &error)),
+    }
+}
+
 fn unfit(name: &str, what: &str, error: &postcard::Error) -> Fault {
     Fault::internal(format!("the {what} of the job {name} cannot be carried in postcard: {error}"))
 }
@@ -116,9 +131,7 @@ impl<J: Job> Future for Answered<J> {
         match &mut self.waiting {
             // It never left the frame.
             Err(fault) => Poll::Ready(Err(fault.take().unwrap_or_else(|| FaultKind::Internal.into()))),
-            Ok(waiting) => Pin::new(waiting).poll(context).map(|answer| {
-                postcard::from_bytes(&answer?).map_err(|error| unfit(J::NAME, "answer", &error))
-            }),
+            Ok(waiting) => Pin::new(waiting).poll(context).map(|answer| read(J::NAME, "answer", &answer?)),
         }
     }
 }

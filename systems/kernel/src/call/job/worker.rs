@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Job, JobContext, unfit, write};
+use super::{Job, JobContext, read, write};
 use crate::fault::Fault;
 
 /// Does the jobs of one type on one thread, one after the other.
@@ -37,7 +37,7 @@ where
     R: Fn(&mut S),
 {
     fn run(&mut self, input: &Bytes, cx: &mut JobContext<'_>) -> Result<Bytes, Fault> {
-        let job = postcard::from_bytes(input).map_err(|error| unfit(J::NAME, "input", &error))?;
+        let job = read(J::NAME, "input", input)?;
         let out = (self.work)(&mut self.state, job, cx)?;
         write(J::NAME, "answer", &out)
     }
