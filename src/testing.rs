@@ -20,6 +20,7 @@ use std::cell::{RefCell, RefMut};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kaos_gate::kaos::codec::KaosCodec;
@@ -264,12 +265,13 @@ impl Inner {
             Some(at) => self.workers.swap_remove(at).1,
             None => (self.jobs.get(job.name)?.1)(self.setup.seed)?,
         };
+        let deadline = deadline(self.setup.settings.call.wait_ms);
         let (mut seq, mut logs) = (0, Vec::new());
         let mut ask = |op: &str, request| {
             seq += 1;
             self.ask(job.ticket, seq, op, request)
         };
-        let answer = worker.run(&job.body, &mut JobContext::new(&mut ask, &mut logs));
+        let answer = worker.run(&job.body, &mut JobContext::new(deadline, &mut ask, &mut logs));
         self.logs.extend(logs);
         worker.rest();
         self.workers.push((job.name, worker));
@@ -546,6 +548,15 @@ impl Test {
             (Err(error), _) => panic!("seed {}: the run does not replay: {error}", setup.seed),
         }
     }
+}
+
+/// The deadline of a job that begins now.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a job stands outside of the frame and waits for what knows no virtual time"
+)]
+fn deadline(wait_ms: u64) -> Instant {
+    Instant::now() + Duration::from_millis(wait_ms)
 }
 
 /// A room, looked at from outside.

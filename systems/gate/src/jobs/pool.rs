@@ -99,10 +99,11 @@ impl PoolThreads {
         };
         let (sender, answers) = channel();
         lock(&self.asking).insert(ticket, sender);
-        let mut question = Question { ticket, answers, until: now() + self.wait, seq: 0 };
+        let deadline = now() + self.wait;
+        let mut question = Question { ticket, answers, deadline, seq: 0 };
         let mut logs = Vec::new();
         let mut ask = |op: &str, request| self.ask(&mut question, op, request);
-        let mut context = JobContext::new(&mut ask, &mut logs);
+        let mut context = JobContext::new(deadline, &mut ask, &mut logs);
         let ran = catch_unwind(AssertUnwindSafe(|| worker.run(&body, &mut context)));
         lock(&self.asking).remove(&ticket);
         logs.iter().for_each(write_log);
@@ -131,7 +132,7 @@ impl PoolThreads {
 
     /// Asks the frame. Meanwhile another job may run, on another thread.
     fn ask(self: &Arc<Self>, question: &mut Question, op: &str, body: Bytes) -> Result<Bytes, Fault> {
-        if question.until <= now() {
+        if question.deadline <= now() {
             return Err(FaultKind::Deadline.into());
         }
         question.seq += 1;
@@ -153,7 +154,7 @@ impl PoolThreads {
 struct Question {
     ticket: Ticket,
     answers: Receiver<Answer>,
-    until: Instant,
+    deadline: Instant,
     /// Counts them.
     seq: u32,
 }
@@ -161,7 +162,7 @@ struct Question {
 impl Question {
     fn wait(&self) -> Result<Bytes, Fault> {
         loop {
-            match self.answers.recv_timeout(self.until.saturating_duration_since(now())) {
+            match self.answers.recv_timeout(self.deadline.saturating_duration_since(now())) {
                 Ok(answer) if answer.seq == self.seq => return answer.result,
                 // To an earlier question that was given up.
                 Ok(_) => {}
@@ -176,6 +177,6 @@ impl Question {
     clippy::disallowed_methods,
     reason = "threads outside of the frame wait for a time, not for a frame"
 )]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }

@@ -7,6 +7,7 @@ use kaos_kernel::prelude::App;
 use kaos_kernel::server::{Build, Server};
 use serde::{Deserialize, Serialize};
 
+use super::pool::now;
 use super::*;
 use crate::bridge::{Completion, Drained};
 
@@ -29,6 +30,7 @@ fn work(job: Do, cx: &mut JobContext<'_>) -> Result<String, Fault> {
     match job.0.as_str() {
         "ask" => cx.ask("room.list", Bytes::from_static(b"hi")).map(|_| "asked".to_owned()),
         "panic" => panic!("on purpose"),
+        "minutes" => Ok((cx.deadline().saturating_duration_since(now()).as_secs() / 60).to_string()),
         _ => Ok("hi".to_owned()),
     }
 }
@@ -175,6 +177,15 @@ fn a_job_waits_no_longer_than_it_may() {
     let (bridge, pools) = pools_that_wait(Duration::ZERO);
     pools.submit(job(1, "ask"));
     assert_eq!(completed(&bridge), done(1));
+}
+
+#[test]
+fn a_job_is_told_until_when_somebody_waits_for_it() {
+    for (wait_s, minutes) in [(10 * 60 + 30, "10"), (0, "0")] {
+        let (bridge, pools) = pools_that_wait(Duration::from_secs(wait_s));
+        pools.submit(job(1, "minutes"));
+        assert_eq!(completed(&bridge), Input::Done { ticket: Ticket(1), answer: said(minutes) });
+    }
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub use worker::{MakeWorker, Worker};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -68,21 +69,30 @@ pub type Ask<'a> = &'a mut dyn FnMut(&str, Bytes) -> Result<Bytes, Fault>;
 
 /// What a job has while it runs, beside its input.
 pub struct JobContext<'a> {
+    deadline: Instant,
     ask: Ask<'a>,
     logs: &'a mut Vec<Log>,
 }
 
 impl<'a> JobContext<'a> {
     /// For pools, and for tests that do a job themselves.
-    pub fn new(ask: Ask<'a>, logs: &'a mut Vec<Log>) -> Self {
-        JobContext { ask, logs }
+    pub fn new(deadline: Instant, ask: Ask<'a>, logs: &'a mut Vec<Log>) -> Self {
+        JobContext { deadline, ask, logs }
     }
 
-    /// Calls an operation in the server's name and waits for its answer. Meanwhile another job of the pool may run.
+    /// When nobody waits for the answer any longer, at the latest: `call.wait_ms` after the job began. What blocks in
+    /// between, a query or a connection, should give up by then. A job is not ended at its deadline.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Calls an operation in the server's name and waits for its answer. Meanwhile another job of the pool may run, on
+    /// another thread. An operation that sends a job to the same pool needs such a thread; a pool of one has none, so the
+    /// question waits until the deadline.
     ///
     /// # Errors
-    /// The operation's own. `deadline`: the call that sent this job has waited for `call.wait_ms`. `stopping`: the server
-    /// ends.
+    /// The operation's own. `deadline`: there was no answer until [the deadline](JobContext::deadline). `stopping`: the
+    /// server ends.
     pub fn ask(&mut self, op: &str, request: Bytes) -> Result<Bytes, Fault> {
         (self.ask)(op, request)
     }
