@@ -82,11 +82,7 @@ impl PoolThreads {
             let answer = self.run(&mut workers, job);
             self.stats.jobs.fetch_sub(1, Ordering::Relaxed);
             self.bridge.input(Input::Done { ticket, answer });
-            if let Some(mut worker) = workers.remove(name)
-                && catch_unwind(AssertUnwindSafe(|| worker.rest())).is_ok()
-            {
-                workers.insert(name, worker);
-            }
+            rest(&mut workers, name);
             self.slots.release();
         }
     }
@@ -115,6 +111,7 @@ impl PoolThreads {
             // Its worker goes with it: half of a job is no state to go on from.
             Err(_) => {
                 tracing::error!(job = name, "a job panicked: its call is refused, the server goes on");
+                discard(name, worker);
                 Err(FaultKind::Internal.into())
             }
         }
@@ -147,6 +144,26 @@ impl PoolThreads {
         let answer = question.wait();
         self.slots.resume();
         answer
+    }
+}
+
+/// Lets a worker make ready for its next job, now that the answer is out.
+fn rest(workers: &mut Workers, name: &'static str) {
+    let Some(mut worker) = workers.remove(name) else { return };
+    match catch_unwind(AssertUnwindSafe(|| worker.rest())) {
+        Ok(()) => drop(workers.insert(name, worker)),
+        Err(_) => {
+            tracing::error!(job = name, "a worker panicked after its answer: the next job gets a new one");
+            discard(name, worker);
+        }
+    }
+}
+
+/// Drops a worker that panicked. What it holds is in any state, and may panic as it goes: its thread has a slot to give back
+/// and an answer to give, and must not end with it.
+fn discard(name: &str, worker: Box<dyn Worker>) {
+    if catch_unwind(AssertUnwindSafe(|| drop(worker))).is_err() {
+        tracing::error!(job = name, "what a job kept on its thread panicked as it was dropped");
     }
 }
 

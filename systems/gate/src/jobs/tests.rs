@@ -8,6 +8,8 @@ use kaos_kernel::server::{Build, Server};
 use serde::{Deserialize, Serialize};
 
 use super::pool::now;
+mod state;
+
 use super::*;
 use crate::bridge::{Completion, Drained};
 
@@ -65,6 +67,10 @@ fn pools() -> (Arc<Bridge>, JobPools) {
 }
 
 fn pools_that_wait(wait: Duration) -> (Arc<Bridge>, JobPools) {
+    pools_of(wait, plugin)
+}
+
+fn pools_of(wait: Duration, plugin: impl Fn(&mut App)) -> (Arc<Bridge>, JobPools) {
     let bridge = Arc::new(Bridge::new().expect("a descriptor"));
     let stats = Arc::new(Stats::default());
     let jobs = Server::build(Build::default(), plugin).expect("it fits").jobs();
