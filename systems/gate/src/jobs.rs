@@ -56,12 +56,12 @@ impl JobPools {
     /// Takes a job. What cannot be taken is answered at once, with the input that is returned.
     pub fn submit(&self, job: Job) -> Option<Input> {
         let ticket = job.ticket;
+        // Counted before it is there: its thread may be done with it, and count down, in this moment.
+        self.stats.jobs.fetch_add(1, Ordering::Relaxed);
         match self.try_submit(job) {
-            Ok(()) => {
-                self.stats.jobs.fetch_add(1, Ordering::Relaxed);
-                None
-            }
+            Ok(()) => None,
             Err(fault) => {
+                self.stats.jobs.fetch_sub(1, Ordering::Relaxed);
                 self.stats.jobs_refused.fetch_add(1, Ordering::Relaxed);
                 Some(Input::Done { ticket, answer: Err(fault) })
             }
