@@ -7,6 +7,7 @@ mod facts;
 mod faults;
 mod frames;
 mod hostile;
+mod jobs;
 mod panics;
 mod races;
 mod refusals;
