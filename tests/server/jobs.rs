@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use kaos_kernel::output::{Level, Log};
+use kaos_kernel::output::Log;
 use kaos_kernel::prelude::*;
 use kaosnet::testing::server_of;
 use serde::{Deserialize, Serialize};

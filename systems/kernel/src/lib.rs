@@ -64,6 +64,7 @@ pub mod prelude {
     pub use crate::frame::{Frame, Stage};
     pub use crate::ids::{RoomId, SessionId};
     pub use crate::op::{Auth, Caller, CheckContext, Face, Op, Price, Rest, RestBody, ScriptUse, Tree};
+    pub use crate::output::Level;
     pub use crate::room::Room;
     pub use crate::room::presence::{InRoom, Joined, Presence, PresenceInfo, PresenceOf, Presences};
     pub use crate::send::{Broadcasts, Kicks};

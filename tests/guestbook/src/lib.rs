@@ -109,7 +109,11 @@ struct Reader {
 fn read_line(reader: &mut Reader, job: ReadLine, cx: &mut JobContext<'_>) -> Result<bool, Fault> {
     // It asks the frame, as a job may.
     let rooms = cx.ask("room.list", Bytes::from_static(b"{}"))?;
-    Ok(!job.0.contains(&reader.rude) && rooms.starts_with(b"["))
+    let polite = !job.0.contains(&reader.rude);
+    if !polite {
+        cx.log(Level::Info, "guestbook", "a rude line was not taken");
+    }
+    Ok(polite && rooms.starts_with(b"["))
 }
 
 async fn sign(cx: Call, request: Sign) -> Result<Left, Fault> {
