@@ -19,7 +19,7 @@ use crate::failures::{fault_of, guarded_or_fault};
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{SessionId, Ticket};
 use crate::input::Body;
-use crate::op::{Caller, OpId, OpTable, Payload};
+use crate::op::{Caller, OpId, OpRow, OpTable, Payload};
 use crate::output::{Channel, FrameOutputs};
 use crate::settings::Settings;
 use crate::world::WorldExt;
@@ -208,6 +208,7 @@ impl Calls {
         }
     }
 
+    /// Starts a call and polls it once. One that only reads, or is refused, never has a place among those that wait.
     fn start(&mut self, ops: &Arc<OpTable>, frame: u64, routed: Routed) {
         let Routed { op, caller, request, reply_to } = routed;
         let request = match request {
@@ -218,68 +219,65 @@ impl Calls {
             }
         };
         let Some(row) = ops.get(op) else { return };
-        let hooked = {
-            let world = self.cell.world.borrow();
-            world.get_resource::<crate::script::AfterHooks>().is_some_and(|hooks| hooks.0.contains(&op))
-        };
-        let kept = hooked.then(|| {
-            let json =
-                guarded_or_fault(&row.op.name, || Ok(serde_json::to_value(&*request).unwrap_or_default()));
-            json.unwrap_or_default()
-        });
-        match &row.handler {
+        let kept = self.kept_for_hook(row, &*request);
+        let result = match &row.handler {
             Handler::Read(read) => {
                 let world = self.cell.world.borrow();
-                let result = guarded_or_fault(&row.op.name, || read(&world, &caller, request));
-                self.finished.push(Finished { op, caller, request: kept, result, reply_to });
+                guarded_or_fault(&row.op.name, || read(&world, &caller, request))
             }
             Handler::Start(start) => {
-                let wait_frames = match self.admit(&caller) {
-                    Ok(wait_frames) => wait_frames,
-                    Err(busy) => {
-                        let result = Err(busy);
-                        self.finished.push(Finished { op, caller, request: kept, result, reply_to });
-                        return;
-                    }
-                };
                 let outstanding = Outstanding::default();
                 let call = Call {
                     cell: self.cell.clone(),
                     caller: caller.clone(),
                     outstanding: outstanding.clone(),
                 };
-                let started = guarded_or_fault(&row.op.name, || Ok(start(call, request)));
+                // Whether there is a place comes first: a refused call has done nothing.
+                let started = self.admit(&caller).and_then(|wait_frames| {
+                    guarded_or_fault(&row.op.name, || Ok((start(call, request), frame + wait_frames)))
+                });
                 match started {
-                    Ok(work) => {
-                        let number = self.next_call;
-                        self.next_call += 1;
-                        let deadline = frame + wait_frames;
+                    Ok((work, deadline)) => {
                         let entered = Vec::new();
-                        let active = Active {
+                        let request = kept;
+                        self.begin(Active {
                             op,
                             caller,
-                            request: kept,
+                            request,
                             reply_to,
                             work,
                             outstanding,
                             entered,
                             deadline,
-                        };
-                        self.enter(number, active);
-                        self.poll(number);
-                    }
-                    Err(fault) => {
-                        self.finished.push(Finished {
-                            op,
-                            caller,
-                            request: kept,
-                            result: Err(fault),
-                            reply_to,
                         });
+                        return;
                     }
+                    Err(fault) => Err(fault),
                 }
             }
-        }
+        };
+        self.finished.push(Finished { op, caller, request: kept, result, reply_to });
+    }
+
+    /// The request as JSON, when a hook will ask for it after the handler took it.
+    fn kept_for_hook(&self, row: &OpRow, request: &dyn Payload) -> Option<serde_json::Value> {
+        let world = self.cell.world.borrow();
+        let hooked =
+            world.get_resource::<crate::script::AfterHooks>().is_some_and(|hooks| hooks.0.contains(&row.id));
+        drop(world);
+        hooked.then(|| {
+            let json =
+                guarded_or_fault(&row.op.name, || Ok(serde_json::to_value(request).unwrap_or_default()));
+            json.unwrap_or_default()
+        })
+    }
+
+    /// Gives a call its number and polls it for the first time.
+    fn begin(&mut self, active: Active) {
+        let number = self.next_call;
+        self.next_call += 1;
+        self.enter(number, active);
+        self.poll(number);
     }
 
     fn poll(&mut self, number: u64) {
