@@ -98,7 +98,7 @@ pub enum RoomCreation {
 pub struct RoomSettings {
     /// Who may make rooms: `anyone`, `users` or `server`. Default anyone.
     pub create: RoomCreation,
-    /// How long a room that a client made may be empty, in ms. Default 30000.
+    /// How long a room that a client created may be empty, in ms. Default 30000.
     pub empty_ms: u64,
     /// Seats of a room that does not say, 1 to `seats_max`. Default 64.
     pub max_players: u32,
@@ -230,7 +230,7 @@ pub struct LimitSettings {
     pub user_sessions_max: u32,
     /// Rooms that one session may be in, 1 to 65535. Default 16.
     pub session_rooms_max: u32,
-    /// Rooms that one session may have made that still are. Default 16; beyond it it is refused with `busy`. A room
+    /// Rooms that one session may have created that still are. Default 16; beyond it it is refused with `busy`. A room
     /// that a script makes is nobody's: only `room.rooms_max` bounds those.
     pub session_rooms_created_max: u32,
     /// The same for all sessions of one address. Default 256.
