@@ -2,6 +2,7 @@
 //!
 //! The rules are tables at the head of each part; a failure names the file or arrow and what to do.
 
+mod circles;
 mod pages;
 mod sources;
 mod walls;

@@ -1,0 +1,186 @@
+//! What inside a crate knows what: subjects that know each other in a circle, and operations that are known by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{files, none, read};
+
+/// The crates of the server and its client, by the folder below `systems`.
+const CRATES: [&str; 8] = ["client", "gate", "kernel", "lua", "rooms", "rudp", "script", "wire"];
+
+/// Subjects of a crate that know each other in a circle today. The list may shrink and not grow: who opens a circle takes
+/// it out here.
+const CIRCLES: &[(&str, &[&str])] = &[
+    ("client", &["client", "room"]),
+    ("gate", &["bridge", "doors", "intake", "peers", "udp", "websocket"]),
+    (
+        "kernel",
+        &[
+            "call", "codec", "event", "frame", "hash", "limit", "op", "script", "send", "server", "session",
+            "settings", "stages", "world",
+        ],
+    ),
+    ("rooms", &["broadcast", "directory", "label", "lifecycle", "seats"]),
+    ("script", &["functions", "library"]),
+    ("script", &["plugin", "worker"]),
+];
+
+/// Operations that doors or scripts know by name all the same, and why.
+const KNOWN_BY_NAME: &[(&str, &str, &str)] = &[(
+    "systems/script/src/worker.rs",
+    "room.broadcast",
+    "`kaos.broadcast` has a shape of its own: in a match it is no operation at all",
+)];
+
+/// Who knows whom among the subjects of a crate.
+type Arrows = BTreeMap<String, BTreeSet<String>>;
+
+/// A source without its tests and comments.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// The subjects that a source of the crate names: what stands behind `crate::`, one name or a list in braces.
+fn named(code: &str) -> BTreeSet<String> {
+    let word = |text: &str| -> String {
+        text.trim_start().chars().take_while(|&c| c.is_alphanumeric() || c == '_').collect()
+    };
+    let mut found = BTreeSet::new();
+    for rest in code.split("crate::").skip(1) {
+        let Some(list) = rest.strip_prefix('{') else {
+            found.insert(word(rest));
+            continue;
+        };
+        let mut depth = 0_usize;
+        let mut begins = true;
+        for (at, c) in list.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => begins = true,
+                c if begins && depth == 0 && !c.is_whitespace() => {
+                    found.insert(word(list.get(at..).unwrap_or_default()));
+                    begins = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// The arrows between the subjects of the crate in `folder`: a subject is a file beside `lib.rs`, with the folder of its
+/// name.
+fn arrows(folder: &str) -> Arrows {
+    let start = format!("systems/{folder}/src/");
+    let mut arrows = Arrows::new();
+    for path in files(&start, |name| name.ends_with(".rs")) {
+        let inside = path.strip_prefix(&start).unwrap_or(&path);
+        let subject = inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs");
+        if subject == "lib" || inside.contains("tests") {
+            continue;
+        }
+        let mut named = named(&code(&read(&path)));
+        named.remove(subject);
+        arrows.entry(subject.to_owned()).or_default().extend(named);
+    }
+    let subjects: BTreeSet<_> = arrows.keys().cloned().collect();
+    arrows.values_mut().for_each(|named| named.retain(|name| subjects.contains(name)));
+    arrows
+}
+
+/// Everything that can be reached from a subject.
+fn reached(arrows: &Arrows, from: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![from.to_owned()];
+    while let Some(at) = open.pop() {
+        for next in arrows.get(&at).into_iter().flatten() {
+            if found.insert(next.clone()) {
+                open.push(next.clone());
+            }
+        }
+    }
+    found
+}
+
+/// The circles: largest sets of subjects of which each can be reached from each.
+fn circles(arrows: &Arrows) -> BTreeSet<Vec<String>> {
+    let reached: BTreeMap<_, _> = arrows.keys().map(|from| (from.clone(), reached(arrows, from))).collect();
+    let circle = |from: &String| -> Vec<String> {
+        reached[from].iter().filter(|to| reached[*to].contains(from)).cloned().collect()
+    };
+    arrows.keys().map(circle).filter(|circle| !circle.is_empty()).collect()
+}
+
+#[test]
+fn subjects_know_each_other_in_no_further_circle() {
+    let mut findings = Vec::new();
+    for folder in CRATES {
+        let known: BTreeSet<Vec<String>> = CIRCLES
+            .iter()
+            .filter(|(of, _)| *of == folder)
+            .map(|(_, circle)| circle.iter().map(|&name| name.to_owned()).collect())
+            .collect();
+        let found = circles(&arrows(folder));
+        for circle in found.difference(&known) {
+            findings.push(format!(
+                "systems/{folder}: {} know each other in a circle. Move what they share to the one below",
+                circle.join(", ")
+            ));
+        }
+        for circle in known.difference(&found) {
+            findings.push(format!(
+                "systems/{folder}: {} are no circle any more: change CIRCLES (tests/tidy/circles.rs)",
+                circle.join(", ")
+            ));
+        }
+    }
+    none(&findings);
+}
+
+#[test]
+fn doors_and_scripts_know_no_operation_by_name() {
+    let mut ops = BTreeSet::new();
+    for path in files("systems", |name| name.ends_with(".rs")) {
+        for rest in code(&read(&path)).split("Op::new(\"").skip(1) {
+            ops.insert(rest.split('"').next().unwrap_or_default().to_owned());
+        }
+    }
+    // A name without a dot, as `rpc`, is a word of other things too.
+    ops.retain(|op| op.contains('.'));
+    assert!(ops.len() > 10, "{} operations found: is this the root?", ops.len());
+    let mut findings = Vec::new();
+    let mut excused = BTreeSet::new();
+    for folder in ["systems/gate/src", "systems/script/src"] {
+        for path in files(folder, |name| name.ends_with(".rs") && name != "tests.rs") {
+            let code = code(&read(&path));
+            for op in ops.iter().filter(|op| code.contains(&format!("\"{op}\""))) {
+                if KNOWN_BY_NAME.iter().any(|(at, name, _)| *at == path && name == op) {
+                    excused.insert((path.clone(), op.clone()));
+                } else {
+                    findings.push(format!(
+                        "{path} knows `{op}` by name: what it needs of it belongs in the operation's row"
+                    ));
+                }
+            }
+        }
+    }
+    for (path, op, _) in KNOWN_BY_NAME {
+        if !excused.contains(&((*path).to_owned(), (*op).to_owned())) {
+            findings.push(format!("{path} does not name `{op}` any more: take it out of KNOWN_BY_NAME"));
+        }
+    }
+    none(&findings);
+}
+
+#[test]
+fn the_check_reads_names_and_finds_circles() {
+    let text = "use crate::a;\nuse crate::{b::{x, y}, c};\n// crate::talk\nfn f() { crate::d::g() }\n#[cfg(test)]\nuse crate::e;";
+    assert_eq!(named(&code(text)), ["a", "b", "c", "d"].map(str::to_owned).into());
+    let to = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+    let arrows: Arrows = [("a", to(&["b"])), ("b", to(&["c"])), ("c", to(&["b"])), ("d", to(&[]))]
+        .map(|(name, named)| (name.to_owned(), named))
+        .into();
+    assert_eq!(circles(&arrows), BTreeSet::from([vec!["b".to_owned(), "c".to_owned()]]));
+}
