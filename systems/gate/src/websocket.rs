@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocketError, WebSocketRead, WebSocketWrite};
-use kaos_kernel::fault::FaultKind;
+use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::input::{Door, Gone};
 use kaos_kernel::limit::{Gcra, Rate};
 use kaos_wire::limits::{HEADER, WEBSOCKET_FRAME_MAX};
@@ -130,15 +130,8 @@ where
             Ok(frame) => frame,
             Err(error) => return ended(&error),
         };
-        let control = matches!(frame.opcode, OpCode::Ping | OpCode::Pong);
-        if control && frame.payload.len() > CONTROL_MAX {
-            return (Gone::Protocol, (1002, "protocol"));
-        }
-        if control || !frame.fin {
-            let now_ns = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            if extras.take(now_ns, 1, Rate::new(EXTRAS, EXTRAS_BURST)).is_err() {
-                return (Gone::Protocol, (1008, FaultKind::RateLimited.word()));
-            }
+        if let Err(close) = admit(&frame, since, &mut extras) {
+            return (Gone::Protocol, close);
         }
         let bytes = match (frame.opcode, &mut parts) {
             (OpCode::Close, _) => return (Gone::Closed, (1000, "")),
@@ -158,10 +151,10 @@ where
                     return (Gone::Protocol, (1009, "too_long"));
                 }
                 collected.extend_from_slice(&frame.payload);
-                match frame.fin {
-                    true => parts.take().unwrap_or_default().freeze(),
-                    false => continue,
+                if !frame.fin {
+                    continue;
                 }
+                parts.take().unwrap_or_default().freeze()
             }
             (OpCode::Binary | OpCode::Continuation, _) => return (Gone::Protocol, (1002, "fragments")),
         };
@@ -173,9 +166,7 @@ where
                 return (Gone::Local, (1001, "stopping"));
             }
             if empty {
-                let fault = empty_message();
-                link.push(&[&farewell(&fault)], false, true);
-                return (Gone::Protocol, (close_code(fault.kind.code()), fault.kind.word()));
+                return (Gone::Protocol, say_farewell(link, &empty_message()));
             }
             continue;
         }
@@ -186,11 +177,31 @@ where
             }
             Err(fault) => {
                 server.stats.starts_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                link.push(&[&farewell(&fault)], false, true);
-                return (Gone::Local, (close_code(fault.kind.code()), fault.kind.word()));
+                return (Gone::Local, say_farewell(link, &fault));
             }
         }
     }
+}
+
+/// Is a frame as short and as seldom as frames that are no whole message have to be?
+fn admit(frame: &Frame<'_>, since: Instant, extras: &mut Gcra) -> Result<(), CloseFrame> {
+    let control = matches!(frame.opcode, OpCode::Ping | OpCode::Pong);
+    if control && frame.payload.len() > CONTROL_MAX {
+        return Err((1002, "protocol"));
+    }
+    if control || !frame.fin {
+        let now_ns = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if extras.take(now_ns, 1, Rate::new(EXTRAS, EXTRAS_BURST)).is_err() {
+            return Err((1008, FaultKind::RateLimited.word()));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the SessionEnd that says why a connection ends, as its last message. Says how to close.
+fn say_farewell(link: &Link, fault: &Fault) -> CloseFrame {
+    link.push(&[&farewell(fault)], false, true);
+    (close_code(fault.kind.code()), fault.kind.word())
 }
 
 fn whole(payload: Payload<'_>) -> Bytes {
