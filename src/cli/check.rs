@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use kaos_kernel::prelude::*;
-use kaos_kernel::script::{Birth, Env, MatchErrorKind, ScriptHost};
+use kaos_kernel::script::{Env, MatchErrorKind, MatchSeed, ScriptHost};
 use kaos_kernel::server::Server;
 use serde_json::json;
 
@@ -96,7 +96,7 @@ fn rehearse(server: &mut Server) -> Vec<Found> {
         let mut dice = Dice::of(0, "check", 0);
         let (room, seed) = (RoomId(dice.uuid()), dice.roll());
         let mut env = Env::new(world, &ops, Caller::Room(room), &mut dice);
-        let opened = host.0.open(&mut env, &module, Birth { room, seed }, &json!({}));
+        let opened = host.0.open(&mut env, &module, MatchSeed { room, seed }, &json!({}));
         drop(env.finish());
         if let Err(error) = opened
             && error.kind == MatchErrorKind::Contract

@@ -31,9 +31,9 @@ pub trait Scripts: 'static {
         &mut self,
         env: &mut Env<'_>,
         module: &str,
-        room: Birth,
+        room: MatchSeed,
         params: &Json,
-    ) -> Result<Opened, MatchError>;
+    ) -> Result<OpenedMatch, MatchError>;
 
     /// Runs the before-hook of an operation: the request comes back, changed or not.
     ///
@@ -108,7 +108,7 @@ pub trait Match: 'static {
 
 /// What a new match is told.
 #[derive(Clone, Copy, Debug)]
-pub struct Birth {
+pub struct MatchSeed {
     /// The room's id.
     pub room: RoomId,
     /// The seed of all its randomness, hash order included; from the room's dice.
@@ -116,7 +116,7 @@ pub struct Birth {
 }
 
 /// What `match_init` gave.
-pub struct Opened {
+pub struct OpenedMatch {
     /// The match.
     pub game: Box<dyn Match>,
     /// Ticks a second, 1 to 128.

@@ -11,7 +11,7 @@ use kaos_kernel::output::Outputs;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::RoomIndex;
 use kaos_kernel::script::{
-    Admission, Batch, Birth, Command, Env, HookContext, Match, MatchError, MatchErrorKind, Opened,
+    Admission, Batch, Command, Env, HookContext, Match, MatchError, MatchErrorKind, MatchSeed, OpenedMatch,
     ScriptHost, Scripts, Summary, TickOutcome,
 };
 use kaos_kernel::server::{Build, Server};
@@ -52,7 +52,13 @@ impl Scripts for Breaking {
         }
     }
 
-    fn open(&mut self, env: &mut Env<'_>, module: &str, _: Birth, _: &Json) -> Result<Opened, MatchError> {
+    fn open(
+        &mut self,
+        env: &mut Env<'_>,
+        module: &str,
+        _: MatchSeed,
+        _: &Json,
+    ) -> Result<OpenedMatch, MatchError> {
         let game = Game { breaks: module.to_owned(), ticks: 0 };
         game.may_break("match_init");
         if module == "bad_label" {
@@ -60,7 +66,7 @@ impl Scripts for Breaking {
             env.commands.push(Command { op, request: Box::new(crate::ops::create::Create::default()) });
         }
         let label = if module == "bad_label" { json!(7) } else { json!("") };
-        Ok(Opened { game: Box::new(game), tick_rate: 10, label, max_players: None })
+        Ok(OpenedMatch { game: Box::new(game), tick_rate: 10, label, max_players: None })
     }
 
     fn before(

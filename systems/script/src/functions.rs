@@ -15,12 +15,12 @@ pub struct Function {
     /// Its name: `room_create`.
     pub name: String,
     /// What it does.
-    pub does: Does,
+    pub kind: FunctionKind,
 }
 
 /// What a function does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Does {
+pub enum FunctionKind {
     /// Draws a version 4 UUID: `kaos.uuid`.
     Uuid,
     /// Calls an operation.
@@ -38,10 +38,10 @@ pub enum Does {
 
 /// Every function, in the order in which machines number them.
 pub(crate) fn functions(ops: &OpTable) -> Arc<[Function]> {
-    let uuid = Function { name: "uuid".to_owned(), does: Does::Uuid };
+    let uuid = Function { name: "uuid".to_owned(), kind: FunctionKind::Uuid };
     let calls = ops.rows().iter().filter(|row| row.op.script != ScriptUse::Never).map(|row| Function {
         name: row.op.script_name(),
-        does: Does::Call {
+        kind: FunctionKind::Call {
             op: row.op.name.clone(),
             script: row.op.script,
             args: row.op.args,
@@ -55,7 +55,7 @@ pub(crate) fn functions(ops: &OpTable) -> Arc<[Function]> {
 ///
 /// # Errors
 /// A sentence: something was given.
-pub(crate) fn nothing(given: &[Value]) -> Result<(), String> {
+pub(crate) fn no_args(given: &[Value]) -> Result<(), String> {
     if given.is_empty() { Ok(()) } else { Err("takes no arguments".to_owned()) }
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn nothing(given: &[Value]) -> Result<(), String> {
 ///
 /// # Errors
 /// A sentence: there are more arguments than the operation has.
-pub(crate) fn request(args: &[&str], given: Vec<Value>) -> Result<Value, String> {
+pub(crate) fn bind_args(args: &[&str], given: Vec<Value>) -> Result<Value, String> {
     let most = args.len().max(1);
     if given.len() > most {
         return Err(format!("takes {most} arguments at most, {} were given", given.len()));
@@ -85,7 +85,11 @@ pub(crate) fn request(args: &[&str], given: Vec<Value>) -> Result<Value, String>
 ///
 /// # Errors
 /// A sentence that names the field.
-pub(crate) fn fit(library: &Library, row: &OpRow, request: Value) -> Result<Box<dyn Payload>, String> {
+pub(crate) fn parse_request(
+    library: &Library,
+    row: &OpRow,
+    request: Value,
+) -> Result<Box<dyn Payload>, String> {
     let known = CheckContext { matches: &library.matches };
     let unmeant = row.check(&request).ok().and_then(|()| row.op.check?(&known, &request).err());
     if let Some(sentence) = unmeant {
@@ -108,9 +112,12 @@ mod tests {
     #[test]
     fn arguments_by_position_and_requests_whole() {
         let given = vec![Value::text("arena"), Value::Nil];
-        assert_eq!(request(&["module", "params"], given), Ok(Value::map([("module", Value::text("arena"))])));
-        assert_eq!(request(&[], vec![Value::Int(1)]), Ok(Value::Int(1)));
-        assert_eq!(request(&[], vec![]), Ok(Value::Nil));
-        assert!(request(&["a"], vec![Value::Nil, Value::Nil]).is_err());
+        assert_eq!(
+            bind_args(&["module", "params"], given),
+            Ok(Value::map([("module", Value::text("arena"))]))
+        );
+        assert_eq!(bind_args(&[], vec![Value::Int(1)]), Ok(Value::Int(1)));
+        assert_eq!(bind_args(&[], vec![]), Ok(Value::Nil));
+        assert!(bind_args(&["a"], vec![Value::Nil, Value::Nil]).is_err());
     }
 }

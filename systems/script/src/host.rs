@@ -1,6 +1,7 @@
 //! What a script can reach while it runs: the host's side of `kaos.*`, whatever the runtime.
 
 use kaos_kernel::fault::{Fault, FaultKind};
+use kaos_kernel::output::Level;
 
 use crate::value::Value;
 
@@ -13,7 +14,7 @@ pub trait Host {
 
     /// One line for the log: `kaos.logger_*` and `print`. At most [`LOG_BYTES_MAX`] bytes and
     /// [`LOG_LINES_MAX`] lines in one call; the rest is counted and named in a last line.
-    fn log(&mut self, level: LogLevel, line: &str);
+    fn log(&mut self, level: Level, line: &str);
 
     /// `kaos.broadcast`, the hot path.
     ///
@@ -63,17 +64,6 @@ pub const LOG_BYTES_MAX: usize = 4096;
 
 /// Lines for the log that one call into a script may write.
 pub const LOG_LINES_MAX: u32 = 100;
-
-/// How much a line matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// `kaos.logger_info`, `print`.
-    Info,
-    /// `kaos.logger_warn`.
-    Warn,
-    /// `kaos.logger_error`.
-    Error,
-}
 
 /// One broadcast, borrowed from the script's strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ pub mod sources;
 pub mod value;
 mod worker;
 
-pub use host::{Broadcast, Host, LogLevel, Message, Presence, Raised};
+pub use host::{Broadcast, Host, Message, Presence, Raised};
 pub use library::{Diagnostic, Library, read_dir};
 pub use plugin::Scripts;
 pub use sources::Sources;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::functions::{Does, Function};
-use crate::host::{Broadcast, Host, LogLevel, Raised};
+use kaos_kernel::output::Level;
+
+use crate::functions::{Function, FunctionKind};
+use crate::host::{Broadcast, Host, Raised};
 use crate::lua::{Config, ErrorKind, Game, Limits, Registered, ScriptError, Vm};
 use crate::scan;
 use crate::sources::Sources;
@@ -153,14 +155,14 @@ fn fail(wrong: &mut Vec<Diagnostic>, path: &Path, message: String) {
 }
 
 /// A host for loading: scripts can register and log, and nothing else is there yet.
-pub(crate) struct Loading<'a>(pub(crate) &'a mut Vec<(LogLevel, String)>);
+pub(crate) struct Loading<'a>(pub(crate) &'a mut Vec<(Level, String)>);
 
 impl Host for Loading<'_> {
     fn now_ms(&self) -> i64 {
         0
     }
 
-    fn log(&mut self, level: LogLevel, line: &str) {
+    fn log(&mut self, level: Level, line: &str) {
         if self.0.len() < 1000 {
             self.0.push((level, line.to_owned()));
         }
@@ -262,7 +264,7 @@ impl Library {
     pub(crate) fn service_vm(
         &self,
         seed: u64,
-        said: &mut Vec<(LogLevel, String)>,
+        said: &mut Vec<(Level, String)>,
     ) -> Result<(Vm, i64), ScriptError> {
         let mut vm = self.vm(seed)?;
         let mut fuel = MACHINE_FUEL;
@@ -313,8 +315,8 @@ impl Library {
     }
 
     /// Rows of the table that scripts may call, for the worker of rpcs.
-    pub(crate) fn function(&self, at: usize) -> Option<(&str, &Does)> {
-        self.functions.get(at).map(|function| (function.name.as_str(), &function.does))
+    pub(crate) fn function(&self, at: usize) -> Option<(&str, &FunctionKind)> {
+        self.functions.get(at).map(|function| (function.name.as_str(), &function.kind))
     }
 }
 

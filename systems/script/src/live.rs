@@ -8,13 +8,13 @@ use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{RoomFact, RoomMessage};
 use kaos_kernel::script::{
-    Admission, Batch, Birth, Broadcast, Command, Env, HookContext, Match, MatchError, MatchErrorKind, Opened,
-    Scripts, Summary, TickOutcome,
+    Admission, Batch, Broadcast, Command, Env, HookContext, Match, MatchError, MatchErrorKind, MatchSeed,
+    OpenedMatch, Scripts, Summary, TickOutcome,
 };
 use serde_json::Value as Json;
 
-use crate::functions::{Does, fit, nothing, request};
-use crate::host::{self, Host, LogLevel, Message, Raised};
+use crate::functions::{FunctionKind, bind_args, no_args, parse_request};
+use crate::host::{self, Host, Message, Raised};
 use crate::library::Library;
 use crate::lua::{ErrorKind, FnRef, Game, Identity, Left, RegisterKind, ScriptError, Vm};
 use crate::value::Value;
@@ -32,7 +32,7 @@ const COMMANDS_MAX: usize = 1024;
 const COMMAND_BYTES_MAX: usize = 4 << 20;
 
 /// The frame's [`Env`] as a running script's host, for one callback.
-struct Live<'a, 'w> {
+struct FrameHost<'a, 'w> {
     env: &'a mut Env<'w>,
     library: &'a Library,
     source: &'a str,
@@ -43,23 +43,18 @@ struct Live<'a, 'w> {
     command_bytes: usize,
 }
 
-impl<'a, 'w> Live<'a, 'w> {
+impl<'a, 'w> FrameHost<'a, 'w> {
     fn new(env: &'a mut Env<'w>, library: &'a Library, source: &'a str) -> Self {
-        Live { env, library, source, broadcasts: 0, broadcast_bytes: 0, commands: 0, command_bytes: 0 }
+        FrameHost { env, library, source, broadcasts: 0, broadcast_bytes: 0, commands: 0, command_bytes: 0 }
     }
 }
 
-impl Host for Live<'_, '_> {
+impl Host for FrameHost<'_, '_> {
     fn now_ms(&self) -> i64 {
         i64::try_from(self.env.now_ms).unwrap_or(i64::MAX)
     }
 
-    fn log(&mut self, level: LogLevel, line: &str) {
-        let level = match level {
-            LogLevel::Info => Level::Info,
-            LogLevel::Warn => Level::Warn,
-            LogLevel::Error => Level::Error,
-        };
+    fn log(&mut self, level: Level, line: &str) {
         self.env.log(level, self.source, line);
     }
 
@@ -86,20 +81,20 @@ impl Host for Live<'_, '_> {
 
     fn call(&mut self, function: usize, arguments: Vec<Value>, _: &mut i64) -> Result<Value, Raised> {
         let function = self.library.functions.get(function).ok_or("this function is not there")?;
-        let Does::Call { op, script, args, draws } = &function.does else {
-            nothing(&arguments)?;
+        let FunctionKind::Call { op, script, args, draws } = &function.kind else {
+            no_args(&arguments)?;
             return Ok(Value::text(self.env.dice.uuid().hyphenated().to_string()));
         };
         let row = self.env.ops.by_name(op).ok_or("this operation is not there")?;
         self.env.caller.allowed(row.op.auth).map_err(|fault| fault.message.into_owned())?;
-        let mut given = request(args, arguments)?;
+        let mut given = bind_args(args, arguments)?;
         let mut drawn = Value::Nil;
         if let (Some(field), ScriptUse::Command, Value::Map(fields)) = (draws, script, &mut given) {
             drawn = Value::text(self.env.dice.uuid().hyphenated().to_string());
             fields.insert((*field).to_owned(), drawn.clone());
         }
         let weight = given.weight();
-        let request = fit(self.library, row, given)?;
+        let request = parse_request(self.library, row, given)?;
         match script {
             ScriptUse::Read => {
                 let reply = row.read(self.env.world, &self.env.caller, request).map_err(Raised::of)?;
@@ -129,7 +124,7 @@ fn to_value(reply: &dyn Payload) -> Result<Value, String> {
 }
 
 /// All scripts of the frame thread: the machine of the live hooks, and what opens matches.
-pub(crate) struct LiveScripts {
+pub(crate) struct FrameScripts {
     library: Arc<Library>,
     /// Made with the first hook that runs, when the dice are known that its seed comes from.
     hooks: Option<HookMachine>,
@@ -155,7 +150,7 @@ struct HookMachine {
     spent: bool,
 }
 
-impl LiveScripts {
+impl FrameScripts {
     pub(crate) fn new(
         library: Arc<Library>,
         registered: &[(RegisterKind, String)],
@@ -174,7 +169,7 @@ impl LiveScripts {
             before: of(RegisterKind::Before),
             after: of(RegisterKind::After),
         };
-        LiveScripts { library, hooks: None, summary, hook_fuel, wait_ms, settings, dev }
+        FrameScripts { library, hooks: None, summary, hook_fuel, wait_ms, settings, dev }
     }
 
     /// Calls a hook; `None`: there is none of that name.
@@ -205,7 +200,7 @@ impl LiveScripts {
         }
         let machine = self.hooks.as_mut()?;
         let function = *machine.functions.get(&(kind, name.to_owned()))?;
-        let mut host = Live::new(env, &self.library, "hooks");
+        let mut host = FrameHost::new(env, &self.library, "hooks");
         let called = machine.vm.call(&mut host, name, function, arguments, self.hook_fuel);
         machine.ran += 1;
         if machine.ran.is_multiple_of(HOOKS_A_REST) {
@@ -241,7 +236,7 @@ fn context(env: &Env<'_>, context: &HookContext, wait_ms: u64, settings: &Option
     Value::map(fields)
 }
 
-impl Scripts for LiveScripts {
+impl Scripts for FrameScripts {
     fn summary(&self) -> Summary {
         self.summary.clone()
     }
@@ -250,9 +245,9 @@ impl Scripts for LiveScripts {
         &mut self,
         env: &mut Env<'_>,
         module: &str,
-        room: Birth,
+        room: MatchSeed,
         params: &Json,
-    ) -> Result<Opened, MatchError> {
+    ) -> Result<OpenedMatch, MatchError> {
         let path = self.library.matches.get(module).ok_or_else(|| MatchError {
             callback: "match_init",
             kind: MatchErrorKind::NoModule,
@@ -266,7 +261,7 @@ impl Scripts for LiveScripts {
         let failed = |error: ScriptError| of_script("match_init", &error);
         let vm = self.library.vm(room.seed).map_err(failed)?;
         let identity = Identity { room_id: &id, module, node: &node, settings: self.settings.as_ref() };
-        let mut host = Live::new(env, &self.library, &source);
+        let mut host = FrameHost::new(env, &self.library, &source);
         let (game, begun) =
             Game::begin(vm, &mut host, path, identity, &Value::from_json(params)).map_err(failed)?;
         let label = begun.label.to_json().map_err(|unfit| MatchError {
@@ -277,7 +272,12 @@ impl Scripts for LiveScripts {
             refusal: None,
         })?;
         let game = LuaMatch { game, partial: false, library: self.library.clone(), source };
-        Ok(Opened { game: Box::new(game), tick_rate: begun.tick_rate, label, max_players: begun.max_players })
+        Ok(OpenedMatch {
+            game: Box::new(game),
+            tick_rate: begun.tick_rate,
+            label,
+            max_players: begun.max_players,
+        })
     }
 
     fn before(
@@ -381,7 +381,7 @@ fn presence(info: &PresenceInfo) -> host::Presence<'_> {
 
 impl LuaMatch {
     fn with<R>(&mut self, env: &mut Env<'_>, work: impl FnOnce(&mut Game, &mut dyn Host) -> R) -> R {
-        let mut host = Live::new(env, &self.library, &self.source);
+        let mut host = FrameHost::new(env, &self.library, &self.source);
         work(&mut self.game, &mut host)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Vm          one machine: seed, limits, sandbox, calls that end            vm.rs  sandbox.rs  error.rs
-//!  └ gate     lends the host to the functions of kaos.* during a call       gate.rs  functions.rs  broadcast.rs
+//!  └ slot     lends the host to the functions of kaos.* during a call       slot.rs  functions.rs  broadcast.rs
 //!  └ data     values in and out, JSON, the canonical hash                    convert.rs  json.rs  hash.rs
 //! Game        a match on a Vm: the callbacks, its state, batches of messages  game.rs  batch.rs
 //! ```
@@ -17,13 +17,13 @@ mod convert;
 mod error;
 mod functions;
 mod game;
-mod gate;
 mod hash;
 mod json;
 mod sandbox;
+mod slot;
 mod vm;
 
 pub use error::{ErrorKind, ScriptError};
-pub use game::{Begun, Game, Identity, Left};
+pub use game::{Game, Identity, Left, MatchInit};
 pub use hash::StateHash;
 pub use vm::{Called, Config, FnRef, Limits, ModuleRef, RegisterKind, Registered, Vm};

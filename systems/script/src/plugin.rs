@@ -12,7 +12,7 @@ use kaos_kernel::spelling::nearest;
 
 use crate::functions::functions;
 use crate::library::{Diagnostic, Library, read_dir};
-use crate::live::LiveScripts;
+use crate::live::FrameScripts;
 use crate::lua::{Limits, RegisterKind, Registered};
 use crate::sources::Sources;
 use crate::value::Value;
@@ -82,7 +82,7 @@ impl Plugin for Scripts {
         });
         match loaded {
             Ok((registered, library)) => {
-                let live = LiveScripts::new(
+                let live = FrameScripts::new(
                     library.clone(),
                     &registered,
                     game.fuel,

@@ -5,8 +5,8 @@ use kaos_kernel::prelude::*;
 use kaos_kernel::script::{RpcContext, RunRpc};
 use serde::Deserialize;
 
-use crate::functions::{Does, fit, nothing, request};
-use crate::host::{Broadcast, Host, LogLevel, Raised, session_text};
+use crate::functions::{FunctionKind, bind_args, no_args, parse_request};
+use crate::host::{Broadcast, Host, Raised, session_text};
 use crate::lua::{RegisterKind, ScriptError, Vm};
 use crate::plugin::Scripting;
 use crate::value::Value;
@@ -85,7 +85,7 @@ impl Run<'_, '_> {
         let ctx = ctx(context, self.scripts.wait_ms, self.scripts.settings.as_ref());
         let arguments = [ctx, Value::text(payload)];
         let budget = (*fuel).max(0);
-        let mut host = Asking { run: self, source: id, context, uuids: Dice::of(context.seed, "rpc", 0) };
+        let mut host = RpcHost { run: self, source: id, context, uuids: Dice::of(context.seed, "rpc", 0) };
         let called = vm.call(&mut host, id, row.function, &arguments, budget);
         *fuel -= called.as_ref().map_or_else(|error| error.fuel, |called| called.fuel);
         match called {
@@ -170,14 +170,14 @@ fn ctx(context: &RpcContext, wait_ms: u64, settings: Option<&Value>) -> Value {
 }
 
 /// A host whose every function asks the frame and waits.
-struct Asking<'r, 'a, 'b> {
+struct RpcHost<'r, 'a, 'b> {
     run: &'r mut Run<'a, 'b>,
     source: &'r str,
     context: &'r RpcContext,
     uuids: Dice,
 }
 
-impl Asking<'_, '_, '_> {
+impl RpcHost<'_, '_, '_> {
     fn ask(&mut self, op: &str, request: &Value) -> Result<Value, Raised> {
         let json = request.to_json().map_err(|unfit| unfit.to_string())?;
         let reply = self.run.job.ask(op, json.to_string().into()).map_err(Raised::of)?;
@@ -186,17 +186,12 @@ impl Asking<'_, '_, '_> {
     }
 }
 
-impl Host for Asking<'_, '_, '_> {
+impl Host for RpcHost<'_, '_, '_> {
     fn now_ms(&self) -> i64 {
         i64::try_from(self.context.now_ms).unwrap_or(i64::MAX)
     }
 
-    fn log(&mut self, level: LogLevel, line: &str) {
-        let level = match level {
-            LogLevel::Info => Level::Info,
-            LogLevel::Warn => Level::Warn,
-            LogLevel::Error => Level::Error,
-        };
+    fn log(&mut self, level: Level, line: &str) {
         self.run.job.log(level, format!("rpc {}", self.source), line);
     }
 
@@ -230,20 +225,20 @@ impl Host for Asking<'_, '_, '_> {
         let scripts = self.run.scripts;
         let (_, does) = scripts.library.function(function).ok_or("this function is not there")?;
         match does {
-            Does::Call { script: ScriptUse::Rpc, args, .. } => {
-                let request = request(args, arguments)?;
+            FunctionKind::Call { script: ScriptUse::Rpc, args, .. } => {
+                let request = bind_args(args, arguments)?;
                 let context = self.context;
                 self.run.nested(request, context, fuel)
             }
-            Does::Uuid => {
-                nothing(&arguments)?;
+            FunctionKind::Uuid => {
+                no_args(&arguments)?;
                 Ok(Value::text(self.uuids.uuid().hyphenated().to_string()))
             }
-            Does::Call { op, args, draws, .. } => {
+            FunctionKind::Call { op, args, draws, .. } => {
                 let (op, draws) = (op.clone(), *draws);
-                let request = request(args, arguments)?;
+                let request = bind_args(args, arguments)?;
                 if let Some(row) = scripts.ops.by_name(&op) {
-                    fit(&scripts.library, row, request.clone())?;
+                    parse_request(&scripts.library, row, request.clone())?;
                 }
                 let reply = self.ask(&op, &request)?;
                 // The same answer as in a match: the id, not the reply that holds it.

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 
 use mlua::ffi;
 
-use super::gate::{State, bytes_at, type_at};
+use super::slot::{State, bytes_at, type_at};
 use crate::value::{Bounds, Unfit, Value};
 
 /// Reads the value at `index` and takes it from `bounds`, as far as it was read when it fails. (The depth is
@@ -119,7 +119,7 @@ pub(super) unsafe fn mark_array(state: State) {
     }
 }
 
-/// Does the table at `index` have the mark of an array?
+/// FunctionKind the table at `index` have the mark of an array?
 ///
 /// # Safety
 /// Raises nothing; two slots of the stack are free.

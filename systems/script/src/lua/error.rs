@@ -6,7 +6,7 @@ use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_lua::Frame;
 use mlua::ffi;
 
-use super::gate::{State, bytes_at, gate_of, type_at};
+use super::slot::{State, bytes_at, slot_of, type_at};
 
 /// Functions kept of a stack.
 pub(super) const FRAMES_MAX: usize = 16;
@@ -194,7 +194,7 @@ pub(super) unsafe extern "C-unwind" fn on_error(state: State) -> c_int {
     // SAFETY: made by `push_function`; raises nothing: no string is converted but a number, which may fail
     // for lack of memory and is then an error in error handling, as for any handler.
     unsafe {
-        let gate = gate_of(state);
+        let slot = slot_of(state);
         if ffi::lua_type(state, 1) == ffi::LUA_TTABLE {
             // Before anything is owned: a key may need memory.
             ffi::lua_settop(state, 1);
@@ -207,7 +207,7 @@ pub(super) unsafe extern "C-unwind" fn on_error(state: State) -> c_int {
         let refusal = refusal(state);
         ffi::lua_settop(state, 1);
         let frames = kaos_lua::frames(state, 1, FRAMES_MAX);
-        let mut scratch = gate.scratch.borrow_mut();
+        let mut scratch = slot.scratch.borrow_mut();
         scratch.frames = frames;
         // What an operation refused, and the script let pass.
         let passed = scratch.raised.take().filter(|(text, _)| error.ends_with(text.as_str()));

@@ -8,8 +8,8 @@ use mlua::ffi;
 use super::batch::{self, Keys};
 use super::convert;
 use super::error::ScriptError;
-use super::gate::{State, bytes_at, type_at};
 use super::hash::StateHash;
+use super::slot::{State, bytes_at, type_at};
 use super::vm::{Called, FnRef, ModuleRef, Vm};
 use crate::host::{Host, Message, Presence};
 use crate::value::{Bounds, Value};
@@ -29,7 +29,7 @@ pub struct Identity<'a> {
 
 /// What `match_init` gave.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Begun {
+pub struct MatchInit {
     /// Ticks a second, 1 to 128.
     pub tick_rate: u8,
     /// Text or a map; an empty text when the script gave none.
@@ -131,9 +131,9 @@ impl Game {
         path: &str,
         identity: Identity<'_>,
         params: &Value,
-    ) -> Result<(Self, Begun), ScriptError> {
+    ) -> Result<(Self, MatchInit), ScriptError> {
         let module = vm.load(host, path)?.value;
-        let shown = vm.gate.sources.shown(&module.path);
+        let shown = vm.slot.sources.shown(&module.path);
         let mut callbacks = [None; 7];
         for (slot, callback) in callbacks.iter_mut().zip(Callback::ALL) {
             *slot = vm.function(&module, callback.name())?;
@@ -155,7 +155,7 @@ impl Game {
         Ok((game, begun))
     }
 
-    fn init(&mut self, host: &mut dyn Host, params: &Value) -> Result<Begun, ScriptError> {
+    fn init(&mut self, host: &mut dyn Host, params: &Value) -> Result<MatchInit, ScriptError> {
         let slot = self.state;
         let fuel = self.vm.limits().load_fuel;
         // SAFETY: `params` is borrowed; `read_init` raises nothing.
@@ -208,7 +208,7 @@ impl Game {
                         return Err(format!(
                             "match_join_attempt returned {} as accept, not true or false: \
                              return state, accept, reason",
-                            super::gate::type_at(state, first + 1)
+                            super::slot::type_at(state, first + 1)
                         ));
                     }
                     if ffi::lua_toboolean(state, first + 1) != 0 {
@@ -335,8 +335,8 @@ impl Game {
 
     /// A number that is equal when the state is, in any process. See [`Vm::hash`].
     pub fn hash(&mut self) -> StateHash {
-        let gate = &self.vm.gate;
-        let roots = [self.state, self.ctx, gate.loaded.get(), gate.presences.get()];
+        let slot = &self.vm.slot;
+        let roots = [self.state, self.ctx, slot.loaded.get(), slot.presences.get()];
         // SAFETY: no script runs; the slots are in the registry.
         unsafe { self.vm.walk.hash(&roots) }
     }
@@ -417,7 +417,7 @@ impl Game {
             return Ok(None);
         };
         let (ctx, slot) = (self.ctx, self.state);
-        let (presences, now) = (self.vm.gate.presences.get(), host.now_ms());
+        let (presences, now) = (self.vm.slot.presences.get(), host.now_ms());
         // SAFETY: the caller's promise.
         let called = unsafe {
             self.vm.enter(
@@ -505,7 +505,7 @@ unsafe fn keep_state(state: State, index: c_int, slot: c_int, callback: Callback
 ///
 /// # Safety
 /// Raises nothing.
-unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, String> {
+unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<MatchInit, String> {
     // SAFETY: raw accesses raise nothing. (`lua_pushstring` of a key that is in the table makes no string; a
     // key that is nowhere may, and memory for a few bytes was there a moment ago.)
     unsafe {
@@ -545,7 +545,7 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, St
                     .ok_or("match_init returned a max_players that is no positive integer")?,
             ),
         };
-        Ok(Begun { tick_rate, label, max_players })
+        Ok(MatchInit { tick_rate, label, max_players })
     }
 }
 

@@ -22,7 +22,7 @@ use std::ffi::c_int;
 use mlua::{Lua, ffi};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::gate::{State, bytes_at};
+use super::slot::{State, bytes_at};
 
 /// Values that one hash visits at most.
 const VALUES_MAX: u32 = 1_000_000;

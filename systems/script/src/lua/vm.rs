@@ -9,9 +9,9 @@ use mlua::{Lua, StdLib, ffi};
 
 use super::convert;
 use super::error::{ErrorKind, ScriptError, on_error};
-use super::gate::{Gate, State, push_function};
 use super::hash::{StateHash, Walk};
 use super::sandbox;
+use super::slot::{HostSlot, State, push_function};
 use crate::host::Host;
 use crate::sources::Sources;
 use crate::value::{Bounds, Value};
@@ -106,7 +106,7 @@ pub struct Called<R> {
 /// The garbage collector is stopped while scripts run. [`Vm::rest`] runs it by a rule that knows only bytes
 /// and ticks, so that it runs at the same points in a replay.
 pub struct Vm {
-    // Both hold the Lua state; they go before the gate, whose address Lua's functions hold.
+    // Both hold the Lua state; they go before the slot, whose address Lua's functions hold.
     pub(super) lua: Lua,
     pub(super) meter: Meter,
     pub(super) walk: Walk,
@@ -116,7 +116,7 @@ pub struct Vm {
     live_bytes: usize,
     /// Spreads the machines over the ticks of `rest`.
     phase: u64,
-    pub(super) gate: Box<Gate>,
+    pub(super) slot: Box<HostSlot>,
 }
 
 /// A machine that has not grown to twice its size is collected after this many ticks.
@@ -137,13 +137,13 @@ impl Vm {
         lua.gc_stop();
         lua.set_memory_limit(config.limits.memory_bytes).map_err(fail)?;
         let meter = Meter::of(&lua).map_err(fail)?;
-        let gate = Box::new(Gate::new(config.sources, config.functions));
+        let slot = Box::new(HostSlot::new(config.sources, config.functions));
         let mut handler = 0;
-        // SAFETY: the closure owns nothing; the gate outlives the state (see the order of the fields).
+        // SAFETY: the closure owns nothing; the slot outlives the state (see the order of the fields).
         unsafe {
             lua.exec_raw::<()>((), |state| {
-                sandbox::furnish(state, &gate);
-                push_function(state, &gate, on_error, 0);
+                sandbox::furnish(state, &slot);
+                push_function(state, &slot, on_error, 0);
                 handler = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
             })
             .map_err(fail)?;
@@ -159,7 +159,7 @@ impl Vm {
             limits: config.limits,
             live_bytes,
             phase: config.seed % REST_TICKS,
-            gate,
+            slot,
         })
     }
 
@@ -178,10 +178,10 @@ impl Vm {
     /// # Errors
     /// There is no such file, its text is no Lua, or it failed.
     pub fn load(&mut self, host: &mut dyn Host, path: &str) -> Result<Called<ModuleRef>, ScriptError> {
-        self.gate.loading.set(true);
+        self.slot.loading.set(true);
         let fuel = self.limits.load_fuel;
-        let gate: *const Gate = &raw const *self.gate;
-        // SAFETY: what is pushed owns nothing; the gate lives as long as the machine.
+        let slot: *const HostSlot = &raw const *self.slot;
+        // SAFETY: what is pushed owns nothing; the slot lives as long as the machine.
         let called = unsafe {
             self.enter(
                 host,
@@ -189,14 +189,14 @@ impl Vm {
                 fuel,
                 1,
                 |state| {
-                    push_function(state, &*gate, sandbox::require, 0);
+                    push_function(state, &*slot, sandbox::require, 0);
                     convert::push_bytes(state, path.as_bytes());
                     1
                 },
                 |_, _| Ok(()),
             )
         };
-        self.gate.loading.set(false);
+        self.slot.loading.set(false);
         let called = called.map_err(|mut error| {
             if error.file.is_empty() && error.message.starts_with("require: ") {
                 error.message.replace_range(.."require: ".len(), "");
@@ -204,7 +204,7 @@ impl Vm {
             error
         })?;
         // `require` found it, so `find` does.
-        let path = self.gate.sources.find(path).unwrap_or(path).to_owned();
+        let path = self.slot.sources.find(path).unwrap_or(path).to_owned();
         Ok(Called { value: ModuleRef { path }, fuel: called.fuel })
     }
 
@@ -213,7 +213,7 @@ impl Vm {
     /// # Errors
     /// The machine is out of memory.
     pub fn function(&mut self, module: &ModuleRef, name: &str) -> Result<Option<FnRef>, ScriptError> {
-        let loaded = self.gate.loaded.get();
+        let loaded = self.slot.loaded.get();
         let mut slot = None;
         // SAFETY: the closure owns nothing.
         let done = unsafe {
@@ -231,13 +231,13 @@ impl Vm {
                 ffi::lua_settop(state, 0);
             })
         };
-        done.map_err(|_| ScriptError::memory(&self.gate.sources.shown(&module.path), Vec::new()))?;
+        done.map_err(|_| ScriptError::memory(&self.slot.sources.shown(&module.path), Vec::new()))?;
         Ok(slot.map(FnRef))
     }
 
     /// What the loaded files registered, by kind and name.
     pub fn registered(&self) -> Vec<Registered> {
-        let scratch = self.gate.scratch.borrow();
+        let scratch = self.slot.scratch.borrow();
         let rows = scratch.registered.iter().map(|((kind, name), (slot, place))| Registered {
             kind: *kind,
             name: name.clone(),
@@ -319,7 +319,7 @@ impl Vm {
     /// A number that is equal when the state is: globals, loaded modules with the variables that their
     /// functions hold, and what a match keeps. It changes nothing, the bytes in use included.
     pub fn hash(&mut self) -> StateHash {
-        let roots = [self.gate.loaded.get()];
+        let roots = [self.slot.loaded.get()];
         // SAFETY: no script runs; the slots are in the registry.
         unsafe { self.walk.hash(&roots) }
     }
@@ -342,7 +342,7 @@ impl Vm {
         let (meter, handler) = (&self.meter, self.handler);
         let mut end = End { status: ffi::LUA_ERRMEM, left: fuel, trace: Vec::new(), collecting: 0 };
         let mut value = None;
-        let opened = self.gate.open(host);
+        let lent = self.slot.lend(host);
         // SAFETY: the caller's promises. Fuel is unlimited again before the closure ends, since mlua itself
         // enters Lua to leave it.
         let entered = unsafe {
@@ -366,9 +366,9 @@ impl Vm {
                 ffi::lua_settop(state, base - 1);
             })
         };
-        drop(opened);
+        drop(lent);
         // A script cannot catch what is the host's fault.
-        let panic = self.gate.scratch.borrow_mut().panic.take();
+        let panic = self.slot.scratch.borrow_mut().panic.take();
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
@@ -387,7 +387,7 @@ impl Vm {
     /// Makes an error of what a call left behind.
     fn failed(&mut self, name: &str, fuel: i64, end: End) -> ScriptError {
         let (text, frames, refusal) = {
-            let mut scratch = self.gate.scratch.borrow_mut();
+            let mut scratch = self.slot.scratch.borrow_mut();
             let (error, frames) = (std::mem::take(&mut scratch.error), std::mem::take(&mut scratch.frames));
             (error, frames, scratch.refusal.take())
         };

@@ -7,7 +7,7 @@ use super::{Desk, config};
 
 const ROOM: Identity<'static> = Identity { room_id: "room", module: "a", node: "n1", settings: None };
 
-fn begin(text: &str) -> Result<(Game, kaos_script::lua::Begun, Desk), kaos_script::lua::ScriptError> {
+fn begin(text: &str) -> Result<(Game, kaos_script::lua::MatchInit, Desk), kaos_script::lua::ScriptError> {
     begin_at(7, "a.lua", text)
 }
 
@@ -15,7 +15,7 @@ fn begin_at(
     seed: u64,
     path: &str,
     text: &str,
-) -> Result<(Game, kaos_script::lua::Begun, Desk), kaos_script::lua::ScriptError> {
+) -> Result<(Game, kaos_script::lua::MatchInit, Desk), kaos_script::lua::ScriptError> {
     let vm = Vm::new(config(seed, &[(path, text)])).unwrap();
     let mut desk = Desk { now_ms: 1000, ..Desk::default() };
     let params = Value::map([("size", Value::Int(3))]);

@@ -10,14 +10,15 @@ mod values;
 
 use std::sync::Arc;
 
+use kaos_kernel::output::Level;
 use kaos_script::lua::{Config, Limits, ModuleRef, ScriptError, Vm};
-use kaos_script::{Broadcast, Host, LogLevel, Raised, Sources, Value};
+use kaos_script::{Broadcast, Host, Raised, Sources, Value};
 
 /// A host that remembers.
 #[derive(Default)]
 struct Desk {
     now_ms: i64,
-    logs: Vec<(LogLevel, String)>,
+    logs: Vec<(Level, String)>,
     broadcasts: Vec<Sent>,
     calls: Vec<(usize, Vec<Value>)>,
     answer: Option<Result<Value, String>>,
@@ -39,7 +40,7 @@ impl Host for Desk {
         self.now_ms
     }
 
-    fn log(&mut self, level: LogLevel, line: &str) {
+    fn log(&mut self, level: Level, line: &str) {
         self.logs.push((level, line.to_owned()));
     }
 
