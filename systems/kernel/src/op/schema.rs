@@ -79,7 +79,7 @@ impl Schema {
         let Some(fields) = self.shape.object() else { return Ok(()) };
         let mut fields = fields.clone();
         fields.remove(added);
-        Shape::Object(fields).check(value, "", DEPTH_MAX)
+        Shape::Object(fields).check(value, &Path::Root, DEPTH_MAX)
     }
 
     /// Checks a value: fields that are not there, values of the wrong type or out of their range.
@@ -87,7 +87,7 @@ impl Schema {
     /// # Errors
     /// A sentence that names the field.
     pub fn check(&self, value: &dyn Tree) -> Result<(), String> {
-        self.shape.check(value, "", DEPTH_MAX)
+        self.shape.check(value, &Path::Root, DEPTH_MAX)
     }
 }
 
@@ -316,12 +316,12 @@ impl Shape {
         read.unwrap_or_else(|| Json::String(text.to_owned()))
     }
 
-    fn check(&self, value: &dyn Tree, path: &str, depth: usize) -> Result<(), String> {
+    fn check(&self, value: &dyn Tree, path: &Path<'_>, depth: usize) -> Result<(), String> {
         if depth == 0 {
             return Ok(());
         }
         let node = value.node();
-        let wrong = || Err(format!("{} is {}, not {self}", name_of(path), Shown(&node)));
+        let wrong = || Err(format!("{path} is {}, not {self}", Shown(&node)));
         match (self, &node) {
             (Shape::Any, _)
             | (Shape::Null, Node::Null | Node::Empty)
@@ -343,11 +343,11 @@ impl Shape {
             }
             (Shape::List { item, max }, Node::List(list)) if list.len() as u64 <= *max => {
                 let mut each = list.iter().enumerate();
-                each.try_for_each(|(at, value)| item.check(*value, &format!("{path}[{at}]"), depth - 1))
+                each.try_for_each(|(at, value)| item.check(*value, &Path::Item(path, at), depth - 1))
             }
-            (Shape::Map(item), Node::Map(map)) => {
-                map.iter().try_for_each(|(name, value)| item.check(*value, &join(path, name), depth - 1))
-            }
+            (Shape::Map(item), Node::Map(map)) => map
+                .iter()
+                .try_for_each(|(name, value)| item.check(*value, &Path::Field(path, name), depth - 1)),
             (Shape::Object(fields), Node::Map(map)) => check_fields(fields, map, path, depth),
             (Shape::Object(fields), Node::Empty) => check_fields(fields, &[], path, depth),
             (Shape::Either(shapes), _) => check_either(shapes, value, path, depth).unwrap_or_else(wrong),
@@ -359,50 +359,82 @@ impl Shape {
 fn check_fields(
     fields: &BTreeMap<String, Field>,
     map: &[(&str, &dyn Tree)],
-    path: &str,
+    path: &Path<'_>,
     depth: usize,
 ) -> Result<(), String> {
     for (name, value) in map {
         let Some(field) = fields.get(*name) else {
             let shown: String = name.chars().take(SHOWN_MAX).collect();
-            let within = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
+            let within = match path {
+                Path::Root => String::new(),
+                path => format!(" in {path}"),
+            };
             return Err(format!(
                 "there is no field `{shown}`{within}{}",
                 nearest(name, fields.keys().cloned())
             ));
         };
-        field.shape.check(*value, &join(path, name), depth - 1)?;
+        field.shape.check(*value, &Path::Field(path, name), depth - 1)?;
     }
     let missing = fields.iter().find(|(name, field)| {
         field.required && !field.shape.takes_null() && !map.iter().any(|(given, _)| given == name)
     });
     match missing {
-        Some((name, _)) => Err(format!("{} is missing", name_of(&join(path, name)))),
+        Some((name, _)) => Err(format!("{} is missing", Path::Field(path, name))),
         None => Ok(()),
     }
 }
 
 /// `None`: it fits none, and none of them says it better than all together.
-fn check_either(shapes: &[Shape], value: &dyn Tree, path: &str, depth: usize) -> Option<Result<(), String>> {
-    let results: Vec<_> = shapes.iter().map(|shape| shape.check(value, path, depth - 1)).collect();
-    if results.iter().any(Result::is_ok) {
-        return Some(Ok(()));
+fn check_either(
+    shapes: &[Shape],
+    value: &dyn Tree,
+    path: &Path<'_>,
+    depth: usize,
+) -> Option<Result<(), String>> {
+    let mut refused = Vec::new();
+    for shape in shapes {
+        match shape.check(value, path, depth - 1) {
+            Ok(()) => return Some(Ok(())),
+            Err(sentence) => refused.push((shape, sentence)),
+        }
     }
     // Of objects the one that has the first field: a variant is named by it.
     let Node::Map(map) = value.node() else { return None };
     let first = map.first().map_or("", |(name, _)| name);
-    let objects: Vec<_> = shapes.iter().zip(results).filter(|(shape, _)| shape.object().is_some()).collect();
-    let only = objects.len() == 1;
+    refused.retain(|(shape, _)| shape.object().is_some());
+    let only = refused.len() == 1;
     let of_first = |shape: &Shape| shape.object().is_some_and(|fields| fields.contains_key(first));
-    objects.into_iter().find(|(shape, _)| only || of_first(shape)).map(|(_, result)| result)
+    refused.into_iter().find(|(shape, _)| only || of_first(shape)).map(|(_, sentence)| Err(sentence))
 }
 
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+/// Where in a request a value stands. It becomes text when something is wrong and not before: most requests fit.
+enum Path<'p> {
+    Root,
+    Field(&'p Path<'p>, &'p str),
+    Item(&'p Path<'p>, usize),
 }
 
-fn name_of(path: &str) -> String {
-    if path.is_empty() { "the request".to_owned() } else { format!("`{path}`") }
+impl Path<'_> {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root => Ok(()),
+            Path::Field(Path::Root, name) => f.write_str(name),
+            Path::Field(above, name) => above.write(f).and_then(|()| write!(f, ".{name}")),
+            Path::Item(above, at) => above.write(f).and_then(|()| write!(f, "[{at}]")),
+        }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if matches!(self, Path::Root) {
+            return f.write_str("the request");
+        }
+        f.write_str("`")?;
+        self.write(f)?;
+        f.write_str("`")
+    }
 }
 
 /// What was wanted, in words.
