@@ -225,7 +225,7 @@ fn last_session(t: &mut Test) -> SessionId {
 fn peer_of(t: &mut Test, id: SessionId) -> Option<PeerId> {
     t.with_server(|server| {
         let world = server.world();
-        let entity = world.resource::<SessionIndex>().get(id)?;
+        let entity = world.session(id)?;
         world.get::<Session>(entity)?.peer
     })
 }

@@ -330,7 +330,7 @@ pub(crate) struct Dispatcher {
     notice: Option<Refusal>,
     resumed: u64,
     lost: u64,
-    /// Tells those that wait for room in the keep.
+    /// Tells those that wait for room in the resend buffer.
     pub(crate) writable: Arc<Notify>,
     kept_bytes: usize,
     /// Who listens to which event.

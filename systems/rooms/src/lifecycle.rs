@@ -50,7 +50,7 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
     let made_by =
         spec.creator.as_ref().map(|creator| RoomQuota::admit(world, creator.clone())).transpose()?;
     let id = spec.id.unwrap_or_else(|| RoomId(world.resource_mut::<ServerDice>().uuid()));
-    if world.resource::<RoomIndex>().get(id).is_some() {
+    if world.room(id).is_some() {
         return Err(Fault::new(FaultKind::Exists, format!("there is a room {id} already")));
     }
     let number = world.resource::<RoomCounter>().next;
@@ -138,8 +138,7 @@ pub(crate) fn room_for_one(world: &World) -> Result<(), Fault> {
 
 /// The entity of a room.
 pub(crate) fn find(world: &World, id: RoomId) -> Result<Entity, Fault> {
-    let entity = world.resource::<RoomIndex>().get(id);
-    entity.ok_or_else(|| Fault::not_found(format!("there is no room {id}")))
+    world.room(id).ok_or_else(|| Fault::not_found(format!("there is no room {id}")))
 }
 
 fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, Option<u32>), Fault> {
@@ -198,7 +197,7 @@ fn no_module(module: &str, known: impl Iterator<Item = String>) -> Fault {
 
 /// Ends a room: its members are told why, and nothing of it stays.
 pub fn close_room(world: &mut World, id: RoomId, closed: Closed) {
-    let Some(entity) = world.resource::<RoomIndex>().get(id) else { return };
+    let Some(entity) = world.room(id) else { return };
     if let Err(fault) = send_to_room(world, entity, Audience::All, &Outbound::Room(RoomEvent::Closed(closed)))
     {
         tracing::error!(%fault, room = %id, "the end of a room cannot be told");

@@ -50,8 +50,7 @@ impl RoomQuota {
     pub(crate) fn admit(world: &World, creator: Creator) -> Result<CreatedBy, Fault> {
         let address = match &creator {
             Creator::Session(id) => {
-                let entity = world.resource::<SessionIndex>().get(*id);
-                let session = entity.and_then(|entity| world.get::<Session>(entity));
+                let session = world.of_session::<Session>(*id);
                 Some(subject(session.ok_or(FaultKind::SessionGone)?.address))
             }
             Creator::User(_) => None,

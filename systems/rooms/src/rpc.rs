@@ -69,8 +69,8 @@ fn context(world: &mut World, caller: &Caller) -> RpcContext {
     // Ids are drawn in the order of calls, which is the order of inputs; the job's dice follow from it.
     let seed = world.resource_mut::<ServerDice>().uuid().as_u128() as u64;
     let Identity { user_id, username, vars: of_token } = caller.identity(world).cloned().unwrap_or_default();
-    let session = caller.session().and_then(|id| world.resource::<SessionIndex>().get(id));
-    let vars = session.and_then(|entity| world.get::<Session>(entity)).map(|session| session.vars.clone());
+    let session = caller.session().and_then(|id| world.of_session::<Session>(id));
+    let vars = session.map(|session| session.vars.clone());
     RpcContext {
         session_id: caller.session(),
         user_id,

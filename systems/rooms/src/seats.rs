@@ -60,8 +60,7 @@ pub(crate) fn end_of_empty(world: &World, since: u64) -> u64 {
 /// The presence of a session in a room.
 pub(crate) fn member(world: &World, room: Entity, session: SessionId) -> Option<Entity> {
     // By the session's own rooms, which are few, and not by the room's members, which may be many.
-    let session = world.resource::<SessionIndex>().get(session)?;
-    let joined = world.get::<Joined>(session)?;
+    let joined = world.of_session::<Joined>(session)?;
     joined
         .entities()
         .iter()

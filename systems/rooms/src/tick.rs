@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use kaos_kernel::codec::Closed;
-use kaos_kernel::op::{OpTable, Ops};
+use kaos_kernel::op::OpTable;
 use kaos_kernel::output::{Level, Log};
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Inbox, RoomIndex, RoomStuck, TickSchedule};
@@ -50,7 +50,7 @@ pub(crate) fn run(world: &mut World) {
             inbox_messages: world.resource::<Settings>().room.inbox_messages,
             game: world.resource::<Settings>().game.clone(),
             dev: world.resource::<Settings>().dev,
-            ops: world.resource::<Ops>().0.clone(),
+            ops: world.ops(),
         };
         let mut beats = Vec::new();
         for (id, tick_due) in due {
@@ -135,7 +135,7 @@ fn terminate_some(world: &mut World) {
     let ids: Vec<RoomId> = world.resource::<RoomIndex>().iter().map(|(id, _)| id).take(rooms).collect();
     let mut effects = Vec::new();
     if let Some(mut matches) = world.remove_non_send::<Matches>() {
-        let ops = world.resource::<Ops>().0.clone();
+        let ops = world.ops();
         for id in &ids {
             let Some(MatchEntry { game, dice, .. }) = matches.by_room.get_mut(id) else { continue };
             let mut env = Env::new(world, &ops, Caller::Room(*id), dice);
@@ -178,7 +178,7 @@ fn run_room(
     beats: &mut Vec<(Entity, TickSchedule)>,
     effects: &mut Vec<ScriptEffects>,
 ) -> Option<Closed> {
-    let entity = world.resource::<RoomIndex>().get(id)?;
+    let entity = world.room(id)?;
     let Ok(mut at) = world.get_entity_mut(entity) else { return None };
     let rate = at.get::<Room>()?.tick_rate;
     if rate == 0 {

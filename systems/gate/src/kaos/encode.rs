@@ -34,7 +34,7 @@ pub(crate) fn encode(message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault
         )),
         Outbound::Answer { cid, op, form, result } => match result {
             Ok(reply) => answer(*cid, *op, *form, &**reply, ops),
-            Err(fault) => Ok(refusal(*cid, channel_of(ops, *op, *form), fault)),
+            Err(fault) => Ok(refusal(*cid, form.channel(ops, *op), fault)),
         },
         Outbound::Refusal { cid, channel, fault } => Ok(refusal(*cid, *channel, fault)),
         Outbound::Data { sender, op, data, reliable } => {
@@ -107,15 +107,6 @@ fn started(message: &Outbound) -> Encoded {
         node: node.clone(),
     };
     plain(Op::SessionStart, &payload)
-}
-
-fn channel_of(ops: &OpTable, op: OpId, form: Form) -> Channel {
-    match form {
-        Form::Json => Channel::Control,
-        Form::Wire => {
-            ops.get(op).and_then(|row| row.op.wire_form()).map_or(Channel::Control, |form| form.channel)
-        }
-    }
 }
 
 fn answer(

@@ -20,7 +20,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::ids::{SessionId, Ticket};
 use crate::input::Body;
 use crate::op::{Caller, OpId, OpRow, OpTable, Payload};
-use crate::output::{Channel, FrameOutputs};
+use crate::output::FrameOutputs;
 use crate::settings::Settings;
 use crate::world::WorldExt;
 
@@ -392,16 +392,6 @@ pub(crate) fn route(
     let request = row.parse_body(body);
     calls.routed.push(Routed { op: row.id, caller, request, reply_to });
     Ok(())
-}
-
-/// The channel in which an operation's answer is counted.
-pub(crate) fn channel_of(ops: &OpTable, op: OpId, form: Form) -> Channel {
-    match form {
-        Form::Json => Channel::Control,
-        Form::Wire => {
-            ops.get(op).and_then(|row| row.op.wire_form()).map_or(Channel::Control, |form| form.channel)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ impl FrameLimits {
 pub(crate) struct Flood;
 
 /// Is it room data that a client sends again after a resume, within its credit? Then no limit may refuse it: it is
-/// counted, so the client believes that it arrived. A session's keep bounds it.
+/// counted, so the client believes that it arrived. A session's resend buffer bounds it.
 pub(crate) fn is_sent_again(state: &mut SessionState, limits: &FrameLimits, inbound: &Inbound) -> bool {
     let InboundMessage::Data { reliable: true, .. } = inbound.message else { return false };
     let (credit, until) = &mut state.replay_credit;

@@ -117,8 +117,7 @@ fn begin(
     let others: Vec<SessionId> =
         world.resource::<SessionIndex>().by_user.get(&identity.user_id).cloned().unwrap_or_default();
     let live = |world: &World, id: &SessionId| {
-        let entity = world.session(*id);
-        entity.and_then(|entity| world.get::<Session>(entity)).is_some_and(|session| session.ending.is_none())
+        world.of_session::<Session>(*id).is_some_and(|session| session.ending.is_none())
     };
     let others: Vec<SessionId> = others.into_iter().filter(|id| live(world, id)).collect();
     if !replace && others.len() >= user_max as usize {

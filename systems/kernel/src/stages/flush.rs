@@ -4,7 +4,7 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use super::hooks;
-use crate::call::calls::{Calls, Finished, ReplyTo, channel_of};
+use crate::call::calls::{Calls, Finished, ReplyTo};
 use crate::clock::Clock;
 use crate::codec::{Outbound, SessionCodec};
 use crate::event::deliver_pushes;
@@ -77,7 +77,7 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
         ReplyTo::Session { session, cid, form } => {
             let message = Outbound::Answer { cid, op, form, result };
             let posted = guarded_or_fault(name_of(ops, op), || post(world, &message)).or_else(|fault| {
-                let channel = channel_of(ops, op, form);
+                let channel = form.channel(ops, op);
                 post(world, &Outbound::Refusal { cid, channel, fault })
             });
             // Its slot may be another's by now: the id tells.
@@ -210,7 +210,7 @@ fn expand(world: &mut World) {
     }
 }
 
-/// Hands a session's keep to its peer and looks at its bound.
+/// Hands a session's resend buffer to its peer and looks at its bound.
 pub(crate) fn hand_over(world: &mut World, entity: Entity, out: &mut Vec<Send>, slow: &mut Vec<SessionId>) {
     let Some(session) = world.get::<Session>(entity) else { return };
     let (id, peer) = (session.id, session.peer);

@@ -115,9 +115,7 @@ pub(crate) fn apply(world: &mut World, calls: &mut Calls, effects: ScriptEffects
     }
     world.resource_mut::<FrameOutputs>().0.logs.extend(logs);
     if !broadcasts.is_empty() {
-        let source = format!("{caller:?}");
-        let broadcasts = broadcasts.into_iter().map(|broadcast| (source.clone(), broadcast));
-        world.resource_mut::<crate::send::Asked>().broadcasts.extend(broadcasts);
+        world.resource_mut::<crate::send::Asked>().broadcasts.add(&format!("{caller:?}"), broadcasts);
     }
 }
 

@@ -145,7 +145,7 @@ pub struct ServerStopping {
     pub grace_s: u32,
 }
 
-/// Sessions whose keep may have something for their peer.
+/// Sessions whose resend buffer may have something for their peer.
 #[derive(Resource, Default)]
 pub(crate) struct DirtySessions(pub(crate) Vec<u32>);
 

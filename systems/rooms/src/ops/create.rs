@@ -80,10 +80,7 @@ pub(crate) fn may_create(world: &World, caller: &Caller) -> Result<(), Fault> {
             let known = match caller {
                 Caller::User(_) => true,
                 Caller::Session(id) => {
-                    let entity = world.resource::<SessionIndex>().get(*id);
-                    entity
-                        .and_then(|entity| world.get::<Session>(entity))
-                        .is_some_and(|session| !session.anonymous)
+                    world.of_session::<Session>(*id).is_some_and(|session| !session.anonymous)
                 }
                 Caller::Anonymous | Caller::Room(_) | Caller::Server => false,
             };
