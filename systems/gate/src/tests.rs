@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use kaos_kernel::codec::{Closed, Codec, Encoded, Form, Inbound, InboundMessage, Outbound, RoomEvent};
+use kaos_kernel::event::{EventForm, Events};
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::{RoomId, SessionId};
 use kaos_kernel::input::Counts;
@@ -45,6 +46,18 @@ fn render_leave(cid: u32, reply: &dyn Payload) -> Result<Vec<u8>, Fault> {
     Ok(v1::RoomLeft { cid, room_id: say.text.clone() }.encode_to_vec())
 }
 
+/// An event of a room.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Renamed {
+    label: String,
+}
+
+fn render_renamed(body: &dyn Payload) -> Result<Vec<u8>, Fault> {
+    let renamed = body.as_any().downcast_ref::<Renamed>().ok_or_else(|| Fault::internal("another type"))?;
+    let event = Some(WireEvent::Label(renamed.label.clone()));
+    Ok(v1::RoomEvent { handle: 0, event }.encode_to_vec())
+}
+
 /// `say` by name only, `rpc` and `room.leave` in binary too.
 fn server() -> Server {
     async fn say(_: Call, say: Say) -> Result<Say, Fault> {
@@ -64,10 +77,12 @@ fn server() -> Server {
         parse: parse_leave,
         render: render_leave,
     };
+    let renamed = EventForm { opcode: 0x15, room: true, render: render_renamed };
     Server::build(Build { journal_bytes_max: 1 << 20, ..Build::default() }, |app| {
         app.op(Op::new("say"), say)
             .op(Op::new("rpc").wire(rpc), say)
-            .op(Op::new("room.leave").wire(leave), say);
+            .op(Op::new("room.leave").wire(leave), say)
+            .event::<Renamed>(Event::new("room.renamed").form(Channel::Data, renamed));
     })
     .expect("builds")
 }
@@ -411,6 +426,23 @@ fn room_messages_carry_each_recipients_handle() {
     assert!(KaosCodec::default().encode(&data(65_531), &server.ops()).is_err());
     let crowd = Outbound::Room(RoomEvent::Joined((0..129).map(member).collect()));
     assert!(KaosCodec::default().encode(&crowd, &server.ops()).is_err());
+}
+
+#[test]
+fn an_event_in_its_binary_form_travels_under_its_opcode_and_each_recipients_handle() {
+    let mut server = server();
+    let row = server.world().resource::<Events>().0.by_name("room.renamed").expect("registered").clone();
+    let encoded = encode(&server, Outbound::Event { row, body: Box::new(Renamed { label: "night".into() }) });
+    assert_eq!((encoded.op, encoded.channel, encoded.counted), (0x15, Channel::Data, true));
+    for handle in [0, 127, 128, 65_535] {
+        sent(&encoded, handle, |message| {
+            let ServerMessage::RoomEvent(event) = message else { panic!("another message") };
+            assert_eq!(
+                (event.handle, event.event),
+                (u32::from(handle), Some(WireEvent::Label("night".into())))
+            );
+        });
+    }
 }
 
 /// SplitMix64: enough chance for bytes that nobody meant, the same on every run.
