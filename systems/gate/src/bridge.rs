@@ -154,7 +154,7 @@ impl Bridge {
 
     // ---- for all threads ----
 
-    /// ThreadCounts an input to the next frame. For what is never refused: answers of jobs and questions of scripts.
+    /// Hands an input to the next frame. For what is never refused: answers of jobs and questions of scripts.
     pub fn input(&self, input: Input) {
         self.complete(Completion::Input(input));
     }
@@ -271,7 +271,7 @@ impl Bridge {
         }
     }
 
-    /// ThreadCounts an answer to whoever waits for it.
+    /// Hands an answer to whoever waits for it.
     pub(crate) fn reply(&self, reply: Reply) {
         let sender = lock(&self.waiting).as_mut().and_then(|waiting| waiting.remove(&reply.ticket));
         if let Some(sender) = sender {

@@ -34,7 +34,7 @@ pub struct Doors {
     refused: Vec<PeerId>,
     /// Connections with something to write.
     touched: Vec<Arc<Link>>,
-    /// The most rows of these lists since `lately` was told.
+    /// The most rows of these lists since `window` was told.
     most: usize,
     window: CapacityWindow,
 }
@@ -155,7 +155,7 @@ impl Doors {
         }
     }
 
-    /// ThreadCounts a frame's messages, closes and replies to the doors. Takes these lists out of `outputs`.
+    /// Hands a frame's messages, closes and replies to the doors. Takes these lists out of `outputs`.
     pub fn send(&mut self, now_us: u64, outputs: &mut Outputs) {
         let now = Micros(now_us);
         for send in outputs.sends.drain(..) {

@@ -246,7 +246,7 @@ impl UdpDoor {
         self.endpoint.close_after_flush(now, rudp, fault.kind.code(), fault.kind.word());
     }
 
-    /// ThreadCounts a message to the transport.
+    /// Hands a message to the transport.
     pub(crate) fn send(
         &mut self,
         rudp: kaos_rudp::PeerId,

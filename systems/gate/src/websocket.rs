@@ -200,7 +200,7 @@ fn whole(payload: Payload<'_>) -> Bytes {
     }
 }
 
-/// ThreadCounts data to the frame, when there is credit for it.
+/// Hands data to the frame, once there is credit for it.
 async fn data(link: &Arc<Link>, server: &Server, bytes: Bytes) -> Result<(), tokio::sync::AcquireError> {
     let weight = weight(&bytes).min(IN_CREDIT);
     let cost = u32::try_from(weight).unwrap_or(u32::MAX);
