@@ -7,6 +7,7 @@
 //! * The stream of WebSocket connections: each has a byte credit of its own and all share one of
 //!   [`STREAM_BYTES_MAX`]; a connection without credit is not read.
 
+pub(crate) mod link;
 pub mod waker;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,9 +25,9 @@ use kaos_kernel::output::Reply;
 use rustix::fd::BorrowedFd;
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::bridge::link::{IN_CREDIT, Link, lock};
 use crate::bridge::waker::Waker;
 use crate::kaos::start::Opening;
-use crate::websocket::link::{IN_CREDIT, Link, lock};
 
 /// Calls that wait for the next frame.
 pub const CALLS_MAX: usize = 2048;

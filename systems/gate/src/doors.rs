@@ -10,13 +10,13 @@ use kaos_kernel::input::{Door, Input};
 use kaos_kernel::output::{Channel, Close, Outputs, Send};
 use kaos_rudp::Micros;
 
+use crate::bridge::link::{Link, close_code};
 use crate::bridge::{BURST_US, Bridge, Completion, Drained, SocketEvent};
 use crate::identity::credentials::Credentials;
 use crate::intake::InputBudget;
 use crate::peers::{Slots, Transport};
 use crate::stats::Stats;
 use crate::udp::{SendRefused, UdpDoor, UdpSetup};
-use crate::websocket::link::Link;
 
 /// The doors.
 pub struct Doors {
@@ -272,20 +272,6 @@ impl Drop for Doors {
             }
         }
         self.bridge.close();
-    }
-}
-
-/// The WebSocket close code for a fault number. Those without a code of the protocol's own (RFC 6455 7.4.1)
-/// are 4000 and the fault number.
-pub(crate) fn close_code(fault: u16) -> u16 {
-    let is = |kind: FaultKind| kind.code() == fault;
-    match fault {
-        0 => 1000,
-        _ if is(FaultKind::Stopping) => 1001,
-        _ if is(FaultKind::Protocol) => 1002,
-        _ if is(FaultKind::Internal) => 1011,
-        _ if is(FaultKind::Busy) => 1013,
-        fault => 4000 + fault.min(999),
     }
 }
 

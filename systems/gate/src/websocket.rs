@@ -1,7 +1,5 @@
 //! One WebSocket connection: its bytes become events for the frame, and what the frame queued becomes frames.
 
-pub(crate) mod link;
-
 use std::convert::Infallible;
 use std::future::ready;
 use std::net::IpAddr;
@@ -19,12 +17,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::bridge::link::{IN_CREDIT, Link, close_code};
 use crate::bridge::{Bridge, Completion, SocketEvent, empty_message, weight};
-use crate::doors::close_code;
 use crate::identity::credentials::Credentials;
 use crate::kaos::start::{Opening, farewell};
 use crate::stats::Stats;
-use crate::websocket::link::{IN_CREDIT, Link};
 
 /// How long a connection that was told to close may take to write what is queued, and to hear the other
 /// side's close.

@@ -8,7 +8,7 @@ use kaos_kernel::limit::{ByAddress, Gcra, Rate};
 use kaos_kernel::settings::LimitSettings;
 use tokio::time::Instant;
 
-use crate::websocket::link::lock;
+use crate::bridge::link::lock;
 
 /// So many times what the frame lets an address do passes the door. Between the two is what the frame refuses.
 const FACTOR: u32 = 2;

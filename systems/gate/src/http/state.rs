@@ -12,12 +12,12 @@ use kaos_kernel::op::OpTable;
 use kaos_rudp::PublicKey;
 use tokio::sync::watch;
 
+use crate::bridge::link::lock;
 use crate::http::access::Access;
 use crate::http::budget::Budgets;
 use crate::http::files::Files;
 use crate::http::routes::Routes;
 use crate::websocket;
-use crate::websocket::link::lock;
 
 /// What every request needs.
 pub(crate) struct Shared {

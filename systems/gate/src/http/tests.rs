@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::websocket::link::lock;
+use crate::bridge::link::lock;
 
 /// A door that listens nowhere, with what `change` says of it, and what stops it.
 fn door(change: impl FnOnce(&mut WebSetup)) -> (Arc<Shared>, watch::Sender<bool>) {

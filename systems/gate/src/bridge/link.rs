@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use kaos_kernel::fault::FaultKind;
 use kaos_kernel::ids::PeerId;
 use tokio::sync::{Notify, Semaphore};
 
@@ -124,6 +125,20 @@ impl Link {
         std::mem::swap(&mut out.bytes, bytes);
         let writable = std::mem::take(&mut out.refused) && out.close.is_none();
         Some(Work { pong: out.pong.take(), close: out.close.clone(), writable })
+    }
+}
+
+/// The WebSocket close code for a fault number. Those without a code of the protocol's own (RFC 6455 7.4.1)
+/// are 4000 and the fault number.
+pub(crate) fn close_code(fault: u16) -> u16 {
+    let is = |kind: FaultKind| kind.code() == fault;
+    match fault {
+        0 => 1000,
+        _ if is(FaultKind::Stopping) => 1001,
+        _ if is(FaultKind::Protocol) => 1002,
+        _ if is(FaultKind::Internal) => 1011,
+        _ if is(FaultKind::Busy) => 1013,
+        fault => 4000 + fault.min(999),
     }
 }
 
