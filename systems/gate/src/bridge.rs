@@ -61,11 +61,6 @@ pub(crate) fn weight(bytes: &[u8]) -> usize {
     bytes.len() + (1 + kaos_wire::messages(bytes).count()) * MESSAGE_WEIGHT
 }
 
-/// What a connection is told that sent a piece without a message: it is closed at once, and its session ends.
-pub(crate) fn empty_message() -> Fault {
-    Fault::new(FaultKind::Protocol, "an empty frame came: each holds at least one message")
-}
-
 /// Something that is never refused.
 pub(crate) enum Completion {
     /// An input as it is.

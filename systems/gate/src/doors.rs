@@ -99,7 +99,7 @@ impl Doors {
         if let Some(udp) = &mut self.udp {
             let mut budget = InputBudget::new(inputs);
             self.more |= udp.receive(now);
-            self.more |= udp.take(now, &mut self.slots, &self.credentials, &mut budget);
+            self.more |= udp.drain_events(now, &mut self.slots, &self.credentials, &mut budget);
         }
         let mut taken = std::mem::take(&mut self.taken);
         self.bridge.take(now_us, &mut taken);
