@@ -15,6 +15,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kaos_kernel::burst::CapacityWindow;
@@ -225,17 +226,24 @@ impl Bridge {
         lock(&self.queues).is_empty()
     }
 
-    /// Sleeps until there is something to take, `socket` can be read (or written, if it says so), or the time is
-    /// over. Returns whether something came.
-    pub(crate) fn wait(
+    /// Sleeps until there is something to take, until the runner is asked to stop, until `socket` can be read (or written,
+    /// if it says so), or until the time is over (`None`: never). Returns whether it was anything but the time.
+    pub(crate) fn wait(&self, socket: Option<(BorrowedFd<'_>, bool)>, time_out: Option<Duration>) -> bool {
+        self.waker.wait(socket, time_out, || self.something_came() || self.stopping())
+    }
+
+    /// As [`Bridge::wait`], for a runner that is stopping already: the wish to stop does not wake it.
+    pub(crate) fn wait_while_stopping(
         &self,
         socket: Option<(BorrowedFd<'_>, bool)>,
-        time_out: Option<std::time::Duration>,
-        stopping: bool,
+        time_out: Option<Duration>,
     ) -> bool {
-        self.waker.wait(socket, time_out, || {
-            self.nudged.swap(false, Ordering::SeqCst) || !self.is_empty() || (!stopping && self.stopping())
-        })
+        self.waker.wait(socket, time_out, || self.something_came())
+    }
+
+    /// Whether something lies in a queue or a door. Takes the nudge.
+    fn something_came(&self) -> bool {
+        self.nudged.swap(false, Ordering::SeqCst) || !self.is_empty()
     }
 
     /// Takes what one frame should take: all completions, and calls and events up to a bound. `now_us` is the

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kaos_kernel::burst::CapacityWindow;
 use kaos_kernel::fault::FaultKind;
@@ -10,7 +11,7 @@ use kaos_kernel::input::{Door, Input};
 use kaos_kernel::output::{Channel, Close, Outputs, Send};
 use kaos_rudp::Micros;
 
-use crate::bridge::link::{Link, close_code};
+use crate::bridge::link::{Link, WhenFull, close_code};
 use crate::bridge::{BURST_US, Bridge, Completion, Drained, SocketEvent};
 use crate::identity::credentials::Credentials;
 use crate::intake::InputBudget;
@@ -68,10 +69,15 @@ impl Doors {
         })
     }
 
-    /// Sleeps until something comes in, or for `time` (`None`: without end). Returns whether something came.
-    /// A runner that is `stopping` already is not woken by a wish to stop.
-    pub fn wait(&self, time: Option<std::time::Duration>, stopping: bool) -> bool {
-        self.bridge.wait(self.udp.as_ref().map(UdpDoor::fd), time, stopping)
+    /// Sleeps until something comes in, until [`Bridge::stop`] is called, or for `time` (`None`: without end). Returns
+    /// whether something came.
+    pub fn wait(&self, time: Option<Duration>) -> bool {
+        self.bridge.wait(self.udp.as_ref().map(UdpDoor::fd), time)
+    }
+
+    /// As [`Doors::wait`], for a runner that is stopping already: the wish to stop does not wake it.
+    pub fn wait_while_stopping(&self, time: Option<Duration>) -> bool {
+        self.bridge.wait_while_stopping(self.udp.as_ref().map(UdpDoor::fd), time)
     }
 
     /// When the transport wants to be pumped, whatever happens; in microseconds of the runner's clock.
@@ -219,7 +225,12 @@ impl Doors {
                 None => Err(SendRefused::Never),
             },
             Transport::Web(link) => {
-                if link.push(&parts, counted, !counted && channel == Channel::Control) {
+                let when_full = match channel {
+                    _ if counted => WhenFull::Retry,
+                    Channel::Control => WhenFull::UseReserve,
+                    Channel::Data | Channel::Unreliable => WhenFull::Drop,
+                };
+                if link.push(&parts, when_full) {
                     self.stats.door(Door::WebSocket).went(head.len() + body.len());
                     // Sends of one peer mostly follow each other.
                     if self.touched.last().is_none_or(|last| !Arc::ptr_eq(last, link)) {

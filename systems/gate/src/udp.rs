@@ -390,7 +390,7 @@ mod tests {
                 connected |= matches!(event, Event::Connected { .. });
             }
             if !connected && door.endpoint.totals().jobs > 0 {
-                bridge.wait(None, Some(Duration::from_secs(20)), false);
+                bridge.wait(None, Some(Duration::from_secs(20)));
             }
         }
         let credentials = Some(kaos_wire::v1::session_start::Credentials::Anonymous("ada".into()));

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-use crate::bridge::link::{IN_CREDIT, Link, close_code};
+use crate::bridge::link::{IN_CREDIT, Link, WhenFull, close_code};
 use crate::bridge::{Bridge, Completion, SocketEvent, weight};
 use crate::identity::credentials::Credentials;
 use crate::kaos::handshake::{Handshake, Received};
@@ -166,7 +166,7 @@ async fn receive(
 
 /// Queues the SessionEnd that says why. Returns how the connection ends.
 fn refuse(link: &Link, reason: Gone, fault: &Fault) -> Ending {
-    link.push(&[&farewell(fault)], false, true);
+    link.push(&[&farewell(fault)], WhenFull::UseReserve);
     (reason, (close_code(fault.kind.code()), fault.kind.word()))
 }
 

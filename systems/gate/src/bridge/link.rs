@@ -12,8 +12,8 @@ use tokio::sync::{Notify, Semaphore};
 /// fit is refused to the frame, which keeps it (counted messages) or drops it (all others).
 pub(crate) const OUT_BYTES_MAX: usize = 128 * 1024;
 
-/// What uncounted control messages, such as a SessionEnd, may take beyond that.
-const LAST_WORDS: usize = 16 * 1024;
+/// What messages with [`WhenFull::UseReserve`] may take beyond that.
+const RESERVE_BYTES: usize = 16 * 1024;
 
 /// Bytes of one connection that wait for the frame. When they are spent, its socket is not read.
 pub(crate) const IN_CREDIT: usize = 256 * 1024;
@@ -47,6 +47,18 @@ struct Out {
     /// The last ping's payload, to be echoed.
     pong: Option<Vec<u8>>,
     close: Option<(u16, String)>,
+}
+
+/// What becomes of a message when the queue is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WhenFull {
+    /// It is refused, and the task says when there is room again: for counted messages, which the frame keeps.
+    Retry,
+    /// It is refused, and that is all: for data that nobody repeats.
+    Drop,
+    /// It goes into the reserve: for uncounted control messages, such as a SessionEnd. When that is full too, it is
+    /// refused.
+    UseReserve,
 }
 
 /// What a connection's task has to do next.
@@ -83,14 +95,16 @@ impl Link {
         self.peer.store(bits, Ordering::Relaxed);
     }
 
-    /// Queues a message without waking the task. `false`: no room; for a counted message the task will say
-    /// when there is room again.
-    pub(crate) fn push(&self, parts: &[&[u8]], counted: bool, last_words: bool) -> bool {
+    /// Queues a message without waking the task. Returns whether it was taken.
+    pub(crate) fn push(&self, parts: &[&[u8]], when_full: WhenFull) -> bool {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let mut out = lock(&self.out);
-        let most = if last_words { OUT_BYTES_MAX + LAST_WORDS } else { OUT_BYTES_MAX };
+        let most = match when_full {
+            WhenFull::Retry | WhenFull::Drop => OUT_BYTES_MAX,
+            WhenFull::UseReserve => OUT_BYTES_MAX + RESERVE_BYTES,
+        };
         if out.close.is_some() || out.bytes.len() + len > most {
-            out.refused |= counted;
+            out.refused |= when_full == WhenFull::Retry;
             return false;
         }
         for part in parts {
@@ -150,12 +164,12 @@ mod tests {
     fn a_full_queue_refuses_and_says_when_there_is_room() {
         let link = Link::new(IpAddr::from([127, 0, 0, 1]));
         let big = vec![0; 65_538];
-        assert!(link.push(&[&big], true, false));
-        assert!(!link.push(&[&big], true, false));
-        // Smaller ones still fit; last words go over the bound.
-        assert!(link.push(&[&[0; 60_000]], true, false));
-        assert!(!link.push(&[&[0; 6_000]], false, false));
-        assert!(link.push(&[&[0; 6_000]], false, true));
+        assert!(link.push(&[&big], WhenFull::Retry));
+        assert!(!link.push(&[&big], WhenFull::Retry));
+        // Smaller ones still fit; a last message goes into the reserve.
+        assert!(link.push(&[&[0; 60_000]], WhenFull::Retry));
+        assert!(!link.push(&[&[0; 6_000]], WhenFull::Drop));
+        assert!(link.push(&[&[0; 6_000]], WhenFull::UseReserve));
         let mut bytes = Vec::new();
         let work = link.take(&mut bytes).expect("work");
         assert!(work.writable);
@@ -164,7 +178,7 @@ mod tests {
         assert!(link.take(&mut bytes).is_none());
         link.close(1000, "bye");
         link.close(1001, "again");
-        assert!(!link.push(&[b"late"], false, true));
+        assert!(!link.push(&[b"late"], WhenFull::UseReserve));
         let work = link.take(&mut bytes).expect("work");
         assert_eq!(work.close, Some((1000, "bye".to_owned())));
     }

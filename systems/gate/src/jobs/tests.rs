@@ -81,7 +81,7 @@ fn pools_of(wait: Duration, plugin: impl Fn(&mut App)) -> (Arc<Bridge>, JobPools
 fn completed(bridge: &Bridge) -> Input {
     let mut taken = Drained::default();
     while taken.completions.is_empty() {
-        bridge.wait(None, None, true);
+        bridge.wait_while_stopping(None, None);
         bridge.take(0, &mut taken);
     }
     match taken.completions.pop() {
@@ -166,7 +166,7 @@ fn a_job_waits_no_longer_than_it_may() {
     let mut ended = 0;
     let mut taken = Drained::default();
     while ended < count {
-        bridge.wait(None, None, true);
+        bridge.wait_while_stopping(None, None);
         bridge.take(0, &mut taken);
         for completion in taken.completions.drain(..) {
             match completion {

@@ -102,7 +102,7 @@ mod tests {
                 connected += usize::from(matches!(event, Event::Connected { .. }));
             }
             if server.totals().jobs == 300 && accepted < 300 {
-                let woken = bridge.wait(None, Some(Duration::from_secs(20)), false);
+                let woken = bridge.wait(None, Some(Duration::from_secs(20)));
                 assert!(woken, "a wake got lost after {accepted}");
             }
         }
