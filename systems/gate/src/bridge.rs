@@ -248,7 +248,7 @@ impl Bridge {
 
     /// Takes what one frame should take: all completions, and calls and events up to a bound. `now_us` is the
     /// runner's clock.
-    pub(crate) fn take(&self, now_us: u64, taken: &mut Drained) {
+    pub(crate) fn drain(&self, now_us: u64, drained: &mut Drained) {
         let mut back = 0;
         {
             let mut queues = lock(&self.queues);
@@ -256,18 +256,18 @@ impl Bridge {
             if queues.is_empty() {
                 return;
             }
-            taken.completions.append(&mut queues.completions);
+            drained.completions.append(&mut queues.completions);
             let calls = queues.calls.len().min(FRAME_CALLS_MAX);
-            taken.calls.extend(queues.calls.drain(..calls));
-            let bytes: usize = taken.calls.iter().map(call_size).sum();
+            drained.calls.extend(queues.calls.drain(..calls));
+            let bytes: usize = drained.calls.iter().map(call_size).sum();
             queues.call_bytes = queues.call_bytes.saturating_sub(bytes);
-            while back < FRAME_WEIGHT_MAX && taken.events.len() < FRAME_INPUTS_MAX {
+            while back < FRAME_WEIGHT_MAX && drained.events.len() < FRAME_INPUTS_MAX {
                 let Some(event) = queues.events.pop_front() else { break };
                 if let SocketEvent::Data(link, _, weight) = &event {
                     back += weight;
                     link.credit.add_permits((*weight).min(IN_CREDIT));
                 }
-                taken.events.push(event);
+                drained.events.push(event);
             }
         }
         if back > 0 {
@@ -354,9 +354,9 @@ mod tests {
         let call = |bridge: &Arc<Bridge>| bridge.call("a".into(), None, HERE, Body::Json(Bytes::new()));
         let mut waiting: Vec<Waiting> = (0..CALLS_MAX).map(|_| call(&bridge).expect("room")).collect();
         assert_eq!(call(&bridge).err().map(|fault| fault.kind), Some(FaultKind::Busy));
-        let mut taken = Drained::default();
-        bridge.take(0, &mut taken);
-        assert_eq!(taken.calls.len(), FRAME_CALLS_MAX);
+        let mut drained = Drained::default();
+        bridge.drain(0, &mut drained);
+        assert_eq!(drained.calls.len(), FRAME_CALLS_MAX);
         let last = waiting.pop().expect("many");
         bridge.reply(Reply { ticket: last.ticket, result: Ok(Bytes::from_static(b"7")) });
         let mut last = last;
@@ -366,9 +366,9 @@ mod tests {
         let first = waiting.remove(0);
         let ticket = first.ticket;
         drop(first);
-        let mut taken = Drained::default();
-        bridge.take(0, &mut taken);
-        let cancelled = taken.completions.iter().any(
+        let mut drained = Drained::default();
+        bridge.drain(0, &mut drained);
+        let cancelled = drained.completions.iter().any(
             |completion| matches!(completion, Completion::Input(Input::Cancel { ticket: cancelled }) if *cancelled == ticket),
         );
         assert!(cancelled);
@@ -384,9 +384,9 @@ mod tests {
             bridge.event(SocketEvent::Data(link.clone(), Bytes::new(), FRAME_WEIGHT_MAX / 4));
         }
         let before = (bridge.credit.available_permits(), link.credit.available_permits());
-        let mut taken = Drained::default();
-        bridge.take(0, &mut taken);
-        assert_eq!(taken.events.len(), 4);
+        let mut drained = Drained::default();
+        bridge.drain(0, &mut drained);
+        assert_eq!(drained.events.len(), 4);
         assert_eq!(bridge.credit.available_permits(), before.0 + FRAME_WEIGHT_MAX);
         assert_eq!(link.credit.available_permits(), before.1 + FRAME_WEIGHT_MAX);
         assert!(!bridge.is_empty());
@@ -400,8 +400,8 @@ mod tests {
         for _ in 0..100_000 {
             bridge.event(SocketEvent::Data(link.clone(), Bytes::new(), 0));
         }
-        let mut taken = Drained::default();
-        bridge.take(0, &mut taken);
-        assert_eq!(taken.events.len(), FRAME_INPUTS_MAX);
+        let mut drained = Drained::default();
+        bridge.drain(0, &mut drained);
+        assert_eq!(drained.events.len(), FRAME_INPUTS_MAX);
     }
 }

@@ -30,7 +30,7 @@ pub struct Doors {
     pending: Vec<Input>,
     /// Something was left in a door.
     more: bool,
-    taken: Drained,
+    drained: Drained,
     /// Peers with a channel that was refused in this batch.
     refused: Vec<PeerId>,
     /// Connections with something to write.
@@ -61,7 +61,7 @@ impl Doors {
             stats,
             pending: Vec::new(),
             more: false,
-            taken: Drained::default(),
+            drained: Drained::default(),
             refused: Vec::new(),
             touched: Vec::new(),
             most: 0,
@@ -107,20 +107,21 @@ impl Doors {
             self.more |= udp.receive(now);
             self.more |= udp.drain_events(now, &mut self.slots, &self.credentials, &mut budget);
         }
-        let mut taken = std::mem::take(&mut self.taken);
-        self.bridge.take(now_us, &mut taken);
-        self.most = self.most.max(taken.completions.len()).max(taken.calls.len()).max(taken.events.len());
-        for completion in taken.completions.drain(..) {
+        let mut drained = std::mem::take(&mut self.drained);
+        self.bridge.drain(now_us, &mut drained);
+        self.most =
+            self.most.max(drained.completions.len()).max(drained.calls.len()).max(drained.events.len());
+        for completion in drained.completions.drain(..) {
             match completion {
                 Completion::Input(input) => inputs.push(input),
                 Completion::Writable(link) => inputs.extend(link.peer().map(|peer| Input::Writable { peer })),
             }
         }
-        inputs.append(&mut taken.calls);
-        for event in taken.events.drain(..) {
-            self.event(event, inputs);
+        inputs.append(&mut drained.calls);
+        for event in drained.events.drain(..) {
+            self.socket_event(event, inputs);
         }
-        self.taken = taken;
+        self.drained = drained;
         self.give_back(now_us);
     }
 
@@ -128,15 +129,15 @@ impl Doors {
     fn give_back(&mut self, now_us: u64) {
         let most = std::mem::take(&mut self.most);
         let Some(rows) = self.window.keep(now_us, BURST_US, most) else { return };
-        self.taken.completions.shrink_to(rows);
-        self.taken.calls.shrink_to(rows);
-        self.taken.events.shrink_to(rows);
+        self.drained.completions.shrink_to(rows);
+        self.drained.calls.shrink_to(rows);
+        self.drained.events.shrink_to(rows);
         self.pending.shrink_to(rows);
         self.refused.shrink_to(rows);
         self.touched.shrink_to(rows);
     }
 
-    fn event(&mut self, event: SocketEvent, inputs: &mut Vec<Input>) {
+    fn socket_event(&mut self, event: SocketEvent, inputs: &mut Vec<Input>) {
         match event {
             SocketEvent::Open(link) => match self.slots.open(Transport::Web(link.clone())) {
                 Some(peer) => {
@@ -165,7 +166,7 @@ impl Doors {
     pub fn send(&mut self, now_us: u64, outputs: &mut Outputs) {
         let now = Micros(now_us);
         for send in outputs.sends.drain(..) {
-            self.message(send);
+            self.send_message(send);
         }
         for Close { peer, code, reason } in outputs.closes.drain(..) {
             match self.slots.close(peer) {
@@ -207,7 +208,7 @@ impl Doors {
         }
     }
 
-    fn message(&mut self, send: Send) {
+    fn send_message(&mut self, send: Send) {
         let Send { peer, channel, seq, head, body } = send;
         let Some(row) = self.slots.get(peer) else { return };
         let counted = seq > 0;
@@ -219,7 +220,7 @@ impl Doors {
             return;
         }
         let parts: [&[u8]; 2] = [&head, &body];
-        let taken = match &row.transport {
+        let sent = match &row.transport {
             Transport::Udp(rudp) => match &mut self.udp {
                 Some(udp) => udp.send(*rudp, channel, &parts),
                 None => Err(SendRefused::Never),
@@ -242,7 +243,7 @@ impl Doors {
                 }
             }
         };
-        if matches!(taken, Err(SendRefused::Full)) && counted {
+        if matches!(sent, Err(SendRefused::Full)) && counted {
             let first = row.control.is_none() && row.data.is_none();
             match channel {
                 Channel::Control => row.control = Some(seq),
@@ -321,7 +322,7 @@ mod tests {
         doors.receive(0, &mut inputs);
         assert_eq!(inputs, [Input::Blocked { peer, control: None, data: Some(3) }]);
         let mut bytes = Vec::new();
-        assert!(link.take(&mut bytes).expect("work").writable);
+        assert!(link.take_work(&mut bytes).expect("work").writable);
         assert_eq!(bytes.len(), 120_010);
         bridge.complete(Completion::Writable(link.clone()));
         outputs.closes.push(Close { peer, code: 25, reason: "kicked" });
@@ -329,7 +330,7 @@ mod tests {
         doors.receive(0, &mut inputs);
         assert_eq!(inputs, [Input::Writable { peer }]);
         doors.send(0, &mut outputs);
-        assert_eq!(link.take(&mut bytes).expect("work").close, Some((4025, "kicked".to_owned())));
+        assert_eq!(link.take_work(&mut bytes).expect("work").close, Some((4025, "kicked".to_owned())));
         assert!(doors.is_empty());
     }
 }

@@ -193,7 +193,7 @@ where
 {
     let mut bytes = Vec::new();
     loop {
-        let Some(work) = link.take(&mut bytes) else {
+        let Some(work) = link.take_work(&mut bytes) else {
             link.wake.notified().await;
             continue;
         };

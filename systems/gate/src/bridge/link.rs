@@ -131,7 +131,7 @@ impl Link {
     }
 
     /// Takes what is queued, in exchange for the empty `bytes`; `None`: nothing to do.
-    pub(crate) fn take(&self, bytes: &mut Vec<u8>) -> Option<Work> {
+    pub(crate) fn take_work(&self, bytes: &mut Vec<u8>) -> Option<Work> {
         let mut out = lock(&self.out);
         if out.bytes.is_empty() && out.pong.is_none() && out.close.is_none() {
             return None;
@@ -171,15 +171,15 @@ mod tests {
         assert!(!link.push(&[&[0; 6_000]], WhenFull::Drop));
         assert!(link.push(&[&[0; 6_000]], WhenFull::UseReserve));
         let mut bytes = Vec::new();
-        let work = link.take(&mut bytes).expect("work");
+        let work = link.take_work(&mut bytes).expect("work");
         assert!(work.writable);
         assert_eq!(bytes.len(), 65_538 + 66_000);
         bytes.clear();
-        assert!(link.take(&mut bytes).is_none());
+        assert!(link.take_work(&mut bytes).is_none());
         link.close(1000, "bye");
         link.close(1001, "again");
         assert!(!link.push(&[b"late"], WhenFull::UseReserve));
-        let work = link.take(&mut bytes).expect("work");
+        let work = link.take_work(&mut bytes).expect("work");
         assert_eq!(work.close, Some((1000, "bye".to_owned())));
     }
 
