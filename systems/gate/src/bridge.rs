@@ -42,7 +42,7 @@ pub const WAITING_MAX: usize = 16_384;
 /// Bytes of all WebSocket connections that wait for the frame.
 pub const STREAM_BYTES_MAX: usize = 32 << 20;
 
-/// What one message, and one piece of them, costs of the credits beside its bytes, so that nothing is free.
+/// What each message, and each piece that holds messages, costs in credit on top of its bytes, so that nothing is free.
 pub(crate) const MESSAGE_WEIGHT: usize = 29;
 
 /// What one frame takes in, by weight: 512 KiB are 1 GiB a second, and at most 16,384 messages a frame.
@@ -57,7 +57,7 @@ pub(crate) const FRAME_INPUTS_MAX: usize = 16_384;
 /// Calls that one frame takes in.
 const FRAME_CALLS_MAX: usize = 512;
 
-/// What a piece of messages costs of the credits: for itself, for its messages, for its bytes.
+/// What a piece of messages costs in credit: for itself, for each of its messages, and for its bytes.
 pub(crate) fn weight(bytes: &[u8]) -> usize {
     bytes.len() + (1 + kaos_wire::messages(bytes).count()) * MESSAGE_WEIGHT
 }
@@ -216,12 +216,12 @@ impl Bridge {
 
     // ---- for the frame thread ----
 
-    /// Was the runner asked to stop?
+    /// Returns whether the runner was asked to stop.
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
 
-    /// Is there nothing to take?
+    /// Returns whether the queues are empty.
     pub fn is_empty(&self) -> bool {
         lock(&self.queues).is_empty()
     }
@@ -275,11 +275,11 @@ impl Bridge {
         }
     }
 
-    /// Hands an answer to whoever waits for it.
+    /// Hands an answer to the caller that waits for it.
     pub(crate) fn reply(&self, reply: Reply) {
         let sender = lock(&self.waiting).as_mut().and_then(|waiting| waiting.remove(&reply.ticket));
         if let Some(sender) = sender {
-            // The caller may have gone in this moment; then nobody wants it.
+            // The caller may have left a moment ago; then nobody wants the answer.
             let _ = sender.send(reply.result);
         }
     }
@@ -309,7 +309,7 @@ fn call_size(input: &Input) -> usize {
     }
 }
 
-/// A call whose answer is awaited. Dropped before, it tells the frame that nobody waits any more.
+/// A call whose answer is awaited. If it is dropped before the answer, the frame is told that nobody waits any more.
 pub(crate) struct Waiting {
     ticket: Ticket,
     receiver: oneshot::Receiver<Result<Bytes, Fault>>,
@@ -362,7 +362,7 @@ mod tests {
         let mut last = last;
         assert_eq!(last.receiver.try_recv(), Ok(Ok(Bytes::from_static(b"7"))));
         last.answered = true;
-        // Whoever goes away without an answer is told of to the frame.
+        // The frame is told of a caller that leaves without its answer.
         let first = waiting.remove(0);
         let ticket = first.ticket;
         drop(first);

@@ -85,17 +85,17 @@ impl Doors {
         self.udp.as_ref().and_then(UdpDoor::time_out).map(|at| at.0)
     }
 
-    /// Is there something that the next frame should take?
+    /// Returns whether there is something for the next frame to take.
     pub fn waiting(&self) -> bool {
         self.more || !self.pending.is_empty() || !self.bridge.is_empty()
     }
 
-    /// No peer is left, and everything that was to be sent is sent.
+    /// Returns whether no peer is left and everything has been sent.
     pub fn is_empty(&self) -> bool {
         self.slots.each().next().is_none() && self.udp.as_ref().is_none_or(UdpDoor::is_empty)
     }
 
-    /// Reads all doors: what came becomes inputs. `now_us` is the runner's clock, in microseconds since any
+    /// Reads all doors and turns what came in into inputs. `now_us` is the runner's clock, in microseconds since any
     /// fixed start.
     pub fn receive(&mut self, now_us: u64, inputs: &mut Vec<Input>) {
         let now = Micros(now_us);
@@ -162,7 +162,10 @@ impl Doors {
         }
     }
 
-    /// Hands a frame's messages, closes and replies to the doors. Takes these lists out of `outputs`.
+    /// Hands a frame's messages, closes and replies to the doors, and empties these lists of `outputs`.
+    ///
+    /// Messages go before closes, so that a peer gets the last ones; refusals are collected after the closes, so that no
+    /// closed peer is told of one; UDP is transmitted last, when everything is in its queues.
     pub fn send(&mut self, now_us: u64, outputs: &mut Outputs) {
         let now = Micros(now_us);
         for send in outputs.sends.drain(..) {
@@ -275,7 +278,7 @@ impl Doors {
     }
 }
 
-/// A frame thread that panicked has its connections closed too.
+/// Closes the connections when the frame thread panicked, too.
 impl Drop for Doors {
     fn drop(&mut self) {
         for row in self.slots.each() {

@@ -14,7 +14,7 @@ pub(crate) struct InputBudget<'a> {
 }
 
 impl<'a> InputBudget<'a> {
-    /// Nothing was taken yet.
+    /// A whole budget, of which nothing is spent.
     pub(crate) fn new(inputs: &'a mut Vec<Input>) -> Self {
         InputBudget { inputs, count: 0, weight: 0 }
     }

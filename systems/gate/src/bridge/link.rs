@@ -18,7 +18,7 @@ const RESERVE_BYTES: usize = 16 * 1024;
 /// Bytes of one connection that wait for the frame. When they are spent, its socket is not read.
 pub(crate) const IN_CREDIT: usize = 256 * 1024;
 
-/// Locks, whatever happened to whoever held it: what is behind these locks is whole between statements.
+/// Locks even if a holder panicked: the data behind these locks is whole between statements.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -32,7 +32,7 @@ pub(crate) struct Link {
     pub(crate) credit: Semaphore,
     /// There is something to write, or to close.
     pub(crate) wake: Notify,
-    /// It was told to close; for whoever bounds how long that may take.
+    /// It was told to close: notifies the task, which bounds how long that may take.
     pub(crate) ending: Notify,
     /// Its peer, written and read by the frame thread; 0: none.
     peer: AtomicU64,
@@ -113,7 +113,7 @@ impl Link {
         true
     }
 
-    /// Asks for the close, after what is queued. The first asking counts.
+    /// Asks for the close, after what is queued. The first code and reason count.
     pub(crate) fn close(&self, code: u16, reason: &str) {
         let mut out = lock(&self.out);
         if out.close.is_none() {

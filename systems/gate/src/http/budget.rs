@@ -1,4 +1,4 @@
-//! What an address may ask over HTTP before the frame hears of it: whatever is refused there is in the journal too.
+//! Rate limits by address for HTTP, before the frame hears of a call: what the frame refuses costs room in the journal too.
 
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::bridge::link::lock;
 
-/// So many times what the frame lets an address do passes the door. Between the two is what the frame refuses.
+/// The door lets this many times through what the frame allows an address. The frame refuses the difference.
 const FACTOR: u32 = 2;
 
 /// Bytes of a body that count as one more call.

@@ -1,4 +1,4 @@
-//! A stream whose writes fail when nothing of them went out for a while: nobody holds a connection by not reading.
+//! A stream whose writes fail when no byte goes out for a while, so that a client cannot hold a connection by not reading.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Time in which at least one byte of what is written has to go out. As long as requests may take to come in.
+/// The time in which at least one waiting byte has to go out: as long as a request may take to come in.
 pub(crate) const WRITE_TIME: Duration = Duration::from_secs(10);
 
 /// The stream. Its writes fail with [`io::ErrorKind::TimedOut`] once [`WRITE_TIME`] has passed in which bytes waited

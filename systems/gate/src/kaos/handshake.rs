@@ -31,8 +31,8 @@ pub(crate) enum Received {
 }
 
 impl Handshake {
-    /// Takes one message of the transport. `read_start` reads the first one: [`Opening::read`], and what the transport
-    /// asks of it besides.
+    /// Takes one message of the transport. `read_start` reads the first one: [`Opening::read`], and whatever else
+    /// the transport requires.
     pub(crate) fn receive(
         &mut self,
         bytes: Bytes,
@@ -52,9 +52,9 @@ impl Handshake {
     }
 }
 
-/// What a connection is told that sent no message where at least one belongs.
+/// The fault for a frame that holds no message.
 fn empty_message() -> Fault {
-    Fault::new(FaultKind::Protocol, "an empty frame came: each holds at least one message")
+    Fault::new(FaultKind::Protocol, "the frame is empty: each has to hold at least one message")
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Handshakes {
         Ok(Handshakes { jobs, done, waiting: None })
     }
 
-    /// Gives the thread what the endpoint has, and the endpoint what the thread has made.
+    /// Hands the endpoint's jobs to the thread, and the thread's results to the endpoint.
     pub(crate) fn pump(&mut self, now: Micros, endpoint: &mut Endpoint) {
         while let Ok(done) = self.done.try_recv() {
             endpoint.finish_job(now, done);
