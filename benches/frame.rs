@@ -16,6 +16,10 @@ use kaosnet::testing::server;
 /// Messages that each session sends in a second: as many moves as shouts.
 const MESSAGES_A_SECOND: u64 = 20;
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "a measurement from its setup to its figures, read from above to below"
+)]
 fn main() {
     let number = |at: usize, default: u64| {
         std::env::args().nth(at).and_then(|arg| arg.parse().ok()).unwrap_or(default)

@@ -4,7 +4,12 @@
 //! flags `--section.key value`. A key that does not exist is refused with its place and the nearest name.
 //! assets/config/default.yaml lists every key; a test holds it against the defaults here.
 
-mod layers;
+mod keys;
+mod kubernetes;
+mod origin;
+mod sources;
+mod spelling;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,8 +26,10 @@ use kaos_kernel::settings::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub(crate) use layers::unknown;
-pub use layers::{ConfigError, Key, Loaded, Origin, Problem, keys, load};
+pub use keys::{Key, keys};
+pub use origin::{ConfigError, Origin, Problem};
+pub use sources::{Loaded, load};
+pub(crate) use spelling::unknown;
 
 /// assets/config/default.yaml: every key with its comment and its default.
 pub const DEFAULT_YAML: &str = include_str!("../assets/config/default.yaml");

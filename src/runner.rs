@@ -245,6 +245,10 @@ struct Built {
 ///
 /// # Errors
 /// See [`StartError`].
+#[expect(
+    clippy::too_many_lines,
+    reason = "one list: what a server consists of, in the order in which it can be had"
+)]
 pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Result<Running, StartError> {
     config.check().map_err(StartError::Config)?;
     let proxies = Proxies::parse(&config.http.trusted_proxies)

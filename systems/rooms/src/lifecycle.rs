@@ -61,27 +61,9 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
         let opened = open_match(world, id, &spec)?;
         (opened.0, opened.1, opened.2.or(spec.max_players))
     };
-    let checked = check_label(&label, settings.label_bytes_max).and_then(|()| {
-        let seats = max_players.unwrap_or(settings.max_players);
-        let most = settings.seats_max;
-        (1..=most).contains(&seats).then_some(seats).ok_or_else(|| {
-            Fault::invalid(format!("max_players is {seats}: it goes from 1 to {most} (`room.seats_max`)"))
-        })
-    });
-    let max_players = match checked {
-        Ok(max_players) => max_players,
-        Err(fault) => {
-            // As for a match that could not begin: of what it wished, only its log lines are kept.
-            if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
-                matches.by_room.remove(&id);
-                for effect in matches.effects.iter_mut().filter(|effect| effect.caller == Caller::Room(id)) {
-                    effect.commands.clear();
-                    effect.broadcasts.clear();
-                }
-            }
-            return Err(fault);
-        }
-    };
+    let max_players = check_label(&label, settings.label_bytes_max)
+        .and_then(|()| check_seats(max_players.unwrap_or(settings.max_players), settings.seats_max))
+        .inspect_err(|_| forget_match(world, id))?;
     let clock = world.resource::<Clock>();
     let (frame, hz) = (clock.frame(), clock.hz());
     let room = Room {
@@ -121,6 +103,23 @@ pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
         world.resource_mut::<DueRooms>().empty.insert((end, id));
     }
     Ok(id)
+}
+
+/// The seats of a room, if it may have so many.
+fn check_seats(seats: u32, most: u32) -> Result<u32, Fault> {
+    (1..=most).contains(&seats).then_some(seats).ok_or_else(|| {
+        Fault::invalid(format!("max_players is {seats}: it goes from 1 to {most} (`room.seats_max`)"))
+    })
+}
+
+/// Ends a match that is in no room yet. As for one that could not begin, only the log lines are kept of what it asked for.
+fn forget_match(world: &mut World, id: RoomId) {
+    let Some(mut matches) = world.get_non_send_mut::<Matches>() else { return };
+    matches.by_room.remove(&id);
+    for effect in matches.effects.iter_mut().filter(|effect| effect.caller == Caller::Room(id)) {
+        effect.commands.clear();
+        effect.broadcasts.clear();
+    }
 }
 
 /// Is there room for one more room?

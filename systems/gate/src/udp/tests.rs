@@ -2,6 +2,16 @@
 
 use super::*;
 
+/// The SessionStart of somebody without a token.
+fn session_start() -> Vec<u8> {
+    let credentials = Some(kaos_wire::v1::session_start::Credentials::Anonymous("ada".into()));
+    let start =
+        kaos_wire::v1::SessionStart { protocol_min: 1, protocol_max: 1, credentials, ..Default::default() };
+    let mut bytes = Vec::new();
+    kaos_wire::encode(kaos_wire::Op::SessionStart, &start, &mut bytes).expect("short");
+    bytes
+}
+
 #[test]
 fn an_empty_message_is_the_last_that_is_taken_of_a_connection() {
     let bridge = Arc::new(Bridge::new().expect("a descriptor"));
@@ -48,12 +58,7 @@ fn an_empty_message_is_the_last_that_is_taken_of_a_connection() {
             bridge.wait(None, Some(Duration::from_secs(20)));
         }
     }
-    let credentials = Some(kaos_wire::v1::session_start::Credentials::Anonymous("ada".into()));
-    let start =
-        kaos_wire::v1::SessionStart { protocol_min: 1, protocol_max: 1, credentials, ..Default::default() };
-    let mut bytes = Vec::new();
-    kaos_wire::encode(kaos_wire::Op::SessionStart, &start, &mut bytes).expect("short");
-    client.send(to, Channel::CONTROL, &[&bytes]).expect("room");
+    client.send(to, Channel::CONTROL, &[&session_start()]).expect("room");
     for _ in 0..100 {
         client.send(to, Channel::CONTROL, &[]).expect("room");
     }

@@ -1,15 +1,15 @@
 //! Each target over its corpus, and over mutations of that: seconds, so that a decoder that breaks is seen at once.
 //!
-//! `KAOS_FUZZ_RUNS=10000000 cargo test --release -p kaos-fuzz` does more of them, blindly; `fuzz/run` is better at it.
+//! `KAOS_FUZZ_RUNS=10000000 cargo test --release -p kaos-fuzz` does more of them, blindly; `tests/fuzz/run` is better at it.
 
 use kaos_fuzz::{TARGETS, Target, mutate};
 use kaos_rudp::lab::Rng;
 
 fn smoke(target: &Target) {
-    let corpus = target.corpus().unwrap_or_else(|error| panic!("fuzz/corpus/{}: {error}", target.name));
-    assert!(!corpus.is_empty(), "fuzz/corpus/{} is empty", target.name);
+    let corpus = target.corpus().unwrap_or_else(|error| panic!("tests/fuzz/corpus/{}: {error}", target.name));
+    assert!(!corpus.is_empty(), "tests/fuzz/corpus/{} is empty", target.name);
     for (name, bytes) in &corpus {
-        assert!(bytes.len() <= target.bytes_max, "fuzz/corpus/{}/{name} is too long", target.name);
+        assert!(bytes.len() <= target.bytes_max, "tests/fuzz/corpus/{}/{name} is too long", target.name);
         attempt(target, bytes, name);
     }
     let asked = std::env::var("KAOS_FUZZ_RUNS").ok().and_then(|text| text.parse().ok());

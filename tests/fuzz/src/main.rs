@@ -1,4 +1,4 @@
-//! One target under LLVM's libFuzzer: `KAOS_FUZZ=<target>`; `fuzz/run` builds it with coverage and runs it.
+//! One target under LLVM's libFuzzer: `KAOS_FUZZ=<target>`; `tests/fuzz/run` builds it with coverage and runs it.
 #![no_main]
 
 use std::sync::LazyLock;

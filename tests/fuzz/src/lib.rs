@@ -1,6 +1,6 @@
 //! Fuzz targets for everything that reads a stranger's bytes.
 //!
-//! A target is a function that takes any bytes and panics when a promise is broken. `fuzz/run` drives one with LLVM's
+//! A target is a function that takes any bytes and panics when a promise is broken. `tests/fuzz/run` drives one with LLVM's
 //! coverage-guided fuzzer; `cargo test -p kaos-fuzz` runs each over its corpus and some thousand mutations of that.
 #![forbid(unsafe_code)]
 
@@ -15,7 +15,7 @@ pub use mutate::mutate;
 
 /// Something that reads a stranger's bytes.
 pub struct Target {
-    /// Names it on the command line, and its folder in `fuzz/corpus`.
+    /// Names it on the command line, and its folder in `tests/fuzz/corpus`.
     pub name: &'static str,
     /// What is promised of it, in words.
     pub about: &'static str,
