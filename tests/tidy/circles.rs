@@ -11,7 +11,6 @@ const CRATES: [&str; 8] = ["client", "gate", "kernel", "lua", "rooms", "rudp", "
 /// it out here.
 const CIRCLES: &[(&str, &[&str])] = &[
     ("client", &["client", "room"]),
-    ("gate", &["bridge", "doors", "intake", "peers", "udp", "websocket"]),
     (
         "kernel",
         &[

@@ -94,7 +94,7 @@ fn read(ops: &OpTable, bytes: &[u8]) -> (Vec<Inbound>, Result<(), Fault>) {
     (all, result)
 }
 
-fn one(ops: &OpTable, op: kaos_wire::Op, payload: &impl Message) -> Inbound {
+fn read_one(ops: &OpTable, op: kaos_wire::Op, payload: &impl Message) -> Inbound {
     let mut bytes = Vec::new();
     kaos_wire::encode(op, payload, &mut bytes).expect("short");
     let (mut all, result) = read(ops, &bytes);
@@ -111,17 +111,17 @@ fn what_clients_send_is_read_and_counted() {
     let ops = server.ops();
     let received = Some(v1::Counts { control: 3, data: 4 });
     let heartbeat = v1::Heartbeat { client_time_us: 7, received, rtt_us: 9, ..Default::default() };
-    let inbound = one(&ops, Op::Heartbeat, &heartbeat);
+    let inbound = read_one(&ops, Op::Heartbeat, &heartbeat);
     assert_eq!(inbound.counted, None);
     assert!(matches!(
         inbound.message,
         InboundMessage::Heartbeat { client_time_us: 7, received: Counts { control: 3, data: 4 }, rtt_us: 9 }
     ));
-    let inbound = one(&ops, Op::SessionEnd, &v1::SessionEnd::default());
+    let inbound = read_one(&ops, Op::SessionEnd, &v1::SessionEnd::default());
     assert!(matches!((inbound.counted, inbound.message), (None, InboundMessage::End)));
 
     let rpc = v1::Rpc { cid: 5, id: "echo".into(), payload: vec![1] };
-    let inbound = one(&ops, Op::Rpc, &rpc);
+    let inbound = read_one(&ops, Op::Rpc, &rpc);
     assert_eq!(inbound.counted, Some(Channel::Control));
     let InboundMessage::Call { cid: 5, op, form: Form::Wire, .. } = inbound.message else {
         panic!("no call")
@@ -129,12 +129,12 @@ fn what_clients_send_is_read_and_counted() {
     assert_eq!(ops.get(op).map(|row| row.op.name.as_str()), Some("rpc"));
 
     let call = v1::Call { cid: 6, op: "say".into(), body: br#"{"text":"x"}"#.to_vec() };
-    let inbound = one(&ops, Op::Call, &call);
+    let inbound = read_one(&ops, Op::Call, &call);
     assert_eq!(inbound.counted, Some(Channel::Control));
     assert!(matches!(inbound.message, InboundMessage::Call { cid: 6, form: Form::Json, .. }));
 
     let leave = v1::RoomLeave { cid: 8, room_id: "x".into() };
-    let inbound = one(&ops, Op::RoomLeave, &leave);
+    let inbound = read_one(&ops, Op::RoomLeave, &leave);
     assert_eq!(inbound.counted, Some(Channel::Data));
     assert!(matches!(inbound.message, InboundMessage::Call { cid: 8, form: Form::Wire, .. }));
 }
@@ -182,17 +182,20 @@ fn what_cannot_be_used_is_refused_with_its_cid() {
     };
     let call = |op: &str, body: &str| v1::Call { cid: 6, op: op.into(), body: body.into() };
     assert_eq!(
-        bad(one(&ops, Op::Call, &call("sya", "{}"))),
+        bad(read_one(&ops, Op::Call, &call("sya", "{}"))),
         (Some(Channel::Control), 6, FaultKind::Unimplemented)
     );
-    assert_eq!(bad(one(&ops, Op::Call, &call("say", "{"))), (Some(Channel::Control), 6, FaultKind::Invalid));
-    assert_eq!(bad(one(&ops, Op::Call, &call("", ""))), (Some(Channel::Control), 6, FaultKind::Invalid));
+    assert_eq!(
+        bad(read_one(&ops, Op::Call, &call("say", "{"))),
+        (Some(Channel::Control), 6, FaultKind::Invalid)
+    );
+    assert_eq!(bad(read_one(&ops, Op::Call, &call("", ""))), (Some(Channel::Control), 6, FaultKind::Invalid));
     let rpc = v1::Rpc { cid: 4, id: "refuse".into(), payload: Vec::new() };
-    assert_eq!(bad(one(&ops, Op::Rpc, &rpc)), (Some(Channel::Control), 4, FaultKind::Invalid));
+    assert_eq!(bad(read_one(&ops, Op::Rpc, &rpc)), (Some(Channel::Control), 4, FaultKind::Invalid));
     let join = v1::RoomJoin { cid: 9, module: "arena".into(), ..Default::default() };
-    assert_eq!(bad(one(&ops, Op::RoomJoin, &join)), (Some(Channel::Data), 9, FaultKind::Unimplemented));
+    assert_eq!(bad(read_one(&ops, Op::RoomJoin, &join)), (Some(Channel::Data), 9, FaultKind::Unimplemented));
     let start = v1::SessionStart::default();
-    assert_eq!(bad(one(&ops, Op::SessionStart, &start)).0, None);
+    assert_eq!(bad(read_one(&ops, Op::SessionStart, &start)).0, None);
     // Unknown, the wrong transport, unreadable, too short.
     for (bytes, counted) in [
         (&[0x77, 0, 0][..], None),

@@ -24,17 +24,17 @@ use crate::http::state::{Connection, Shared};
 use crate::http::{metrics, reply};
 use crate::websocket;
 
-/// Bytes of a request's body. A message of the protocol is shorter; an operation has its own bounds.
+/// The most bytes of a request body. Messages of the protocol are shorter, and operations have bounds of their own.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Time for a request's body.
+/// The time in which a request body has to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// Where a client finds everything.
+/// `/v1/connect`: the addresses and protocol versions that a client needs to connect.
 pub(crate) async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     guarded(&shared, &request, |shared| {
         let local = remote(&request).is_some_and(|ip| shared.access.is_here(ip, request.headers()));
-        // An address on loopback is of no use to anybody else.
+        // A loopback address is of use only to clients on this machine.
         let udp = shared.udp.filter(|(udp, _)| local || !udp.ip().is_loopback());
         let body = json!({
             "protocol": {"min": PROTOCOL_MIN, "max": PROTOCOL_MAX},
@@ -91,7 +91,7 @@ pub(crate) async fn upgrade_socket(
     match upgrade::upgrade(&mut request) {
         Ok((response, upgraded)) => {
             tokio::spawn(async move {
-                // A client that goes away in this moment was never there.
+                // A client that leaves during the upgrade never had a connection.
                 if let Ok(socket) = upgraded.await {
                     connection.upgraded();
                     websocket::serve(socket.into_inner(), &shared.server, caller).await;
@@ -100,11 +100,13 @@ pub(crate) async fn upgrade_socket(
             });
             response.map(|_| Body::empty())
         }
-        Err(error) => reply::refusal(&Fault::invalid(format!("this is no WebSocket handshake: {error}"))),
+        Err(error) => {
+            reply::refusal(&Fault::invalid(format!("this is not a valid WebSocket handshake: {error}")))
+        }
     }
 }
 
-/// Another method than GET, for a page that knows no other.
+/// Refuses every method but GET and HEAD, for pages that have only these.
 pub(crate) async fn get_only() -> Response<Body> {
     no_method(&[Method::GET, Method::HEAD])
 }
@@ -161,7 +163,8 @@ async fn call(shared: &Arc<Shared>, matched: Matched, request: Request) -> Respo
         }
         Ok(Err(Refused::Fault(fault))) => reply::refusal_in(matched.refuse, &fault),
         Ok(Err(Refused::TooLong)) => {
-            let fault = Fault::invalid(format!("a request's body is at most {BODY_BYTES_MAX} bytes"));
+            let fault =
+                Fault::invalid(format!("the request body is over the limit of {BODY_BYTES_MAX} bytes"));
             reply::refusal_as(StatusCode::PAYLOAD_TOO_LARGE, &fault)
         }
         Err(_) => reply::refusal_in(matched.refuse, &FaultKind::Deadline.into()),
@@ -184,9 +187,9 @@ async fn try_call(shared: &Arc<Shared>, matched: &Matched, request: Request) -> 
     let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::to_str);
     let authorization = authorization
         .transpose()
-        .map_err(|_| Fault::new(FaultKind::Unauthenticated, "the Authorization header is no text"))?;
+        .map_err(|_| Fault::new(FaultKind::Unauthenticated, "the Authorization header is not text"))?;
     let identity = shared.server.credentials.authorization(authorization)?;
-    // What the frame would refuse for its caller is refused before its body is read, and is in no journal.
+    // A caller that the frame would refuse is refused before its body is read, so that it costs neither memory nor journal.
     let auth = shared.ops.get(matched.op).map_or(Auth::Server, |row| row.op.auth);
     identity.clone().map_or(Caller::Anonymous, Caller::User).allowed(auth)?;
     shared.budgets.call(address)?;
@@ -194,12 +197,12 @@ async fn try_call(shared: &Arc<Shared>, matched: &Matched, request: Request) -> 
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
     let body = timeout(BODY_TIME, body)
         .await
-        .map_err(|_| Fault::new(FaultKind::TimedOut, "the request's body took too long"))?
+        .map_err(|_| Fault::new(FaultKind::TimedOut, "the request body took too long to arrive"))?
         .map_err(|error| {
             if error.downcast_ref::<LengthLimitError>().is_some() {
                 Refused::TooLong
             } else {
-                Refused::Fault(Fault::invalid("the request's body cannot be read"))
+                Refused::Fault(Fault::invalid("the request body cannot be read"))
             }
         })?
         .to_bytes();
@@ -220,7 +223,7 @@ fn remote(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<Connection>().map(|connection| connection.caller(request.headers()))
 }
 
-/// Looks at where a request comes from before it is answered.
+/// Checks where a request comes from, then answers it.
 fn guarded(
     shared: &Arc<Shared>,
     request: &Request,
@@ -244,7 +247,7 @@ fn cross_origin(response: &mut Response<Body>, origin: Option<String>) {
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
-/// A browser asks before it sends what a form could not.
+/// Answers the question that a browser asks before a request that a form could not send.
 fn preflight(methods: &[Method]) -> Response<Body> {
     let mut response = reply::ok("text/plain", Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;

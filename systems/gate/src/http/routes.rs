@@ -125,7 +125,7 @@ impl Matched {
     /// The request, to be read by the operation's face.
     ///
     /// # Errors
-    /// [`FaultKind::Invalid`](kaos_kernel::fault::FaultKind::Invalid): a query string that is none.
+    /// [`FaultKind::Invalid`](kaos_kernel::fault::FaultKind::Invalid): the query string cannot be read.
     pub(crate) fn body(&self, query: &str, body: Bytes) -> Result<Body, Fault> {
         let query = serde_urlencoded::from_str(query).map_err(|error| {
             Fault::invalid(format!("{}: the query string cannot be read: {error}", self.name))

@@ -1,4 +1,4 @@
-//! Who somebody is: session tokens (JWT, HS256), anonymous names, and making tokens.
+//! Credentials: session tokens (JWT, HS256) are made and checked here, and anonymous names let in.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use kaos_kernel::input::Identity;
 use kaos_wire::limits::{ANONYMOUS_MAX, TOKEN_MAX, USER_MAX, VARS_BYTES_MAX, VARS_MAX};
 use serde::{Deserialize, Serialize};
 
-/// Seconds that the clock of whoever made a token may differ from ours.
+/// Seconds by which the clock of a token's issuer may differ from ours.
 const LEEWAY_S: u64 = 5;
 
 /// What a session token says, in the claim names that Nakama's clients know. One that also has `nbf` is not good
@@ -19,7 +19,7 @@ pub struct Claims {
     /// The token's own id; for revoking, later.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tid: String,
-    /// The user's id, 1 to 128 bytes of printable text without spaces at its ends. Tokens of other makers may say
+    /// The user's id, 1 to 128 bytes of printable text without spaces at its ends. Tokens of other issuers may say
     /// `sub` instead.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uid: String,
@@ -32,15 +32,15 @@ pub struct Claims {
     /// Variables of the session. They win over what the client says of itself.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vrs: BTreeMap<String, String>,
-    /// When it was made, in seconds of Unix time; not looked at.
+    /// When it was made, in seconds of Unix time; ignored.
     #[serde(default)]
     pub iat: u64,
-    /// Until when it is good, in seconds of Unix time. Required.
+    /// When it expires, in seconds of Unix time. Required.
     pub exp: u64,
 }
 
 impl Claims {
-    /// What the token proves, if its signature is good and its time has come.
+    /// What the token proves, if its signature is valid and its time has come.
     ///
     /// # Errors
     /// [`FaultKind::Unauthenticated`] for a user or name out of bounds, [`FaultKind::Invalid`] for variables over
@@ -49,11 +49,11 @@ impl Claims {
         let user_id = if self.uid.is_empty() { self.sub } else { self.uid };
         let username = if self.usn.is_empty() { user_id.clone() } else { self.usn };
         if user_id.is_empty() || user_id.len() > USER_MAX || username.len() > USER_MAX {
-            return Err(refused("the session token names no user of 1 to 128 bytes (`uid`)"));
+            return Err(refused("the session token needs a user id of 1 to 128 bytes (`uid`)"));
         }
         if !printable(&user_id) || !printable(&username) {
             return Err(refused(
-                "the session token's `uid` and `usn` are printable text without spaces at their ends",
+                "the session token's `uid` and `usn` must be printable text without spaces at their ends",
             ));
         }
         bounded(&self.vrs)?;
@@ -61,7 +61,7 @@ impl Claims {
     }
 }
 
-/// May it be shown and written to a log?
+/// Returns whether a text is fit to be shown and written to a log.
 fn printable(name: &str) -> bool {
     name.chars().all(|c| !c.is_control()) && name.trim() == name
 }
@@ -69,7 +69,7 @@ fn printable(name: &str) -> bool {
 /// What a token proved.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Proof {
-    /// Who.
+    /// The user.
     pub identity: Identity,
     /// The session variables that the token carries.
     pub vars: BTreeMap<String, String>,
@@ -91,7 +91,7 @@ impl Credentials {
         Credentials { key: DecodingKey::from_secret(key), validation, anonymous }
     }
 
-    /// Are names without proof let in?
+    /// Returns whether names without proof are let in.
     pub fn anonymous(&self) -> bool {
         self.anonymous
     }
@@ -104,7 +104,7 @@ impl Credentials {
     /// token is too old.
     pub fn token(&self, token: &str) -> Result<Proof, Fault> {
         if token.len() > TOKEN_MAX {
-            return Err(refused("this is no session token of this server"));
+            return Err(refused("this is not a session token of this server"));
         }
         let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
         let claims = match decoded {
@@ -112,15 +112,15 @@ impl Credentials {
             Err(error) => {
                 return Err(match error.kind() {
                     ErrorKind::ExpiredSignature => refused("the session token has expired: get a new one"),
-                    ErrorKind::ImmatureSignature => refused("the session token is not good yet"),
-                    _ => refused("this is no session token of this server"),
+                    ErrorKind::ImmatureSignature => refused("the session token is not valid yet"),
+                    _ => refused("this is not a session token of this server"),
                 });
             }
         };
         claims.proof()
     }
 
-    /// Looks at a name without proof.
+    /// Checks a name without proof.
     ///
     /// # Errors
     /// [`FaultKind::Unauthenticated`] where names are not let in, [`FaultKind::Invalid`] for one that is not
@@ -133,7 +133,7 @@ impl Credentials {
         }
         if name.is_empty() || name.len() > ANONYMOUS_MAX || !printable(name) {
             return Err(Fault::invalid(
-                "a name is 1 to 64 bytes of printable text without spaces at its ends",
+                "a name must be 1 to 64 bytes of printable text without spaces at its ends",
             ));
         }
         Ok(name.to_owned())
@@ -146,7 +146,7 @@ impl Credentials {
     /// As [`Credentials::token`]; also for another scheme than `Bearer`.
     pub fn authorization(&self, header: Option<&str>) -> Result<Option<Identity>, Fault> {
         let Some(header) = header else {
-            // Nobody in particular, who may do what users may.
+            // An anonymous caller, who may do what users may.
             return Ok(self.anonymous.then(Identity::default));
         };
         let (scheme, token) = header.trim().split_once(' ').unwrap_or((header, ""));
@@ -161,7 +161,7 @@ fn refused(sentence: &'static str) -> Fault {
     Fault::new(FaultKind::Unauthenticated, sentence)
 }
 
-/// Are these variables within what a session may hold?
+/// Checks that variables are within what a session may hold.
 ///
 /// # Errors
 /// [`FaultKind::Invalid`]: more than 16 entries, or more than 1 KiB.
@@ -169,7 +169,7 @@ pub(crate) fn bounded(vars: &BTreeMap<String, String>) -> Result<(), Fault> {
     let bytes: usize = vars.iter().map(|(key, value)| key.len() + value.len()).sum();
     if vars.len() > VARS_MAX || bytes > VARS_BYTES_MAX {
         return Err(Fault::invalid(format!(
-            "session variables are at most {VARS_MAX} entries and {VARS_BYTES_MAX} bytes in all"
+            "session variables are limited to {VARS_MAX} entries and {VARS_BYTES_MAX} bytes in all"
         )));
     }
     Ok(())
@@ -253,7 +253,7 @@ mod tests {
         assert!(credentials.token(&token(1_600_000_000)).is_ok());
         let fault = credentials.token(&token(LATER - 1)).expect_err("early");
         assert_eq!(fault.kind, FaultKind::Unauthenticated);
-        assert!(fault.message.contains("not good yet"), "{fault}");
+        assert!(fault.message.contains("not valid yet"), "{fault}");
     }
 
     #[test]

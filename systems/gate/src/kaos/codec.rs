@@ -84,7 +84,7 @@ impl KaosCodec {
             | ClientMessage::RoomLeave(v1::RoomLeave { cid, .. })
             | ClientMessage::Rpc(v1::Rpc { cid, .. }) => {
                 let name = Op::from_u8(op).map_or("this message", Op::name);
-                let sentence = format!("this server was built without what answers {name}");
+                let sentence = format!("this server was built without the feature that answers {name}");
                 Err(Bad { cid, fault: Fault::new(FaultKind::Unimplemented, sentence) })
             }
         }

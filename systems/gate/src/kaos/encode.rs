@@ -18,7 +18,7 @@ use serde_json::Value as Json;
 
 use crate::kaos::codec::of_wire;
 
-/// Writes the shared part of a message. Its length is not looked at.
+/// Writes the shared part of a message. Its length is not checked.
 pub(crate) fn encode(message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault> {
     match message {
         Outbound::Started { .. } => Ok(started(message)),

@@ -12,7 +12,7 @@ use kaos_wire::{ClientMessage, Op, agree, decode_client, messages, prost::Messag
 use crate::identity::credentials::{Credentials, bounded};
 use crate::kaos::encode::session_end;
 
-/// A SessionStart whose credentials are good as far as a door can tell.
+/// A SessionStart whose credentials are valid as far as a door can tell.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Opening {
     /// What was proved.
@@ -21,7 +21,7 @@ pub struct Opening {
     pub fresh: [u8; 16],
     /// Free for the game; at most 16 entries and 1 KiB.
     pub vars: BTreeMap<String, String>,
-    /// Messages that came behind it in the same piece.
+    /// Messages that followed it in the same frame.
     pub rest: Bytes,
 }
 
@@ -29,8 +29,7 @@ impl Opening {
     /// Reads the first bytes of a connection.
     ///
     /// # Errors
-    /// Why the connection is to be closed: no SessionStart, a version that is not spoken here, credentials
-    /// that are not good.
+    /// Why the connection has to be closed: no SessionStart, an unsupported version, or invalid credentials.
     pub fn read(bytes: &Bytes, credentials: &Credentials) -> Result<Opening, Fault> {
         let first = messages(bytes).next().unwrap_or(Ok((0, &[])));
         let (op, payload) = first.map_err(|error| Fault::new(FaultKind::Protocol, error.to_string()))?;

@@ -67,9 +67,9 @@ async fn sent(server: &Server, bytes: Vec<u8>) -> (Vec<u8>, Vec<SocketEvent>) {
         answer
     };
     let ((), answer) = tokio::join!(serving, client);
-    let mut taken = crate::bridge::Drained::default();
-    server.bridge.take(0, &mut taken);
-    (answer, taken.events)
+    let mut drained = crate::bridge::Drained::default();
+    server.bridge.drain(0, &mut drained);
+    (answer, drained.events)
 }
 
 #[tokio::test(start_paused = true)]
