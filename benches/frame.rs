@@ -60,7 +60,7 @@ fn main() {
     }
     let message = |op: u8, data: &[u8]| {
         let mut bytes = Vec::new();
-        let _ = RoomData { handle: 0, index: EVERYONE, op, data }.encode(true, &mut bytes);
+        let _ = RoomData { handle: 0, index: EVERYONE, op, data }.encode(&mut bytes);
         Bytes::from(bytes)
     };
     let (moves, shouts) = (message(1, &[5]), message(9, &[7; 64]));

@@ -369,7 +369,7 @@ fn a_client_that_never_reads_is_closed_and_told_why() {
     for handle in [0, 1].repeat(8) {
         messages.clear();
         let data = kaos_wire::RoomData { handle, index: kaos_wire::EVERYONE, op: 1, data: &[7; 40_000] };
-        data.encode(true, &mut messages).expect("short");
+        data.encode(&mut messages).expect("short");
         bytes.extend(frame(0x82, &messages));
     }
     let answer = websocket(&server, &bytes);

@@ -107,18 +107,18 @@ impl Client {
                 self.rooms.retain(|_, room| *room != m.room_id);
                 self.answers.insert(m.cid, Ok(answer));
             }
-            ServerMessage::RoomData { data, .. } => {
+            ServerMessage::RoomData(data) | ServerMessage::RoomDataUnreliable(data) => {
                 self.events.push(Event::Data(data.index, data.op, data.data.to_vec()));
             }
             ServerMessage::RoomState(state) => self.events.push(Event::State(Box::new(state))),
             ServerMessage::RoomEvent(event) => self.event(event),
             ServerMessage::RpcResponse(m) => drop(self.answers.insert(m.cid, Ok(m.payload))),
             ServerMessage::CallReply(m) => drop(self.answers.insert(m.cid, Ok(m.body))),
-            ServerMessage::Event(m) => {
+            ServerMessage::Event(m) | ServerMessage::EventUnreliable(m) => {
                 let body = serde_json::from_slice(&m.body).unwrap_or(Json::Null);
                 self.events.push(Event::Pushed(m.name, body));
             }
-            ServerMessage::Error(m) => {
+            ServerMessage::Error(m) | ServerMessage::RoomError(m) => {
                 let kind = FaultKind::ALL.iter().find(|kind| u32::from(kind.code()) == m.code);
                 let kind = kind.copied().unwrap_or(FaultKind::Internal);
                 if m.cid == 0 {
@@ -293,9 +293,13 @@ impl Player {
         let Some(handle) = self.client().rooms.keys().next_back().copied() else { return };
         let mut bytes = Vec::new();
         let data = RoomData { handle, index: to, op, data };
-        let encoded = data.encode(reliable, &mut bytes);
+        let (op, encoded) = if reliable {
+            (Op::RoomData, data.encode(&mut bytes))
+        } else {
+            (Op::RoomDataUnreliable, data.encode_unreliable(&mut bytes))
+        };
         assert_eq!(encoded, Ok(()), "a test sends what no client can");
-        self.transmit(if reliable { Op::RoomData } else { Op::RoomDataUnreliable }, bytes);
+        self.transmit(op, bytes);
     }
 
     /// Sends reliable data to the room that was joined last; the next frame takes it.

@@ -130,11 +130,11 @@ fn room_data_is_read_in_both_kinds_and_holds_no_frame() {
     let ops = server.ops();
     let mut bytes = Vec::new();
     let small = kaos_wire::RoomData { handle: 3, index: 65535, op: 7, data: b"hi" };
-    small.encode(true, &mut bytes).expect("short");
-    small.encode(false, &mut bytes).expect("short");
+    small.encode(&mut bytes).expect("short");
+    small.encode_unreliable(&mut bytes).expect("short");
     let big = vec![7; 60_000];
     let big = kaos_wire::RoomData { data: &big, ..small };
-    big.encode(true, &mut bytes).expect("short");
+    big.encode(&mut bytes).expect("short");
     let bytes = Bytes::from(bytes);
     let mut all = Vec::new();
     KaosCodec::default().decode(&bytes, &ops, &mut |message| all.push(message)).expect("whole");
@@ -317,7 +317,9 @@ fn answers_travel_in_the_form_and_channel_of_their_requests() {
         let encoded = answer(name, form, refused());
         assert_eq!(encoded.op, opcode, "{name} {form:?}");
         sent(&encoded, 0, |message| {
-            let ServerMessage::Error(error) = message else { panic!("another message") };
+            let (ServerMessage::Error(error) | ServerMessage::RoomError(error)) = message else {
+                panic!("another message")
+            };
             assert_eq!((error.cid, error.code, error.name.as_str(), error.retry_ms), (3, 14, "busy", 50));
         });
     }
@@ -398,8 +400,10 @@ fn room_messages_carry_each_recipients_handle() {
         for reliable in [true, false] {
             let data = Outbound::Data { sender: 65_535, op: 9, data: Bytes::from_static(b"xyz"), reliable };
             sent(&encode(&server, data), handle, |message| {
-                let ServerMessage::RoomData { reliable: is, data } = message else {
-                    panic!("another message")
+                let (is, data) = match message {
+                    ServerMessage::RoomData(data) => (true, data),
+                    ServerMessage::RoomDataUnreliable(data) => (false, data),
+                    _ => panic!("another message"),
                 };
                 assert_eq!((is, data.handle, data.index, data.op), (reliable, handle, 65_535, 9));
                 assert_eq!(data.data, b"xyz");
@@ -454,7 +458,7 @@ fn a_hundred_thousand_bent_messages_are_faults_and_nothing_else() {
     let rpc = v1::Rpc { cid: 5, id: "echo".into(), payload: vec![1; 40] };
     add(Op::Rpc, &|to| kaos_wire::encode(Op::Rpc, &rpc, to));
     let data = kaos_wire::RoomData { handle: 0, index: 1, op: 2, data: &[9; 600] };
-    add(Op::RoomData, &|to| data.encode(true, to));
+    add(Op::RoomData, &|to| data.encode(to));
     add(Op::SessionEnd, &|to| kaos_wire::encode(Op::SessionEnd, &v1::SessionEnd::default(), to));
 
     let mut chance = Chance(7);

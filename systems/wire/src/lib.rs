@@ -21,18 +21,17 @@
 pub mod limits;
 
 mod check;
-mod decode;
 mod error;
 mod message;
-mod op;
+mod payload;
 mod room_data;
+mod table;
 
-pub use decode::{ClientMessage, ServerMessage, decode_client, decode_server};
 pub use error::{Problem, WireError};
 pub use message::{Messages, encode, encode_raw, encoded_len, messages, put_header};
-pub use op::{Channel, Op, counted, refusal};
 pub use prost;
 pub use room_data::{EVERYONE, RoomData, SERVER};
+pub use table::{Channel, ClientMessage, Op, ServerMessage, counted, decode_client, decode_server, refusal};
 
 /// The payloads of assets/proto/kaosnet.proto, as prost makes them.
 ///

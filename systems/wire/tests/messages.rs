@@ -17,13 +17,13 @@ fn unreliable_room_data_has_to_fit_a_datagram_at_both_ends() {
     let most = vec![7; limits::UNRELIABLE_DATA_MAX + 1];
     let of = |data| RoomData { handle: 1, index: EVERYONE, op: 2, data };
     let mut out = Vec::new();
-    of(&most[1..]).encode(false, &mut out).unwrap();
+    of(&most[1..]).encode_unreliable(&mut out).unwrap();
     assert_eq!(out.len(), 1120);
     let too_long = WireError::UnreliableTooLong { bytes: 1113 };
-    assert_eq!(of(&most).encode(false, &mut out), Err(too_long.clone()));
+    assert_eq!(of(&most).encode_unreliable(&mut out), Err(too_long.clone()));
     assert_eq!(out.len(), 1120, "nothing is written");
     out.clear();
-    of(&most).encode(true, &mut out).unwrap();
+    of(&most).encode(&mut out).unwrap();
     let op = Op::RoomDataUnreliable as u8;
     assert_eq!(decode_client(op, &out[3..]), Err(too_long.clone()));
     assert_eq!(decode_server(op, &out[3..]), Err(too_long.clone()));
@@ -74,9 +74,9 @@ fn samples() -> (Vec<u8>, Vec<u8>) {
         .unwrap();
     encode(Op::RoomJoin, &v1::RoomJoin { cid: 2, room_id: ROOM.into(), ..Default::default() }, out).unwrap();
     encode(Op::RoomLeave, &v1::RoomLeave { cid: 3, room_id: ROOM.into() }, out).unwrap();
-    for reliable in [true, false] {
-        RoomData { handle: 1, index: EVERYONE, op: 1, data: b"\x05" }.encode(reliable, out).unwrap();
-    }
+    let data = RoomData { handle: 1, index: EVERYONE, op: 1, data: b"\x05" };
+    data.encode(out).unwrap();
+    data.encode_unreliable(out).unwrap();
     encode(Op::Rpc, &v1::Rpc { cid: 4, id: "echo".into(), payload: vec![1, 2, 3] }, out).unwrap();
     encode(Op::Call, &v1::Call { cid: 5, op: "room.list".into(), body: b"{}".to_vec() }, out).unwrap();
 
@@ -95,9 +95,9 @@ fn samples() -> (Vec<u8>, Vec<u8>) {
     encode(Op::RoomJoin, &v1::RoomJoined { cid: 2, room_id: ROOM.into(), ..Default::default() }, out)
         .unwrap();
     encode(Op::RoomLeave, &v1::RoomLeft { cid: 3, room_id: ROOM.into() }, out).unwrap();
-    for reliable in [true, false] {
-        RoomData { handle: 1, index: 2, op: 1, data: b"{}" }.encode(reliable, out).unwrap();
-    }
+    let data = RoomData { handle: 1, index: 2, op: 1, data: b"{}" };
+    data.encode(out).unwrap();
+    data.encode_unreliable(out).unwrap();
     let state = v1::RoomState { room_id: ROOM.into(), presences: vec![presence], ..Default::default() };
     encode(Op::RoomState, &state, out).unwrap();
     for event in [
@@ -128,7 +128,8 @@ fn again(message: ClientMessage<'_>) -> Vec<u8> {
         ClientMessage::RoomCreate(m) => encode(Op::RoomCreate, &m, &mut out),
         ClientMessage::RoomJoin(m) => encode(Op::RoomJoin, &m, &mut out),
         ClientMessage::RoomLeave(m) => encode(Op::RoomLeave, &m, &mut out),
-        ClientMessage::RoomData { reliable, data } => data.encode(reliable, &mut out),
+        ClientMessage::RoomData(data) => data.encode(&mut out),
+        ClientMessage::RoomDataUnreliable(data) => data.encode_unreliable(&mut out),
         ClientMessage::Rpc(m) => encode(Op::Rpc, &m, &mut out),
         ClientMessage::Call(m) => encode(Op::Call, &m, &mut out),
     }
@@ -136,7 +137,7 @@ fn again(message: ClientMessage<'_>) -> Vec<u8> {
     out
 }
 
-fn again_server(op: u8, message: ServerMessage<'_>) -> Vec<u8> {
+fn again_server(message: ServerMessage<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     match message {
         ServerMessage::SessionStarted(m) => encode(Op::SessionStart, &*m, &mut out),
@@ -145,13 +146,16 @@ fn again_server(op: u8, message: ServerMessage<'_>) -> Vec<u8> {
         ServerMessage::RoomCreated(m) => encode(Op::RoomCreate, &m, &mut out),
         ServerMessage::RoomJoined(m) => encode(Op::RoomJoin, &m, &mut out),
         ServerMessage::RoomLeft(m) => encode(Op::RoomLeave, &m, &mut out),
-        ServerMessage::RoomData { reliable, data } => data.encode(reliable, &mut out),
+        ServerMessage::RoomData(data) => data.encode(&mut out),
+        ServerMessage::RoomDataUnreliable(data) => data.encode_unreliable(&mut out),
         ServerMessage::RoomState(m) => encode(Op::RoomState, &m, &mut out),
         ServerMessage::RoomEvent(m) => encode(Op::RoomEvent, &m, &mut out),
         ServerMessage::RpcResponse(m) => encode(Op::RpcResponse, &m, &mut out),
         ServerMessage::CallReply(m) => encode(Op::Call, &m, &mut out),
-        ServerMessage::Error(m) => encode(Op::from_u8(op).unwrap(), &m, &mut out),
-        ServerMessage::Event(m) => encode(Op::from_u8(op).unwrap(), &m, &mut out),
+        ServerMessage::RoomError(m) => encode(Op::RoomError, &m, &mut out),
+        ServerMessage::Error(m) => encode(Op::Error, &m, &mut out),
+        ServerMessage::Event(m) => encode(Op::Event, &m, &mut out),
+        ServerMessage::EventUnreliable(m) => encode(Op::EventUnreliable, &m, &mut out),
     }
     .unwrap();
     out
@@ -170,7 +174,7 @@ fn every_message_survives_the_way_there_and_back() {
     let back: Vec<u8> = messages(&server)
         .flat_map(|message| {
             let (op, payload) = message.unwrap();
-            again_server(op, decode_server(op, payload).unwrap())
+            again_server(decode_server(op, payload).unwrap())
         })
         .collect();
     assert_eq!(back, server);
@@ -196,9 +200,9 @@ fn too_long_a_payload_writes_nothing() {
     assert_eq!(encode_raw(Op::Rpc, &[0; 65_536], &mut out), Err(WireError::TooLong { bytes: 65_536 }));
     let data = vec![0; limits::ROOM_DATA_MAX + 1];
     let room_data = RoomData { handle: 0, index: 0, op: 0, data: &data };
-    assert_eq!(room_data.encode(true, &mut out), Err(WireError::TooLong { bytes: 65_536 }));
+    assert_eq!(room_data.encode(&mut out), Err(WireError::TooLong { bytes: 65_536 }));
     assert_eq!(out, [1]);
-    RoomData { data: &data[1..], ..room_data }.encode(true, &mut out).unwrap();
+    RoomData { data: &data[1..], ..room_data }.encode(&mut out).unwrap();
     assert_eq!(out.len(), 1 + 3 + 65_535);
 }
 

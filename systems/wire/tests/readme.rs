@@ -83,9 +83,11 @@ fn written(name: &str, fields: &Value, out: &mut Vec<u8>) {
             let number = |key: &str| u16::try_from(fields[key].as_u64().unwrap()).unwrap();
             let data: Vec<u8> = serde_json::from_value(fields["data"].clone()).unwrap();
             let op = u8::try_from(number("op")).unwrap();
-            RoomData { handle: number("handle"), index: number("index"), op, data: &data }
-                .encode(name == "RoomData", out)
-                .unwrap();
+            let data = RoomData { handle: number("handle"), index: number("index"), op, data: &data };
+            match name {
+                "RoomData" => data.encode(out).unwrap(),
+                _ => data.encode_unreliable(out).unwrap(),
+            }
         }
         _ => panic!("the page names an unknown message {name}"),
     }
@@ -108,7 +110,7 @@ fn read(side: &str, op: u8, payload: &[u8]) -> Value {
             ClientMessage::RoomCreate(m) => fields(&m),
             ClientMessage::RoomJoin(m) => fields(&m),
             ClientMessage::RoomLeave(m) => fields(&m),
-            ClientMessage::RoomData { data, .. } => data_fields(data),
+            ClientMessage::RoomData(data) | ClientMessage::RoomDataUnreliable(data) => data_fields(data),
             ClientMessage::Rpc(m) => fields(&m),
             ClientMessage::Call(m) => fields(&m),
         }
@@ -120,13 +122,13 @@ fn read(side: &str, op: u8, payload: &[u8]) -> Value {
             ServerMessage::RoomCreated(m) => fields(&m),
             ServerMessage::RoomJoined(m) => fields(&m),
             ServerMessage::RoomLeft(m) => fields(&m),
-            ServerMessage::RoomData { data, .. } => data_fields(data),
+            ServerMessage::RoomData(data) | ServerMessage::RoomDataUnreliable(data) => data_fields(data),
             ServerMessage::RoomState(m) => fields(&m),
             ServerMessage::RoomEvent(m) => fields(&m),
             ServerMessage::RpcResponse(m) => fields(&m),
             ServerMessage::CallReply(m) => fields(&m),
-            ServerMessage::Error(m) => fields(&m),
-            ServerMessage::Event(m) => fields(&m),
+            ServerMessage::Error(m) | ServerMessage::RoomError(m) => fields(&m),
+            ServerMessage::Event(m) | ServerMessage::EventUnreliable(m) => fields(&m),
         }
     }
 }
@@ -204,7 +206,7 @@ fn the_hex_examples_are_true() {
 #[test]
 fn the_tables_are_true() {
     let page = std::fs::read_to_string(PAGE).unwrap();
-    for op in Op::ALL {
+    for &op in Op::ALL {
         let row = page.lines().find(|line| line.starts_with(&format!("| {:#04x} |", op as u8)));
         let cells: Vec<&str> =
             row.unwrap_or_else(|| panic!("no row for {op}")).split('|').map(str::trim).collect();

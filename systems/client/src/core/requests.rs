@@ -128,7 +128,7 @@ impl Core {
             return Err(Error::TooLong { bytes: data.len(), max: ROOM_DATA_MAX });
         }
         let mut message = Vec::with_capacity(HEADER + ROOM_DATA_HEADER + data.len());
-        RoomData { handle, index, op, data }.encode(true, &mut message)?;
+        RoomData { handle, index, op, data }.encode(&mut message)?;
         self.keep(Channel::Data, message.into())
     }
 
@@ -143,7 +143,7 @@ impl Core {
         }
         if self.phase == Phase::Live {
             let mut message = Vec::with_capacity(HEADER + ROOM_DATA_HEADER + data.len());
-            RoomData { handle, index: EVERYONE, op, data }.encode(false, &mut message)?;
+            RoomData { handle, index: EVERYONE, op, data }.encode_unreliable(&mut message)?;
             if self.unreliable.len() >= UNRELIABLE_MAX {
                 self.unreliable.pop_front();
             }

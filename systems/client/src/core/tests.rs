@@ -64,7 +64,7 @@ fn state(handle: u32, lost: u64) -> v1::RoomState {
 
 fn data(handle: u16, op: u8, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    RoomData { handle, index: u16::MAX, op, data: bytes }.encode(true, &mut out).unwrap();
+    RoomData { handle, index: u16::MAX, op, data: bytes }.encode(&mut out).unwrap();
     out
 }
 
@@ -383,7 +383,7 @@ fn udp_data_may_be_faster_than_the_start() {
     fake.take();
     fake.core.receive(fake.now, Some(Channel::Data), &data(3, 9, b"early").into());
     let mut stale = Vec::new();
-    RoomData { handle: 3, index: 0, op: 1, data: b"stale" }.encode(false, &mut stale).unwrap();
+    RoomData { handle: 3, index: 0, op: 1, data: b"stale" }.encode_unreliable(&mut stale).unwrap();
     fake.core.receive(fake.now, Some(Channel::Unreliable), &stale.into());
     fake.core.receive(
         fake.now,
@@ -501,7 +501,7 @@ fn rooms_are_followed() {
     let event = |event| v1::RoomEvent { handle: 3, event: Some(event) };
     fake.say(Op::RoomEvent, &event(Wire::Joined(list(&bob))));
     let mut from_bob = Vec::new();
-    RoomData { handle: 3, index: 5, op: 1, data: b"hi" }.encode(true, &mut from_bob).unwrap();
+    RoomData { handle: 3, index: 5, op: 1, data: b"hi" }.encode(&mut from_bob).unwrap();
     fake.hear(from_bob.clone());
     fake.say(Op::RoomEvent, &event(Wire::Label("new".into())));
     let away = v1::Presence { connected: false, ..bob.clone() };
