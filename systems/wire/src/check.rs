@@ -30,6 +30,11 @@ fn name(field: &'static str, value: &str, max: usize) -> Checked {
     if value.is_empty() { Err((field, Problem::Missing)) } else { text(field, value, max) }
 }
 
+fn dotted(field: &'static str, value: &str) -> Checked {
+    let good = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_');
+    if value.bytes().all(good) { Ok(()) } else { Err((field, Problem::NotName)) }
+}
+
 fn token(field: &'static str, value: &[u8]) -> Checked {
     match value.len() {
         RESUME_TOKEN => Ok(()),
@@ -225,6 +230,7 @@ impl Check for v1::Error {
 
 impl Check for v1::Event {
     fn check(&self) -> Checked {
-        name("name", &self.name, EVENT_NAME_MAX)
+        name("name", &self.name, EVENT_NAME_MAX)?;
+        dotted("name", &self.name)
     }
 }

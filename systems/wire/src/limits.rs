@@ -68,6 +68,9 @@ pub const PLAYERS_MAX: u32 = 65_535;
 /// Bytes of the id of an rpc and of the name of an op.
 pub const NAME_MAX: usize = 128;
 
+/// Bytes of the name of an event, which is lower-case letters, digits, dots and underscores.
+pub const EVENT_NAME_MAX: usize = 64;
+
 /// Bytes of `user_id` and of `username` in a presence.
 pub const USER_MAX: usize = 128;
 
@@ -108,6 +111,3 @@ const _: () = assert!(
 );
 const _: () = assert!(HEADER + PAYLOAD_MAX <= WEBSOCKET_FRAME_MAX);
 const _: () = assert!(PARAMS_MAX + METADATA_MAX + LABEL_MAX + MODULE_MAX + 256 < PAYLOAD_MAX);
-
-/// The name of an event, in bytes.
-pub const EVENT_NAME_MAX: usize = 64;

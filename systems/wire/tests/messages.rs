@@ -4,7 +4,8 @@
 
 use kaos_wire::{
     Channel, ClientMessage, EVERYONE, Op, Problem, RoomData, ServerMessage, WireError, agree, counted,
-    decode_client, decode_server, encode, encode_raw, encoded_len, limits, messages, refusal, v1,
+    decode_client, decode_server, encode, encode_raw, encoded_len, limits, messages, prost::Message as _,
+    refusal, v1,
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -115,7 +116,14 @@ fn samples() -> (Vec<u8>, Vec<u8>) {
         encode(op, &v1::Error { cid: 1, code: 5, name: "not_found".into(), ..Default::default() }, out)
             .unwrap();
     }
+    for op in [Op::Event, Op::EventUnreliable] {
+        encode(op, &pushed("guestbook.signed"), out).unwrap();
+    }
     (client, server)
+}
+
+fn pushed(name: &str) -> v1::Event {
+    v1::Event { name: name.into(), body: b"{\"page\":1}".to_vec() }
 }
 
 /// Bytes of the message again, through the types.
@@ -276,6 +284,27 @@ fn limits_name_the_field_and_the_request() {
     assert_eq!(decode_client(0x13, &[0; 4]), Err(WireError::ShortRoomData { bytes: 4 }));
     let error = decode_client(0x20, &[0xff; 12]).unwrap_err();
     assert!(matches!(error, WireError::Payload { op: 0x20, .. }) && error.cid() == 0, "{error}");
+}
+
+#[test]
+fn an_event_has_a_dotted_name_and_a_body_as_long_as_the_message() {
+    let read = |name: &str| decode_server(Op::Event as u8, &pushed(name).encode_to_vec()).map(|_| ());
+    let refused = |problem| Err(WireError::Field { op: 0x32, cid: 0, field: "name", problem });
+    assert_eq!(read(&"n".repeat(64)), Ok(()));
+    assert_eq!(read("chat.room_2"), Ok(()));
+    assert_eq!(read(""), refused(Problem::Missing));
+    assert_eq!(read(&"n".repeat(65)), refused(Problem::Over { is: 65, max: 64 }));
+    for name in ["Guestbook.signed", "guestbook signed", "guestbook/signed", "gästebuch"] {
+        assert_eq!(read(name), refused(Problem::NotName), "{name}");
+    }
+    for op in [Op::Event, Op::EventUnreliable] {
+        assert_eq!(decode_client(op as u8, &[]), Err(WireError::WrongWay { op: op as u8 }));
+    }
+    let long = v1::Event { body: vec![b' '; limits::PAYLOAD_MAX - 2 - 4 - 1], ..pushed("n") };
+    let mut out = Vec::new();
+    assert_eq!(encode(Op::Event, &long, &mut out), Ok(()));
+    assert_eq!(out.len(), limits::HEADER + limits::PAYLOAD_MAX);
+    assert_eq!(decode_server(Op::Event as u8, &out[3..]), Ok(ServerMessage::Event(long)));
 }
 
 /// 100,000 buffers: random ones, and whole traffic with bits turned, pieces cut, doubled and swapped.

@@ -196,7 +196,15 @@ fn the_hex_examples_are_true() {
     } else {
         assert_eq!(wrong, 0, "examples whose bytes differ; UPDATE=1 writes them");
     }
-    for name in ["SessionStarted", "SessionEnd", "RoomError", "CallReply", "RoomDataUnreliable"] {
+    for name in [
+        "SessionStarted",
+        "SessionEnd",
+        "RoomError",
+        "CallReply",
+        "RoomDataUnreliable",
+        "Event",
+        "EventUnreliable",
+    ] {
         assert!(seen.iter().any(|seen| seen == name), "no example of {name}");
     }
     assert!(seen.len() >= 30, "{} examples", seen.len());
@@ -230,6 +238,7 @@ fn the_tables_are_true() {
         ("`params`", l::PARAMS_MAX),
         ("`metadata`", l::METADATA_MAX),
         ("`label`", l::LABEL_MAX),
+        ("`name` of an event", l::EVENT_NAME_MAX),
         ("`user_id`, `username`", l::USER_MAX),
         ("`reason`, `name` of an error", l::REASON_MAX),
         ("`message` of an error or an end", l::MESSAGE_MAX),
