@@ -45,27 +45,20 @@ fn start() -> v1::SessionStart {
     }
 }
 
-/// One message of every kind that a client sends, then of every kind that a server sends.
+/// One message of every kind that a client sends, and one of every kind that a server sends.
 fn samples() -> (Vec<u8>, Vec<u8>) {
     let (mut client, mut server) = (Vec::new(), Vec::new());
+    client_samples(&mut client);
+    server_samples(&mut server);
+    (client, server)
+}
+
+fn client_samples(out: &mut Vec<u8>) {
     let resume = v1::Resume {
         session_id: u64::MAX,
         token: vec![7; 16],
         received: Some(v1::Counts { control: 3, data: u64::MAX }),
     };
-    let presence = v1::Presence {
-        session_id: 9,
-        user_id: "u".into(),
-        username: "ada".into(),
-        index: 2,
-        connected: true,
-        reason: String::new(),
-    };
-    let list = v1::room_event::Presences { presences: vec![presence.clone(); 3] };
-    let closed =
-        v1::room_event::RoomClosed { code: 0, reason: "ended".into(), message: "It is over.".into() };
-
-    let out = &mut client;
     encode(Op::SessionStart, &start(), out).unwrap();
     let again = v1::SessionStart { credentials: Some(Credentials::Resume(resume)), ..start() };
     encode(Op::SessionStart, &again, out).unwrap();
@@ -80,8 +73,21 @@ fn samples() -> (Vec<u8>, Vec<u8>) {
     data.encode_unreliable(out).unwrap();
     encode(Op::Rpc, &v1::Rpc { cid: 4, id: "echo".into(), payload: vec![1, 2, 3] }, out).unwrap();
     encode(Op::Call, &v1::Call { cid: 5, op: "room.list".into(), body: b"{}".to_vec() }, out).unwrap();
+}
 
-    let out = &mut server;
+fn server_samples(out: &mut Vec<u8>) {
+    let presence = v1::Presence {
+        session_id: 9,
+        user_id: "u".into(),
+        username: "ada".into(),
+        index: 2,
+        connected: true,
+        reason: String::new(),
+    };
+    let list = v1::room_event::Presences { presences: vec![presence.clone(); 3] };
+    let closed =
+        v1::room_event::RoomClosed { code: 0, reason: "ended".into(), message: "It is over.".into() };
+
     let started =
         v1::SessionStarted { protocol: 1, session_id: 1, resume_token: vec![1; 16], ..Default::default() };
     encode(Op::SessionStart, &started, out).unwrap();
@@ -119,7 +125,6 @@ fn samples() -> (Vec<u8>, Vec<u8>) {
     for op in [Op::Event, Op::EventUnreliable] {
         encode(op, &pushed("guestbook.signed"), out).unwrap();
     }
-    (client, server)
 }
 
 fn pushed(name: &str) -> v1::Event {
