@@ -8,6 +8,7 @@ pub mod swarm;
 mod client;
 mod core;
 mod credentials;
+mod dispatcher;
 mod door;
 mod driver;
 mod error;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::client::Dispatcher;
+use crate::dispatcher::Dispatcher;
 use crate::driver::Shared;
 use crate::error::{End, Error};
 use crate::event::{Answer, RoomEvent, RoomInfo};
