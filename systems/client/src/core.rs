@@ -350,7 +350,7 @@ impl Core {
                     return self.say_goodbye();
                 }
                 if self.beat_at <= now {
-                    self.beat(now, true);
+                    self.beat(now);
                 }
             }
             _ => {}
@@ -362,7 +362,7 @@ impl Core {
     /// Sends a heartbeat now, to measure the round trip.
     pub fn ping(&mut self, now: Micros) {
         if self.phase == Phase::Live {
-            self.beat(now, true);
+            self.beat(now);
         }
     }
 
@@ -381,7 +381,7 @@ impl Core {
             Phase::Live if self.resend.iter().all(ResendBuffer::is_empty) => self.say_goodbye(),
             Phase::Live => {
                 self.closing.get_or_insert(now + GOODBYE);
-                self.beat(now, true);
+                self.beat(now);
             }
             Phase::Ended(_) => {}
             // Nobody is there to hear a goodbye: the seat is given up by time.
@@ -404,19 +404,27 @@ impl Core {
         v1::Counts { control: self.received[0], data: self.received[1] }
     }
 
-    fn beat(&mut self, now: Micros, asks: bool) {
+    /// Sends a heartbeat that the server answers, which measures the round trip, and plans the next one.
+    fn beat(&mut self, now: Micros) {
         // While saying goodbye every acknowledgement is awaited.
         let pause = if self.closing.is_some() { Duration::from_millis(50) } else { self.heartbeat };
-        if asks {
-            self.beat_at = now + pause;
-        }
+        self.beat_at = now + pause;
+        // 0 would mean that no answer is wanted.
+        self.send_heartbeat(now.0 + 1);
+    }
+
+    /// Sends a heartbeat that only tells what was received; the server does not answer it.
+    fn acknowledge(&mut self) {
+        self.send_heartbeat(0);
+    }
+
+    fn send_heartbeat(&mut self, client_time_us: u64) {
         // A connection that takes nothing does not need another heartbeat.
         if self.urgent.len() > 8 {
             return;
         }
         let beat = v1::Heartbeat {
-            // 0 would mean that nothing is asked.
-            client_time_us: if asks { now.0 + 1 } else { 0 },
+            client_time_us,
             received: Some(self.counts()),
             rtt_us: self.rtt.map_or(0, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX)),
             server_time_ms: 0,

@@ -37,13 +37,13 @@ impl Core {
 
     fn message(&mut self, now: Micros, channel: Option<Channel>, op: u8, payload: Bytes) {
         let counted = counted(op);
-        if let Some(known) = kaos_wire::Op::from_u8(op)
-            && channel.is_some_and(|channel| channel != known.channel())
-        {
+        let own = kaos_wire::Op::from_u8(op).map(kaos_wire::Op::channel);
+        if own.is_some() && channel.is_some() && own != channel {
             return self.violated("a message came on a channel that is not its own");
         }
-        if self.phase != Phase::Live && (counted.is_some() || op == kaos_wire::Op::RoomDataUnreliable as u8) {
-            // UDP: the data channel was faster than SessionStarted. What may be lost is.
+        if self.phase != Phase::Live && (counted.is_some() || own == Some(Channel::Unreliable)) {
+            // UDP: another channel was faster than SessionStarted. What is counted waits for it; unreliable messages are
+            // dropped.
             if counted.is_some() {
                 self.early_bytes += HEADER + payload.len();
                 if self.early_bytes > EARLY_BYTES_MAX {
@@ -75,7 +75,7 @@ impl Core {
             }
         }
         if self.unacknowledged >= ACKNOWLEDGE_AFTER && self.phase == Phase::Live {
-            self.beat(now, false);
+            self.acknowledge();
         }
     }
 
@@ -173,7 +173,7 @@ impl Core {
         let event = if resuming { Event::Resumed { lost: started.lost } } else { Event::Started };
         self.events.push_back(event);
         // The first round trip is known early, and what was lost on the way is acknowledged at once.
-        self.beat(now, true);
+        self.beat(now);
         for (op, payload) in std::mem::take(&mut self.early) {
             self.message(now, None, op, payload);
         }

@@ -384,6 +384,8 @@ fn udp_data_may_be_faster_than_the_start() {
     fake.core.receive(fake.now, Some(Channel::Data), &data(3, 9, b"early").into());
     let mut stale = Vec::new();
     RoomData { handle: 3, index: 0, op: 1, data: b"stale" }.encode_unreliable(&mut stale).unwrap();
+    let event = v1::Event { name: "chat.typing".into(), body: b"1".to_vec() };
+    stale.extend(message(Op::EventUnreliable, &event));
     fake.core.receive(fake.now, Some(Channel::Unreliable), &stale.into());
     fake.core.receive(
         fake.now,
