@@ -23,7 +23,7 @@ export const SERVER = 65535;
 
 const PAYLOAD_MAX = 65535;
 const UNRELIABLE_MAX = 1112;           // bytes of data that fit into a datagram, whatever the transport
-const KEEP_MAX = 256 * 1024;           // bytes that wait for an acknowledgement; more is refused as `keep_full`
+const RESEND_MAX = 256 * 1024;           // bytes that wait for an acknowledgement; more is refused as `keep_full`
 const ACKNOWLEDGE_AFTER = 32 * 1024;   // bytes received after which a heartbeat goes out at once
 const SILENCE_MS = 10_000;             // without any message: the connection is lost; longer with rare heartbeats
 const ATTEMPT_MS = 5_000;              // for one attempt to connect
@@ -778,7 +778,7 @@ export class Session {
     if (this.state === "closed") throw new KaosError("closed", `the session is over: ${this.closed.reason}`);
     const channel = wire.counted(message[0]);
     if (channel) {
-      if (this.keptBytes + message.length > KEEP_MAX) {
+      if (this.keptBytes + message.length > RESEND_MAX) {
         throw new KaosError("keep_full", `${this.keptBytes} bytes wait for the server already: send less, or wait`);
       }
       this.sent[channel] += 1;

@@ -294,7 +294,7 @@ test("a resume sends again what was not received, in order, before anything new"
   assert.equal(session.resumes, 1);
 });
 
-test("a gap that overflowed the keep is told, and the room begins anew", async () => {
+test("a gap that overflowed the resend buffer is told, and the room begins anew", async () => {
   const { session, room, last, clock, events } = await joined();
   const told = [];
   session.on("Resumed", (event) => told.push(event.lost));
@@ -387,7 +387,7 @@ test("silence is longer where the server asks for rare heartbeats", async () => 
   }
 });
 
-test("a full keep refuses instead of forgetting", async () => {
+test("a full resend buffer refuses instead of forgetting", async () => {
   const { room, session } = await joined();
   session.pause();
   for (let n = 0; n < 4; n++) room.send(1, new Uint8Array(60_000));

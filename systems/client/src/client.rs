@@ -66,7 +66,7 @@ pub(crate) fn random() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// How a session is.
+/// The state of a session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Status {
     /// The first connection is being made.
@@ -91,14 +91,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// Joins an open room of this module, or makes one: one atomic step.
+    /// Joins an open room of this module, or creates one, in one atomic step.
     ///
     /// # Errors
     /// [`Error::Refused`] with the server's reason, such as `full`, `refused` or `not_found`; [`Error::Ended`],
     /// [`Error::KeepFull`], [`Error::TooManyRequests`], [`Error::TooLong`].
     ///
     /// # Cancel safety
-    /// When the future is dropped the request is under way nevertheless; a seat that it gets is given up at once.
+    /// Dropping the future does not withdraw the request; a seat that it still gets is given up at once.
     pub async fn join_or_create(&self, module: &str) -> Result<Room, Error> {
         self.join_with(Join { module: module.to_owned(), ..Join::default() }).await
     }
@@ -122,7 +122,7 @@ impl Client {
         }
     }
 
-    /// Makes a room without joining it; returns its id. An empty `module` makes a relayed room.
+    /// Creates a room without joining it; returns its id. An empty `module` creates a relayed room.
     ///
     /// # Errors
     /// As [`Client::join_or_create`].
@@ -130,7 +130,7 @@ impl Client {
         self.create_with(Create { module: module.to_owned(), ..Create::default() }).await
     }
 
-    /// Makes a room with params, label or seats.
+    /// Creates a room with params, label or seats.
     ///
     /// # Errors
     /// As [`Client::join_or_create`].
@@ -217,7 +217,7 @@ impl Client {
         self.shared.lock().handler.missed
     }
 
-    /// Who this is to the server.
+    /// The session and user that the server gave this client.
     pub fn identity(&self) -> Identity {
         let state = self.shared.lock();
         // Known since `connect` returned.
@@ -242,12 +242,12 @@ impl Client {
         self.shared.lock().core.rtt()
     }
 
-    /// How the session is.
+    /// The state of the session.
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
     }
 
-    /// Waits until the status is another, and returns it.
+    /// Waits until the status changes, and returns it.
     pub async fn changed(&mut self) -> Status {
         // The sender lives as long as the driver; when it is gone the last status stands.
         let _ = self.status.changed().await;
@@ -259,7 +259,7 @@ impl Client {
         self.shared.lock().handler.notice.clone()
     }
 
-    /// How often the session came back over a new connection, and how much reliable room data was lost by it in all.
+    /// How often the session resumed over a new connection, and how many reliable room messages were lost in all.
     pub fn resumed(&self) -> (u64, u64) {
         let state = self.shared.lock();
         (state.handler.resumed, state.handler.lost)

@@ -19,7 +19,7 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// No connection came about. Is the server running, and is this its address?
+    /// No connection could be made: the server is not running, or this is not its address.
     #[error("no connection to {door}: {why}")]
     Unreachable {
         /// Where to.
@@ -39,7 +39,7 @@ pub enum Error {
         /// One word: `left`, `ended`, `kicked`, ...
         reason: String,
     },
-    /// Too much is sent and not acknowledged yet; the same call passes when the server has caught up.
+    /// The resend buffer is full; the same call passes when the server has caught up.
     #[error("256 KiB wait to be acknowledged by the server")]
     KeepFull,
     /// The message can never be sent: divide it.

@@ -135,7 +135,7 @@ impl Room {
         self.info.index
     }
 
-    /// What is known of the room now, members and label included; after its end, what was known when it was joined.
+    /// The room as it is now, with its members and label; after its end, as it was when it was joined.
     pub fn info(&self) -> RoomInfo {
         let state = self.shared.lock();
         let now = state.core.room(self.info.handle).filter(|room| room.room_id == self.info.room_id);
@@ -185,7 +185,7 @@ impl Room {
         self.shared.with(|_, state| state.core.send_to(self.info.handle, index, op, data))
     }
 
-    /// Sends data that may be lost, such as a position that is stale soon. Over UDP none arrives after a newer one.
+    /// Sends data that may be lost, such as a position that is soon stale. Over UDP it never arrives after newer data.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Ended`], [`Error::TooLong`] over 1,112 bytes.

@@ -12,7 +12,7 @@ use crate::{
 
 pub(crate) type Checked = Result<(), (&'static str, Problem)>;
 
-/// Whether a decoded payload keeps its limits.
+/// A decoded payload whose fields have limits.
 pub(crate) trait Check {
     /// The first field that breaks its limits.
     fn check(&self) -> Checked;

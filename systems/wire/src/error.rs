@@ -92,7 +92,7 @@ pub enum Problem {
         /// The other field.
         other: &'static str,
     },
-    /// It stands beside a field that excludes it.
+    /// It is given together with a field that excludes it.
     #[error("`{other}` is given too: give one of them")]
     Both {
         /// The other field.

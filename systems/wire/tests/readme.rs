@@ -229,7 +229,7 @@ fn the_tables_are_true() {
         ("data of a RoomData", l::ROOM_DATA_MAX),
         ("data of a RoomDataUnreliable", l::UNRELIABLE_DATA_MAX),
         ("a WebSocket frame", l::WEBSOCKET_FRAME_MAX),
-        ("kept messages, per session and end", l::KEEP_MAX),
+        ("resend buffer, per session and end", l::RESEND_MAX),
         ("received before an acknowledgement is due at once", l::ACKNOWLEDGE_AFTER),
         ("unreadable messages before the session ends, one forgotten in a minute", l::STRIKES as usize),
         ("`client`", l::CLIENT_MAX),

@@ -1,4 +1,4 @@
-//! What comes from the server. Everything here is a stranger's: it may be refused, it cannot break anything.
+//! Messages from the server. They come from a stranger: they may be refused, and cannot break anything.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

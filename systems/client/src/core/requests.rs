@@ -1,7 +1,7 @@
 //! What the application asks for: requests with their ids, and room data.
 
 use bytes::Bytes;
-use kaos_wire::limits::{HEADER, KEEP_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
+use kaos_wire::limits::{HEADER, RESEND_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
 use kaos_wire::{Channel, EVERYONE, Op, RoomData, encode, prost, v1};
 
 use super::{Core, Phase, REQUESTS_MAX, UNRELIABLE_MAX};
@@ -17,7 +17,7 @@ pub(super) enum Request {
     Call,
 }
 
-/// Which room to make. See [`Core::create`].
+/// A room to be created. See [`Core::create`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Create {
     /// The match module; empty: a relayed room without a script.
@@ -30,7 +30,7 @@ pub struct Create {
     pub max_players: u32,
 }
 
-/// Which room to join: one by its id, or an open one of a module, which is made when there is none.
+/// A room to join: the one with this id, or an open one of a module, which is created when there is none.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Join {
     /// The room; or
@@ -129,10 +129,10 @@ impl Core {
         }
         let mut message = Vec::with_capacity(HEADER + ROOM_DATA_HEADER + data.len());
         RoomData { handle, index, op, data }.encode(&mut message)?;
-        self.keep(Channel::Data, message.into())
+        self.push_counted(Channel::Data, message.into())
     }
 
-    /// Sends data that may be lost, and is while there is no connection. None arrives after a newer one over UDP.
+    /// Sends data that may be lost, and is dropped while there is no connection. Over UDP it never arrives after newer data.
     ///
     /// # Errors
     /// [`Error::Ended`], [`Error::Closed`], [`Error::TooLong`] over 1,112 bytes, which is what fits a datagram.
@@ -152,9 +152,9 @@ impl Core {
         Ok(())
     }
 
-    /// Whether a reliable message of so many bytes of payload would be taken now.
+    /// True when the resend buffer has space for a reliable message with a payload of this many bytes.
     pub fn has_room_for(&self, bytes: usize) -> bool {
-        self.kept_bytes + HEADER + bytes <= KEEP_MAX
+        self.kept_bytes + HEADER + bytes <= RESEND_MAX
     }
 
     fn room_or_closed(&self, handle: u16) -> Result<String, Error> {
@@ -186,14 +186,15 @@ impl Core {
         }
         let mut message = Vec::new();
         encode(op, &build(cid), &mut message)?;
-        self.keep(op.counted().unwrap_or(Channel::Control), message.into())?;
+        self.push_counted(op.counted().unwrap_or(Channel::Control), message.into())?;
         self.cid = cid;
         self.requests.insert(cid, kind);
         Ok(cid)
     }
 
-    fn keep(&mut self, channel: Channel, message: Bytes) -> Result<(), Error> {
-        if self.kept_bytes + message.len() > KEEP_MAX {
+    /// Puts a message into its channel's resend buffer, from which it is sent.
+    fn push_counted(&mut self, channel: Channel, message: Bytes) -> Result<(), Error> {
+        if self.kept_bytes + message.len() > RESEND_MAX {
             return Err(Error::KeepFull);
         }
         self.kept_bytes += message.len();

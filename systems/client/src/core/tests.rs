@@ -397,23 +397,23 @@ fn udp_data_may_be_faster_than_the_start() {
         matches!(&events[..], [Event::Lost, Event::Resumed { .. }, Event::Room { event: RoomEvent::Data { data, .. }, .. }] if data == "early"),
         "{events:?}"
     );
-    // All that a server may have been set to keep is borne; more is no server of this protocol.
+    // The largest resend buffer of a server is taken; whatever sends more does not speak this protocol.
     fake.core.closed(fake.now, "reset");
     fake.after(0);
     fake.core.opened(fake.now);
     let long: Bytes = data(3, 9, &[0; 65_000]).into();
-    for _ in 0..SERVER_KEEP_MOST / long.len() {
+    for _ in 0..SERVER_RESEND_MAX / long.len() {
         fake.core.receive(fake.now, Some(Channel::Data), &long);
     }
     assert_eq!(fake.core.end(), None);
-    for _ in 0..=KEEP_MAX / long.len() + 1 {
+    for _ in 0..=RESEND_MAX / long.len() + 1 {
         fake.core.receive(fake.now, Some(Channel::Data), &long);
     }
     assert_eq!(fake.core.end().map(|end| end.reason.as_str()), Some("protocol"));
 }
 
 #[test]
-fn the_keep_has_a_bound_and_a_refused_message_leaves_no_trace() {
+fn the_resend_buffer_has_a_bound_and_a_refused_message_leaves_no_trace() {
     let mut fake = Fake::joined();
     let mut sent = 0;
     while fake.core.send(3, 1, &[0; 60_000]).is_ok() {
