@@ -24,7 +24,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kaos_rudp::{Micros, PublicKey};
 use kaos_wire::limits::{RESEND_MAX, RESUME_TOKEN, SERVER_RESEND_MAX};
-use kaos_wire::{Channel, Op, PROTOCOL_MAX, PROTOCOL_MIN, encode, v1};
+use kaos_wire::{Channel, Opcode, PROTOCOL_MAX, PROTOCOL_MIN, encode, v1};
 
 use crate::credentials::{Credentials, Options};
 use crate::error::{End, Error};
@@ -300,7 +300,7 @@ impl Core {
             credentials: Some(credentials),
         };
         let mut message = Vec::new();
-        match encode(Op::SessionStart, &start, &mut message) {
+        match encode(Opcode::SessionStart, &start, &mut message) {
             Ok(()) => self.urgent.push_back(message.into()),
             Err(_) => {
                 self.refused(End::fault(fault::INVALID, "name, token or vars are too long for one message"))
@@ -430,7 +430,7 @@ impl Core {
             server_time_ms: 0,
         };
         let mut message = Vec::with_capacity(32);
-        if encode(Op::Heartbeat, &beat, &mut message).is_ok() {
+        if encode(Opcode::Heartbeat, &beat, &mut message).is_ok() {
             self.urgent.push_back(message.into());
             self.unacknowledged = 0;
         }
@@ -438,7 +438,7 @@ impl Core {
 
     fn say_goodbye(&mut self) {
         let mut message = Vec::new();
-        if encode(Op::SessionEnd, &v1::SessionEnd::default(), &mut message).is_ok() {
+        if encode(Opcode::SessionEnd, &v1::SessionEnd::default(), &mut message).is_ok() {
             self.urgent.push_back(message.into());
         }
         self.actions.push_back(Action::Hangup);

@@ -8,7 +8,7 @@ use kaos_client::{Client, Credentials, Error, clock, connect};
 use kaos_rudp::io::tokio::Driver;
 use kaos_rudp::io::{Options, Socket};
 use kaos_rudp::{Channel, Config, Endpoint, Event, SecretKey};
-use kaos_wire::{ClientMessage, Op, decode_client, encode, messages, prost::Message, v1};
+use kaos_wire::{ClientMessage, Opcode, decode_client, encode, messages, prost::Message, v1};
 use serde::Deserialize;
 
 const OFFERS: &str =
@@ -55,7 +55,7 @@ async fn serve(mut driver: Driver, offers: Option<&'static str>, asked: Arc<Atom
     }
 }
 
-fn message(op: Op, payload: &impl Message) -> Vec<u8> {
+fn message(op: Opcode, payload: &impl Message) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode(op, payload, &mut bytes).expect("short");
     bytes
@@ -72,15 +72,15 @@ fn answers(message_in: ClientMessage<'_>, offers: Option<&str>, asked: &AtomicUs
                 heartbeat_ms,
                 ..Default::default()
             };
-            vec![message(Op::SessionStart, &started)]
+            vec![message(Opcode::SessionStart, &started)]
         }
         ClientMessage::Call(call) => {
             assert_eq!(call.op, "server.describe");
             asked.fetch_add(1, Ordering::Relaxed);
             vec![match offers {
-                Some(offers) => message(Op::Call, &v1::CallReply { cid: call.cid, body: offers.into() }),
+                Some(offers) => message(Opcode::Call, &v1::CallReply { cid: call.cid, body: offers.into() }),
                 None => message(
-                    Op::Error,
+                    Opcode::Error,
                     &v1::Error {
                         cid: call.cid,
                         code: 12,
@@ -93,11 +93,11 @@ fn answers(message_in: ClientMessage<'_>, offers: Option<&str>, asked: &AtomicUs
         ClientMessage::Rpc(rpc) if rpc.id == "push" => {
             let pushed = v1::Event { name: "guestbook.signed".into(), body: rpc.payload };
             let response = v1::RpcResponse { cid: rpc.cid, payload: Vec::new() };
-            vec![message(Op::Event, &pushed), message(Op::RpcResponse, &response)]
+            vec![message(Opcode::Event, &pushed), message(Opcode::RpcResponse, &response)]
         }
         ClientMessage::Rpc(_) => {
             let end = v1::SessionEnd { code: 25, reason: "kicked".into(), message: String::new() };
-            vec![message(Op::SessionEnd, &end)]
+            vec![message(Opcode::SessionEnd, &end)]
         }
         _ => Vec::new(),
     }

@@ -344,7 +344,7 @@ mod tests {
             ..Default::default()
         };
         let mut bytes = Vec::new();
-        kaos_wire::encode(kaos_wire::Op::SessionStart, &start, &mut bytes).expect("short");
+        kaos_wire::encode(kaos_wire::Opcode::SessionStart, &start, &mut bytes).expect("short");
         bytes
     }
 

@@ -6,7 +6,7 @@ use crate::{
     check::{Check, Checked},
     error::WireError,
     room_data::RoomData,
-    table::Op,
+    table::Opcode,
 };
 
 /// What a row of the table carries.
@@ -30,7 +30,7 @@ impl<M: Message + Default + Check> Payload<'_> for M {
 
 impl<'a> Payload<'a> for RoomData<'a> {
     fn decode(op: u8, payload: &'a [u8]) -> Result<Self, WireError> {
-        if op == Op::RoomDataUnreliable as u8 {
+        if op == Opcode::RoomDataUnreliable as u8 {
             Self::decode_unreliable(payload)
         } else {
             Self::decode(payload)

@@ -4,7 +4,7 @@ use crate::{
     error::WireError,
     limits::{ROOM_DATA_HEADER, UNRELIABLE_DATA_MAX},
     message::put_header,
-    table::Op,
+    table::Opcode,
 };
 
 /// The index that means the server, as the sender of RoomData that a match sent in its own name.
@@ -27,7 +27,7 @@ pub struct RoomData<'a> {
 }
 
 impl<'a> RoomData<'a> {
-    /// Reads the payload of [`Op::RoomData`].
+    /// Reads the payload of [`Opcode::RoomData`].
     ///
     /// # Errors
     /// [`WireError::ShortRoomData`] under 5 bytes.
@@ -38,7 +38,7 @@ impl<'a> RoomData<'a> {
         Ok(Self { handle: u16::from_le_bytes([h0, h1]), index: u16::from_le_bytes([i0, i1]), op, data })
     }
 
-    /// Reads the payload of [`Op::RoomDataUnreliable`].
+    /// Reads the payload of [`Opcode::RoomDataUnreliable`].
     ///
     /// # Errors
     /// [`WireError::ShortRoomData`] under 5 bytes, [`WireError::UnreliableTooLong`] over 1,112 bytes of data.
@@ -60,7 +60,7 @@ impl<'a> RoomData<'a> {
     /// # Errors
     /// [`WireError::TooLong`] when data and header are over 65,535 bytes; nothing is written then.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
-        self.encode_as(Op::RoomData, out)
+        self.encode_as(Opcode::RoomData, out)
     }
 
     /// Appends the whole message, unreliable.
@@ -69,10 +69,10 @@ impl<'a> RoomData<'a> {
     /// [`WireError::UnreliableTooLong`] over 1,112 bytes of data; nothing is written then.
     pub fn encode_unreliable(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
         fits_a_datagram(self.data)?;
-        self.encode_as(Op::RoomDataUnreliable, out)
+        self.encode_as(Opcode::RoomDataUnreliable, out)
     }
 
-    fn encode_as(&self, op: Op, out: &mut Vec<u8>) -> Result<(), WireError> {
+    fn encode_as(&self, op: Opcode, out: &mut Vec<u8>) -> Result<(), WireError> {
         put_header(op, ROOM_DATA_HEADER.saturating_add(self.data.len()), out)?;
         out.extend_from_slice(&self.header());
         out.extend_from_slice(self.data);

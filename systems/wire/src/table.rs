@@ -44,11 +44,11 @@ macro_rules! messages {
         /// An opcode. One number serves a request and its answer, which travel in opposite directions.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
-        pub enum Op {
+        pub enum Opcode {
             $($(#[$doc])* $name = $number,)*
         }
 
-        impl Op {
+        impl Opcode {
             /// All opcodes, in the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
@@ -228,20 +228,20 @@ messages! {
 
 /// Why a side does not read an opcode: it travels the other way only, or nobody knows it.
 fn not_received(op: u8) -> WireError {
-    match Op::from_u8(op) {
+    match Opcode::from_u8(op) {
         Some(_) => WireError::WrongWay { op },
         None => WireError::UnknownOp { op },
     }
 }
 
-impl fmt::Display for Op {
+impl fmt::Display for Opcode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl From<Op> for u8 {
-    fn from(op: Op) -> Self {
+impl From<Opcode> for u8 {
+    fn from(op: Opcode) -> Self {
         op as Self
     }
 }
@@ -250,15 +250,15 @@ impl From<Op> for u8 {
 /// cannot be read, or that travels the wrong way, is counted too. `None` for unknown numbers.
 #[must_use]
 pub const fn counted(op: u8) -> Option<Channel> {
-    match Op::from_u8(op) {
+    match Opcode::from_u8(op) {
         Some(op) => op.counted(),
         None => None,
     }
 }
 
 /// The opcode of the Error that answers a refused message, so that the answer keeps its place among the others
-/// of its channel: [`Op::RoomError`] for 0x10 to 0x1f, [`Op::Error`] for everything else.
+/// of its channel: [`Opcode::RoomError`] for 0x10 to 0x1f, [`Opcode::Error`] for everything else.
 #[must_use]
-pub const fn refusal(op: u8) -> Op {
-    if op & 0xf0 == 0x10 { Op::RoomError } else { Op::Error }
+pub const fn refusal(op: u8) -> Opcode {
+    if op & 0xf0 == 0x10 { Opcode::RoomError } else { Opcode::Error }
 }

@@ -10,7 +10,7 @@
 use std::fmt::Write as _;
 
 use kaos_wire::{
-    ClientMessage, Op, RoomData, ServerMessage, decode_client, decode_server, encode, messages,
+    ClientMessage, Opcode, RoomData, ServerMessage, decode_client, decode_server, encode, messages,
     prost::Message, v1,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -48,7 +48,7 @@ fn bytes(hex: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
-fn typed<M: Message + DeserializeOwned>(op: Op, fields: Value, out: &mut Vec<u8>) {
+fn typed<M: Message + DeserializeOwned>(op: Opcode, fields: Value, out: &mut Vec<u8>) {
     let message: M = serde_json::from_value(fields).unwrap();
     encode(op, &message, out).unwrap();
 }
@@ -58,27 +58,27 @@ fn written(name: &str, fields: &Value, out: &mut Vec<u8>) {
     let object = fields.as_object().unwrap().clone();
     match name {
         "SessionStart" => {
-            typed::<v1::SessionStart>(Op::SessionStart, nest(object, "credentials", &CREDENTIALS), out);
+            typed::<v1::SessionStart>(Opcode::SessionStart, nest(object, "credentials", &CREDENTIALS), out);
         }
-        "SessionStarted" => typed::<v1::SessionStarted>(Op::SessionStart, fields, out),
-        "SessionEnd" => typed::<v1::SessionEnd>(Op::SessionEnd, fields, out),
-        "Heartbeat" => typed::<v1::Heartbeat>(Op::Heartbeat, fields, out),
-        "RoomCreate" => typed::<v1::RoomCreate>(Op::RoomCreate, fields, out),
-        "RoomCreated" => typed::<v1::RoomCreated>(Op::RoomCreate, fields, out),
-        "RoomJoin" => typed::<v1::RoomJoin>(Op::RoomJoin, fields, out),
-        "RoomJoined" => typed::<v1::RoomJoined>(Op::RoomJoin, fields, out),
-        "RoomLeave" => typed::<v1::RoomLeave>(Op::RoomLeave, fields, out),
-        "RoomLeft" => typed::<v1::RoomLeft>(Op::RoomLeave, fields, out),
-        "RoomState" => typed::<v1::RoomState>(Op::RoomState, fields, out),
-        "RoomEvent" => typed::<v1::RoomEvent>(Op::RoomEvent, nest(object, "event", &EVENTS), out),
-        "RoomError" => typed::<v1::Error>(Op::RoomError, fields, out),
-        "Error" => typed::<v1::Error>(Op::Error, fields, out),
-        "Rpc" => typed::<v1::Rpc>(Op::Rpc, fields, out),
-        "RpcResponse" => typed::<v1::RpcResponse>(Op::RpcResponse, fields, out),
-        "Call" => typed::<v1::Call>(Op::Call, fields, out),
-        "CallReply" => typed::<v1::CallReply>(Op::Call, fields, out),
-        "Event" => typed::<v1::Event>(Op::Event, fields, out),
-        "EventUnreliable" => typed::<v1::Event>(Op::EventUnreliable, fields, out),
+        "SessionStarted" => typed::<v1::SessionStarted>(Opcode::SessionStart, fields, out),
+        "SessionEnd" => typed::<v1::SessionEnd>(Opcode::SessionEnd, fields, out),
+        "Heartbeat" => typed::<v1::Heartbeat>(Opcode::Heartbeat, fields, out),
+        "RoomCreate" => typed::<v1::RoomCreate>(Opcode::RoomCreate, fields, out),
+        "RoomCreated" => typed::<v1::RoomCreated>(Opcode::RoomCreate, fields, out),
+        "RoomJoin" => typed::<v1::RoomJoin>(Opcode::RoomJoin, fields, out),
+        "RoomJoined" => typed::<v1::RoomJoined>(Opcode::RoomJoin, fields, out),
+        "RoomLeave" => typed::<v1::RoomLeave>(Opcode::RoomLeave, fields, out),
+        "RoomLeft" => typed::<v1::RoomLeft>(Opcode::RoomLeave, fields, out),
+        "RoomState" => typed::<v1::RoomState>(Opcode::RoomState, fields, out),
+        "RoomEvent" => typed::<v1::RoomEvent>(Opcode::RoomEvent, nest(object, "event", &EVENTS), out),
+        "RoomError" => typed::<v1::Error>(Opcode::RoomError, fields, out),
+        "Error" => typed::<v1::Error>(Opcode::Error, fields, out),
+        "Rpc" => typed::<v1::Rpc>(Opcode::Rpc, fields, out),
+        "RpcResponse" => typed::<v1::RpcResponse>(Opcode::RpcResponse, fields, out),
+        "Call" => typed::<v1::Call>(Opcode::Call, fields, out),
+        "CallReply" => typed::<v1::CallReply>(Opcode::Call, fields, out),
+        "Event" => typed::<v1::Event>(Opcode::Event, fields, out),
+        "EventUnreliable" => typed::<v1::Event>(Opcode::EventUnreliable, fields, out),
         "RoomData" | "RoomDataUnreliable" => {
             let number = |key: &str| u16::try_from(fields[key].as_u64().unwrap()).unwrap();
             let data: Vec<u8> = serde_json::from_value(fields["data"].clone()).unwrap();
@@ -214,7 +214,7 @@ fn the_hex_examples_are_true() {
 #[test]
 fn the_tables_are_true() {
     let page = std::fs::read_to_string(PAGE).unwrap();
-    for &op in Op::ALL {
+    for &op in Opcode::ALL {
         let row = page.lines().find(|line| line.starts_with(&format!("| {:#04x} |", op as u8)));
         let cells: Vec<&str> =
             row.unwrap_or_else(|| panic!("no row for {op}")).split('|').map(str::trim).collect();

@@ -37,7 +37,7 @@ impl Core {
 
     fn message(&mut self, now: Micros, channel: Option<Channel>, op: u8, payload: Bytes) {
         let counted = counted(op);
-        let own = kaos_wire::Op::from_u8(op).map(kaos_wire::Op::channel);
+        let own = kaos_wire::Opcode::from_u8(op).map(kaos_wire::Opcode::channel);
         if own.is_some() && channel.is_some() && own != channel {
             return self.violated("a message came on a channel that is not its own");
         }

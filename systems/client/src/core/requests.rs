@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kaos_wire::limits::{HEADER, RESEND_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
-use kaos_wire::{Channel, EVERYONE, Op, RoomData, encode, prost, v1};
+use kaos_wire::{Channel, EVERYONE, Opcode, RoomData, encode, prost, v1};
 
 use super::{Core, Phase, REQUESTS_MAX, UNRELIABLE_MAX};
 use crate::error::Error;
@@ -55,7 +55,7 @@ impl Core {
     /// the same goes for the other requests.
     pub fn create(&mut self, create: Create) -> Result<u32, Error> {
         let Create { module, params, label, max_players } = create;
-        self.request(Request::Create, Op::RoomCreate, |cid| v1::RoomCreate {
+        self.request(Request::Create, Opcode::RoomCreate, |cid| v1::RoomCreate {
             cid,
             module,
             params,
@@ -70,7 +70,7 @@ impl Core {
     /// As [`Core::create`].
     pub fn join(&mut self, join: Join) -> Result<u32, Error> {
         let Join { room_id, module, params, metadata, label, max_players } = join;
-        self.request(Request::Join, Op::RoomJoin, |cid| v1::RoomJoin {
+        self.request(Request::Join, Opcode::RoomJoin, |cid| v1::RoomJoin {
             cid,
             room_id,
             module,
@@ -87,7 +87,7 @@ impl Core {
     /// As [`Core::create`]; [`Error::Closed`] when this session is not in the room.
     pub fn leave(&mut self, handle: u16) -> Result<u32, Error> {
         let room_id = self.room_or_closed(handle)?;
-        self.request(Request::Leave(handle), Op::RoomLeave, |cid| v1::RoomLeave { cid, room_id })
+        self.request(Request::Leave(handle), Opcode::RoomLeave, |cid| v1::RoomLeave { cid, room_id })
     }
 
     /// Calls a script's function. Answer: [`Answer::Rpc`](crate::Answer::Rpc).
@@ -95,7 +95,7 @@ impl Core {
     /// # Errors
     /// As [`Core::create`].
     pub fn rpc(&mut self, id: &str, payload: &[u8]) -> Result<u32, Error> {
-        self.request(Request::Rpc, Op::Rpc, |cid| v1::Rpc {
+        self.request(Request::Rpc, Opcode::Rpc, |cid| v1::Rpc {
             cid,
             id: id.to_owned(),
             payload: payload.to_vec(),
@@ -107,7 +107,11 @@ impl Core {
     /// # Errors
     /// As [`Core::create`].
     pub fn call(&mut self, op: &str, body: &[u8]) -> Result<u32, Error> {
-        self.request(Request::Call, Op::Call, |cid| v1::Call { cid, op: op.to_owned(), body: body.to_vec() })
+        self.request(Request::Call, Opcode::Call, |cid| v1::Call {
+            cid,
+            op: op.to_owned(),
+            body: body.to_vec(),
+        })
     }
 
     /// Sends data to a room's match, or in a relayed room to everyone else. It arrives once and in order.
@@ -168,7 +172,7 @@ impl Core {
     fn request<M: prost::Message>(
         &mut self,
         kind: Request,
-        op: Op,
+        op: Opcode,
         build: impl FnOnce(u32) -> M,
     ) -> Result<u32, Error> {
         if let Phase::Ended(end) = &self.phase {

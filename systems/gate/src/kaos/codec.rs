@@ -12,7 +12,7 @@ use kaos_kernel::input::Counts;
 use kaos_kernel::op::OpTable;
 use kaos_kernel::output::{Channel, Head, HeadKind};
 use kaos_wire::limits::{HEADER, PAYLOAD_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
-use kaos_wire::{ClientMessage, Op, RoomData, WireError, decode_client, messages, v1};
+use kaos_wire::{ClientMessage, Opcode, RoomData, WireError, decode_client, messages, v1};
 
 use crate::kaos::encode::encode;
 use crate::stats::Stats;
@@ -83,7 +83,7 @@ impl KaosCodec {
             // A request with an opcode of its own, and no operation on this server that answers it.
             request => {
                 let cid = request.cid();
-                let name = Op::from_u8(op).map_or("this message", Op::name);
+                let name = Opcode::from_u8(op).map_or("this message", Opcode::name);
                 let sentence = format!("this server was built without what answers {name}");
                 Err(Bad { cid, fault: Fault::new(FaultKind::Unimplemented, sentence) })
             }
