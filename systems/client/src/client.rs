@@ -17,7 +17,7 @@ use crate::dispatcher::Dispatcher;
 use crate::door::Door;
 use crate::driver::{Shared, drive};
 use crate::error::{End, Error, Refusal};
-use crate::event::Answer;
+use crate::event::{Answer, Status};
 use crate::link::Dialing;
 use crate::listen::{Listener, Offered};
 use crate::room::Room;
@@ -64,19 +64,6 @@ pub(crate) fn random() -> u64 {
     // It only spreads the attempts to come back: any number is better than none.
     let _ = SystemRandom::new().fill(&mut bytes);
     u64::from_le_bytes(bytes)
-}
-
-/// The state of a session.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Status {
-    /// The first connection is being made.
-    Connecting,
-    /// Connected.
-    Live,
-    /// The connection is lost; the client tries to come back.
-    Lost,
-    /// Over, and why.
-    Ended(End),
 }
 
 /// A session with a server. It comes back by itself when its connection breaks, within the seat time of the server.

@@ -8,13 +8,12 @@ use kaos_rudp::Micros;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::client::Status;
 use crate::core::Core;
 use crate::driver::Handler;
 use crate::error::{End, Error, Refusal};
-use crate::event::{Answer, Event, RoomEvent};
+use crate::event::{Answer, Event, RoomEvent, Status};
 use crate::listen::Feed;
-use crate::room::Queue;
+use crate::queue::Queue;
 
 /// Takes the core's events and hands each to whoever waits for it.
 pub(crate) struct Dispatcher {

@@ -177,3 +177,16 @@ pub enum Event {
     /// The session is over; the last event.
     Ended(End),
 }
+
+/// The state of a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// The first connection is being made.
+    Connecting,
+    /// Connected.
+    Live,
+    /// The connection is lost; the client tries to come back.
+    Lost,
+    /// Over, and why.
+    Ended(End),
+}
