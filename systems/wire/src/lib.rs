@@ -21,19 +21,20 @@
 pub mod limits;
 
 mod check;
+mod decode;
 mod error;
 mod message;
+mod opcode;
 mod payload;
 mod room_data;
 mod table;
 
+pub use decode::{ClientMessage, ServerMessage, decode_client, decode_server};
 pub use error::{Problem, WireError};
 pub use message::{Messages, encode, encode_raw, encoded_len, messages, put_header};
+pub use opcode::{Channel, Opcode, counted, refusal};
 pub use prost;
 pub use room_data::{EVERYONE, RoomData, SERVER};
-pub use table::{
-    Channel, ClientMessage, Opcode, ServerMessage, counted, decode_client, decode_server, refusal,
-};
 
 /// The payloads of assets/proto/kaosnet.proto, as prost makes them.
 ///

@@ -5,7 +5,7 @@ use prost::Message;
 use crate::{
     error::WireError,
     limits::{HEADER, PAYLOAD_MAX},
-    table::Opcode,
+    opcode::Opcode,
 };
 
 /// Splits bytes into messages. See [`messages`].

@@ -5,8 +5,8 @@ use prost::Message;
 use crate::{
     check::{Check, Checked},
     error::WireError,
+    opcode::Opcode,
     room_data::RoomData,
-    table::Opcode,
 };
 
 /// What a row of the table carries.

@@ -4,7 +4,7 @@ use crate::{
     error::WireError,
     limits::{ROOM_DATA_HEADER, UNRELIABLE_DATA_MAX},
     message::put_header,
-    table::Opcode,
+    opcode::Opcode,
 };
 
 /// The index that means the server, as the sender of RoomData that a match sent in its own name.
