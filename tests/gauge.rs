@@ -281,7 +281,7 @@ fn session_start(name: &str) -> Vec<u8> {
         ..Default::default()
     };
     let mut bytes = Vec::new();
-    kaos_wire::encode(kaos_wire::Op::SessionStart, &start, &mut bytes).expect("short");
+    kaos_wire::encode(kaos_wire::Opcode::SessionStart, &start, &mut bytes).expect("short");
     bytes
 }
 

@@ -353,9 +353,9 @@ fn a_join_says_what_it_lacks_and_a_request_without_an_id_is_refused() {
     assert!(ada.join_with(both).expect_err("names two").message.contains("`module` is given too"));
     let mut bytes = Vec::new();
     let call = kaos_wire::v1::Call { cid: 0, op: "room.list".into(), body: Vec::new() };
-    kaos_wire::encode(kaos_wire::Op::Call, &call, &mut bytes).expect("short");
+    kaos_wire::encode(kaos_wire::Opcode::Call, &call, &mut bytes).expect("short");
     let rpc = kaos_wire::v1::Rpc { cid: 0, id: "echo".into(), payload: Vec::new() };
-    kaos_wire::encode(kaos_wire::Op::Rpc, &rpc, &mut bytes).expect("short");
+    kaos_wire::encode(kaos_wire::Opcode::Rpc, &rpc, &mut bytes).expect("short");
     ada.send_raw(bytes);
     t.frames(3);
     let refused = ada.events();

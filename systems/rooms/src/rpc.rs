@@ -6,7 +6,7 @@ use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::{RpcContext, RpcIds, RunRpc};
 use kaos_wire::prost::Message as _;
-use kaos_wire::{ClientMessage, Op as Opcode, v1};
+use kaos_wire::{ClientMessage, Opcode, v1};
 use serde::{Deserialize, Serialize};
 
 use crate::ops::wire::{read, reply};

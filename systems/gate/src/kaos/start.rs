@@ -7,7 +7,7 @@ use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::{PeerId, SessionId};
 use kaos_kernel::input::{Claim, Counts, Input};
 use kaos_wire::v1::session_start::Credentials as Given;
-use kaos_wire::{ClientMessage, Op, agree, decode_client, messages, prost::Message, v1};
+use kaos_wire::{ClientMessage, Opcode, agree, decode_client, messages, prost::Message, v1};
 
 use crate::identity::credentials::{Credentials, bounded};
 use crate::kaos::encode::session_end;
@@ -33,7 +33,7 @@ impl Opening {
     pub fn read(bytes: &Bytes, credentials: &Credentials) -> Result<Opening, Fault> {
         let first = messages(bytes).next().unwrap_or(Ok((0, &[])));
         let (op, payload) = first.map_err(|error| Fault::new(FaultKind::Protocol, error.to_string()))?;
-        if op != Op::SessionStart as u8 {
+        if op != Opcode::SessionStart as u8 {
             return Err(Fault::new(
                 FaultKind::Protocol,
                 "the first message of a connection has to be a SessionStart",
@@ -89,7 +89,7 @@ impl Opening {
 pub fn farewell(fault: &Fault) -> Vec<u8> {
     let mut message = Vec::new();
     // Its texts are cut to their limits, so it always fits.
-    let _ = kaos_wire::encode(Op::SessionEnd, &session_end(fault), &mut message);
+    let _ = kaos_wire::encode(Opcode::SessionEnd, &session_end(fault), &mut message);
     message
 }
 
@@ -107,7 +107,7 @@ mod tests {
 
     fn bytes(start: &v1::SessionStart) -> Bytes {
         let mut bytes = Vec::new();
-        encode(Op::SessionStart, start, &mut bytes).expect("short");
+        encode(Opcode::SessionStart, start, &mut bytes).expect("short");
         bytes.into()
     }
 

@@ -8,7 +8,7 @@ fn session_start() -> Vec<u8> {
     let start =
         kaos_wire::v1::SessionStart { protocol_min: 1, protocol_max: 1, credentials, ..Default::default() };
     let mut bytes = Vec::new();
-    kaos_wire::encode(kaos_wire::Op::SessionStart, &start, &mut bytes).expect("short");
+    kaos_wire::encode(kaos_wire::Opcode::SessionStart, &start, &mut bytes).expect("short");
     bytes
 }
 

@@ -3,7 +3,7 @@
 use kaos_kernel::prelude::*;
 use kaos_kernel::settings::RoomCreation;
 use kaos_kernel::spelling::nearest;
-use kaos_wire::Op as Opcode;
+use kaos_wire::Opcode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 

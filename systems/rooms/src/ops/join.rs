@@ -2,7 +2,7 @@
 
 use kaos_kernel::codec::Closed;
 use kaos_kernel::prelude::*;
-use kaos_wire::Op as Opcode;
+use kaos_wire::Opcode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
