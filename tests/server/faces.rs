@@ -172,6 +172,38 @@ fn what_a_call_looked_at_is_paid_afterwards() {
     t.replays_equally();
 }
 
+/// A bound that its schema states and the server does not hold.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Patterned {
+    #[schemars(regex(pattern = "^a"))]
+    name: String,
+}
+
+#[test]
+fn a_bound_that_nobody_would_hold_is_a_sentence_at_the_start() {
+    let wrong = server_of([]).plugins(|app| {
+        app.op(Op::new("thing.name"), async |_: Call, named: Patterned| -> Result<String, Fault> {
+            Ok(named.name)
+        });
+    });
+    assert_eq!(
+        wrong.try_start().err().map(|error| error.to_string()).as_deref(),
+        Some(
+            "op thing.name: its schema says `pattern`, which is not checked: check it in the handler and leave it out \
+             of the type"
+        )
+    );
+}
+
+#[test]
+fn an_id_in_a_query_or_path_is_refused_by_its_field() {
+    let mut t = server_of([]).start();
+    let came = RestRequest { parameters: pairs(&[("room_id", "5")]), ..RestRequest::default() };
+    let identity = Some(Identity { user_id: "u".into(), ..Identity::default() });
+    let fault = t.call_body(identity, "room.get", Body::Rest(Box::new(came))).expect_err("no id");
+    assert_eq!(fault.message, "room.get: `room_id` is \"5\", not a UUID in its 36-character form");
+}
+
 #[test]
 fn a_route_that_cannot_be_is_a_sentence_at_the_start() {
     let wrong = server_of([]).plugins(|app| {

@@ -15,6 +15,7 @@ pub use face::{Face, ParseWire, RawReply, Refuse, Rest, RestBody, WireForm, refu
 pub use payload::Payload;
 pub use price::Price;
 pub use schema::{Node, Schema, Tree};
+pub(crate) use table::not_checked;
 pub use table::{OpRow, OpTable, Ops, Reply, Request};
 
 use std::collections::BTreeMap;

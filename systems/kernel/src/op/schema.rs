@@ -4,6 +4,7 @@
 //! The type's own derive (schemars) says it as a JSON Schema, from which documents are made. Checking needs less of it, and
 //! often: that is the [`Shape`] (`shape`), held against a [`Tree`] (`tree`).
 
+mod format;
 mod shape;
 mod tree;
 pub use tree::{Node, Tree};
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value as Json;
 
+use format::Format;
 use shape::Shape;
 
 /// Depth to which a request is checked; what lies deeper is left to the type that reads it. `serde_json` itself reads 128.
@@ -38,15 +40,23 @@ impl Schema {
         &self.json
     }
 
+    /// A bound that the schema states and [`Schema::check`] does not hold.
+    pub(crate) fn unchecked(&self) -> Option<&'static str> {
+        unchecked(&self.json)
+    }
+
     /// The names of its fields; none when it is no object.
     pub fn fields(&self) -> impl Iterator<Item = &str> + '_ {
-        self.shape.object().into_iter().flat_map(|fields| fields.keys().map(String::as_str))
+        self.shape.object().into_iter().flat_map(|fields| fields.named.keys().map(String::as_str))
     }
 
     /// Whether there is a field of that name, or any is welcome.
     pub fn has_field(&self, name: &str) -> bool {
         matches!(self.shape, Shape::Any | Shape::Map(_))
-            || self.shape.object().is_some_and(|fields| fields.contains_key(name))
+            || self
+                .shape
+                .object()
+                .is_some_and(|fields| fields.others.is_some() || fields.named.contains_key(name))
     }
 
     /// What stands for a request when nothing was sent: null if the type takes it, otherwise an object without fields.
@@ -63,7 +73,7 @@ impl Schema {
         let any = Shape::Any;
         let shape = match &self.shape {
             Shape::Map(value) => value,
-            shape => shape.object().and_then(|fields| fields.get(field)).map_or(&any, |field| &field.shape),
+            shape => shape.object().and_then(|fields| fields.shape_of(field)).unwrap_or(&any),
         };
         match (shape.list(), texts) {
             (Some(item), texts) => Ok(Json::Array(texts.iter().map(|text| item.read_text(text)).collect())),
@@ -76,7 +86,7 @@ impl Schema {
     pub(crate) fn check_but(&self, value: &Json, added: &str) -> Result<(), String> {
         let Some(fields) = self.shape.object() else { return Ok(()) };
         let mut fields = fields.clone();
-        fields.remove(added);
+        fields.named.remove(added);
         Shape::Object(fields).check(value, "", DEPTH_MAX)
     }
 
@@ -89,12 +99,42 @@ impl Schema {
     }
 }
 
+/// Bounds of JSON Schema that are not checked here. A duplicate in a set (`uniqueItems`) is no mistake: serde drops it.
+const UNCHECKED: [&str; 7] = [
+    "pattern",
+    "multipleOf",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "minProperties",
+    "maxProperties",
+    "not",
+];
+
+fn unchecked(schema: &Json) -> Option<&'static str> {
+    let Json::Object(words) = schema else { return None };
+    // The pattern of an id is held with its format.
+    let held = |word: &str| word == "pattern" && Format::of(schema).is_some();
+    let own = UNCHECKED.into_iter().find(|word| words.contains_key(*word) && !held(word));
+    let each = |name: &str| match words.get(name) {
+        Some(Json::Object(parts)) if matches!(name, "properties" | "$defs") => {
+            parts.values().find_map(unchecked)
+        }
+        Some(Json::Array(parts)) => parts.iter().find_map(unchecked),
+        Some(part) => unchecked(part),
+        None => None,
+    };
+    let parts =
+        ["properties", "$defs", "items", "additionalProperties", "oneOf", "anyOf", "allOf", "prefixItems"];
+    own.or_else(|| parts.into_iter().find_map(each))
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
     use serde_json::json;
 
     use super::*;
+    use crate::ids::{RoomId, SessionId};
 
     #[derive(Deserialize, JsonSchema)]
     #[serde(rename_all = "lowercase")]
@@ -131,6 +171,44 @@ mod tests {
         short: Option<String>,
     }
 
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    struct Bounded {
+        #[schemars(length(min = 10, max = 128))]
+        device: Option<String>,
+        #[schemars(length(min = 2))]
+        name: Option<String>,
+        #[schemars(length(min = 1, max = 3))]
+        ids: Option<Vec<u8>>,
+        #[schemars(range(min = 0.5, max = 2))]
+        speed: Option<f64>,
+        #[schemars(range(min = 0))]
+        weight: Option<f32>,
+        letter: Option<char>,
+        #[serde(flatten)]
+        more: std::collections::BTreeMap<String, u8>,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    struct Ids {
+        room: RoomId,
+        session: Option<SessionId>,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    struct Unchecked {
+        list: Vec<Inner>,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    struct Inner {
+        #[schemars(regex(pattern = "^a"))]
+        name: String,
+    }
+
     fn refused(value: Json) -> String {
         Schema::of::<Query>().check(&value).expect_err("it does not fit")
     }
@@ -164,6 +242,57 @@ mod tests {
         ] {
             assert_eq!(refused(value), sentence);
         }
+    }
+
+    #[test]
+    fn every_bound_of_a_schema_is_held_and_said() {
+        let schema = Schema::of::<Bounded>();
+        for fits in [
+            json!({ "device": "0123456789", "name": "äö", "ids": [1], "speed": 0.5, "weight": 0, "letter": "ä" }),
+            json!({ "speed": 2, "ids": [1, 2, 3], "score": 7 }),
+        ] {
+            assert_eq!(schema.check(&fits), Ok(()), "{fits}");
+        }
+        for (value, sentence) in [
+            (json!({ "device": "short" }), "`device` is \"short\", not text of 10 to 128 characters"),
+            (json!({ "name": "a" }), "`name` is \"a\", not text of at least 2 characters"),
+            (json!({ "ids": [] }), "`ids` is a list of 0, not a list of 1 to 3"),
+            (json!({ "ids": [1, 2, 3, 4] }), "`ids` is a list of 4, not a list of 1 to 3"),
+            (json!({ "speed": 0.4 }), "`speed` is 0.4, not a number from 0.5 to 2"),
+            (json!({ "weight": -1 }), "`weight` is -1, not a number of at least 0"),
+            (json!({ "letter": "ab" }), "`letter` is \"ab\", not text of exactly 1 character"),
+            // The fields of a map that the type holds flattened.
+            (json!({ "score": 256 }), "`score` is 256, not an integer from 0 to 255"),
+        ] {
+            assert_eq!(schema.check(&value), Err(sentence.to_owned()));
+        }
+        assert!(schema.has_field("score"));
+        assert_eq!(schema.read_text("score", &["7".to_owned()]), Ok(json!(7)));
+    }
+
+    #[test]
+    fn an_id_is_refused_by_its_field() {
+        let schema = Schema::of::<Ids>();
+        let room = "6f1c2d3e-0000-4000-8000-000000000001";
+        assert_eq!(schema.check(&json!({ "room": room, "session": "00000000000000ff" })), Ok(()));
+        for (value, sentence) in [
+            (json!({ "room": "x" }), "`room` is \"x\", not a UUID in its 36-character form"),
+            (
+                json!({ "room": room, "session": "ff" }),
+                "`session` is \"ff\", not a session id of 16 hexadecimal digits",
+            ),
+            (json!({ "room": 5 }), "`room` is 5, not a UUID in its 36-character form"),
+        ] {
+            assert_eq!(schema.check(&value), Err(sentence.to_owned()));
+        }
+        assert_eq!(schema.unchecked(), None);
+    }
+
+    #[test]
+    fn what_a_schema_says_and_nobody_checks_is_known() {
+        assert_eq!(Schema::of::<Bounded>().unchecked(), None);
+        assert_eq!(Schema::of::<std::collections::BTreeSet<u8>>().unchecked(), None);
+        assert_eq!(Schema::of::<Unchecked>().unchecked(), Some("pattern"));
     }
 
     #[test]

@@ -165,6 +165,9 @@ impl OpTable {
         };
         let id = OpId(place);
         let (request, reply) = (Schema::of::<Req>(), Schema::of::<Rep>());
+        if let Some(word) = request.unchecked() {
+            self.errors.push(format!("op {}: {}", op.name, not_checked(word)));
+        }
         if !is_dotted_name(&op.name) {
             self.errors.push(format!(
                 "op `{}`: a name is lower-case letters, digits, dots and underscores",
@@ -249,6 +252,13 @@ impl OpTable {
         };
         self.add::<Req, Rep>(op, Handler::Start(Box::new(start)));
     }
+}
+
+/// A bound that stands in a schema and is not held would be believed by handlers and documents alike.
+pub(crate) fn not_checked(word: &str) -> String {
+    format!(
+        "its schema says `{word}`, which is not checked: check it in the handler and leave it out of the type"
+    )
 }
 
 fn parse<Req: Request>(

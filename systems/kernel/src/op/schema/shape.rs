@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde_json::Value as Json;
 
+use super::format::Format;
 use super::tree::{Node, SHOWN_MAX, Shown, Tree};
 use crate::spelling::nearest;
 
@@ -18,19 +19,71 @@ pub(super) enum Shape {
         min: i128,
         max: i128,
     },
-    Number,
-    /// `names`: one of these; empty: any text of at most `max` characters.
+    Number {
+        min: f64,
+        max: f64,
+    },
+    /// `names`: one of these; empty: any text of so many characters.
     Text {
         names: Vec<String>,
-        max: u64,
+        length: Length,
     },
+    Id(Format),
     List {
         item: Box<Shape>,
-        max: u64,
+        length: Length,
     },
     Map(Box<Shape>),
-    Object(BTreeMap<String, Field>),
+    Object(Fields),
     Either(Vec<Shape>),
+}
+
+/// How long a text or a list is, both ends included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Length {
+    min: u64,
+    max: u64,
+}
+
+impl Length {
+    const ANY: Length = Length { min: 0, max: u64::MAX };
+
+    fn of(schema: &Json, min: &str, max: &str) -> Self {
+        let bound = |name: &str| schema.get(name).and_then(Json::as_u64);
+        Length { min: bound(min).unwrap_or(0), max: bound(max).unwrap_or(u64::MAX) }
+    }
+
+    fn holds(self, length: usize) -> bool {
+        (self.min..=self.max).contains(&(length as u64))
+    }
+}
+
+/// ` of 1 to 3`: what follows "a list" or "text"; nothing when any length will do.
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.min, self.max) {
+            (0, u64::MAX) => Ok(()),
+            (min, u64::MAX) => write!(f, " of at least {min}"),
+            (0, max) => write!(f, " of at most {max}"),
+            (min, max) if min == max => write!(f, " of exactly {min}"),
+            (min, max) => write!(f, " of {min} to {max}"),
+        }
+    }
+}
+
+/// The fields of an object.
+#[derive(Clone, Debug)]
+pub(super) struct Fields {
+    pub(super) named: BTreeMap<String, Field>,
+    /// What fields of any other name hold; `None`: there are no others.
+    pub(super) others: Option<Box<Shape>>,
+}
+
+impl Fields {
+    /// What a field holds; `None`: there is none of that name.
+    pub(super) fn shape_of(&self, name: &str) -> Option<&Shape> {
+        self.named.get(name).map(|field| &field.shape).or(self.others.as_deref())
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -48,7 +101,7 @@ impl Shape {
             }
         }
         if let Some(name) = schema.get("const").and_then(Json::as_str) {
-            return Shape::Text { names: vec![name.to_owned()], max: u64::MAX };
+            return Shape::Text { names: vec![name.to_owned()], length: Length::ANY };
         }
         match schema.get("type") {
             Some(Json::Array(kinds)) => {
@@ -61,20 +114,27 @@ impl Shape {
     }
 
     fn of_kind(kind: &str, schema: &Json) -> Self {
-        let bound = |name: &str| schema.get(name).and_then(Json::as_u64).unwrap_or(u64::MAX);
         let part = |name: &str| schema.get(name).map_or(Shape::Any, Shape::of);
         match kind {
             "null" => Shape::Null,
             "boolean" => Shape::Bool,
             "integer" => Shape::integer(schema),
-            "number" => Shape::Number,
+            "number" => {
+                let bound = |name: &str| schema.get(name).and_then(Json::as_f64);
+                let (min, max) = (bound("minimum"), bound("maximum"));
+                Shape::Number { min: min.unwrap_or(f64::NEG_INFINITY), max: max.unwrap_or(f64::INFINITY) }
+            }
+            "string" if let Some(format) = Format::of(schema) => Shape::Id(format),
             "string" => {
                 let names =
                     schema.get("enum").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
                 let names = names.iter().filter_map(Json::as_str).map(str::to_owned).collect();
-                Shape::Text { names, max: bound("maxLength") }
+                Shape::Text { names, length: Length::of(schema, "minLength", "maxLength") }
             }
-            "array" => Shape::List { item: Box::new(part("items")), max: bound("maxItems") },
+            "array" => Shape::List {
+                item: Box::new(part("items")),
+                length: Length::of(schema, "minItems", "maxItems"),
+            },
             "object" => Shape::object_of(schema),
             _ => Shape::Any,
         }
@@ -98,12 +158,20 @@ impl Shape {
 
     fn object_of(schema: &Json) -> Self {
         let properties = schema.get("properties").and_then(Json::as_object);
+        // A struct that holds a map flattened has fields of its own and those of the map.
+        let others = match schema.get("additionalProperties") {
+            Some(value @ Json::Object(_)) => Some(Box::new(Shape::of(value))),
+            Some(Json::Bool(true)) => Some(Box::new(Shape::Any)),
+            _ => None,
+        };
         let Some(properties) = properties else {
-            return match schema.get("additionalProperties") {
-                Some(value @ Json::Object(_)) => Shape::Map(Box::new(Shape::of(value))),
+            return match (others, schema.get("additionalProperties")) {
+                (Some(others), _) => Shape::Map(others),
                 // A struct without fields has neither.
-                Some(Json::Bool(false)) => Shape::Object(BTreeMap::new()),
-                _ => Shape::Map(Box::new(Shape::Any)),
+                (None, Some(Json::Bool(false))) => {
+                    Shape::Object(Fields { named: BTreeMap::new(), others: None })
+                }
+                (None, _) => Shape::Map(Box::new(Shape::Any)),
             };
         };
         let required = schema.get("required").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -111,7 +179,7 @@ impl Shape {
             let required = required.iter().any(|other| other.as_str() == Some(name));
             (name.clone(), Field { shape: Shape::of(schema), required })
         };
-        Shape::Object(properties.iter().map(field).collect())
+        Shape::Object(Fields { named: properties.iter().map(field).collect(), others })
     }
 
     /// Names of one enum are one choice.
@@ -134,7 +202,7 @@ impl Shape {
         }
     }
 
-    pub(super) fn object(&self) -> Option<&BTreeMap<String, Field>> {
+    pub(super) fn object(&self) -> Option<&Fields> {
         match self {
             Shape::Object(fields) => Some(fields),
             Shape::Either(shapes) => shapes.iter().find_map(Shape::object),
@@ -163,7 +231,9 @@ impl Shape {
             Shape::Integer { .. } => {
                 text.parse::<i64>().map(Json::from).or_else(|_| text.parse::<u64>().map(Json::from)).ok()
             }
-            Shape::Number => text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Json::from),
+            Shape::Number { .. } => {
+                text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Json::from)
+            }
             Shape::Bool => text.parse::<bool>().map(Json::from).ok(),
             Shape::Either(shapes) => {
                 let read = shapes.iter().map(|shape| shape.read_text(text));
@@ -185,22 +255,29 @@ impl Shape {
             (Shape::Any, _)
             | (Shape::Null, Node::Null | Node::Empty)
             | (Shape::Bool, Node::Bool(_))
-            | (Shape::Number, Node::Integer(_) | Node::Float(_))
-            | (Shape::List { .. } | Shape::Map(_), Node::Empty) => Ok(()),
+            | (Shape::Map(_), Node::Empty) => Ok(()),
+            (Shape::List { length, .. }, Node::Empty) if length.holds(0) => Ok(()),
             // A list of bytes, as scripts have it.
-            (Shape::List { item, .. }, Node::Bytes(_))
-                if matches!(**item, Shape::Integer { min: 0, max: 255 }) =>
+            (Shape::List { item, length }, Node::Bytes(bytes))
+                if matches!(**item, Shape::Integer { min: 0, max: 255 }) && length.holds(*bytes) =>
             {
                 Ok(())
             }
             (Shape::Integer { min, max }, Node::Integer(number)) if (min..=max).contains(&number) => Ok(()),
-            (Shape::Text { names, .. }, Node::Text(text)) if names.iter().any(|name| name == text) => Ok(()),
-            (Shape::Text { names, max }, Node::Text(text))
-                if names.is_empty() && text.chars().count() as u64 <= *max =>
+            (Shape::Number { min, max }, Node::Integer(number))
+                if (*min..=*max).contains(&(*number as f64)) =>
             {
                 Ok(())
             }
-            (Shape::List { item, max }, Node::List(list)) if list.len() as u64 <= *max => {
+            (Shape::Number { min, max }, Node::Float(number)) if (min..=max).contains(&number) => Ok(()),
+            (Shape::Text { names, .. }, Node::Text(text)) if names.iter().any(|name| name == text) => Ok(()),
+            (Shape::Text { names, length }, Node::Text(text))
+                if names.is_empty() && (*length == Length::ANY || length.holds(text.chars().count())) =>
+            {
+                Ok(())
+            }
+            (Shape::Id(format), Node::Text(text)) if format.holds(text) => Ok(()),
+            (Shape::List { item, length }, Node::List(list)) if length.holds(list.len()) => {
                 let mut each = list.iter().enumerate();
                 each.try_for_each(|(at, value)| item.check(*value, &format!("{path}[{at}]"), depth - 1))
             }
@@ -215,24 +292,23 @@ impl Shape {
     }
 }
 
-fn check_fields(
-    fields: &BTreeMap<String, Field>,
-    map: &[(&str, &dyn Tree)],
-    path: &str,
-    depth: usize,
-) -> Result<(), String> {
+fn check_fields(fields: &Fields, map: &[(&str, &dyn Tree)], path: &str, depth: usize) -> Result<(), String> {
     for (name, value) in map {
-        let Some(field) = fields.get(*name) else {
+        let Some(field) = fields.named.get(*name) else {
+            if let Some(others) = &fields.others {
+                others.check(*value, &join(path, name), depth - 1)?;
+                continue;
+            }
             let shown: String = name.chars().take(SHOWN_MAX).collect();
             let within = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
             return Err(format!(
                 "there is no field `{shown}`{within}{}",
-                nearest(name, fields.keys().cloned())
+                nearest(name, fields.named.keys().cloned())
             ));
         };
         field.shape.check(*value, &join(path, name), depth - 1)?;
     }
-    let missing = fields.iter().find(|(name, field)| {
+    let missing = fields.named.iter().find(|(name, field)| {
         field.required && !field.shape.takes_null() && !map.iter().any(|(given, _)| given == name)
     });
     match missing {
@@ -252,7 +328,7 @@ fn check_either(shapes: &[Shape], value: &dyn Tree, path: &str, depth: usize) ->
     let first = map.first().map_or("", |(name, _)| name);
     let objects: Vec<_> = shapes.iter().zip(results).filter(|(shape, _)| shape.object().is_some()).collect();
     let only = objects.len() == 1;
-    let of_first = |shape: &Shape| shape.object().is_some_and(|fields| fields.contains_key(first));
+    let of_first = |shape: &Shape| shape.object().is_some_and(|fields| fields.named.contains_key(first));
     objects.into_iter().find(|(shape, _)| only || of_first(shape)).map(|(_, result)| result)
 }
 
@@ -272,17 +348,23 @@ impl fmt::Display for Shape {
             Shape::Null => f.write_str("nothing"),
             Shape::Bool => f.write_str("true or false"),
             Shape::Integer { min, max } => write!(f, "an integer from {min} to {max}"),
-            Shape::Number => f.write_str("a number"),
-            Shape::Text { names, max } => match names.as_slice() {
-                [] if *max == u64::MAX => f.write_str("text"),
-                [] => write!(f, "text of at most {max} characters"),
-                names => {
-                    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-                    f.write_str(&names.join(" or "))
-                }
+            Shape::Number { min, max } => match (min.is_finite(), max.is_finite()) {
+                (false, false) => f.write_str("a number"),
+                (true, false) => write!(f, "a number of at least {min}"),
+                (false, true) => write!(f, "a number of at most {max}"),
+                (true, true) => write!(f, "a number from {min} to {max}"),
             },
-            Shape::List { max: u64::MAX, .. } => f.write_str("a list"),
-            Shape::List { max, .. } => write!(f, "a list of at most {max}"),
+            Shape::Text { names, length: Length::ANY } if names.is_empty() => f.write_str("text"),
+            Shape::Text { names, length } if names.is_empty() => {
+                let s = if *length == (Length { min: 1, max: 1 }) { "" } else { "s" };
+                write!(f, "text{length} character{s}")
+            }
+            Shape::Text { names, .. } => {
+                let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+                f.write_str(&names.join(" or "))
+            }
+            Shape::Id(format) => f.write_str(format.words()),
+            Shape::List { length, .. } => write!(f, "a list{length}"),
             Shape::Map(_) | Shape::Object(_) => f.write_str("an object"),
             Shape::Either(shapes) => {
                 let shapes = shapes.iter().filter(|shape| !matches!(shape, Shape::Null));
