@@ -10,8 +10,10 @@ mod price;
 pub mod schema;
 mod table;
 pub use caller::{Auth, Caller};
-pub(crate) use face::no_json;
-pub use face::{Face, ParseWire, RawReply, Refuse, Rest, RestBody, WireForm, refusal};
+pub use face::{
+    Face, ParseWire, RawReply, Refusal, Refuse, RequestShape, Rest, RestBody, RestReply, WireForm, refusal,
+};
+pub(crate) use face::{no_json, write_json};
 pub use payload::Payload;
 pub use price::Price;
 pub use schema::{Node, Schema, Tree};

@@ -59,6 +59,11 @@ impl Schema {
                 .is_some_and(|fields| fields.others.is_some() || fields.named.contains_key(name))
     }
 
+    /// Whether there is a field of that name: not only since any is welcome.
+    pub(crate) fn names_field(&self, name: &str) -> bool {
+        self.shape.object().is_some_and(|fields| fields.named.contains_key(name))
+    }
+
     /// What stands for a request when nothing was sent: null if the type takes it, otherwise an object without fields.
     pub fn nothing(&self) -> Json {
         if self.shape.takes_null() { Json::Null } else { Json::Object(serde_json::Map::new()) }

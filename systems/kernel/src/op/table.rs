@@ -205,12 +205,11 @@ impl OpTable {
                 op.name
             ));
         }
-        let same = |other: &Rest| other.method == *method && other.path == *path;
-        let taken = self.rows.iter().find(|row| row.op.rests().any(|(_, other)| same(other)));
+        let taken = self.rows.iter().find(|row| row.op.rests().any(|(_, other)| rest.is_like(other)));
         if let Some(other) = taken {
             return Some(format!("op {}: {method} {path} belongs to {}", op.name, other.op.name));
         }
-        if op.rests().filter(|(_, other)| same(other)).count() > 1 {
+        if op.rests().filter(|(_, other)| rest.is_like(other)).count() > 1 {
             return Some(format!("op {}: it has {method} {path} twice", op.name));
         }
         rest.wrong(request).map(|sentence| format!("op {}: {sentence}", op.name))

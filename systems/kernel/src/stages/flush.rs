@@ -12,7 +12,7 @@ use crate::failures::guarded_or_fault;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::SessionId;
 use crate::limit::Addresses;
-use crate::op::{OpId, OpTable, Payload};
+use crate::op::{OpId, OpTable, Payload, write_json};
 use crate::output::{Answer, Channel, FrameOutputs, Level, Log, Reply, Send};
 use crate::room::RoomIndex;
 use crate::send::{Asked, Outbox, kicked, post};
@@ -152,11 +152,9 @@ fn render(
 ) -> Result<Bytes, Fault> {
     let reply = result?;
     let rest = face.and_then(|face| ops.get(op)?.op.rest_at(face));
-    guarded_or_fault(name_of(ops, op), || match rest.and_then(|rest| rest.raw_reply) {
-        Some(raw) => raw(&*reply),
-        None => serde_json::to_vec(&*reply)
-            .map(Bytes::from)
-            .map_err(|error| Fault::internal(format!("the reply is no JSON: {error}"))),
+    guarded_or_fault(name_of(ops, op), || match rest {
+        Some(rest) => rest.write(&*reply),
+        None => write_json(&*reply),
     })
 }
 
