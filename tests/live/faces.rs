@@ -98,7 +98,8 @@ fn ask(app: &mut App) {
             .face(Face::Rest(v2("POST /v2/account")))
             .face(Face::Rest(v2("DELETE /v2/friend")))
             .rest("GET /v1/ask")
-            .rest("POST /v1/ask"),
+            .rest("POST /v1/ask")
+            .price(1),
         |_: &World, _: &Caller, ask: Ask| -> Result<Answer, Fault> { Ok(Answer(ask)) },
     );
 }

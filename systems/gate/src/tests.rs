@@ -65,9 +65,9 @@ fn server() -> Server {
         render: render_leave,
     };
     Server::build(Build { journal_bytes_max: 1 << 20, ..Build::default() }, |app| {
-        app.op(Op::new("say"), say)
-            .op(Op::new("rpc").wire(rpc), say)
-            .op(Op::new("room.leave").wire(leave), say);
+        app.op(Op::new("say").price(1), say)
+            .op(Op::new("rpc").wire(rpc).price(1), say)
+            .op(Op::new("room.leave").wire(leave).price(1), say);
     })
     .expect("builds")
 }

@@ -72,8 +72,9 @@ pub struct Op {
     pub check: Option<ScriptCheck>,
     /// How doors reach it, beside the generic call by name that every operation has.
     pub faces: Vec<Face>,
-    /// What a call costs, and who pays.
-    pub price: Price,
+    /// What a call costs, and who pays. `None` only for what no client may call: another row without a price is no row,
+    /// since who adds it has to think of whoever calls it without end.
+    pub price: Option<Price>,
 }
 
 impl Op {
@@ -88,7 +89,7 @@ impl Op {
             draws: None,
             check: None,
             faces: Vec::new(),
-            price: Price::fixed(1),
+            price: None,
         }
     }
 
@@ -157,15 +158,9 @@ impl Op {
         self.face(Face::Wire(form))
     }
 
-    /// Makes a call cost so many messages of its caller's budget.
-    pub fn cost(mut self, messages: u32) -> Self {
-        self.price = Price::fixed(messages);
-        self
-    }
-
-    /// Says what a call costs.
-    pub fn price(mut self, price: Price) -> Self {
-        self.price = price;
+    /// Says what a call costs: a number of messages of its caller's budget, or a [`Price`] that depends on the call.
+    pub fn price(mut self, price: impl Into<Price>) -> Self {
+        self.price = Some(price.into());
         self
     }
 

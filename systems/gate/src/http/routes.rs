@@ -185,14 +185,17 @@ mod tests {
             Ok(())
         }
         let server = Server::build(Build { journal_bytes_max: 0, ..Build::default() }, |app| {
-            app.op(Op::new("room.get").rest("GET /v1/rooms/{id}"), nothing)
-                .op(Op::new("room.mine").rest("GET /v1/rooms/mine"), nothing)
-                .op(Op::new("room.tell").rest("POST /v1/rooms/{id}/tell"), nothing)
-                .op(Op::new("afk.status").rest("GET /v1/afk").rest("POST /v1/afk"), nothing)
+            app.op(Op::new("room.get").rest("GET /v1/rooms/{id}").price(1), nothing)
+                .op(Op::new("room.mine").rest("GET /v1/rooms/mine").price(1), nothing)
+                .op(Op::new("room.tell").rest("POST /v1/rooms/{id}/tell").price(1), nothing)
+                .op(Op::new("afk.status").rest("GET /v1/afk").rest("POST /v1/afk").price(1), nothing)
                 .op(
-                    Op::new("call").rest("POST /v2/rpc/{id}").face(Face::Rest(
-                        Rest::new("POST /v2/rpc/{id}").when("unwrap").credential("http_key"),
-                    )),
+                    Op::new("call")
+                        .rest("POST /v2/rpc/{id}")
+                        .face(Face::Rest(
+                            Rest::new("POST /v2/rpc/{id}").when("unwrap").credential("http_key"),
+                        ))
+                        .price(1),
                     nothing,
                 );
         });
