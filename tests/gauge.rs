@@ -69,7 +69,7 @@ fn make_places(world: &mut World) {
 fn held_op(app: &mut App) {
     make_places(app.world_mut());
     app.read_op(
-        Op::new("test.held").public().rest("GET /v1/test/held"),
+        Op::new("test.held").public().rest("GET /v1/test/held").price(1),
         |world: &World, _: &Caller, (): ()| -> Result<Held, Fault> {
             Ok(Held {
                 entities: world.iter_entities().count(),

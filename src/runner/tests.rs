@@ -628,7 +628,7 @@ fn frames_that_were_left_out_stay_left_out_in_a_replay() {
 /// A server whose observer panics when a room ends, which is more than a frame can go on from.
 fn breaks_when_a_room_ends(app: &mut App) {
     app.add_observer(|_: On<Remove<Room>>| panic!("a defect of a plugin"));
-    let op = Op::new("brief").public().rest("POST /v1/brief");
+    let op = Op::new("brief").public().rest("POST /v1/brief").price(1);
     app.op(op, async |cx: Call, _: ()| -> Result<RoomId, Fault> {
         let spec = kaos_rooms::Spec { ends_empty: true, ..kaos_rooms::Spec::default() };
         cx.with(|world| kaos_rooms::create_room(world, spec))

@@ -203,7 +203,7 @@ impl Job for Slow {
 fn one_session_cannot_fill_the_queue_of_waiting_calls() {
     let slow = |app: &mut App| {
         app.job(|_: Slow, _: &mut JobContext<'_>| Ok(()))
-            .op(kaos_kernel::op::Op::new("slow"), async |cx: Call, _: ()| -> Result<(), Fault> {
+            .op(kaos_kernel::op::Op::new("slow").price(1), async |cx: Call, _: ()| -> Result<(), Fault> {
                 cx.job(Slow).await
             });
     };

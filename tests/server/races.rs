@@ -63,7 +63,7 @@ impl Job for Slow {
 
 fn slow(app: &mut App) {
     app.job(|_: Slow, _: &mut JobContext<'_>| Ok(())).op(
-        Op::new("slow.secret").session(),
+        Op::new("slow.secret").session().price(1),
         async |cx: Call, _: ()| -> Result<String, Fault> {
             cx.job(Slow).await?;
             Ok("for its caller only".to_owned())

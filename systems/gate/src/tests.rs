@@ -79,9 +79,9 @@ fn server() -> Server {
     };
     let renamed = EventForm { opcode: 0x15, room: true, render: render_renamed };
     Server::build(Build { journal_bytes_max: 1 << 20, ..Build::default() }, |app| {
-        app.op(Op::new("say"), say)
-            .op(Op::new("rpc").wire(rpc), say)
-            .op(Op::new("room.leave").wire(leave), say)
+        app.op(Op::new("say").price(1), say)
+            .op(Op::new("rpc").wire(rpc).price(1), say)
+            .op(Op::new("room.leave").wire(leave).price(1), say)
             .event::<Renamed>(Event::new("room.renamed").form(Channel::Data, renamed));
     })
     .expect("builds")

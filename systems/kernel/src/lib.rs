@@ -63,7 +63,8 @@ pub mod prelude {
     pub use crate::fault::{Fault, FaultKind};
     pub use crate::frame::{Frame, Stage};
     pub use crate::ids::{RoomId, SessionId};
-    pub use crate::op::{Auth, Caller, CheckContext, Face, Op, Price, Rest, RestBody, ScriptUse, Tree};
+    pub use crate::op::{Auth, Caller, CheckContext, Face, Op, Payload, Price, Refusal};
+    pub use crate::op::{Rest, RestBody, RestReply, ScriptUse, Tree};
     pub use crate::output::Level;
     pub use crate::room::Room;
     pub use crate::room::presence::{InRoom, Joined, Presence, PresenceInfo, PresenceOf, Presences};

@@ -28,7 +28,7 @@ pub(crate) fn register(app: &mut App) {
             .script(ScriptUse::Rpc)
             .args(&["id", "payload"])
             .face(Face::Rest(rest))
-            .cost(2)
+            .price(2)
             .wire(form),
         rpc,
     );

@@ -13,7 +13,7 @@ use fastwebsockets::upgrade;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::input::Door;
-use kaos_kernel::op::{Auth, Caller};
+use kaos_kernel::op::{Auth, Caller, Rest, RestReply};
 use kaos_wire::{PROTOCOL_MAX, PROTOCOL_MIN};
 use serde_json::json;
 use tokio::time::timeout;
@@ -22,6 +22,7 @@ use crate::http::files::Files;
 use crate::http::routes::{Found, Matched};
 use crate::http::state::{Connection, Shared};
 use crate::http::{metrics, reply};
+use crate::identity::credential::Credential;
 use crate::websocket;
 
 /// The most bytes of a request body. Messages of the protocol are shorter, and operations have bounds of their own.
@@ -124,8 +125,8 @@ pub(crate) async fn fallback(State(shared): State<Arc<Shared>>, request: Request
         Ok(origin) => origin,
         Err(fault) => return reply::refusal(&fault),
     };
-    let path = request.uri().path();
-    let mut response = match shared.routes.find(request.method(), path) {
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    let mut response = match shared.routes.find(request.method(), path, query) {
         Found::Op(matched) => call(&shared, matched, request).await,
         Found::Methods(methods) if request.method() == Method::OPTIONS => preflight(&methods),
         Found::Methods(methods) => no_method(&methods),
@@ -150,24 +151,30 @@ fn file(shared: &Shared, request: &Request) -> Response<Body> {
     shared.files.get(path).unwrap_or_else(|| reply::refusal(&FaultKind::NotFound.into()))
 }
 
-async fn call(shared: &Arc<Shared>, matched: Matched, request: Request) -> Response<Body> {
+async fn call(shared: &Arc<Shared>, matched: Matched<'_>, request: Request) -> Response<Body> {
     let json = is_json(&request);
-    match timeout(shared.call_time, try_call(shared, &matched, request)).await {
+    let Rest { reply, refuse, .. } = *matched.rest();
+    match timeout(shared.call_time, try_call(shared, matched, request)).await {
         Ok(Ok(bytes)) => {
             shared.server.stats.door(Door::Http).went(bytes.len());
-            if matched.raw_reply && !json {
-                reply::ok("application/octet-stream", bytes)
-            } else {
-                reply::json_bytes(bytes)
+            match reply {
+                RestReply::Raw { content_type: Some(kind), .. } => reply::ok(kind, bytes),
+                RestReply::Raw { content_type: None, .. } if !json => {
+                    reply::ok("application/octet-stream", bytes)
+                }
+                RestReply::Raw { .. } | RestReply::Json | RestReply::Shaped(_) => reply::json_bytes(bytes),
             }
         }
-        Ok(Err(Refused::Fault(fault))) => reply::refusal_in(matched.refuse, &fault),
+        Ok(Err(Refused::Fault(fault))) => reply::refusal_in(refuse, &fault, fault.kind.http()),
         Ok(Err(Refused::TooLong)) => {
             let fault =
                 Fault::invalid(format!("the request body is over the limit of {BODY_BYTES_MAX} bytes"));
-            reply::refusal_as(StatusCode::PAYLOAD_TOO_LARGE, &fault)
+            reply::refusal_in(refuse, &fault, StatusCode::PAYLOAD_TOO_LARGE.as_u16())
         }
-        Err(_) => reply::refusal_in(matched.refuse, &FaultKind::Deadline.into()),
+        Err(_) => {
+            let fault = Fault::from(FaultKind::Deadline);
+            reply::refusal_in(refuse, &fault, fault.kind.http())
+        }
     }
 }
 
@@ -182,18 +189,19 @@ impl From<Fault> for Refused {
     }
 }
 
-async fn try_call(shared: &Arc<Shared>, matched: &Matched, request: Request) -> Result<Bytes, Refused> {
+async fn try_call(shared: &Arc<Shared>, matched: Matched<'_>, request: Request) -> Result<Bytes, Refused> {
     let address = remote(&request).ok_or(Fault::from(FaultKind::Internal))?;
+    let query = matched.query(request.uri().query().unwrap_or_default())?;
     let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::to_str);
     let authorization = authorization
         .transpose()
         .map_err(|_| Fault::new(FaultKind::Unauthenticated, "the Authorization header is not text"))?;
-    let identity = shared.server.credentials.authorization(authorization)?;
+    let credential = Credential::read(authorization, query.credential)?;
+    let identity = shared.server.credentials.prove(&credential)?;
     // A caller that the frame would refuse is refused before its body is read, so that it costs neither memory nor journal.
-    let auth = shared.ops.get(matched.op).map_or(Auth::Server, |row| row.op.auth);
+    let auth = shared.ops.get(matched.op()).map_or(Auth::Server, |row| row.op.auth);
     identity.clone().map_or(Caller::Anonymous, Caller::User).allowed(auth)?;
     shared.budgets.call(address)?;
-    let query = request.uri().query().unwrap_or_default().to_owned();
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
     let body = timeout(BODY_TIME, body)
         .await
@@ -208,9 +216,9 @@ async fn try_call(shared: &Arc<Shared>, matched: &Matched, request: Request) -> 
         .to_bytes();
     shared.server.stats.door(Door::Http).came(body.len());
     shared.budgets.body(address, body.len())?;
-    let body = matched.body(&query, body)?;
-    shared.server.stats.count_call(matched.op);
-    let waiting = shared.server.bridge.call(matched.name.clone(), identity, address, body)?;
+    shared.server.stats.count_call(matched.op());
+    let name = matched.name().to_owned();
+    let waiting = shared.server.bridge.call(name, identity, address, matched.body(query.fields, body))?;
     Ok(waiting.answer().await?)
 }
 

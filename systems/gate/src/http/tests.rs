@@ -14,7 +14,7 @@ fn door(change: impl FnOnce(&mut WebSetup)) -> (Arc<Shared>, watch::Sender<bool>
         Ok(text)
     }
     let add = |app: &mut App| {
-        app.op(Op::new("say").rest("POST /v1/say"), say);
+        app.op(Op::new("say").rest("POST /v1/say").price(1), say);
     };
     let server = Server::build(Build::default(), add).unwrap_or_else(|error| panic!("{error}"));
     let mut setup = WebSetup {

@@ -9,6 +9,8 @@ use kaos_kernel::input::Identity;
 use kaos_wire::limits::{ANONYMOUS_MAX, TOKEN_MAX, USER_MAX, VARS_BYTES_MAX, VARS_MAX};
 use serde::{Deserialize, Serialize};
 
+use super::credential::Credential;
+
 /// Seconds by which the clock of a token's issuer may differ from ours.
 const LEEWAY_S: u64 = 5;
 
@@ -139,21 +141,23 @@ impl Credentials {
         Ok(name.to_owned())
     }
 
-    /// Reads the value of an `Authorization` header: `None` where nothing is needed. With the token's variables, since
-    /// a request has no session that holds them.
+    /// Whom a request comes from, by what it shows. `None`: from nobody in particular, on a server that lets nobody in
+    /// without a token. With the token's variables, since a request has no session that holds them.
     ///
     /// # Errors
-    /// As [`Credentials::token`]; also for another scheme than `Bearer`.
-    pub fn authorization(&self, header: Option<&str>) -> Result<Option<Identity>, Fault> {
-        let Some(header) = header else {
-            // An anonymous caller, who may do what users may.
-            return Ok(self.anonymous.then(Identity::default));
-        };
-        let (scheme, token) = header.trim().split_once(' ').unwrap_or((header, ""));
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(refused("send a session token as `Authorization: Bearer …`"));
+    /// As [`Credentials::token`]; also for a key, of which this server has none. What is wrong is refused even where
+    /// nothing is needed: its sender believes to be somebody.
+    pub fn prove(&self, credential: &Credential) -> Result<Option<Identity>, Fault> {
+        match credential {
+            // Nobody in particular, who may do what users may.
+            Credential::Nothing => Ok(self.anonymous.then(Identity::default)),
+            Credential::Bearer(token) => {
+                self.token(token).map(|proof| Some(Identity { vars: proof.vars, ..proof.identity }))
+            }
+            Credential::Basic { .. } | Credential::Key(_) => Err(refused(
+                "this server knows no such key: send a session token as `Authorization: Bearer …`",
+            )),
         }
-        self.token(token.trim()).map(|proof| Some(Identity { vars: proof.vars, ..proof.identity }))
     }
 }
 
@@ -301,21 +305,23 @@ mod tests {
     }
 
     #[test]
-    fn the_authorization_header() {
+    fn what_a_request_shows_is_proved() {
         let open = Credentials::new(KEY, true);
         let shut = Credentials::new(KEY, false);
-        assert_eq!(open.authorization(None), Ok(Some(Identity::default())));
-        assert_eq!(shut.authorization(None), Ok(None));
-        let bearer = format!("bearer {}", mint(KEY, &claims()).expect("made"));
-        let identity = shut.authorization(Some(&bearer)).expect("good").expect("somebody");
+        assert_eq!(open.prove(&Credential::Nothing), Ok(Some(Identity::default())));
+        assert_eq!(shut.prove(&Credential::Nothing), Ok(None));
+        let bearer = |claims: &Claims| Credential::Bearer(mint(KEY, claims).expect("made"));
+        let identity = shut.prove(&bearer(&claims())).expect("good").expect("somebody");
         assert_eq!(identity.username, "ada");
         let red = Claims { vrs: BTreeMap::from([("team".into(), "red".into())]), ..claims() };
-        let bearer = format!("Bearer {}", mint(KEY, &red).expect("made"));
-        let identity = shut.authorization(Some(&bearer)).expect("good").expect("somebody");
+        let identity = shut.prove(&bearer(&red)).expect("good").expect("somebody");
         assert_eq!(identity.vars, red.vrs);
-        // A wrong token is refused even where none is needed: its sender believes to be somebody.
-        for wrong in ["Bearer x", "Basic YTpi", "Bearer", ""] {
-            assert!(open.authorization(Some(wrong)).is_err(), "{wrong:?}");
+        // A wrong one is refused even where none is needed: its sender believes to be somebody.
+        let basic = Credential::Basic { name: "a".into(), secret: "b".into() };
+        let bearers = ["x", ""].map(|token| Credential::Bearer(token.into()));
+        for wrong in bearers.into_iter().chain([basic, Credential::Key("k".into())]) {
+            let fault = open.prove(&wrong).expect_err("wrong");
+            assert_eq!(fault.kind, FaultKind::Unauthenticated, "{wrong:?}");
         }
     }
 }

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
+use super::payer::Payer;
 use super::{Call, Outstanding, WorldCell};
 use crate::call::handler::{Handler, HandlerFuture};
 use crate::clock::Clock;
@@ -33,8 +34,21 @@ pub(crate) enum ReplyTo {
     Door { ticket: Ticket, face: Option<u16>, address: IpAddr },
     /// A script that runs as a job.
     Ask { ticket: Ticket, seq: u32 },
+    /// Nobody: the door that waited is gone, and its address still pays.
+    Gone { address: IpAddr },
     /// Nobody: a script's command. A refusal goes to the log.
     Log,
+}
+
+impl ReplyTo {
+    /// Who pays for a call whose answer goes there.
+    pub(crate) fn payer(&self) -> Payer {
+        match self {
+            ReplyTo::Session { session, .. } => Payer::Session(*session),
+            ReplyTo::Door { address, .. } | ReplyTo::Gone { address } => Payer::Address(*address),
+            ReplyTo::Ask { .. } | ReplyTo::Log => Payer::Nobody,
+        }
+    }
 }
 
 /// A call that was routed and waits for its hook and its turn.
@@ -156,8 +170,10 @@ impl Calls {
     /// The door that waited is gone; the call goes on to its end.
     pub(crate) fn cancel(&mut self, ticket: Ticket) {
         let call = self.by_door.remove(&ticket);
-        if let Some(active) = call.and_then(|call| self.active.get_mut(&call)) {
-            active.reply_to = ReplyTo::Log;
+        if let Some(active) = call.and_then(|call| self.active.get_mut(&call))
+            && let ReplyTo::Door { address, .. } = active.reply_to
+        {
+            active.reply_to = ReplyTo::Gone { address };
         }
     }
 }
@@ -230,6 +246,7 @@ impl Calls {
                 let call = Call {
                     cell: self.cell.clone(),
                     caller: caller.clone(),
+                    payer: reply_to.payer(),
                     outstanding: outstanding.clone(),
                 };
                 // Whether there is a place comes first: a refused call has done nothing.
@@ -376,22 +393,20 @@ impl Calls {
     }
 }
 
-/// Routes one call: looks up its operation, checks who calls and reads the request.
-pub(crate) fn route(
-    calls: &mut Calls,
+/// Makes a call that can be routed: looks up its operation, checks who calls and reads the request.
+pub(crate) fn read_call(
     ops: &OpTable,
     name: &str,
     caller: Caller,
     body: &Body,
     reply_to: ReplyTo,
-) -> Result<(), Fault> {
+) -> Result<Routed, Fault> {
     let row = ops.by_name(name).ok_or_else(|| {
         Fault::new(FaultKind::Unimplemented, format!("there is no operation `{name}` on this server"))
     })?;
     caller.allowed(row.op.auth)?;
     let request = row.parse_body(body);
-    calls.routed.push(Routed { op: row.id, caller, request, reply_to });
-    Ok(())
+    Ok(Routed { op: row.id, caller, request, reply_to })
 }
 
 #[cfg(test)]
@@ -418,7 +433,7 @@ mod tests {
     fn nothing_of_a_call_stays_in_whatever_order_its_jobs_are_answered_or_dropped() {
         let built = Server::build(Build::default(), |app| {
             app.job(|job: Echo, _: &mut JobContext<'_>| Ok(job.0));
-            app.op(Op::new("two").public(), async |cx: Call, _: ()| -> Result<(), Fault> {
+            app.op(Op::new("two").public().price(1), async |cx: Call, _: ()| -> Result<(), Fault> {
                 let (a, b, unasked) =
                     (cx.job(Echo("a".into())), cx.job(Echo("b".into())), cx.job(Echo("c".into())));
                 a.await?;

@@ -80,9 +80,11 @@ pub(crate) fn take_from_budget(
     state.flood.take(limits.now_ns, 1, limits.flood).map_err(|_| Flood)?;
     let cost = match &inbound.message {
         InboundMessage::Heartbeat { .. } | InboundMessage::End => return Ok(Ok(())),
-        InboundMessage::Call { op, .. } => ops.get(*op).map_or(1, |row| row.op.price.before),
+        InboundMessage::Call { op, request, .. } => {
+            ops.get(*op).map_or(1, |row| row.price_of_request(&**request))
+        }
         InboundMessage::Data { .. } | InboundMessage::Bad { .. } => 1,
     };
-    let taken = state.messages.take(limits.now_ns, u64::from(cost), limits.messages);
+    let taken = state.messages.take(limits.now_ns, limits.messages.at_most_a_burst(cost), limits.messages);
     Ok(taken.and_then(|()| state.bytes.take(limits.now_ns, inbound.size as u64, limits.bytes)))
 }

@@ -21,7 +21,7 @@ pub(crate) fn register(app: &mut App) {
             .args(&["module", "params"])
             .draws("room_id")
             .check(check)
-            .cost(10)
+            .price(10)
             .wire(form(Opcode::RoomCreate, Opcode::RoomCreate, parse_create, render_created)),
         create_op,
     );
