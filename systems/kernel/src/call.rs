@@ -10,6 +10,9 @@
 pub(crate) mod calls;
 pub(crate) mod handler;
 pub mod job;
+mod settings;
+
+pub use settings::CallSettings;
 
 use job::{Answered, Job, Jobs};
 

@@ -12,10 +12,12 @@ use crate::failures::guarded_or_fault;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::SessionId;
 use crate::limit::Addresses;
+use crate::limit::LimitSettings;
 use crate::op::{OpId, OpTable, Payload};
 use crate::output::{Answer, Channel, FrameOutputs, Level, Log, Reply, Send};
 use crate::room::RoomIndex;
 use crate::send::{Asked, Outbox, kicked, post};
+use crate::session::SessionSettings;
 use crate::session::SessionState;
 use crate::session::budget::FrameLimits;
 use crate::session::deadline::{DeadlineOf, Deadlines};
@@ -23,7 +25,6 @@ use crate::session::end::{close_slow_reader, end_session, remove_ended};
 use crate::session::resend::ResendBuffer;
 use crate::session::watch::rearm;
 use crate::session::{Session, SessionIndex};
-use crate::settings::Settings;
 use crate::stages::ingest::{DirtySessions, Stopping};
 use crate::world::WorldExt;
 
@@ -133,7 +134,7 @@ fn charge_after(world: &mut World, ops: &OpTable, call: &Finished) {
             }
         }
         ReplyTo::Door { address, .. } => {
-            let limits = world.resource::<Settings>().limit.clone();
+            let limits = world.resource::<LimitSettings>().clone();
             world.resource_mut::<Addresses>().charge(address, now, cost, &limits);
         }
         ReplyTo::Ask { .. } | ReplyTo::Log => {}
@@ -214,7 +215,7 @@ fn expand(world: &mut World) {
 pub(crate) fn hand_over(world: &mut World, entity: Entity, out: &mut Vec<Send>, slow: &mut Vec<SessionId>) {
     let Some(session) = world.get::<Session>(entity) else { return };
     let (id, peer) = (session.id, session.peer);
-    let settings = &world.resource::<Settings>().session;
+    let settings = world.resource::<SessionSettings>();
     let (resend_bytes, slow_ms) = (settings.resend_bytes, settings.slow_reader_ms);
     let clock = world.resource::<Clock>();
     let (frame, patience) = (clock.frame(), clock.frames_in_ms(slow_ms));
