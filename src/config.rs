@@ -18,11 +18,14 @@ use std::sync::OnceLock;
 
 use kaos_gate::Proxies;
 use kaos_gate::identity::keys::{check_session, check_transport};
+use kaos_kernel::call::CallSettings;
 use kaos_kernel::clock::Quantum;
+use kaos_kernel::limit::LimitSettings;
+use kaos_kernel::room::RoomSettings;
+use kaos_kernel::script::MatchSettings;
+use kaos_kernel::session::SessionSettings;
 use kaos_kernel::settings::section::{SectionRows, SettingRow};
-use kaos_kernel::settings::{
-    CallSettings, LimitSettings, MatchSettings, NodeName, RoomSettings, SessionSettings, Settings,
-};
+use kaos_kernel::settings::{NodeName, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -2,7 +2,6 @@
 
 use kaos_client::fault;
 use kaos_kernel::prelude::*;
-use kaos_kernel::settings::SessionSettings;
 use kaos_wire::limits;
 
 #[test]

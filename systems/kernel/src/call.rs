@@ -11,6 +11,9 @@ pub(crate) mod calls;
 pub(crate) mod handler;
 pub mod job;
 pub(crate) mod payer;
+mod settings;
+
+pub use settings::CallSettings;
 
 use payer::Payer;
 

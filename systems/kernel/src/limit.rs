@@ -1,11 +1,12 @@
 //! Rate limits on frame numbers: the generic cell rate algorithm (ITU-T I.371), one number a key.
 
+mod settings;
+pub use settings::LimitSettings;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bevy_ecs::prelude::*;
-
-use crate::settings::LimitSettings;
 
 /// A rate: so many units a second, so many at once.
 #[derive(Clone, Copy, Debug)]

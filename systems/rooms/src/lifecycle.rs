@@ -46,7 +46,7 @@ pub struct Spec {
 /// an unknown module, `invalid` for a label or size out of bounds, `script` when match_init failed.
 pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
     room_for_one(world)?;
-    let settings = world.resource::<Settings>().room.clone();
+    let settings = world.resource::<RoomSettings>().clone();
     let made_by =
         spec.creator.as_ref().map(|creator| RoomQuota::admit(world, creator.clone())).transpose()?;
     let id = spec.id.unwrap_or_else(|| RoomId(world.resource_mut::<ServerDice>().uuid()));
@@ -130,7 +130,7 @@ pub(crate) fn room_for_one(world: &World) -> Result<(), Fault> {
     if world.contains_resource::<Stopping>() {
         return Err(FaultKind::Stopping.into());
     }
-    if world.resource::<RoomIndex>().len() >= world.resource::<Settings>().room.rooms_max as usize {
+    if world.resource::<RoomIndex>().len() >= world.resource::<RoomSettings>().rooms_max as usize {
         return Err(Fault::new(FaultKind::Busy, "the server has as many rooms as it may").retry_in_ms(5000));
     }
     Ok(())
@@ -181,7 +181,7 @@ fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, O
             if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
                 matches.effects.push(effects);
             }
-            let dev = world.resource::<Settings>().dev;
+            let dev = world.resource::<NodeSettings>().dev;
             let sentence = format!("the match `{}` could not begin", spec.module);
             Err(Fault::new(FaultKind::Script, client_text(dev, &error, &sentence)))
         }

@@ -72,7 +72,7 @@ pub(crate) fn ask_match<R>(
     let mut matches = world.remove_non_send::<Matches>()?;
     let (ops, clock) = (world.ops(), world.resource::<Clock>());
     let (frame, second) = (clock.frame(), clock.hz());
-    let dev = world.resource::<Settings>().dev;
+    let dev = world.resource::<NodeSettings>().dev;
     let answer = matches.by_room.get_mut(&id).map(|entry| {
         let mut env = Env::new(world, &ops, Caller::Room(id), &mut entry.dice);
         let answer = catch_unwind(AssertUnwindSafe(|| work(&mut *entry.game, &mut env)));

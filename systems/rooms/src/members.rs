@@ -85,7 +85,7 @@ pub(crate) fn join(
 /// `busy` at `limit.session_rooms_max`, `session_gone`.
 pub(crate) fn may_join(world: &World, session: SessionId) -> Result<(), Fault> {
     let entity = world.session(session).ok_or(FaultKind::SessionGone)?;
-    let rooms_max = world.resource::<Settings>().limit.session_rooms_max as usize;
+    let rooms_max = world.resource::<LimitSettings>().session_rooms_max as usize;
     if world.get::<Handles>(entity).is_some_and(|handles| handles.len() >= rooms_max) {
         return Err(Fault::new(FaultKind::Busy, format!("a session may be in {rooms_max} rooms at a time")));
     }
@@ -102,7 +102,7 @@ fn attempt(world: &mut World, id: RoomId, info: &PresenceInfo, metadata: &Json) 
         Some(Ok(Admission::No(reason))) => Err(Fault::new(FaultKind::Refused, reason)),
         Some(Err(MatchError { refusal: Some(fault), .. })) => Err(fault),
         Some(Err(error)) => {
-            let dev = world.resource::<Settings>().dev;
+            let dev = world.resource::<NodeSettings>().dev;
             Err(Fault::new(
                 FaultKind::Script,
                 client_text(dev, &error, "the room's match_join_attempt failed"),

@@ -55,7 +55,7 @@ impl RoomQuota {
             }
             Creator::User(_) => None,
         };
-        let limit = &world.resource::<Settings>().limit;
+        let limit = world.resource::<LimitSettings>();
         let (most, most_of_address) = (limit.session_rooms_created_max, limit.address_rooms_created_max);
         let quota = world.resource::<RoomQuota>();
         if quota.by_creator.get(&creator).is_some_and(|made| *made >= most) {

@@ -78,7 +78,7 @@ fn context(world: &mut World, caller: &Caller) -> RpcContext {
         vars: vars.unwrap_or(of_token),
         now_ms: world.resource::<Clock>().now_ms(),
         seed,
-        node: world.resource::<Settings>().node.0.clone(),
+        node: world.resource::<NodeSettings>().node.clone(),
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn seats_changed(world: &mut World, entity: Entity) {
 
 /// The frame in which a room ends that is empty since `since`.
 pub(crate) fn end_of_empty(world: &World, since: u64) -> u64 {
-    let empty_ms = world.resource::<Settings>().room.empty_ms;
+    let empty_ms = world.resource::<RoomSettings>().empty_ms;
     since + world.resource::<Clock>().frames_in_ms(empty_ms).max(1)
 }
 

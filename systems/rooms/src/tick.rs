@@ -8,9 +8,9 @@ use kaos_kernel::op::OpTable;
 use kaos_kernel::output::{Level, Log};
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Inbox, RoomIndex, RoomStuck, TickSchedule};
+use kaos_kernel::script::Policy;
 use kaos_kernel::script::{Batch, Env, MatchError, MatchErrorKind, ScriptEffects, TickOutcome};
 use kaos_kernel::send::take_broadcasts;
-use kaos_kernel::settings::{MatchSettings, Policy};
 use kaos_kernel::{ServerStopping, apply_effects};
 
 use crate::broadcast::broadcast;
@@ -46,10 +46,10 @@ pub(crate) fn run(world: &mut World) {
         let context = TickContext {
             frame,
             hz: world.resource::<Clock>().hz(),
-            lag_max: world.resource::<Settings>().room.lag_ticks_max,
-            inbox_messages: world.resource::<Settings>().room.inbox_messages,
-            game: world.resource::<Settings>().game.clone(),
-            dev: world.resource::<Settings>().dev,
+            lag_max: world.resource::<RoomSettings>().lag_ticks_max,
+            inbox_messages: world.resource::<RoomSettings>().inbox_messages,
+            game: world.resource::<MatchSettings>().clone(),
+            dev: world.resource::<NodeSettings>().dev,
             ops: world.ops(),
         };
         let mut beats = Vec::new();
@@ -130,7 +130,7 @@ fn sessions_changed(world: &mut World) {
 /// Until its turn a room goes on as ever.
 fn terminate_some(world: &mut World) {
     let Some(grace_s) = world.resource::<DueRooms>().stop_grace_s else { return };
-    let fuel = world.resource::<Settings>().game.fuel.max(1);
+    let fuel = world.resource::<MatchSettings>().fuel.max(1);
     let rooms = usize::try_from(TERMINATED_FUEL / fuel).unwrap_or_default().clamp(1, TERMINATED_PER_FRAME);
     let ids: Vec<RoomId> = world.resource::<RoomIndex>().iter().map(|(id, _)| id).take(rooms).collect();
     let mut effects = Vec::new();

@@ -61,9 +61,9 @@ impl Plugin for Scripts {
     fn build(&self, _: &mut App) {}
 
     fn finish(&self, app: &mut App) {
-        let game = app.world().resource::<Settings>().game.clone();
-        let call = app.world().resource::<Settings>().call.clone();
-        let dev = app.world().resource::<Settings>().dev;
+        let game = app.world().resource::<MatchSettings>().clone();
+        let call = app.world().resource::<CallSettings>().clone();
+        let dev = app.world().resource::<NodeSettings>().dev;
         let settings = shown_settings(app.world());
         let ops = app.world().ops();
         let functions = functions(&ops);

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::payer::Payer;
 use super::{Call, Outstanding, WorldCell};
+use crate::call::CallSettings;
 use crate::call::handler::{Handler, HandlerFuture};
 use crate::clock::Clock;
 use crate::codec::Form;
@@ -22,7 +23,7 @@ use crate::ids::{SessionId, Ticket};
 use crate::input::Body;
 use crate::op::{Caller, OpId, OpRow, OpTable, Payload};
 use crate::output::FrameOutputs;
-use crate::settings::Settings;
+use crate::room::RoomSettings;
 use crate::world::WorldExt;
 
 /// Where a call's answer goes.
@@ -213,7 +214,7 @@ impl Calls {
     /// Gives this frame's turns to those who waited longest.
     fn give_turns(&mut self) {
         let cell = self.cell.clone();
-        cell.turns.set(cell.world.borrow().resource::<Settings>().room.frame_openings_max);
+        cell.turns.set(cell.world.borrow().resource::<RoomSettings>().frame_openings_max);
         while cell.turns.get() > 0 {
             let Some(ticket) = cell.queue.borrow_mut().pop_front() else { break };
             // One that ended meanwhile takes nothing.
@@ -325,7 +326,7 @@ impl Calls {
     /// May this caller's call begin, which may wait? How long, in frames.
     fn admit(&self, caller: &Caller) -> Result<u64, Fault> {
         let world = self.cell.world.borrow();
-        let settings = &world.resource::<Settings>().call;
+        let settings = world.resource::<CallSettings>();
         let busy = |why: &'static str| Err(Fault::new(FaultKind::Busy, why).retry_in_ms(1000));
         if !caller.is_server() && self.waiting >= settings.waiting_max {
             return busy("too many calls wait for an answer on this server");

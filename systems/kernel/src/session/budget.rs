@@ -4,10 +4,12 @@ use bevy_ecs::prelude::*;
 
 use crate::clock::Clock;
 use crate::codec::{Inbound, InboundMessage};
+use crate::limit::LimitSettings;
 use crate::limit::Rate;
 use crate::op::OpTable;
+use crate::room::RoomSettings;
+use crate::session::SessionSettings;
 use crate::session::SessionState;
-use crate::settings::Settings;
 
 /// A session that sends more than so many times its rate of messages is no client that was told to slow down: it
 /// ends, and so does one that sends so many times its rate of bytes. Everything counts for this, heartbeats and what
@@ -34,8 +36,8 @@ pub(crate) struct FrameLimits {
 
 impl FrameLimits {
     pub(crate) fn of(world: &World) -> Self {
-        let (clock, settings) = (world.resource::<Clock>(), world.resource::<Settings>());
-        let limit = &settings.limit;
+        let (clock, limit) = (world.resource::<Clock>(), world.resource::<LimitSettings>());
+        let room = world.resource::<RoomSettings>();
         let flood = |number: u32| number.saturating_mul(FLOOD_FACTOR);
         FrameLimits {
             frame: clock.frame(),
@@ -47,9 +49,9 @@ impl FrameLimits {
             flood_bytes: Rate::new(flood(limit.session_bytes), flood(limit.session_bytes_burst)),
             // The last of so many is the one that ends the session.
             bad: Rate::slow(BAD_FORGOTTEN_S, limit.bad_messages_max.saturating_sub(1)),
-            resend_bytes: settings.session.resend_bytes,
-            inbox_messages: settings.room.inbox_messages,
-            inbox_bytes: settings.room.inbox_bytes,
+            resend_bytes: world.resource::<SessionSettings>().resend_bytes,
+            inbox_messages: room.inbox_messages,
+            inbox_bytes: room.inbox_bytes,
         }
     }
 }

@@ -12,10 +12,10 @@ use crate::ids::{PeerId, SessionId};
 use crate::limit::Addresses;
 use crate::op::Ops;
 use crate::output::{Channel, Close, FrameOutputs, Send};
+use crate::session::SessionSettings;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::resend::ResendBuffer;
 use crate::session::{ConnectionChanged, PeerIndex, Session, SessionEnding, SessionIndex};
-use crate::settings::Settings;
 use crate::world::WorldExt;
 
 /// Sends a message that is not counted, at once and before anything that waits in the resend buffer.
@@ -124,7 +124,7 @@ pub(crate) fn lose_peer(world: &mut World, id: SessionId, seat_frames: u64) {
 /// Any other reads too slowly, and ends.
 pub(crate) fn close_slow_reader(world: &mut World, id: SessionId) {
     let clock = world.resource::<Clock>();
-    let settings = &world.resource::<Settings>().session;
+    let settings = world.resource::<SessionSettings>();
     let silence = clock.frames_in_ms(settings.heartbeat_ms * 2);
     let (frame, seat) = (clock.frame(), clock.frames_in_ms(settings.seat_ms));
     let resend_bytes = settings.resend_bytes;

@@ -15,12 +15,12 @@ use crate::op::{OpId, OpTable, Payload, write_json};
 use crate::output::{Answer, Channel, FrameOutputs, Level, Log, Reply, Send};
 use crate::room::RoomIndex;
 use crate::send::{Asked, Outbox, kicked, post};
+use crate::session::SessionSettings;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_slow_reader, end_session, remove_ended};
 use crate::session::resend::ResendBuffer;
 use crate::session::watch::rearm;
 use crate::session::{Session, SessionIndex};
-use crate::settings::Settings;
 use crate::stages::ingest::{DirtySessions, Stopping};
 use crate::world::WorldExt;
 
@@ -189,7 +189,7 @@ fn expand(world: &mut World) {
 pub(crate) fn hand_over(world: &mut World, entity: Entity, out: &mut Vec<Send>, slow: &mut Vec<SessionId>) {
     let Some(session) = world.get::<Session>(entity) else { return };
     let (id, peer) = (session.id, session.peer);
-    let settings = &world.resource::<Settings>().session;
+    let settings = world.resource::<SessionSettings>();
     let (resend_bytes, slow_ms) = (settings.resend_bytes, settings.slow_reader_ms);
     let clock = world.resource::<Clock>();
     let (frame, patience) = (clock.frame(), clock.frames_in_ms(slow_ms));

@@ -13,15 +13,16 @@ use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId, Ticket};
 use crate::input::{Body, Gone, Identity, Input};
 use crate::limit::Addresses;
+use crate::limit::LimitSettings;
 use crate::op::{Caller, OpRow};
 use crate::output::{Answer, FrameOutputs, Reply};
 use crate::room::RoomStuck;
+use crate::session::SessionSettings;
 use crate::session::end::{close_peer, end_session, forget_peer, lose_peer, send_now};
 use crate::session::resend::ResendBuffer;
 use crate::session::start::{open, start};
 use crate::session::watch::expire;
 use crate::session::{Peer, PeerIndex, Session, SessionIndex};
-use crate::settings::Settings;
 use crate::stages::hooks::HookDice;
 use crate::world::WorldExt;
 
@@ -188,7 +189,7 @@ fn data(world: &mut World, peer: PeerId, bytes: Bytes) {
 fn gone(world: &mut World, id: PeerId, _reason: Gone) {
     let Some(peer) = forget_peer(world, id) else { return };
     if let Some(session) = peer.session {
-        let seat_ms = world.resource::<Settings>().session.seat_ms;
+        let seat_ms = world.resource::<SessionSettings>().seat_ms;
         let seat_frames = world.resource::<Clock>().frames_in_ms(seat_ms);
         lose_peer(world, session, seat_frames);
     }
@@ -203,7 +204,7 @@ fn call(
     body: &Body,
 ) {
     let now = world.resource::<Clock>().now_ns();
-    let limits = world.resource::<Settings>().limit.clone();
+    let limits = world.resource::<LimitSettings>().clone();
     let ops = world.ops();
     let price = ops.by_name(op).map_or(1, OpRow::price_unread);
     let face = match body {

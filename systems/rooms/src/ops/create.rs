@@ -1,7 +1,7 @@
 //! `room.create`.
 
 use kaos_kernel::prelude::*;
-use kaos_kernel::settings::RoomCreation;
+use kaos_kernel::room::RoomCreation;
 use kaos_kernel::spelling::nearest;
 use kaos_wire::Opcode;
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ pub(crate) fn may_create(world: &World, caller: &Caller) -> Result<(), Fault> {
         return Ok(());
     }
     let denied = |why: &'static str| Err(Fault::new(FaultKind::Denied, why));
-    match world.resource::<Settings>().room.create {
+    match world.resource::<RoomSettings>().create {
         RoomCreation::Anyone => Ok(()),
         RoomCreation::Server => denied("on this server only scripts make rooms"),
         RoomCreation::Users => {
