@@ -7,9 +7,9 @@ use bevy_ecs::prelude::*;
 use crate::clock::Clock;
 use crate::ids::SessionId;
 use crate::limit::Addresses;
+use crate::limit::LimitSettings;
 use crate::session::SessionState;
 use crate::session::budget::FrameLimits;
-use crate::settings::Settings;
 use crate::world::WorldExt;
 
 /// Whose budget a call is taken from.
@@ -40,7 +40,7 @@ impl Payer {
                 }
             }
             Payer::Address(address) => {
-                let limits = world.resource::<Settings>().limit.clone();
+                let limits = world.resource::<LimitSettings>().clone();
                 world.resource_mut::<Addresses>().charge(address, now, messages, &limits);
             }
             Payer::Nobody => {}
