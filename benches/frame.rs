@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kaos_kernel::ids::PeerSlots;
 use kaos_kernel::input::{Boot, Claim, Door, Input};
 use kaos_kernel::output::Outputs;
-use kaos_wire::{EVERYONE, Op, RoomData, v1};
+use kaos_wire::{EVERYONE, Opcode, RoomData, v1};
 use kaosnet::testing::server;
 
 /// Messages that each session sends in a second: as many moves as shouts.
@@ -48,7 +48,7 @@ fn main() {
         let address = std::net::Ipv4Addr::LOCALHOST.into();
         let mut join = Vec::new();
         let request = v1::RoomJoin { cid: 1, module: "arena".into(), ..v1::RoomJoin::default() };
-        let _ = kaos_wire::encode(Op::RoomJoin, &request, &mut join);
+        let _ = kaos_wire::encode(Opcode::RoomJoin, &request, &mut join);
         let mut inputs = vec![
             Input::Open { peer, door: Door::Memory, address },
             Input::Start { peer, claim, fresh: [0; 16], vars: Default::default() },
@@ -60,7 +60,7 @@ fn main() {
     }
     let message = |op: u8, data: &[u8]| {
         let mut bytes = Vec::new();
-        let _ = RoomData { handle: 0, index: EVERYONE, op, data }.encode(true, &mut bytes);
+        let _ = RoomData { handle: 0, index: EVERYONE, op, data }.encode(&mut bytes);
         Bytes::from(bytes)
     };
     let (moves, shouts) = (message(1, &[5]), message(9, &[7; 64]));

@@ -18,11 +18,14 @@ use std::sync::OnceLock;
 
 use kaos_gate::Proxies;
 use kaos_gate::identity::keys::{check_session, check_transport};
+use kaos_kernel::call::CallSettings;
 use kaos_kernel::clock::Quantum;
+use kaos_kernel::limit::LimitSettings;
+use kaos_kernel::room::RoomSettings;
+use kaos_kernel::script::MatchSettings;
+use kaos_kernel::session::SessionSettings;
 use kaos_kernel::settings::section::{SectionRows, SettingRow};
-use kaos_kernel::settings::{
-    CallSettings, LimitSettings, MatchSettings, NodeName, RoomSettings, SessionSettings, Settings,
-};
+use kaos_kernel::settings::{NodeName, Settings};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -419,8 +422,8 @@ mod tests {
             ("`quantum_us` is 300", |c| c.quantum_us = 300),
             ("`session.key` is a key that everyone knows", |c| c.session.key = Some("DefaultKey".into())),
             ("`session.key` has 5 bytes", |c| c.session.key = Some("short".into())),
-            ("`udp.key` is no key", |c| c.udp.key = Some("zz".into())),
-            ("`udp.key` is the same byte again and again", |c| c.udp.key = Some("0".repeat(64))),
+            ("`udp.key` is not a key", |c| c.udp.key = Some("zz".into())),
+            ("`udp.key` repeats a single byte", |c| c.udp.key = Some("0".repeat(64))),
             ("`room.max_players` is 0", |c| c.room.max_players = 0),
             ("`limit.connections_max` is 0", |c| c.limit.connections_max = 0),
             ("`http.origins` has `example.com`", |c| c.http.origins.push("example.com".into())),

@@ -53,7 +53,7 @@ pub enum StartError {
     /// Somebody else listens there.
     #[error(
         "port {} ({protocol}) is taken\n  {} Stop it, or choose another:  kaosnet --{flag} {}",
-        .address.port(), Who(.holder), other(*.address)
+        .address.port(), PortHolder(.holder), other(*.address)
     )]
     Taken {
         /// What was asked for.
@@ -128,9 +128,9 @@ impl Crashed {
     }
 }
 
-struct Who<'a>(&'a Option<kaos_gate::Holder>);
+struct PortHolder<'a>(&'a Option<kaos_gate::Holder>);
 
-impl fmt::Display for Who<'_> {
+impl fmt::Display for PortHolder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(holder) if holder.name.starts_with("kaosnet") => {

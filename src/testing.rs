@@ -582,7 +582,7 @@ impl RoomView {
     pub fn members(&self) -> Vec<String> {
         let mut inner = self.inner.borrow_mut();
         let world = inner.server.world();
-        let Some(room) = world.resource::<RoomIndex>().get(self.id) else { return Vec::new() };
+        let Some(room) = world.room(self.id) else { return Vec::new() };
         let members = world.get::<Presences>(room).map(Presences::entities).unwrap_or_default();
         let infos = members.iter().filter_map(|entity| world.get::<Presence>(*entity));
         infos.map(|presence| presence.info.username.clone()).collect()
@@ -590,6 +590,6 @@ impl RoomView {
 
     /// Is it still there?
     pub fn exists(&self) -> bool {
-        self.inner.borrow_mut().server.world().resource::<RoomIndex>().get(self.id).is_some()
+        self.inner.borrow_mut().server.world().room(self.id).is_some()
     }
 }

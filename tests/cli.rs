@@ -123,7 +123,7 @@ fn mistakes_are_one_sentence_and_exit_code_2() {
             &["--session.key", "defaultkey"],
             "error: --session.key: `session.key` is a key that everyone knows",
         ),
-        (&["--udp.key", "zz"], "error: --udp.key: `udp.key` is no key: it has 64 hexadecimal digits"),
+        (&["--udp.key", "zz"], "error: --udp.key: `udp.key` is not a key: it needs 64 hexadecimal digits"),
         (&["--session.key", "", "--dev"], "error: --session.key: `session.key` is empty"),
         (&["--http", &taken, "--udp", "off"], "(tcp) is taken"),
         (&["bots", "--door", "ws", "--rtt", "50"], "they go with --door udp"),
@@ -153,7 +153,7 @@ fn check_finds_what_is_wrong_with_scripts_and_says_where() {
     assert!(stderr.contains("a.lua:2: there is no `kaos.brodcast`. Did you mean `broadcast`?"), "{stderr}");
     assert!(stderr.contains("b.lua:"), "{stderr}");
     let (code, _, stderr) = run(&folder, &["check", "--udp.key", "zz"]);
-    assert_eq!((code, stderr.contains("--udp.key: `udp.key` is no key")), (1, true), "{stderr}");
+    assert_eq!((code, stderr.contains("--udp.key: `udp.key` is not a key")), (1, true), "{stderr}");
     let (code, stdout, _) = run(&folder, &["check", "--json", "--scripts", scripts.to_str().expect("text")]);
     let object: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");
     assert_eq!((code, object["ok"].as_bool()), (1, Some(false)));

@@ -69,7 +69,7 @@ fn make_places(world: &mut World) {
 fn held_op(app: &mut App) {
     make_places(app.world_mut());
     app.read_op(
-        Op::new("test.held").public().rest("GET /v1/test/held"),
+        Op::new("test.held").public().rest("GET /v1/test/held").price(1),
         |world: &World, _: &Caller, (): ()| -> Result<Held, Fault> {
             Ok(Held {
                 entities: world.iter_entities().count(),
@@ -281,7 +281,7 @@ fn session_start(name: &str) -> Vec<u8> {
         ..Default::default()
     };
     let mut bytes = Vec::new();
-    kaos_wire::encode(kaos_wire::Op::SessionStart, &start, &mut bytes).expect("short");
+    kaos_wire::encode(kaos_wire::Opcode::SessionStart, &start, &mut bytes).expect("short");
     bytes
 }
 

@@ -229,7 +229,7 @@ export declare class Session {
   call(op: string, body?: unknown): Promise<any>;
   /**
    * Calls `handler` with the body of each event of this name that a feature of the server pushes. Resolves to a function
-   * that stops that; rejects with `no_such_event` when the server has none of that name.
+   * that stops that; rejects with `no_such_event`, and the nearest name, when the server has no such event.
    */
   listen<T = any>(event: string, handler: (body: T) => void): Promise<() => void>;
   close(): void;

@@ -23,7 +23,7 @@ export const SERVER = 65535;
 
 const PAYLOAD_MAX = 65535;
 const UNRELIABLE_MAX = 1112;           // bytes of data that fit into a datagram, whatever the transport
-const KEEP_MAX = 256 * 1024;           // bytes that wait for an acknowledgement; more is refused as `keep_full`
+const RESEND_MAX = 256 * 1024;           // bytes that wait for an acknowledgement; more is refused as `keep_full`
 const ACKNOWLEDGE_AFTER = 32 * 1024;   // bytes received after which a heartbeat goes out at once
 const SILENCE_MS = 10_000;             // without any message: the connection is lost; longer with rare heartbeats
 const ATTEMPT_MS = 5_000;              // for one attempt to connect
@@ -37,7 +37,7 @@ const ITERATOR_MAX = 4096;             // events that wait in one iterator; over
  * assets/proto/README.md: `url` (no address of a server), `no_websocket` (this Node has none, and no
  * `options.WebSocket` was given), `unreachable` (no connection could be made), `closed` (the session or room is over),
  * `too_long` (more than one message can carry), `keep_full` (256 KiB wait already), `slow_reader` (a `for await` loop
- * left 4,096 events waiting), `no_such_event` (the server has no event of this name).
+ * left 4,096 events waiting), `no_such_event` (the server has no event of this name; the message says which is near).
  */
 export class KaosError extends Error {
   constructor(name, message, code = 0, retryMs = 0) {
@@ -422,6 +422,29 @@ function asText(json) {
   return json === undefined ? "" : typeof json === "string" ? json : JSON.stringify(json);
 }
 
+// How many slips of the finger lie between two words; two letters that changed places are one slip.
+function slips(a, b) {
+  const rows = [Array.from({ length: b.length + 1 }, (_, at) => at)];
+  for (let i = 1; i <= a.length; i++) {
+    rows.push([i]);
+    for (let j = 1; j <= b.length; j++) {
+      const cost = a[i - 1] === b[j - 1] ? 0 : 1;
+      let best = Math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + cost);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) best = Math.min(best, rows[i - 2][j - 2] + 1);
+      rows[i].push(best);
+    }
+  }
+  return rows[a.length][b.length];
+}
+
+// With the nearest name, where one is near: one slip in a short name, three in a long one. Otherwise with all of them.
+function noSuchEvent(event, names) {
+  const most = Math.min(3, Math.max(1, Math.floor(event.length / 4)));
+  const near = names.map((name) => [slips(event, name), name]).sort(([a], [b]) => a - b)[0];
+  const hint = !near ? "; it has none" : near[0] <= most ? `. Did you mean \`${near[1]}\`?` : `; it has ${names.join(", ")}`;
+  return `the server has no event \`${event}\`${hint}`;
+}
+
 // ---- a room -----------------------------------------------------------------------------------------------------------
 
 /**
@@ -627,33 +650,33 @@ export class Session {
 
   /**
    * Calls `handler` with the body of each event of this name that a feature of the server pushes, such as
-   * `guestbook.signed`. Resolves to a function that stops that; rejects with `no_such_event` when the server has none of
-   * that name. A server that cannot tell its events is believed.
+   * `guestbook.signed`. Resolves to a function that stops that; rejects with `no_such_event`, and the nearest name, when
+   * the server has no such event. The server is asked for its names once; one of before that list is believed.
    */
   async listen(event, handler) {
+    if (this.state === "closed") throw new KaosError("closed", `the session is over: ${this.closed.reason}`);
     // Before the question: what comes meanwhile is not missed.
     const stop = this.#pushes.on(event, (pushed) => handler(pushed.body));
-    this.#offered ??= this.call("server.describe").then(
-      (offers) => offers.events.map((offered) => offered.name),
-      (error) => {
-        this.#offered = null;              // asked again the next time
-        if (error.name === "unimplemented") return null;
-        throw error;
-      },
-    );
-    let names;
+    this.#offered ??= this.#askForEvents();
     try {
-      names = await this.#offered;
+      const names = await this.#offered;
+      if (names !== null && !names.includes(event)) throw new KaosError("no_such_event", noSuchEvent(event, names));
     } catch (error) {
       stop();
       throw error;
     }
-    if (names !== null && !names.includes(event)) {
-      stop();
-      const there = names.length > 0 ? names.join(", ") : "none";
-      throw new KaosError("no_such_event", `the server has no event \`${event}\`; it has ${there}`);
-    }
     return stop;
+  }
+
+  // The names of the events that the server can send; null: it is of before it could tell.
+  async #askForEvents() {
+    try {
+      return (await this.call("server.describe")).events.map((offered) => offered.name);
+    } catch (error) {
+      if (error.name === "unimplemented") return null;
+      this.#offered = null;                // asked again the next time
+      throw error;
+    }
   }
 
   /** Messages that the server has not acknowledged yet. */
@@ -755,7 +778,7 @@ export class Session {
     if (this.state === "closed") throw new KaosError("closed", `the session is over: ${this.closed.reason}`);
     const channel = wire.counted(message[0]);
     if (channel) {
-      if (this.keptBytes + message.length > KEEP_MAX) {
+      if (this.keptBytes + message.length > RESEND_MAX) {
         throw new KaosError("keep_full", `${this.keptBytes} bytes wait for the server already: send less, or wait`);
       }
       this.sent[channel] += 1;

@@ -219,12 +219,34 @@ test("an event is heard by its name, and a name that the server has not is refus
   const stop = await listening;
   last().say(event(2), ["EventUnreliable", { name: "guestbook.signed", body: "3" }], ["Event", { name: "other", body: "4" }]);
   assert.deepEqual(heard, [{ page: 1 }, { page: 2 }, 3]);
-  await assert.rejects(session.listen("guestbook.sigend", () => {}), { name: "no_such_event" });
+  await assert.rejects(session.listen("guestbook.sigend", () => {}), {
+    name: "no_such_event",
+    message: "the server has no event `guestbook.sigend`. Did you mean `guestbook.signed`?",
+  });
+  await assert.rejects(session.listen("chat", () => {}), { message: "the server has no event `chat`; it has guestbook.signed" });
   assert.equal(last().named("Call").length, 1, "the list is asked for once");
   stop();
   last().say(event(5));
   assert.equal(heard.length, 3);
   assert.equal(session.received.control, 5, "four reliable events and the reply");
+});
+
+test("a server that cannot tell its events is asked once and believed, a refusal is asked again", async () => {
+  const { session, last } = await joined();
+  const refuse = (name, code) => last().say(["Error", { cid: last().named("Call").at(-1).cid, code, name, message: "no" }]);
+  const refused = session.listen("anything", () => {});
+  refuse("busy", 14);
+  await assert.rejects(refused, { name: "busy" });
+  const heard = [];
+  const listening = session.listen("anything", (body) => heard.push(body));
+  refuse("unimplemented", 12);
+  await listening;
+  await session.listen("anything", (body) => heard.push(body));
+  assert.equal(last().named("Call").length, 2);
+  last().say(["Event", { name: "anything", body: "" }]);
+  assert.deepEqual(heard, [null, null], "once for each that listens, and not for the one that was refused");
+  session.close();
+  await assert.rejects(session.listen("anything", () => {}), { name: "closed" });
 });
 
 test("a heartbeat goes out each second, and at once after 32 KiB", async () => {
@@ -272,7 +294,7 @@ test("a resume sends again what was not received, in order, before anything new"
   assert.equal(session.resumes, 1);
 });
 
-test("a gap that overflowed the keep is told, and the room begins anew", async () => {
+test("a gap that overflowed the resend buffer is told, and the room begins anew", async () => {
   const { session, room, last, clock, events } = await joined();
   const told = [];
   session.on("Resumed", (event) => told.push(event.lost));
@@ -365,7 +387,7 @@ test("silence is longer where the server asks for rare heartbeats", async () => 
   }
 });
 
-test("a full keep refuses instead of forgetting", async () => {
+test("a full resend buffer refuses instead of forgetting", async () => {
   const { room, session } = await joined();
   session.pause();
   for (let n = 0; n < 4; n++) room.send(1, new Uint8Array(60_000));

@@ -20,6 +20,6 @@ async fn echo(_: Call, request: Echo) -> Result<Echo, Fault> {
 
 fn main() -> std::process::ExitCode {
     kaosnet::cli(|app| {
-        app.op(Op::new("echo").about("Says back what it is told.").rest("POST /v1/echo"), echo);
+        app.op(Op::new("echo").about("Says back what it is told.").rest("POST /v1/echo").price(1), echo);
     })
 }

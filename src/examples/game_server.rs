@@ -29,7 +29,10 @@ impl Plugin for Afk {
         app.settings::<AfkSettings>()
             .register_required_components::<Session, Strikes>()
             .add_systems(Frame, kick_afk.in_set(Stage::Match).run_if(every_ms(1000)))
-            .op(Op::new("afk.count").about("How many sessions are idle.").rest("GET /v1/afk"), afk_count);
+            .op(
+                Op::new("afk.count").about("How many sessions are idle.").rest("GET /v1/afk").price(1),
+                afk_count,
+            );
     }
 }
 

@@ -138,7 +138,7 @@ impl Frames {
                 break;
             }
             let next = self.doors.time_out_us().map_or(until, |at| at.min(until));
-            self.doors.wait(Some(Duration::from_micros(next.saturating_sub(now))), true);
+            self.doors.wait_while_stopping(Some(Duration::from_micros(next.saturating_sub(now))));
             self.doors.receive(self.since.us(), &mut self.inputs);
             self.inputs.clear();
         }
@@ -159,7 +159,11 @@ impl Frames {
             let due = self.server.due().map(|due| due.max(self.next()).saturating_mul(self.quantum_us));
             let next = [due, self.doors.time_out_us(), until].into_iter().flatten().min();
             let time = next.map(|next| Duration::from_micros(next.saturating_sub(now)));
-            if self.doors.wait(time, until.is_some()) {
+            let came = match until {
+                Some(_) => self.doors.wait_while_stopping(time),
+                None => self.doors.wait(time),
+            };
+            if came {
                 self.until_line();
             }
         } else {

@@ -359,17 +359,17 @@ fn a_client_that_never_reads_is_closed_and_told_why() {
         credentials: Some(v1::session_start::Credentials::Anonymous("ada".into())),
         ..Default::default()
     };
-    kaos_wire::encode(kaos_wire::Op::SessionStart, &start, &mut messages).expect("short");
+    kaos_wire::encode(kaos_wire::Opcode::SessionStart, &start, &mut messages).expect("short");
     let mut bytes = frame(0x82, &messages);
     messages.clear();
     let join = v1::RoomJoin { cid: 1, module: "relay".into(), ..Default::default() };
-    kaos_wire::encode(kaos_wire::Op::RoomJoin, &join, &mut messages).expect("short");
+    kaos_wire::encode(kaos_wire::Opcode::RoomJoin, &join, &mut messages).expect("short");
     bytes.extend(frame(0x82, &messages));
     // The first handle of a session is 0 or 1; what names no room is refused.
     for handle in [0, 1].repeat(8) {
         messages.clear();
         let data = kaos_wire::RoomData { handle, index: kaos_wire::EVERYONE, op: 1, data: &[7; 40_000] };
-        data.encode(true, &mut messages).expect("short");
+        data.encode(&mut messages).expect("short");
         bytes.extend(frame(0x82, &messages));
     }
     let answer = websocket(&server, &bytes);
@@ -628,7 +628,7 @@ fn frames_that_were_left_out_stay_left_out_in_a_replay() {
 /// A server whose observer panics when a room ends, which is more than a frame can go on from.
 fn breaks_when_a_room_ends(app: &mut App) {
     app.add_observer(|_: On<Remove<Room>>| panic!("a defect of a plugin"));
-    let op = Op::new("brief").public().rest("POST /v1/brief");
+    let op = Op::new("brief").public().rest("POST /v1/brief").price(1);
     app.op(op, async |cx: Call, _: ()| -> Result<RoomId, Fault> {
         let spec = kaos_rooms::Spec { ends_empty: true, ..kaos_rooms::Spec::default() };
         cx.with(|world| kaos_rooms::create_room(world, spec))

@@ -63,7 +63,7 @@ impl Watchdog {
                     }
                     continue;
                 }
-                if frame.ms < pace.stuck_ms {
+                if !frame.is_over(pace.stuck_ms) {
                     continue;
                 }
                 // Once for each doubling of the time: loud, but no flood.
@@ -108,10 +108,15 @@ impl Watched {
         true
     }
 
-    /// Is it over the bound, and was not before? It takes three looks: of a process that stood still, and its
-    /// watchdog with it, one look says nothing.
+    /// Is it over the bound? It takes three looks: of a process that stood still, and its watchdog with it, one look
+    /// says nothing.
+    fn is_over(&self, bound_ms: u64) -> bool {
+        self.looks >= 3 && self.ms >= bound_ms
+    }
+
+    /// Is it over the bound, and was not before?
     fn is_first_over(&mut self, bound_ms: u64) -> bool {
-        let over = self.looks >= 3 && self.ms >= bound_ms;
+        let over = self.is_over(bound_ms);
         over && !std::mem::replace(&mut self.over, over)
     }
 }

@@ -11,7 +11,7 @@ use kaos_kernel::input::{Claim, Counts, Door, Gone, Input};
 use kaos_kernel::session::Session;
 use kaos_kernel::world::WorldExt;
 use kaos_wire::prost::Message as _;
-use kaos_wire::{Channel, EVERYONE, Op, RoomData, ServerMessage, counted, decode_server, messages, v1};
+use kaos_wire::{Channel, EVERYONE, Opcode, RoomData, ServerMessage, counted, decode_server, messages, v1};
 use serde_json::Value as Json;
 
 use super::Inner;
@@ -107,18 +107,18 @@ impl Client {
                 self.rooms.retain(|_, room| *room != m.room_id);
                 self.answers.insert(m.cid, Ok(answer));
             }
-            ServerMessage::RoomData { data, .. } => {
+            ServerMessage::RoomData(data) | ServerMessage::RoomDataUnreliable(data) => {
                 self.events.push(Event::Data(data.index, data.op, data.data.to_vec()));
             }
             ServerMessage::RoomState(state) => self.events.push(Event::State(Box::new(state))),
             ServerMessage::RoomEvent(event) => self.event(event),
             ServerMessage::RpcResponse(m) => drop(self.answers.insert(m.cid, Ok(m.payload))),
             ServerMessage::CallReply(m) => drop(self.answers.insert(m.cid, Ok(m.body))),
-            ServerMessage::Event(m) => {
+            ServerMessage::Event(m) | ServerMessage::EventUnreliable(m) => {
                 let body = serde_json::from_slice(&m.body).unwrap_or(Json::Null);
                 self.events.push(Event::Pushed(m.name, body));
             }
-            ServerMessage::Error(m) => {
+            ServerMessage::Error(m) | ServerMessage::RoomError(m) => {
                 let kind = FaultKind::ALL.iter().find(|kind| u32::from(kind.code()) == m.code);
                 let kind = kind.copied().unwrap_or(FaultKind::Internal);
                 if m.cid == 0 {
@@ -180,7 +180,7 @@ impl Client {
     }
 
     /// Counts and keeps a message of ours.
-    fn count(&mut self, op: Op, bytes: &[u8]) {
+    fn count(&mut self, op: Opcode, bytes: &[u8]) {
         let Some(channel) = op.counted() else { return };
         let count = match channel {
             Channel::Control => &mut self.sent.control,
@@ -201,7 +201,7 @@ impl Client {
         let received = Some(v1::Counts { control, data });
         let beat = v1::Heartbeat { client_time_us: frame * 500, received, ..v1::Heartbeat::default() };
         let mut bytes = Vec::new();
-        kaos_wire::encode(Op::Heartbeat, &beat, &mut bytes).ok()?;
+        kaos_wire::encode(Opcode::Heartbeat, &beat, &mut bytes).ok()?;
         Some((peer, bytes.into()))
     }
 }
@@ -277,12 +277,12 @@ impl Player {
         }
     }
 
-    fn transmit(&self, op: Op, bytes: Vec<u8>) {
+    fn transmit(&self, op: Opcode, bytes: Vec<u8>) {
         self.client().count(op, &bytes);
         self.send_raw(bytes);
     }
 
-    fn message(&self, op: Op, message: &impl kaos_wire::prost::Message) {
+    fn message(&self, op: Opcode, message: &impl kaos_wire::prost::Message) {
         let mut bytes = Vec::new();
         if kaos_wire::encode(op, message, &mut bytes).is_ok() {
             self.transmit(op, bytes);
@@ -293,9 +293,13 @@ impl Player {
         let Some(handle) = self.client().rooms.keys().next_back().copied() else { return };
         let mut bytes = Vec::new();
         let data = RoomData { handle, index: to, op, data };
-        let encoded = data.encode(reliable, &mut bytes);
+        let (op, encoded) = if reliable {
+            (Opcode::RoomData, data.encode(&mut bytes))
+        } else {
+            (Opcode::RoomDataUnreliable, data.encode_unreliable(&mut bytes))
+        };
         assert_eq!(encoded, Ok(()), "a test sends what no client can");
-        self.transmit(if reliable { Op::RoomData } else { Op::RoomDataUnreliable }, bytes);
+        self.transmit(op, bytes);
     }
 
     /// Sends reliable data to the room that was joined last; the next frame takes it.
@@ -314,7 +318,7 @@ impl Player {
     }
 
     /// Sends a request and runs until its answer is there, at most 1,000 frames.
-    fn request(&self, op: Op, build: impl FnOnce(u32) -> Vec<u8>) -> Result<Vec<u8>, Fault> {
+    fn request(&self, op: Opcode, build: impl FnOnce(u32) -> Vec<u8>) -> Result<Vec<u8>, Fault> {
         let cid = {
             let mut client = self.client();
             client.next_cid += 1;
@@ -357,7 +361,7 @@ impl Player {
     /// # Errors
     /// The server's refusal.
     pub fn join_with(&self, request: v1::RoomJoin) -> Result<v1::RoomJoined, Fault> {
-        let bytes = self.request(Op::RoomJoin, |cid| v1::RoomJoin { cid, ..request }.encode_to_vec())?;
+        let bytes = self.request(Opcode::RoomJoin, |cid| v1::RoomJoin { cid, ..request }.encode_to_vec())?;
         v1::RoomJoined::decode(&bytes[..]).map_err(|error| Fault::internal(error.to_string()))
     }
 
@@ -366,7 +370,8 @@ impl Player {
     /// # Errors
     /// The server's refusal.
     pub fn create(&self, request: v1::RoomCreate) -> Result<String, Fault> {
-        let bytes = self.request(Op::RoomCreate, |cid| v1::RoomCreate { cid, ..request }.encode_to_vec())?;
+        let bytes =
+            self.request(Opcode::RoomCreate, |cid| v1::RoomCreate { cid, ..request }.encode_to_vec())?;
         let created =
             v1::RoomCreated::decode(&bytes[..]).map_err(|error| Fault::internal(error.to_string()))?;
         Ok(created.room_id)
@@ -378,7 +383,7 @@ impl Player {
     /// The server's refusal.
     pub fn leave(&self, room_id: &str) -> Result<(), Fault> {
         let room_id = room_id.to_owned();
-        self.request(Op::RoomLeave, |cid| v1::RoomLeave { cid, room_id }.encode_to_vec()).map(|_| ())
+        self.request(Opcode::RoomLeave, |cid| v1::RoomLeave { cid, room_id }.encode_to_vec()).map(|_| ())
     }
 
     /// Calls a script's function.
@@ -387,7 +392,7 @@ impl Player {
     /// The server's refusal.
     pub fn rpc(&self, id: &str, payload: impl AsRef<[u8]>) -> Result<Vec<u8>, Fault> {
         let (id, payload) = (id.to_owned(), payload.as_ref().to_vec());
-        self.request(Op::Rpc, |cid| v1::Rpc { cid, id, payload }.encode_to_vec())
+        self.request(Opcode::Rpc, |cid| v1::Rpc { cid, id, payload }.encode_to_vec())
     }
 
     /// Calls an operation by name, JSON in and out.
@@ -396,7 +401,7 @@ impl Player {
     /// The server's refusal.
     pub fn call(&self, op: &str, request: &Json) -> Result<Json, Fault> {
         let (op, body) = (op.to_owned(), request.to_string().into_bytes());
-        let bytes = self.request(Op::Call, |cid| v1::Call { cid, op, body }.encode_to_vec())?;
+        let bytes = self.request(Opcode::Call, |cid| v1::Call { cid, op, body }.encode_to_vec())?;
         serde_json::from_slice(&bytes).map_err(|error| Fault::internal(error.to_string()))
     }
 
@@ -407,7 +412,10 @@ impl Player {
             client.next_cid += 1;
             client.next_cid
         };
-        self.message(Op::Call, &v1::Call { cid, op: op.to_owned(), body: request.to_string().into_bytes() });
+        self.message(
+            Opcode::Call,
+            &v1::Call { cid, op: op.to_owned(), body: request.to_string().into_bytes() },
+        );
         cid
     }
 
@@ -492,6 +500,6 @@ impl Player {
 
     /// Says goodbye.
     pub fn end(&self) {
-        self.message(Op::SessionEnd, &v1::SessionEnd::default());
+        self.message(Opcode::SessionEnd, &v1::SessionEnd::default());
     }
 }

@@ -47,8 +47,8 @@ fn bells(app: &mut App) {
         .event::<Rang>(Event::new("bell.rang").about("A bell rang."))
         .event::<Moved>(Event::new("bell.moved").about("A bell moved.").unreliable())
         .target("party", |world, _| world.resource::<Party>().0.clone())
-        .op(Op::new("bell.ring"), ring)
-        .op(Op::new("bell.move").session(), move_text)
+        .op(Op::new("bell.ring").price(1), ring)
+        .op(Op::new("bell.move").session().price(1), move_text)
         .add_systems(Frame, toll.in_set(Stage::Serve).run_if(every_ms(1000)));
 }
 
@@ -137,7 +137,7 @@ fn an_event_that_cannot_be_is_a_sentence_at_the_start() {
         app.event::<Rang>(Event::new("bell.rang"))
             .event::<Rang>(Event::new("bell.tolled"))
             .event::<Moved>(Event::new("Bell moved").bytes_max(1 << 20))
-            .op(Op::new("bell.rang"), async |_: Call, _: ()| -> Result<(), Fault> { Ok(()) });
+            .op(Op::new("bell.rang").price(1), async |_: Call, _: ()| -> Result<(), Fault> { Ok(()) });
     });
     let wrong = wrong.try_start().err().expect("refused").0.join("\n");
     for part in [

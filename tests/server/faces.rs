@@ -48,7 +48,7 @@ fn search(app: &mut App) {
             .face(Face::Rest(
                 Rest::new("PUT /v1/things/{text}/picture").body(RestBody::Raw("picture")).raw_reply(picture),
             ))
-            .price(Price::and_after(1, price)),
+            .price(Price::fixed(1).and_after(price)),
         |_: &World, _: &Caller, search: Search| -> Result<Found, Fault> { Ok(Found(search)) },
     );
 }
@@ -172,6 +172,135 @@ fn what_a_call_looked_at_is_paid_afterwards() {
     t.replays_equally();
 }
 
+/// A bound that its schema states and the server does not hold.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Patterned {
+    #[schemars(regex(pattern = "^a"))]
+    name: String,
+}
+
+#[test]
+fn a_bound_that_nobody_would_hold_is_a_sentence_at_the_start() {
+    let wrong = server_of([]).plugins(|app| {
+        app.op(Op::new("thing.name").price(1), async |_: Call, named: Patterned| -> Result<String, Fault> {
+            Ok(named.name)
+        });
+    });
+    assert_eq!(
+        wrong.try_start().err().map(|error| error.to_string()).as_deref(),
+        Some(
+            "op thing.name: its schema says `pattern`, which is not checked: check it in the handler and leave it out \
+             of the type"
+        )
+    );
+}
+
+#[test]
+fn an_id_in_a_query_or_path_is_refused_by_its_field() {
+    let mut t = server_of([]).start();
+    let came = RestRequest { parameters: pairs(&[("room_id", "5")]), ..RestRequest::default() };
+    let identity = Some(Identity { user_id: "u".into(), ..Identity::default() });
+    let fault = t.call_body(identity, "room.get", Body::Rest(Box::new(came))).expect_err("no id");
+    assert_eq!(fault.message, "room.get: `room_id` is \"5\", not a UUID in its 36-character form");
+}
+
+/// How many things are bought, as the request says it.
+fn asked(request: &dyn kaos_kernel::op::Payload) -> u32 {
+    request.as_any().downcast_ref::<Search>().map_or(0, |search| search.ids.len() as u32)
+}
+
+/// A row that costs what is asked for, and one that costs what its handler finds out.
+fn shop(app: &mut App) {
+    app.read_op(
+        Op::new("thing.buy").rest("POST /v1/buy").price(Price::of(asked)),
+        |_: &World, _: &Caller, search: Search| -> Result<usize, Fault> { Ok(search.ids.len()) },
+    )
+    .op(Op::new("thing.count").price(1), async |cx: Call, search: Search| -> Result<usize, Fault> {
+        cx.charge(search.ids.len() as u32);
+        Ok(search.ids.len())
+    });
+}
+
+fn selling() -> kaosnet::testing::Setup {
+    server_of([]).plugins(shop).settings(|s| {
+        (s.limit.session_messages, s.limit.session_messages_burst) = (10, 20);
+        (s.limit.address_calls, s.limit.address_calls_burst) = (10, 20);
+    })
+}
+
+fn things(n: usize) -> Json {
+    json!({ "ids": vec!["x"; n] })
+}
+
+#[test]
+fn a_price_of_the_request_is_taken_before_the_call_begins() {
+    let mut t = selling().start();
+    let ada = t.connect("ada");
+    let buy = |t: &mut Test, over_http: bool, n: usize| match over_http {
+        true => t.call(Some("u"), "thing.buy", things(n)),
+        false => ada.call("thing.buy", &things(n)),
+    };
+    for over_http in [false, true] {
+        // What a start of a session costs is long paid.
+        t.run_ms(4000);
+        assert_eq!(buy(&mut t, over_http, 15), Ok(json!(15)));
+        let fault = buy(&mut t, over_http, 15).expect_err("it is not there");
+        assert_eq!((fault.kind, fault.retry_ms > 500), (FaultKind::RateLimited, true), "{fault:?}");
+        t.run_ms(fault.retry_ms.into());
+        assert_eq!(buy(&mut t, over_http, 15), Ok(json!(15)), "after the wait that was told");
+        // More than may ever be taken at once passes when nothing else is asked for.
+        t.run_ms(4000);
+        assert_eq!(buy(&mut t, over_http, 500), Ok(json!(500)));
+        assert_eq!(buy(&mut t, over_http, 1).expect_err("nothing is left").kind, FaultKind::RateLimited);
+    }
+    t.replays_equally();
+}
+
+#[test]
+fn what_a_handler_charges_may_leave_a_debt_and_scripts_pay_nothing() {
+    let script =
+        "kaos.register_rpc('count', function() return kaos.thing_count{ ids = { 'a', 'b', 'c' } } end)";
+    let setup = server_of([("count.lua", script)]).plugins(shop).settings(|s| {
+        (s.limit.session_messages, s.limit.session_messages_burst) = (10, 20);
+        (s.limit.address_calls, s.limit.address_calls_burst) = (10, 20);
+    });
+    let mut t = setup.start();
+    let ada = t.connect("ada");
+    t.run_ms(4000);
+    for over_http in [false, true] {
+        let count = |t: &mut Test, n: usize| match over_http {
+            true => t.call(Some("u"), "thing.count", things(n)),
+            false => ada.call("thing.count", &things(n)),
+        };
+        assert_eq!(count(&mut t, 60), Ok(json!(60)));
+        let fault = count(&mut t, 0).expect_err("in debt");
+        assert_eq!(fault.kind, FaultKind::RateLimited);
+        assert!((3900..=4300).contains(&fault.retry_ms), "{}", fault.retry_ms);
+        t.run_ms(fault.retry_ms.into());
+        assert_eq!(count(&mut t, 0), Ok(json!(0)));
+        t.run_ms(4000);
+    }
+    // An rpc costs 2; what it calls costs nothing.
+    for _ in 0..10 {
+        assert_eq!(ada.rpc("count", "").expect("answered"), b"3");
+    }
+    t.replays_equally();
+}
+
+#[test]
+fn a_row_that_clients_may_call_has_a_price() {
+    let without = server_of([]).plugins(|app| {
+        app.op(Op::new("thing.free"), async |_: Call, _: ()| Ok(()))
+            .op(Op::new("thing.inner").server(), async |_: Call, _: ()| Ok(()));
+    });
+    assert_eq!(
+        without.try_start().err().map(|error| error.to_string()).as_deref(),
+        Some(
+            "op thing.free: it has no price: say what a call takes of its caller's budget, such as `.price(1)`"
+        )
+    );
+}
+
 #[test]
 fn a_route_that_cannot_be_is_a_sentence_at_the_start() {
     let wrong = server_of([]).plugins(|app| {
@@ -180,7 +309,8 @@ fn a_route_that_cannot_be_is_a_sentence_at_the_start() {
             .rest("GET /v1/things/{name}")
             .rest("FETCH /v1/things")
             .rest("GET /v1/twice")
-            .rest("GET /v1/twice");
+            .rest("GET /v1/twice")
+            .price(1);
         app.read_op(bad, handler);
     });
     let wrong = wrong.try_start().err().expect("refused").0.join("\n");

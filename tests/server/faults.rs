@@ -1,6 +1,7 @@
 //! One bad room never touches another: errors, loops, patterns and memory, each beside a healthy neighbour.
 
-use kaos_kernel::settings::{Policy, Settings};
+use kaos_kernel::script::Policy;
+use kaos_kernel::settings::Settings;
 use kaosnet::testing::{Event, Setup, Test, server_of};
 
 /// Counts its ticks and notes every gap.

@@ -34,7 +34,7 @@ fn two_systems_without_an_order_stop_the_start_with_one_sentence() {
 #[test]
 fn an_operation_registered_twice_stops_the_start() {
     let twice = |app: &mut App| {
-        app.op(Op::new("room.join"), async |_: Call, _: ()| Ok(()));
+        app.op(Op::new("room.join").price(1), async |_: Call, _: ()| Ok(()));
     };
     let error = server_of([]).plugins(twice).try_start().err().expect("taken").to_string();
     assert!(error.contains("op room.join: registered twice"), "{error}");

@@ -5,7 +5,7 @@ use kaos_kernel::codec::{Codec, InboundMessage};
 use kaos_kernel::dice::Dice;
 use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
-use kaos_wire::{Op, v1};
+use kaos_wire::{Opcode, v1};
 use kaosnet::testing::{Event, Test, server, server_of};
 use serde_json::json;
 
@@ -37,27 +37,30 @@ fn mutated(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
 
 fn seeds() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
-    let mut add = |op: Op, bytes: Vec<u8>| {
+    let mut add = |op: Opcode, bytes: Vec<u8>| {
         let mut out = Vec::new();
         kaos_wire::encode_raw(op, &bytes, &mut out).expect("short");
         all.push(out);
     };
     use kaos_wire::prost::Message;
-    add(Op::Heartbeat, v1::Heartbeat { client_time_us: 1, ..Default::default() }.encode_to_vec());
+    add(Opcode::Heartbeat, v1::Heartbeat { client_time_us: 1, ..Default::default() }.encode_to_vec());
     add(
-        Op::RoomCreate,
+        Opcode::RoomCreate,
         v1::RoomCreate { cid: 1, label: "{\"a\":1}".into(), ..Default::default() }.encode_to_vec(),
     );
-    add(Op::RoomJoin, v1::RoomJoin { cid: 2, module: "arena".into(), ..Default::default() }.encode_to_vec());
-    add(Op::RoomLeave, v1::RoomLeave { cid: 3, room_id: "0".repeat(36) }.encode_to_vec());
-    add(Op::RoomData, vec![0, 0, 255, 255, 1, 5]);
-    add(Op::RoomDataUnreliable, vec![0, 0, 255, 255, 9, 5, 6, 7]);
-    add(Op::Rpc, v1::Rpc { cid: 4, id: "echo".into(), payload: b"x".to_vec() }.encode_to_vec());
     add(
-        Op::Call,
+        Opcode::RoomJoin,
+        v1::RoomJoin { cid: 2, module: "arena".into(), ..Default::default() }.encode_to_vec(),
+    );
+    add(Opcode::RoomLeave, v1::RoomLeave { cid: 3, room_id: "0".repeat(36) }.encode_to_vec());
+    add(Opcode::RoomData, vec![0, 0, 255, 255, 1, 5]);
+    add(Opcode::RoomDataUnreliable, vec![0, 0, 255, 255, 9, 5, 6, 7]);
+    add(Opcode::Rpc, v1::Rpc { cid: 4, id: "echo".into(), payload: b"x".to_vec() }.encode_to_vec());
+    add(
+        Opcode::Call,
         v1::Call { cid: 5, op: "room.list".into(), body: b"{\"limit\":3}".to_vec() }.encode_to_vec(),
     );
-    add(Op::SessionEnd, v1::SessionEnd::default().encode_to_vec());
+    add(Opcode::SessionEnd, v1::SessionEnd::default().encode_to_vec());
     all
 }
 
@@ -119,7 +122,7 @@ fn a_client_that_floods_whatever_is_refused_is_closed_and_its_neighbours_play_on
     let (ada, mallory) = (t.join("arena", "ada"), t.join("arena", "mallory"));
     let mut bytes = Vec::new();
     for _ in 0..200 {
-        kaos_wire::encode_raw(Op::RoomDataUnreliable, &[9, 9, 255, 255, 1], &mut bytes).expect("short");
+        kaos_wire::encode_raw(Opcode::RoomDataUnreliable, &[9, 9, 255, 255, 1], &mut bytes).expect("short");
     }
     for _ in 0..15 {
         mallory.send_raw(bytes.clone());
@@ -158,7 +161,7 @@ fn a_client_that_floods_bytes_is_closed_whatever_they_are() {
     let data = {
         let mut bytes = Vec::new();
         let data = kaos_wire::RoomData { handle: 9, index: 65535, op: 1, data: &[7; 60_000] };
-        data.encode(true, &mut bytes).expect("short");
+        data.encode(&mut bytes).expect("short");
         bytes
     };
     // Many heartbeats in one piece count as one message.
@@ -166,7 +169,7 @@ fn a_client_that_floods_bytes_is_closed_whatever_they_are() {
         let mut bytes = Vec::new();
         let heartbeat = v1::Heartbeat { client_time_us: u64::MAX, ..Default::default() };
         for _ in 0..4000 {
-            kaos_wire::encode(Op::Heartbeat, &heartbeat, &mut bytes).expect("short");
+            kaos_wire::encode(Opcode::Heartbeat, &heartbeat, &mut bytes).expect("short");
         }
         bytes
     };
@@ -200,7 +203,7 @@ impl Job for Slow {
 fn one_session_cannot_fill_the_queue_of_waiting_calls() {
     let slow = |app: &mut App| {
         app.job(|_: Slow, _: &mut JobContext<'_>| Ok(()))
-            .op(kaos_kernel::op::Op::new("slow"), async |cx: Call, _: ()| -> Result<(), Fault> {
+            .op(kaos_kernel::op::Op::new("slow").price(1), async |cx: Call, _: ()| -> Result<(), Fault> {
                 cx.job(Slow).await
             });
     };
@@ -337,7 +340,7 @@ fn bad_arguments_are_refused_for_ever_and_unreadable_messages_are_forgotten_in_t
         t.run_ms(1000);
     }
     // One a minute for an hour, then more than are forgiven.
-    let unreadable = || ada.send_raw(vec![Op::RoomJoin as u8, 2, 0, 0xff, 0xff]);
+    let unreadable = || ada.send_raw(vec![Opcode::RoomJoin as u8, 2, 0, 0xff, 0xff]);
     for _ in 0..60 {
         unreadable();
         t.run_ms(60_000);

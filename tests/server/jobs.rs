@@ -44,7 +44,7 @@ impl Plugin for Clerks {
                 Ok(Counted { rooms: rooms.len(), nth: done.fetch_add(1, Ordering::Relaxed) + 1 })
             })
             .op(
-                Op::new("census.take").args(&["towns"]),
+                Op::new("census.take").args(&["towns"]).price(1),
                 async |cx: Call, towns: Towns| -> Result<Vec<(usize, u32)>, Fault> {
                     // All of them are under way before the first answer.
                     let sent: Vec<_> = towns.towns.into_iter().map(|town| cx.job(Census { town })).collect();

@@ -38,8 +38,10 @@ impl<'de> Deserialize<'de> for Fragile {
 fn shop() -> Setup {
     let after = "kaos.register_after('shop_buy', function() end)";
     server_of([("hooks.lua", after)]).plugins(|app: &mut App| {
-        app.op(Op::new("shop.buy"), async |_: Call, what: Fragile| -> Result<String, Fault> { Ok(what.0) });
-        app.op(Op::new("shop.see"), async |_: Call, what: String| -> Result<Fragile, Fault> {
+        app.op(Op::new("shop.buy").price(1), async |_: Call, what: Fragile| -> Result<String, Fault> {
+            Ok(what.0)
+        });
+        app.op(Op::new("shop.see").price(1), async |_: Call, what: String| -> Result<Fragile, Fault> {
             Ok(Fragile(what))
         });
     })

@@ -63,7 +63,7 @@ impl Job for Slow {
 
 fn slow(app: &mut App) {
     app.job(|_: Slow, _: &mut JobContext<'_>| Ok(())).op(
-        Op::new("slow.secret").session(),
+        Op::new("slow.secret").session().price(1),
         async |cx: Call, _: ()| -> Result<String, Fault> {
             cx.job(Slow).await?;
             Ok("for its caller only".to_owned())
@@ -168,9 +168,9 @@ fn what_a_member_said_before_it_left_comes_before_its_leaving() {
     let leave = v1::RoomLeave { cid: 90, room_id: room.clone() };
     let join = v1::RoomJoin { cid: 91, room_id: room.clone(), ..v1::RoomJoin::default() };
     let mut bytes = Vec::new();
-    kaos_wire::encode(kaos_wire::Op::RoomLeave, &leave, &mut bytes).expect("short");
+    kaos_wire::encode(kaos_wire::Opcode::RoomLeave, &leave, &mut bytes).expect("short");
     bob.send_raw(std::mem::take(&mut bytes));
-    kaos_wire::encode(kaos_wire::Op::RoomJoin, &join, &mut bytes).expect("short");
+    kaos_wire::encode(kaos_wire::Opcode::RoomJoin, &join, &mut bytes).expect("short");
     eve.send_raw(bytes);
     t.frames(2);
     let expected = [
@@ -225,7 +225,7 @@ fn last_session(t: &mut Test) -> SessionId {
 fn peer_of(t: &mut Test, id: SessionId) -> Option<PeerId> {
     t.with_server(|server| {
         let world = server.world();
-        let entity = world.resource::<SessionIndex>().get(id)?;
+        let entity = world.session(id)?;
         world.get::<Session>(entity)?.peer
     })
 }
@@ -235,7 +235,7 @@ fn by_hand(t: &mut Test, n: u32) -> SessionId {
     open(t, n, Claim::Anonymous { name: "hand".into() });
     let join = v1::RoomJoin { cid: 1, module: "boss".into(), ..v1::RoomJoin::default() };
     let mut bytes = Vec::new();
-    kaos_wire::encode(kaos_wire::Op::RoomJoin, &join, &mut bytes).expect("short");
+    kaos_wire::encode(kaos_wire::Opcode::RoomJoin, &join, &mut bytes).expect("short");
     t.input(Input::Data { peer: peer(n), bytes: bytes.into() });
     t.frames(2);
     last_session(t)
@@ -277,7 +277,7 @@ fn two_resumes_in_one_frame_leave_the_newer_and_an_old_token_stays_worthless() {
     // Once something was heard on the newest connection, the former token is worthless.
     let beat = v1::Heartbeat::default();
     let mut bytes = Vec::new();
-    kaos_wire::encode(kaos_wire::Op::Heartbeat, &beat, &mut bytes).expect("short");
+    kaos_wire::encode(kaos_wire::Opcode::Heartbeat, &beat, &mut bytes).expect("short");
     t.input(Input::Data { peer: peer(3), bytes: bytes.into() });
     t.frames(2);
     resume(&mut t, 5, hand, 1);
@@ -295,7 +295,8 @@ fn a_session_that_is_ending_cannot_be_resumed() {
     let hand = by_hand(&mut t, 1);
     let goodbye = {
         let mut bytes = Vec::new();
-        kaos_wire::encode(kaos_wire::Op::SessionEnd, &v1::SessionEnd::default(), &mut bytes).expect("short");
+        kaos_wire::encode(kaos_wire::Opcode::SessionEnd, &v1::SessionEnd::default(), &mut bytes)
+            .expect("short");
         Bytes::from(bytes)
     };
     t.input(Input::Data { peer: peer(1), bytes: goodbye });
@@ -312,7 +313,7 @@ fn what_came_in_the_frame_of_the_time_out_keeps_the_connection() {
     let hand = by_hand(&mut t, 1);
     // Ten seconds without a word, as when the machine slept; then everything comes at once.
     let mut bytes = Vec::new();
-    kaos_wire::encode(kaos_wire::Op::Heartbeat, &v1::Heartbeat::default(), &mut bytes).expect("short");
+    kaos_wire::encode(kaos_wire::Opcode::Heartbeat, &v1::Heartbeat::default(), &mut bytes).expect("short");
     t.run_ms(9_999);
     for _ in 0..8 {
         t.input(Input::Data { peer: peer(1), bytes: bytes.clone().into() });

@@ -56,7 +56,7 @@ fn vault(app: &mut App) {
     let broken = async |_: Call,
                         _: Option<serde_json::Map<String, serde_json::Value>>|
            -> Result<(), Fault> { Err(Fault::internal("a secret of the plugin")) };
-    app.op(Op::new("vault.open"), open).op(Op::new("vault.break"), broken);
+    app.op(Op::new("vault.open").price(1), open).op(Op::new("vault.break").price(1), broken);
 }
 
 fn start() -> (Test, Player) {

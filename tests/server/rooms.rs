@@ -124,7 +124,7 @@ fn join_or_create_fills_rooms_before_it_makes_new_ones() {
 #[test]
 fn who_may_make_rooms_is_a_setting() {
     let only = |who| move |s: &mut kaos_kernel::settings::Settings| s.room.create = who;
-    use kaos_kernel::settings::RoomCreation;
+    use kaos_kernel::room::RoomCreation;
     for who in [RoomCreation::Users, RoomCreation::Server] {
         let mut t = server_of([]).settings(only(who)).start();
         let refused = t.connect("ada").create(relayed(0)).expect_err("anonymous");

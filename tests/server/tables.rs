@@ -2,7 +2,6 @@
 
 use kaos_client::fault;
 use kaos_kernel::prelude::*;
-use kaos_kernel::settings::SessionSettings;
 use kaos_wire::limits;
 
 #[test]
@@ -16,7 +15,7 @@ fn the_client_knows_faults_by_the_servers_numbers_and_words() {
 #[test]
 fn the_defaults_that_clients_are_told_are_the_servers() {
     let Settings { session, limit, .. } = Settings::default();
-    assert_eq!(session.resend_bytes, limits::KEEP_MAX);
+    assert_eq!(session.resend_bytes, limits::RESEND_MAX);
     assert_eq!(session.idle_ms, limits::SILENCE_MS);
     assert_eq!(limit.bad_messages_max, limits::STRIKES);
     let page = include_str!("../../assets/proto/README.md");
@@ -34,5 +33,5 @@ fn the_defaults_that_clients_are_told_are_the_servers() {
         let session = SessionSettings { resend_bytes, ..SessionSettings::default() };
         Settings { session, ..Settings::default() }.check().is_ok()
     };
-    assert!(with(limits::SERVER_KEEP_MOST) && !with(limits::SERVER_KEEP_MOST + 1));
+    assert!(with(limits::SERVER_RESEND_MAX) && !with(limits::SERVER_RESEND_MAX + 1));
 }

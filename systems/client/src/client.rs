@@ -1,27 +1,26 @@
 //! The async client: `connect`, join a room, send, take its events.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kaos_rudp::{Micros, PublicKey};
+use kaos_rudp::PublicKey;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{OnceCell, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::core::{Core, Create, Identity, Join};
 use crate::credentials::{Credentials, Options};
+use crate::dispatcher::Dispatcher;
 use crate::door::Door;
-use crate::driver::{Handler, Shared, drive};
+use crate::driver::{Shared, drive};
 use crate::error::{End, Error, Refusal};
-use crate::event::{Answer, Event, RoomEvent};
+use crate::event::{Answer, Status};
 use crate::link::Dialing;
-use crate::listen::{Feed, Listener, Offered};
-use crate::room::{Queue, Room};
+use crate::listen::{Listener, Offered};
+use crate::room::Room;
 
 /// Starts a session. See [`Door::find`] for the urls.
 ///
@@ -44,12 +43,12 @@ pub async fn connect_with(url: &str, credentials: Credentials, options: Options)
     let name = door.to_string();
     let (started, start) = oneshot::channel();
     let (status, watched) = watch::channel(Status::Connecting);
-    let desk = Dispatcher { started: Some(started), status, ..Dispatcher::default() };
+    let dispatcher = Dispatcher::new(started, status);
     let dialing = Dialing::of(&options);
     let core = Core::new(crate::clock::now(), credentials, options, random());
-    let shared = Shared::new(core, desk, door, dialing);
+    let shared = Shared::new(core, dispatcher, door, dialing);
     let task = tokio::spawn(drive(shared.clone()));
-    let client = Client { shared, status: watched, task: Some(task) };
+    let client = Client { shared, status: watched, task: Some(task), offered: OnceCell::new() };
     match start.await {
         Ok(Ok(())) => Ok(client),
         Ok(Err(end)) if end.reason == "unreachable" => {
@@ -67,19 +66,6 @@ pub(crate) fn random() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// How a session is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Status {
-    /// The first connection is being made.
-    Connecting,
-    /// Connected.
-    Live,
-    /// The connection is lost; the client tries to come back.
-    Lost,
-    /// Over, and why.
-    Ended(End),
-}
-
 /// A session with a server. It comes back by itself when its connection breaks, within the seat time of the server.
 ///
 /// Dropping it ends the session; its rooms get `Closed("closed")`.
@@ -87,17 +73,19 @@ pub struct Client {
     shared: Arc<Shared<Dispatcher>>,
     status: watch::Receiver<Status>,
     task: Option<JoinHandle<()>>,
+    /// The events that the server offers, once it was asked. See [`Client::ask_for_events`].
+    offered: OnceCell<Option<Vec<String>>>,
 }
 
 impl Client {
-    /// Joins an open room of this module, or makes one: one atomic step.
+    /// Joins an open room of this module, or creates one, in one atomic step.
     ///
     /// # Errors
     /// [`Error::Refused`] with the server's reason, such as `full`, `refused` or `not_found`; [`Error::Ended`],
     /// [`Error::KeepFull`], [`Error::TooManyRequests`], [`Error::TooLong`].
     ///
     /// # Cancel safety
-    /// When the future is dropped the request is under way nevertheless; a seat that it gets is given up at once.
+    /// Dropping the future does not withdraw the request; a seat that it still gets is given up at once.
     pub async fn join_or_create(&self, module: &str) -> Result<Room, Error> {
         self.join_with(Join { module: module.to_owned(), ..Join::default() }).await
     }
@@ -121,7 +109,7 @@ impl Client {
         }
     }
 
-    /// Makes a room without joining it; returns its id. An empty `module` makes a relayed room.
+    /// Creates a room without joining it; returns its id. An empty `module` creates a relayed room.
     ///
     /// # Errors
     /// As [`Client::join_or_create`].
@@ -129,7 +117,7 @@ impl Client {
         self.create_with(Create { module: module.to_owned(), ..Create::default() }).await
     }
 
-    /// Makes a room with params, label or seats.
+    /// Creates a room with params, label or seats.
     ///
     /// # Errors
     /// As [`Client::join_or_create`].
@@ -177,34 +165,46 @@ impl Client {
         }
     }
 
-    /// Listens to an event that a feature of the server pushes, such as `guestbook.signed`.
+    /// Listens to an event that a feature of the server pushes, such as `guestbook.signed`, from now on.
     ///
-    /// The name is looked for among those that the server offers. A server that cannot tell is believed.
+    /// The name is looked up among those that the server offers, which it is asked for once per session. A server from
+    /// before that list is believed, whatever the name.
     ///
     /// # Errors
-    /// [`Error::NoSuchEvent`] with the nearest name; else as [`Client::rpc`].
+    /// [`Error::NoSuchEvent`] with the nearest name; else as [`Client::call`].
     pub async fn listen<T: DeserializeOwned>(&self, event: &str) -> Result<Listener<T>, Error> {
-        // Before the question: what comes meanwhile is not missed.
         let (feed, listener) = Listener::new(event);
-        self.shared.lock().handler.listeners.entry(event.to_owned()).or_default().push(feed);
-        let offered = match self.call::<Offered>("server.describe", &serde_json::json!({})).await {
-            Ok(offered) => offered,
-            Err(Error::Refused(refusal)) if refusal.name == "unimplemented" => return Ok(listener),
-            Err(error) => return Err(error),
-        };
-        if offered.events.iter().any(|offered| offered.name == event) {
-            return Ok(listener);
+        {
+            // Before the list is asked for, so that nothing that comes meanwhile is missed.
+            let mut state = self.shared.lock();
+            if let Some(end) = state.core.end() {
+                return Err(Error::Ended(end.clone()));
+            }
+            state.handler.listen(event, feed);
         }
-        let offered = offered.events.into_iter().map(|offered| offered.name).collect();
-        Err(Error::NoSuchEvent { event: event.to_owned(), offered })
+        match self.offered.get_or_try_init(|| self.ask_for_events()).await? {
+            Some(offered) if !offered.iter().any(|name| name == event) => {
+                Err(Error::NoSuchEvent { event: event.to_owned(), offered: offered.clone() })
+            }
+            Some(_) | None => Ok(listener),
+        }
     }
 
-    /// Events that were dropped since their [`Listener`] did not keep up.
+    /// The names of the events that the server can send; `None`: it is of before it could tell.
+    async fn ask_for_events(&self) -> Result<Option<Vec<String>>, Error> {
+        match self.call::<Offered>("server.describe", &serde_json::json!({})).await {
+            Ok(offered) => Ok(Some(offered.events.into_iter().map(|event| event.name).collect())),
+            Err(Error::Refused(refusal)) if refusal.name == "unimplemented" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How many events were dropped because their [`Listener`] did not keep up.
     pub fn missed(&self) -> u64 {
         self.shared.lock().handler.missed
     }
 
-    /// Who this is to the server.
+    /// The session and user that the server gave this client.
     pub fn identity(&self) -> Identity {
         let state = self.shared.lock();
         // Known since `connect` returned.
@@ -229,12 +229,12 @@ impl Client {
         self.shared.lock().core.rtt()
     }
 
-    /// How the session is.
+    /// The state of the session.
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
     }
 
-    /// Waits until the status is another, and returns it.
+    /// Waits until the status changes, and returns it.
     pub async fn changed(&mut self) -> Status {
         // The sender lives as long as the driver; when it is gone the last status stands.
         let _ = self.status.changed().await;
@@ -246,7 +246,7 @@ impl Client {
         self.shared.lock().handler.notice.clone()
     }
 
-    /// How often the session came back over a new connection, and how much reliable room data was lost by it in all.
+    /// How often the session resumed over a new connection, and how many reliable room messages were lost in all.
     pub fn resumed(&self) -> (u64, u64) {
         let state = self.shared.lock();
         (state.handler.resumed, state.handler.lost)
@@ -319,144 +319,4 @@ impl Drop for Client {
 fn unexpected(answer: &Answer) -> Error {
     // The core gives each request an answer of its own kind.
     Error::Ended(End::protocol(&format!("{answer:?} is no answer to this")))
-}
-
-/// Takes the core's events and lays them where they are waited for.
-pub(crate) struct Dispatcher {
-    waiting: BTreeMap<u32, oneshot::Sender<Result<Answer, Error>>>,
-    rooms: BTreeMap<u16, Arc<Queue>>,
-    started: Option<oneshot::Sender<Result<(), End>>>,
-    status: watch::Sender<Status>,
-    notice: Option<Refusal>,
-    resumed: u64,
-    lost: u64,
-    /// Tells those that wait for room in the keep.
-    pub(crate) writable: Arc<Notify>,
-    kept_bytes: usize,
-    /// Who listens to which event.
-    listeners: BTreeMap<String, Vec<Feed>>,
-    /// Events that were dropped since their listener did not keep up.
-    missed: u64,
-}
-
-impl Default for Dispatcher {
-    fn default() -> Self {
-        Dispatcher {
-            waiting: BTreeMap::new(),
-            rooms: BTreeMap::new(),
-            started: None,
-            status: watch::channel(Status::Connecting).0,
-            notice: None,
-            resumed: 0,
-            lost: 0,
-            writable: Arc::new(Notify::new()),
-            kept_bytes: 0,
-            listeners: BTreeMap::new(),
-            missed: 0,
-        }
-    }
-}
-
-type Waiting = oneshot::Receiver<Result<Answer, Error>>;
-
-impl Dispatcher {
-    pub(crate) fn request(
-        &mut self,
-        core: &mut Core,
-        ask: impl FnOnce(&mut Core) -> Result<u32, Error>,
-    ) -> Result<Waiting, Error> {
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.insert(ask(core)?, sender);
-        Ok(receiver)
-    }
-
-    /// The queue of a room that was just joined.
-    pub(crate) fn queue(&mut self, handle: u16) -> Arc<Queue> {
-        self.rooms.entry(handle).or_default().clone()
-    }
-}
-
-impl Handler for Dispatcher {
-    fn event(&mut self, _now: Micros, core: &mut Core, event: Event) {
-        match event {
-            Event::Started => {
-                self.status.send_replace(Status::Live);
-                if let Some(started) = self.started.take()
-                    && started.send(Ok(())).is_err()
-                {
-                    // Nobody waits for this session any more.
-                    core.close(crate::clock::now());
-                }
-            }
-            Event::Lost => {
-                self.status.send_replace(Status::Lost);
-            }
-            Event::Resumed { lost } => {
-                self.resumed += 1;
-                self.lost += lost;
-                self.status.send_replace(Status::Live);
-            }
-            Event::Answer { cid, answer } => {
-                let handle = match &answer {
-                    Ok(Answer::Joined(handle)) => Some(*handle),
-                    _ => None,
-                };
-                if let Some(handle) = handle {
-                    self.queue(handle);
-                }
-                let waiting = self.waiting.remove(&cid);
-                let told = waiting.is_some_and(|waiting| waiting.send(answer).is_ok());
-                if let Some(handle) = handle.filter(|_| !told) {
-                    self.rooms.remove(&handle);
-                    // The seat of a join that was given up. When even that cannot be sent, the session's end frees it.
-                    let _ = core.leave(handle);
-                }
-            }
-            Event::Room { handle, event } => {
-                let over = matches!(event, RoomEvent::Closed(_));
-                let Some(queue) = self.rooms.get(&handle).cloned() else { return };
-                if !queue.push(event) {
-                    self.rooms.remove(&handle);
-                    let _ = core.leave(handle);
-                } else if over {
-                    self.rooms.remove(&handle);
-                }
-            }
-            Event::Notice(refusal) => self.notice = Some(refusal),
-            Event::Pushed { name, body } => {
-                let Some(feeds) = self.listeners.get_mut(&name) else { return };
-                let mut missed = 0;
-                feeds.retain(|feed| match feed.try_send(body.clone()) {
-                    Ok(()) => true,
-                    Err(TrySendError::Full(_)) => {
-                        missed += 1;
-                        true
-                    }
-                    Err(TrySendError::Closed(_)) => false,
-                });
-                self.missed += missed;
-            }
-            Event::RoundTrip(_) => {}
-            Event::Ended(end) => {
-                if let Some(started) = self.started.take() {
-                    let _ = started.send(Err(end.clone()));
-                }
-                self.waiting.clear();
-                self.listeners.clear();
-                self.status.send_replace(Status::Ended(end));
-                self.writable.notify_waiters();
-            }
-        }
-    }
-
-    fn turn(&mut self, _now: Micros, core: &mut Core) {
-        if core.kept_bytes() < self.kept_bytes {
-            self.writable.notify_waiters();
-        }
-        self.kept_bytes = core.kept_bytes();
-    }
-
-    fn next_turn(&self) -> Option<Micros> {
-        None
-    }
 }

@@ -1,6 +1,6 @@
 //! The session as a state machine: bytes in, bytes and events out; no socket, no clock, no thread.
 //!
-//! [`Core`] counts and keeps what the protocol counts, resumes over new connections, knows the rooms and the open
+//! [`Core`] counts messages, has the resend buffers, resumes over new connections, and knows the rooms and the open
 //! requests. A *driver* owns the connection: it gives what comes to [`Core::receive`], sends what [`Core::peek`] shows,
 //! opens and closes connections as [`Core::poll_action`] says, and calls [`Core::handle_timeout`] when it is time.
 //! The async client and the swarm are two such drivers over one implementation.
@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kaos_rudp::{Micros, PublicKey};
-use kaos_wire::limits::{KEEP_MAX, RESUME_TOKEN, SERVER_KEEP_MOST};
-use kaos_wire::{Channel, Op, PROTOCOL_MAX, PROTOCOL_MIN, encode, v1};
+use kaos_wire::limits::{RESEND_MAX, RESUME_TOKEN, SERVER_RESEND_MAX};
+use kaos_wire::{Channel, Opcode, PROTOCOL_MAX, PROTOCOL_MIN, encode, v1};
 
 use crate::credentials::{Credentials, Options};
 use crate::error::{End, Error};
@@ -41,9 +41,9 @@ pub const REQUESTS_MAX: usize = 1024;
 /// Unreliable messages that wait for the connection; beyond it the oldest is dropped.
 const UNRELIABLE_MAX: usize = 256;
 
-/// Bytes that may arrive before SessionStarted (over UDP, whose channels overtake each other): all that a server may have
-/// kept, and as much as comes meanwhile of one that keeps little.
-const EARLY_BYTES_MAX: usize = SERVER_KEEP_MOST + KEEP_MAX;
+/// Bytes that may arrive before SessionStarted (over UDP, whose channels overtake each other): the largest resend buffer of
+/// a server, and what a server with a small one sends meanwhile.
+const EARLY_BYTES_MAX: usize = SERVER_RESEND_MAX + RESEND_MAX;
 
 /// Pauses before the attempts to come back; the last one repeats.
 const BACKOFF_MS: [u64; 5] = [0, 250, 500, 1000, 2000];
@@ -80,7 +80,7 @@ pub struct Identity {
     pub session_id: u64,
     /// The user.
     pub user_id: String,
-    /// The user's name, which may be another than was wished for.
+    /// The user's name, which may differ from the one that was asked for.
     pub username: String,
     /// The node.
     pub node: String,
@@ -133,7 +133,7 @@ struct Member {
 }
 
 impl Core {
-    /// A session that is yet to start; the first action is [`Action::Dial`]. `seed` spreads the attempts of clients
+    /// A session that has not started yet; the first action is [`Action::Dial`]. `seed` spreads the attempts of clients
     /// that lost their server together.
     pub fn new(now: Micros, credentials: Credentials, options: Options, seed: u64) -> Core {
         let until = now + options.open_timeout;
@@ -187,7 +187,7 @@ impl Core {
         self.phase == Phase::Live
     }
 
-    /// Why the session is over; `None`: it is not.
+    /// Why the session is over; `None` while it is not.
     pub fn end(&self) -> Option<&End> {
         match &self.phase {
             Phase::Ended(end) => Some(end),
@@ -200,7 +200,7 @@ impl Core {
         self.rtt
     }
 
-    /// What is known of a joined room.
+    /// A joined room, as far as it is known; `None` when this session is not in it.
     pub fn room(&self, handle: u16) -> Option<&RoomInfo> {
         self.rooms.get(&handle).filter(|member| member.joined).map(|member| &member.info)
     }
@@ -300,7 +300,7 @@ impl Core {
             credentials: Some(credentials),
         };
         let mut message = Vec::new();
-        match encode(Op::SessionStart, &start, &mut message) {
+        match encode(Opcode::SessionStart, &start, &mut message) {
             Ok(()) => self.urgent.push_back(message.into()),
             Err(_) => {
                 self.refused(End::fault(fault::INVALID, "name, token or vars are too long for one message"))
@@ -350,7 +350,7 @@ impl Core {
                     return self.say_goodbye();
                 }
                 if self.beat_at <= now {
-                    self.beat(now, true);
+                    self.beat(now);
                 }
             }
             _ => {}
@@ -362,11 +362,11 @@ impl Core {
     /// Sends a heartbeat now, to measure the round trip.
     pub fn ping(&mut self, now: Micros) {
         if self.phase == Phase::Live {
-            self.beat(now, true);
+            self.beat(now);
         }
     }
 
-    /// Gives the connection up and comes back over a new one, after `pause`. For tests, and to change doors.
+    /// Drops the connection and comes back over a new one, after `pause`. For tests, and to change doors.
     pub fn lose(&mut self, now: Micros, pause: Duration) {
         match self.phase {
             Phase::Live => self.lost(now, pause),
@@ -381,7 +381,7 @@ impl Core {
             Phase::Live if self.resend.iter().all(ResendBuffer::is_empty) => self.say_goodbye(),
             Phase::Live => {
                 self.closing.get_or_insert(now + GOODBYE);
-                self.beat(now, true);
+                self.beat(now);
             }
             Phase::Ended(_) => {}
             // Nobody is there to hear a goodbye: the seat is given up by time.
@@ -394,8 +394,8 @@ impl Core {
 
     // ---- inside ----
 
-    /// The silence that is a loss: nothing is heard of a healthy server but the answers to heartbeats, of which one may
-    /// be late.
+    /// The silence after which the connection counts as lost. A healthy server may send nothing but its answers to
+    /// heartbeats, and one of those may be late.
     fn silence(&self) -> Duration {
         self.options.silence.max(self.heartbeat * 2 + Duration::from_secs(1))
     }
@@ -404,25 +404,33 @@ impl Core {
         v1::Counts { control: self.received[0], data: self.received[1] }
     }
 
-    fn beat(&mut self, now: Micros, asks: bool) {
+    /// Sends a heartbeat that the server answers, which measures the round trip, and plans the next one.
+    fn beat(&mut self, now: Micros) {
         // While saying goodbye every acknowledgement is awaited.
         let pause = if self.closing.is_some() { Duration::from_millis(50) } else { self.heartbeat };
-        if asks {
-            self.beat_at = now + pause;
-        }
+        self.beat_at = now + pause;
+        // 0 would mean that no answer is wanted.
+        self.send_heartbeat(now.0 + 1);
+    }
+
+    /// Sends a heartbeat that only tells what was received; the server does not answer it.
+    fn acknowledge(&mut self) {
+        self.send_heartbeat(0);
+    }
+
+    fn send_heartbeat(&mut self, client_time_us: u64) {
         // A connection that takes nothing does not need another heartbeat.
         if self.urgent.len() > 8 {
             return;
         }
         let beat = v1::Heartbeat {
-            // 0 would mean that nothing is asked.
-            client_time_us: if asks { now.0 + 1 } else { 0 },
+            client_time_us,
             received: Some(self.counts()),
             rtt_us: self.rtt.map_or(0, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX)),
             server_time_ms: 0,
         };
         let mut message = Vec::with_capacity(32);
-        if encode(Op::Heartbeat, &beat, &mut message).is_ok() {
+        if encode(Opcode::Heartbeat, &beat, &mut message).is_ok() {
             self.urgent.push_back(message.into());
             self.unacknowledged = 0;
         }
@@ -430,7 +438,7 @@ impl Core {
 
     fn say_goodbye(&mut self) {
         let mut message = Vec::new();
-        if encode(Op::SessionEnd, &v1::SessionEnd::default(), &mut message).is_ok() {
+        if encode(Opcode::SessionEnd, &v1::SessionEnd::default(), &mut message).is_ok() {
             self.urgent.push_back(message.into());
         }
         self.actions.push_back(Action::Hangup);

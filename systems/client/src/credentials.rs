@@ -1,4 +1,4 @@
-//! Who a client says it is, and the knobs of its session.
+//! Who a client says it is, and the options of its session.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -19,7 +19,7 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
-    /// No connection came about. Is the server running, and is this its address?
+    /// No connection could be made: the server is not running, or this is not its address.
     #[error("no connection to {door}: {why}")]
     Unreachable {
         /// Where to.
@@ -39,7 +39,7 @@ pub enum Error {
         /// One word: `left`, `ended`, `kicked`, ...
         reason: String,
     },
-    /// Too much is sent and not acknowledged yet; the same call passes when the server has caught up.
+    /// The resend buffer is full; the same call passes when the server has caught up.
     #[error("256 KiB wait to be acknowledged by the server")]
     KeepFull,
     /// The message can never be sent: divide it.
@@ -57,11 +57,11 @@ pub enum Error {
         max: usize,
     },
     /// The server offers no event of this name.
-    #[error("the server has no event `{event}`; it has {}", list(.offered))]
+    #[error("the server has no event `{event}`{}", hint(.event, .offered))]
     NoSuchEvent {
-        /// What was to be heard.
+        /// The name that was asked for.
         event: String,
-        /// What can be.
+        /// The names that the server has.
         offered: Vec<String>,
     },
     /// The JSON of a call, its answer or an event cannot be read.
@@ -74,8 +74,16 @@ pub enum Error {
     },
 }
 
-fn list(names: &[String]) -> String {
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+/// The nearest of the offered names, as the server says it of operations: one slip in a short name, three in a long one.
+/// All of them where none is near.
+fn hint(name: &str, offered: &[String]) -> String {
+    let slips = (name.chars().count() / 4).clamp(1, 3);
+    let near = offered.iter().map(|other| (strsim::osa_distance(name, other), other)).min();
+    match near {
+        Some((distance, other)) if distance <= slips => format!(". Did you mean `{other}`?"),
+        Some(_) => format!("; it has {}", offered.join(", ")),
+        None => "; it has none".to_owned(),
+    }
 }
 
 impl Error {
@@ -169,9 +177,14 @@ impl End {
         End::fault(fault::PROTOCOL, format!("the server broke the protocol: {what}"))
     }
 
-    /// Another server answers. `before`: the expected key is the one that this session met.
-    pub(crate) fn wrong_key(server: SocketAddr, expected: PublicKey, found: PublicKey, before: bool) -> End {
-        let than = if before { "before" } else { "was expected" };
+    /// Another server answers than the one whose key is expected. `met` is the key of the server that this session has met.
+    pub(crate) fn wrong_key(
+        server: SocketAddr,
+        expected: PublicKey,
+        found: PublicKey,
+        met: Option<PublicKey>,
+    ) -> End {
+        let than = if met == Some(expected) { "before" } else { "was expected" };
         let message = format!(
             "the server at {server} has another key than {than}: {found}, not {expected}. Nothing was told to it. Ask \
              whoever runs it: when the key was changed on purpose, connect anew to kaos://{server}#{found}; when it \

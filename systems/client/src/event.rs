@@ -1,4 +1,4 @@
-//! What a client learns: of its session, of its requests, of its rooms.
+//! What a client learns about its session, its requests and its rooms.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// `None` when the index is none that a member can have.
+    /// `None` when no member can have the index.
     pub(crate) fn read(presence: v1::Presence) -> Option<Presence> {
         let index = u16::try_from(presence.index).ok().filter(|index| *index != SERVER)?;
         Some(Presence {
@@ -50,7 +50,7 @@ pub struct RoomInfo {
     pub handle: u16,
     /// This session's own index among the members.
     pub index: u16,
-    /// Whether the room was made by this join.
+    /// True when this join created the room.
     pub created: bool,
     /// The match module; empty for a relayed room.
     pub module: String,
@@ -146,7 +146,7 @@ pub enum Event {
     Lost,
     /// The session is back.
     Resumed {
-        /// Reliable room data that the server could not keep; a [`RoomEvent::State`] follows in each room.
+        /// Reliable room messages that the server's resend buffer had no space for; a [`RoomEvent::State`] follows in each room.
         lost: u64,
     },
     /// A request has its answer.
@@ -163,11 +163,11 @@ pub enum Event {
         /// What.
         event: RoomEvent,
     },
-    /// A feature of the server told something.
+    /// A feature of the server pushed an event.
     Pushed {
         /// The event's name, such as `guestbook.signed`.
         name: String,
-        /// What it says, JSON.
+        /// Its body, JSON; empty means `null`.
         body: Bytes,
     },
     /// An error that belongs to no request, such as room data that was refused.
@@ -175,5 +175,18 @@ pub enum Event {
     /// A heartbeat came back after this time.
     RoundTrip(Duration),
     /// The session is over; the last event.
+    Ended(End),
+}
+
+/// The state of a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// The first connection is being made.
+    Connecting,
+    /// Connected.
+    Live,
+    /// The connection is lost; the client tries to come back.
+    Lost,
+    /// Over, and why.
     Ended(End),
 }

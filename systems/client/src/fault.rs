@@ -1,4 +1,4 @@
-//! The faults of a server that this client tells by itself or acts upon: rows of the table in assets/proto/README.md.
+//! The server faults that this client reports by itself or acts upon: rows of the table in assets/proto/README.md.
 
 /// A row of the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,13 +13,13 @@ const fn row(code: u32, word: &'static str) -> Fault {
     Fault { code, word }
 }
 
-/// What was to be sent cannot be said in a message.
+/// What was to be sent does not fit into a message.
 pub const INVALID: Fault = row(3, "invalid");
 /// Too many requests; the same may pass later.
 pub const RATE_LIMITED: Fault = row(8, "rate_limited");
 /// The server has too much to do; the same may pass later.
 pub const BUSY: Fault = row(14, "busy");
-/// Who was asked is not who was expected, or the other way round.
+/// The other end is not who it was expected to be.
 pub const UNAUTHENTICATED: Fault = row(16, "unauthenticated");
 /// This client is too old for the server.
 pub const CLIENT_TOO_OLD: Fault = row(20, "client_too_old");

@@ -1,4 +1,4 @@
-//! Listening to the events of a server's features, by their names.
+//! Listening to events that features of the server push, by name.
 
 use std::marker::PhantomData;
 
@@ -20,7 +20,7 @@ pub struct Listener<T> {
     of: PhantomData<fn() -> T>,
 }
 
-/// What feeds a listener.
+/// The end of the queue that a listener is fed through.
 pub(crate) type Feed = mpsc::Sender<Bytes>;
 
 impl<T: DeserializeOwned> Listener<T> {
@@ -29,21 +29,22 @@ impl<T: DeserializeOwned> Listener<T> {
         (feed, Listener { event: event.to_owned(), queue, of: PhantomData })
     }
 
-    /// The next one; `None` when the session is over.
+    /// The next event; `None` when the session is over and all its events were taken.
     ///
     /// # Errors
-    /// [`Error::Json`]: it holds something else than a `T`. The next call goes on with the next event.
+    /// [`Error::Json`] when the event's body is no `T`. The next call goes on with the next event.
     ///
     /// # Cancel safety
     /// When the future is dropped, no event is lost.
     pub async fn next(&mut self) -> Option<Result<T, Error>> {
         let body = self.queue.recv().await?;
+        let body = if body.is_empty() { Bytes::from_static(b"null") } else { body };
         let read = serde_json::from_slice(&body);
         Some(read.map_err(|error| Error::Json { op: self.event.clone(), why: error.to_string() }))
     }
 }
 
-/// What `server.describe` says of events; everything else is passed over.
+/// What `server.describe` says about events; the rest of its answer is ignored.
 #[derive(Deserialize)]
 pub(crate) struct Offered {
     pub(crate) events: Vec<Named>,

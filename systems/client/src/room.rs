@@ -1,111 +1,12 @@
 //! A joined room: send to it, take its events.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::Notify;
-
-use crate::client::Dispatcher;
+use crate::dispatcher::Dispatcher;
 use crate::driver::Shared;
-use crate::error::{End, Error};
+use crate::error::Error;
 use crate::event::{Answer, RoomEvent, RoomInfo};
-use crate::fault;
-
-/// Events of a room that may wait for [`Room::next`].
-pub const EVENTS_MAX: usize = 8192;
-
-/// Bytes of data in them.
-pub const EVENT_BYTES_MAX: usize = 8 << 20;
-
-/// Events that wait to be taken.
-///
-/// At the bound the oldest unreliable data goes first. When there is none, the reader has fallen behind too far to be told
-/// everything, so it is told nothing more: the room is left, and its last event is `Closed("slow_reader")`.
-#[derive(Default)]
-pub(crate) struct Queue {
-    inner: Mutex<Inner>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct Inner {
-    events: VecDeque<RoomEvent>,
-    bytes: usize,
-    closed: Option<String>,
-}
-
-impl Inner {
-    fn is_full(&self) -> bool {
-        self.events.len() >= EVENTS_MAX || self.bytes > EVENT_BYTES_MAX
-    }
-}
-
-fn size(event: &RoomEvent) -> usize {
-    match event {
-        RoomEvent::Data { data, .. } => data.len(),
-        _ => 0,
-    }
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// `false`: the reader is too far behind, and the queue was closed.
-    pub(crate) fn push(&self, event: RoomEvent) -> bool {
-        let mut inner = self.lock();
-        if inner.closed.is_some() {
-            return true;
-        }
-        let mut kept_up = true;
-        let event = if inner.is_full() && !matches!(event, RoomEvent::Closed(_)) {
-            let stale =
-                inner.events.iter().position(|e| matches!(e, RoomEvent::Data { reliable: false, .. }));
-            match (stale, &event) {
-                (Some(at), _) => {
-                    let gone = inner.events.remove(at).as_ref().map_or(0, size);
-                    inner.bytes -= gone;
-                    event
-                }
-                (None, RoomEvent::Data { reliable: false, .. }) => return true,
-                (None, _) => {
-                    kept_up = false;
-                    RoomEvent::Closed(End::fault(
-                        fault::SLOW_READER,
-                        "this client did not take the room's events",
-                    ))
-                }
-            }
-        } else {
-            event
-        };
-        if let RoomEvent::Closed(end) = &event {
-            inner.closed = Some(end.reason.clone());
-        }
-        inner.bytes += size(&event);
-        inner.events.push_back(event);
-        drop(inner);
-        self.changed.notify_one();
-        kept_up
-    }
-
-    fn pop(&self) -> Result<Option<RoomEvent>, ()> {
-        let mut inner = self.lock();
-        match inner.events.pop_front() {
-            Some(event) => {
-                inner.bytes -= size(&event);
-                Ok(Some(event))
-            }
-            None if inner.closed.is_some() => Ok(None),
-            None => Err(()),
-        }
-    }
-
-    fn closed(&self) -> Option<String> {
-        self.lock().closed.clone()
-    }
-}
+use crate::queue::Queue;
 
 /// A seat in a room. Dropping it gives the seat up.
 pub struct Room {
@@ -135,7 +36,7 @@ impl Room {
         self.info.index
     }
 
-    /// What is known of the room now, members and label included; after its end, what was known when it was joined.
+    /// The room as it is now, with its members and label; after its end, as it was when it was joined.
     pub fn info(&self) -> RoomInfo {
         let state = self.shared.lock();
         let now = state.core.room(self.info.handle).filter(|room| room.room_id == self.info.room_id);
@@ -185,7 +86,7 @@ impl Room {
         self.shared.with(|_, state| state.core.send_to(self.info.handle, index, op, data))
     }
 
-    /// Sends data that may be lost, such as a position that is stale soon. Over UDP none arrives after a newer one.
+    /// Sends data that may be lost, such as a position that is soon stale. Over UDP it never arrives after newer data.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Ended`], [`Error::TooLong`] over 1,112 bytes.
@@ -245,35 +146,5 @@ impl Drop for Room {
                 let _ = state.core.leave(self.info.handle);
             });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::Sender;
-
-    fn data(reliable: bool, n: usize) -> RoomEvent {
-        let sender = Sender { index: 0, presence: None };
-        RoomEvent::Data { sender, op: 0, data: n.to_le_bytes().to_vec().into(), reliable }
-    }
-
-    #[test]
-    fn a_full_queue_drops_stale_data_first_and_then_its_reader() {
-        let queue = Queue::default();
-        assert!(queue.push(data(false, 0)));
-        for n in 1..EVENTS_MAX {
-            assert!(queue.push(data(true, n)));
-        }
-        assert!(queue.push(data(true, EVENTS_MAX)), "the unreliable one made room");
-        assert!(queue.push(data(false, 0)), "dropped, nobody is at fault");
-        assert!(!queue.push(data(true, 0)), "too far behind");
-        assert_eq!(queue.closed().as_deref(), Some("slow_reader"));
-        let mut taken = 0;
-        while let Ok(Some(event)) = queue.pop() {
-            taken += usize::from(matches!(event, RoomEvent::Data { reliable: true, .. }));
-        }
-        assert_eq!(taken, EVENTS_MAX);
-        assert_eq!(queue.pop(), Ok(None));
     }
 }

@@ -8,7 +8,7 @@ use kaos_client::{Client, Credentials, End, Error, PublicKey, Status, clock, con
 use kaos_rudp::io::tokio::Driver;
 use kaos_rudp::io::{Options, Socket};
 use kaos_rudp::{Channel, Config, Endpoint, Event, SecretKey};
-use kaos_wire::{ClientMessage, Op, decode_client, encode, messages, v1};
+use kaos_wire::{ClientMessage, Opcode, decode_client, encode, messages, v1};
 use tokio::task::JoinHandle;
 
 const TOKEN: [u8; 16] = [7; 16];
@@ -85,7 +85,7 @@ async fn serve(mut driver: Driver, seen: Arc<Mutex<Seen>>) {
                             ..Default::default()
                         };
                         let mut answer = Vec::new();
-                        encode(Op::SessionStart, &started, &mut answer).expect("short");
+                        encode(Opcode::SessionStart, &started, &mut answer).expect("short");
                         driver.endpoint.send(peer, Channel::CONTROL, &[&answer]).expect("sent");
                     }
                 }

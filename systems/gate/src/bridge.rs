@@ -7,6 +7,7 @@
 //! * The stream of WebSocket connections: each has a byte credit of its own and all share one of
 //!   [`STREAM_BYTES_MAX`]; a connection without credit is not read.
 
+pub(crate) mod link;
 pub mod waker;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,6 +15,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kaos_kernel::burst::CapacityWindow;
@@ -24,9 +26,9 @@ use kaos_kernel::output::Reply;
 use rustix::fd::BorrowedFd;
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::bridge::link::{IN_CREDIT, Link, lock};
 use crate::bridge::waker::Waker;
 use crate::kaos::start::Opening;
-use crate::websocket::link::{IN_CREDIT, Link, lock};
 
 /// Calls that wait for the next frame.
 pub const CALLS_MAX: usize = 2048;
@@ -40,7 +42,7 @@ pub const WAITING_MAX: usize = 16_384;
 /// Bytes of all WebSocket connections that wait for the frame.
 pub const STREAM_BYTES_MAX: usize = 32 << 20;
 
-/// What one message, and one piece of them, costs of the credits beside its bytes, so that nothing is free.
+/// What each message, and each piece that holds messages, costs in credit on top of its bytes, so that nothing is free.
 pub(crate) const MESSAGE_WEIGHT: usize = 29;
 
 /// What one frame takes in, by weight: 512 KiB are 1 GiB a second, and at most 16,384 messages a frame.
@@ -55,14 +57,9 @@ pub(crate) const FRAME_INPUTS_MAX: usize = 16_384;
 /// Calls that one frame takes in.
 const FRAME_CALLS_MAX: usize = 512;
 
-/// What a piece of messages costs of the credits: for itself, for its messages, for its bytes.
+/// What a piece of messages costs in credit: for itself, for each of its messages, and for its bytes.
 pub(crate) fn weight(bytes: &[u8]) -> usize {
     bytes.len() + (1 + kaos_wire::messages(bytes).count()) * MESSAGE_WEIGHT
-}
-
-/// What a connection is told that sent a piece without a message: it is closed at once, and its session ends.
-pub(crate) fn empty_message() -> Fault {
-    Fault::new(FaultKind::Protocol, "an empty frame came: each holds at least one message")
 }
 
 /// Something that is never refused.
@@ -154,7 +151,7 @@ impl Bridge {
 
     // ---- for all threads ----
 
-    /// ThreadCounts an input to the next frame. For what is never refused: answers of jobs and questions of scripts.
+    /// Hands an input to the next frame. For what is never refused: answers of jobs and questions of scripts.
     pub fn input(&self, input: Input) {
         self.complete(Completion::Input(input));
     }
@@ -219,32 +216,39 @@ impl Bridge {
 
     // ---- for the frame thread ----
 
-    /// Was the runner asked to stop?
+    /// Returns whether the runner was asked to stop.
     pub fn stopping(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
 
-    /// Is there nothing to take?
+    /// Returns whether the queues are empty.
     pub fn is_empty(&self) -> bool {
         lock(&self.queues).is_empty()
     }
 
-    /// Sleeps until there is something to take, `socket` can be read (or written, if it says so), or the time is
-    /// over. Returns whether something came.
-    pub(crate) fn wait(
+    /// Sleeps until there is something to take, until the runner is asked to stop, until `socket` can be read (or written,
+    /// if it says so), or until the time is over (`None`: never). Returns whether it was anything but the time.
+    pub(crate) fn wait(&self, socket: Option<(BorrowedFd<'_>, bool)>, time_out: Option<Duration>) -> bool {
+        self.waker.wait(socket, time_out, || self.something_came() || self.stopping())
+    }
+
+    /// As [`Bridge::wait`], for a runner that is stopping already: the wish to stop does not wake it.
+    pub(crate) fn wait_while_stopping(
         &self,
         socket: Option<(BorrowedFd<'_>, bool)>,
-        time_out: Option<std::time::Duration>,
-        stopping: bool,
+        time_out: Option<Duration>,
     ) -> bool {
-        self.waker.wait(socket, time_out, || {
-            self.nudged.swap(false, Ordering::SeqCst) || !self.is_empty() || (!stopping && self.stopping())
-        })
+        self.waker.wait(socket, time_out, || self.something_came())
+    }
+
+    /// Whether something lies in a queue or a door. Takes the nudge.
+    fn something_came(&self) -> bool {
+        self.nudged.swap(false, Ordering::SeqCst) || !self.is_empty()
     }
 
     /// Takes what one frame should take: all completions, and calls and events up to a bound. `now_us` is the
     /// runner's clock.
-    pub(crate) fn take(&self, now_us: u64, taken: &mut Drained) {
+    pub(crate) fn drain(&self, now_us: u64, drained: &mut Drained) {
         let mut back = 0;
         {
             let mut queues = lock(&self.queues);
@@ -252,18 +256,18 @@ impl Bridge {
             if queues.is_empty() {
                 return;
             }
-            taken.completions.append(&mut queues.completions);
+            drained.completions.append(&mut queues.completions);
             let calls = queues.calls.len().min(FRAME_CALLS_MAX);
-            taken.calls.extend(queues.calls.drain(..calls));
-            let bytes: usize = taken.calls.iter().map(call_size).sum();
+            drained.calls.extend(queues.calls.drain(..calls));
+            let bytes: usize = drained.calls.iter().map(call_size).sum();
             queues.call_bytes = queues.call_bytes.saturating_sub(bytes);
-            while back < FRAME_WEIGHT_MAX && taken.events.len() < FRAME_INPUTS_MAX {
+            while back < FRAME_WEIGHT_MAX && drained.events.len() < FRAME_INPUTS_MAX {
                 let Some(event) = queues.events.pop_front() else { break };
                 if let SocketEvent::Data(link, _, weight) = &event {
                     back += weight;
                     link.credit.add_permits((*weight).min(IN_CREDIT));
                 }
-                taken.events.push(event);
+                drained.events.push(event);
             }
         }
         if back > 0 {
@@ -271,11 +275,11 @@ impl Bridge {
         }
     }
 
-    /// ThreadCounts an answer to whoever waits for it.
+    /// Hands an answer to the caller that waits for it.
     pub(crate) fn reply(&self, reply: Reply) {
         let sender = lock(&self.waiting).as_mut().and_then(|waiting| waiting.remove(&reply.ticket));
         if let Some(sender) = sender {
-            // The caller may have gone in this moment; then nobody wants it.
+            // The caller may have left a moment ago; then nobody wants the answer.
             let _ = sender.send(reply.result);
         }
     }
@@ -305,7 +309,7 @@ fn call_size(input: &Input) -> usize {
     }
 }
 
-/// A call whose answer is awaited. Dropped before, it tells the frame that nobody waits any more.
+/// A call whose answer is awaited. If it is dropped before the answer, the frame is told that nobody waits any more.
 pub(crate) struct Waiting {
     ticket: Ticket,
     receiver: oneshot::Receiver<Result<Bytes, Fault>>,
@@ -350,21 +354,21 @@ mod tests {
         let call = |bridge: &Arc<Bridge>| bridge.call("a".into(), None, HERE, Body::Json(Bytes::new()));
         let mut waiting: Vec<Waiting> = (0..CALLS_MAX).map(|_| call(&bridge).expect("room")).collect();
         assert_eq!(call(&bridge).err().map(|fault| fault.kind), Some(FaultKind::Busy));
-        let mut taken = Drained::default();
-        bridge.take(0, &mut taken);
-        assert_eq!(taken.calls.len(), FRAME_CALLS_MAX);
+        let mut drained = Drained::default();
+        bridge.drain(0, &mut drained);
+        assert_eq!(drained.calls.len(), FRAME_CALLS_MAX);
         let last = waiting.pop().expect("many");
         bridge.reply(Reply { ticket: last.ticket, result: Ok(Bytes::from_static(b"7")) });
         let mut last = last;
         assert_eq!(last.receiver.try_recv(), Ok(Ok(Bytes::from_static(b"7"))));
         last.answered = true;
-        // Whoever goes away without an answer is told of to the frame.
+        // The frame is told of a caller that leaves without its answer.
         let first = waiting.remove(0);
         let ticket = first.ticket;
         drop(first);
-        let mut taken = Drained::default();
-        bridge.take(0, &mut taken);
-        let cancelled = taken.completions.iter().any(
+        let mut drained = Drained::default();
+        bridge.drain(0, &mut drained);
+        let cancelled = drained.completions.iter().any(
             |completion| matches!(completion, Completion::Input(Input::Cancel { ticket: cancelled }) if *cancelled == ticket),
         );
         assert!(cancelled);
@@ -380,9 +384,9 @@ mod tests {
             bridge.event(SocketEvent::Data(link.clone(), Bytes::new(), FRAME_WEIGHT_MAX / 4));
         }
         let before = (bridge.credit.available_permits(), link.credit.available_permits());
-        let mut taken = Drained::default();
-        bridge.take(0, &mut taken);
-        assert_eq!(taken.events.len(), 4);
+        let mut drained = Drained::default();
+        bridge.drain(0, &mut drained);
+        assert_eq!(drained.events.len(), 4);
         assert_eq!(bridge.credit.available_permits(), before.0 + FRAME_WEIGHT_MAX);
         assert_eq!(link.credit.available_permits(), before.1 + FRAME_WEIGHT_MAX);
         assert!(!bridge.is_empty());
@@ -396,8 +400,8 @@ mod tests {
         for _ in 0..100_000 {
             bridge.event(SocketEvent::Data(link.clone(), Bytes::new(), 0));
         }
-        let mut taken = Drained::default();
-        bridge.take(0, &mut taken);
-        assert_eq!(taken.events.len(), FRAME_INPUTS_MAX);
+        let mut drained = Drained::default();
+        bridge.drain(0, &mut drained);
+        assert_eq!(drained.events.len(), FRAME_INPUTS_MAX);
     }
 }

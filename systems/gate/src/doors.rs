@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kaos_kernel::burst::CapacityWindow;
 use kaos_kernel::fault::FaultKind;
@@ -10,13 +11,13 @@ use kaos_kernel::input::{Door, Input};
 use kaos_kernel::output::{Channel, Close, Outputs, Send};
 use kaos_rudp::Micros;
 
+use crate::bridge::link::{Link, WhenFull, close_code};
 use crate::bridge::{BURST_US, Bridge, Completion, Drained, SocketEvent};
 use crate::identity::credentials::Credentials;
 use crate::intake::InputBudget;
 use crate::peers::{Slots, Transport};
 use crate::stats::Stats;
 use crate::udp::{SendRefused, UdpDoor, UdpSetup};
-use crate::websocket::link::Link;
 
 /// The doors.
 pub struct Doors {
@@ -29,12 +30,12 @@ pub struct Doors {
     pending: Vec<Input>,
     /// Something was left in a door.
     more: bool,
-    taken: Drained,
+    drained: Drained,
     /// Peers with a channel that was refused in this batch.
     refused: Vec<PeerId>,
     /// Connections with something to write.
     touched: Vec<Arc<Link>>,
-    /// The most rows of these lists since `lately` was told.
+    /// The most rows of these lists since `window` was told.
     most: usize,
     window: CapacityWindow,
 }
@@ -60,7 +61,7 @@ impl Doors {
             stats,
             pending: Vec::new(),
             more: false,
-            taken: Drained::default(),
+            drained: Drained::default(),
             refused: Vec::new(),
             touched: Vec::new(),
             most: 0,
@@ -68,10 +69,15 @@ impl Doors {
         })
     }
 
-    /// Sleeps until something comes in, or for `time` (`None`: without end). Returns whether something came.
-    /// A runner that is `stopping` already is not woken by a wish to stop.
-    pub fn wait(&self, time: Option<std::time::Duration>, stopping: bool) -> bool {
-        self.bridge.wait(self.udp.as_ref().map(UdpDoor::fd), time, stopping)
+    /// Sleeps until something comes in, until [`Bridge::stop`] is called, or for `time` (`None`: without end). Returns
+    /// whether something came.
+    pub fn wait(&self, time: Option<Duration>) -> bool {
+        self.bridge.wait(self.udp.as_ref().map(UdpDoor::fd), time)
+    }
+
+    /// As [`Doors::wait`], for a runner that is stopping already: the wish to stop does not wake it.
+    pub fn wait_while_stopping(&self, time: Option<Duration>) -> bool {
+        self.bridge.wait_while_stopping(self.udp.as_ref().map(UdpDoor::fd), time)
     }
 
     /// When the transport wants to be pumped, whatever happens; in microseconds of the runner's clock.
@@ -79,17 +85,17 @@ impl Doors {
         self.udp.as_ref().and_then(UdpDoor::time_out).map(|at| at.0)
     }
 
-    /// Is there something that the next frame should take?
+    /// Returns whether there is something for the next frame to take.
     pub fn waiting(&self) -> bool {
         self.more || !self.pending.is_empty() || !self.bridge.is_empty()
     }
 
-    /// No peer is left, and everything that was to be sent is sent.
+    /// Returns whether no peer is left and everything has been sent.
     pub fn is_empty(&self) -> bool {
         self.slots.each().next().is_none() && self.udp.as_ref().is_none_or(UdpDoor::is_empty)
     }
 
-    /// Reads all doors: what came becomes inputs. `now_us` is the runner's clock, in microseconds since any
+    /// Reads all doors and turns what came in into inputs. `now_us` is the runner's clock, in microseconds since any
     /// fixed start.
     pub fn receive(&mut self, now_us: u64, inputs: &mut Vec<Input>) {
         let now = Micros(now_us);
@@ -99,22 +105,23 @@ impl Doors {
         if let Some(udp) = &mut self.udp {
             let mut budget = InputBudget::new(inputs);
             self.more |= udp.receive(now);
-            self.more |= udp.take(now, &mut self.slots, &self.credentials, &mut budget);
+            self.more |= udp.drain_events(now, &mut self.slots, &self.credentials, &mut budget);
         }
-        let mut taken = std::mem::take(&mut self.taken);
-        self.bridge.take(now_us, &mut taken);
-        self.most = self.most.max(taken.completions.len()).max(taken.calls.len()).max(taken.events.len());
-        for completion in taken.completions.drain(..) {
+        let mut drained = std::mem::take(&mut self.drained);
+        self.bridge.drain(now_us, &mut drained);
+        self.most =
+            self.most.max(drained.completions.len()).max(drained.calls.len()).max(drained.events.len());
+        for completion in drained.completions.drain(..) {
             match completion {
                 Completion::Input(input) => inputs.push(input),
                 Completion::Writable(link) => inputs.extend(link.peer().map(|peer| Input::Writable { peer })),
             }
         }
-        inputs.append(&mut taken.calls);
-        for event in taken.events.drain(..) {
-            self.event(event, inputs);
+        inputs.append(&mut drained.calls);
+        for event in drained.events.drain(..) {
+            self.socket_event(event, inputs);
         }
-        self.taken = taken;
+        self.drained = drained;
         self.give_back(now_us);
     }
 
@@ -122,15 +129,15 @@ impl Doors {
     fn give_back(&mut self, now_us: u64) {
         let most = std::mem::take(&mut self.most);
         let Some(rows) = self.window.keep(now_us, BURST_US, most) else { return };
-        self.taken.completions.shrink_to(rows);
-        self.taken.calls.shrink_to(rows);
-        self.taken.events.shrink_to(rows);
+        self.drained.completions.shrink_to(rows);
+        self.drained.calls.shrink_to(rows);
+        self.drained.events.shrink_to(rows);
         self.pending.shrink_to(rows);
         self.refused.shrink_to(rows);
         self.touched.shrink_to(rows);
     }
 
-    fn event(&mut self, event: SocketEvent, inputs: &mut Vec<Input>) {
+    fn socket_event(&mut self, event: SocketEvent, inputs: &mut Vec<Input>) {
         match event {
             SocketEvent::Open(link) => match self.slots.open(Transport::Web(link.clone())) {
                 Some(peer) => {
@@ -155,11 +162,14 @@ impl Doors {
         }
     }
 
-    /// ThreadCounts a frame's messages, closes and replies to the doors. Takes these lists out of `outputs`.
+    /// Hands a frame's messages, closes and replies to the doors, and empties these lists of `outputs`.
+    ///
+    /// Messages go before closes, so that a peer gets the last ones; refusals are collected after the closes, so that no
+    /// closed peer is told of one; UDP is transmitted last, when everything is in its queues.
     pub fn send(&mut self, now_us: u64, outputs: &mut Outputs) {
         let now = Micros(now_us);
         for send in outputs.sends.drain(..) {
-            self.message(send);
+            self.send_message(send);
         }
         for Close { peer, code, reason } in outputs.closes.drain(..) {
             match self.slots.close(peer) {
@@ -201,7 +211,7 @@ impl Doors {
         }
     }
 
-    fn message(&mut self, send: Send) {
+    fn send_message(&mut self, send: Send) {
         let Send { peer, channel, seq, head, body } = send;
         let Some(row) = self.slots.get(peer) else { return };
         let counted = seq > 0;
@@ -213,13 +223,18 @@ impl Doors {
             return;
         }
         let parts: [&[u8]; 2] = [&head, &body];
-        let taken = match &row.transport {
+        let sent = match &row.transport {
             Transport::Udp(rudp) => match &mut self.udp {
                 Some(udp) => udp.send(*rudp, channel, &parts),
                 None => Err(SendRefused::Never),
             },
             Transport::Web(link) => {
-                if link.push(&parts, counted, !counted && channel == Channel::Control) {
+                let when_full = match channel {
+                    _ if counted => WhenFull::Retry,
+                    Channel::Control => WhenFull::UseReserve,
+                    Channel::Data | Channel::Unreliable => WhenFull::Drop,
+                };
+                if link.push(&parts, when_full) {
                     self.stats.door(Door::WebSocket).went(head.len() + body.len());
                     // Sends of one peer mostly follow each other.
                     if self.touched.last().is_none_or(|last| !Arc::ptr_eq(last, link)) {
@@ -231,7 +246,7 @@ impl Doors {
                 }
             }
         };
-        if matches!(taken, Err(SendRefused::Full)) && counted {
+        if matches!(sent, Err(SendRefused::Full)) && counted {
             let first = row.control.is_none() && row.data.is_none();
             match channel {
                 Channel::Control => row.control = Some(seq),
@@ -263,7 +278,7 @@ impl Doors {
     }
 }
 
-/// A frame thread that panicked has its connections closed too.
+/// Closes the connections when the frame thread panicked, too.
 impl Drop for Doors {
     fn drop(&mut self) {
         for row in self.slots.each() {
@@ -272,20 +287,6 @@ impl Drop for Doors {
             }
         }
         self.bridge.close();
-    }
-}
-
-/// The WebSocket close code for a fault number. Those without a code of the protocol's own (RFC 6455 7.4.1)
-/// are 4000 and the fault number.
-pub(crate) fn close_code(fault: u16) -> u16 {
-    let is = |kind: FaultKind| kind.code() == fault;
-    match fault {
-        0 => 1000,
-        _ if is(FaultKind::Stopping) => 1001,
-        _ if is(FaultKind::Protocol) => 1002,
-        _ if is(FaultKind::Internal) => 1011,
-        _ if is(FaultKind::Busy) => 1013,
-        fault => 4000 + fault.min(999),
     }
 }
 
@@ -324,7 +325,7 @@ mod tests {
         doors.receive(0, &mut inputs);
         assert_eq!(inputs, [Input::Blocked { peer, control: None, data: Some(3) }]);
         let mut bytes = Vec::new();
-        assert!(link.take(&mut bytes).expect("work").writable);
+        assert!(link.take_work(&mut bytes).expect("work").writable);
         assert_eq!(bytes.len(), 120_010);
         bridge.complete(Completion::Writable(link.clone()));
         outputs.closes.push(Close { peer, code: 25, reason: "kicked" });
@@ -332,7 +333,7 @@ mod tests {
         doors.receive(0, &mut inputs);
         assert_eq!(inputs, [Input::Writable { peer }]);
         doors.send(0, &mut outputs);
-        assert_eq!(link.take(&mut bytes).expect("work").close, Some((4025, "kicked".to_owned())));
+        assert_eq!(link.take_work(&mut bytes).expect("work").close, Some((4025, "kicked".to_owned())));
         assert!(doors.is_empty());
     }
 }

@@ -28,8 +28,8 @@ use axum::routing::get;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use kaos_kernel::limit::LimitSettings;
 use kaos_kernel::op::OpTable;
-use kaos_kernel::settings::LimitSettings;
 use kaos_rudp::PublicKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -55,19 +55,19 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Time that connections have to end when the server stops.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
-/// What the HTTP door is told.
+/// The parts and settings of an HTTP door.
 pub struct WebSetup {
     /// From [`bind`].
     pub listener: TcpListener,
     /// Where calls and connections go.
     pub bridge: Arc<Bridge>,
-    /// Who gets in.
+    /// The check of tokens and names.
     pub credentials: Arc<Credentials>,
-    /// What is counted.
+    /// The counters of the server.
     pub stats: Arc<Stats>,
     /// The operations, for their routes.
     pub ops: Arc<OpTable>,
-    /// Which pages and neighbours.
+    /// Which pages and local callers get what.
     pub access: Access,
     /// Where the UDP door listens and who it is, for `/v1/connect`.
     pub udp: Option<(SocketAddr, PublicKey)>,

@@ -1,18 +1,20 @@
 //! How much one frame takes from the doors.
 
+use bytes::Bytes;
+use kaos_kernel::ids::PeerId;
 use kaos_kernel::input::Input;
 
-use crate::bridge::{FRAME_INPUTS_MAX, FRAME_WEIGHT_MAX};
+use crate::bridge::{FRAME_INPUTS_MAX, FRAME_WEIGHT_MAX, weight};
 
 /// Where inputs go, and how much more of them a frame takes.
 pub(crate) struct InputBudget<'a> {
-    pub(crate) inputs: &'a mut Vec<Input>,
+    inputs: &'a mut Vec<Input>,
     count: usize,
-    pub(crate) weight: usize,
+    weight: usize,
 }
 
 impl<'a> InputBudget<'a> {
-    /// Nothing was taken yet.
+    /// A whole budget, of which nothing is spent.
     pub(crate) fn new(inputs: &'a mut Vec<Input>) -> Self {
         InputBudget { inputs, count: 0, weight: 0 }
     }
@@ -22,6 +24,13 @@ impl<'a> InputBudget<'a> {
         self.inputs.push(input);
     }
 
+    /// Pushes data, which also costs its weight.
+    pub(crate) fn push_data(&mut self, peer: PeerId, bytes: Bytes) {
+        self.weight += weight(&bytes);
+        self.push(Input::Data { peer, bytes });
+    }
+
+    /// Whether the frame takes more.
     pub(crate) fn room(&self) -> bool {
         self.count < FRAME_INPUTS_MAX && self.weight < FRAME_WEIGHT_MAX
     }

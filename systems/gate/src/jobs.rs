@@ -21,8 +21,8 @@ use kaos_kernel::input::Input;
 use kaos_kernel::output::{Answer, Job};
 
 use crate::bridge::Bridge;
+use crate::bridge::link::lock;
 use crate::stats::Stats;
-use crate::websocket::link::lock;
 use pool::PoolThreads;
 
 /// The jobs that wait for the frame's answer to a question.

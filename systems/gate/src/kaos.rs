@@ -1,6 +1,7 @@
 //! KaosNet's own protocol at the server's doors: bytes become typed messages and typed messages bytes, and a SessionStart
-//! is looked at before the frame hears of it.
+//! is checked before the frame hears of it.
 
 pub mod codec;
 pub(crate) mod encode;
+pub(crate) mod handshake;
 pub mod start;

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use kaos_kernel::ids::{PeerId, PeerSlots};
 use kaos_kernel::input::Door;
 
+use crate::bridge::link::Link;
 use crate::stats::Stats;
-use crate::websocket::link::Link;
 
 /// How a peer is reached.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use kaos_kernel::codec::{Closed, Codec, Encoded, Form, Inbound, InboundMessage, Outbound, RoomEvent};
+use kaos_kernel::event::{EventForm, Events};
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::{RoomId, SessionId};
 use kaos_kernel::input::Counts;
@@ -45,6 +46,18 @@ fn render_leave(cid: u32, reply: &dyn Payload) -> Result<Vec<u8>, Fault> {
     Ok(v1::RoomLeft { cid, room_id: say.text.clone() }.encode_to_vec())
 }
 
+/// An event of a room.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Renamed {
+    label: String,
+}
+
+fn render_renamed(body: &dyn Payload) -> Result<Vec<u8>, Fault> {
+    let renamed = body.as_any().downcast_ref::<Renamed>().ok_or_else(|| Fault::internal("another type"))?;
+    let event = Some(WireEvent::Label(renamed.label.clone()));
+    Ok(v1::RoomEvent { handle: 0, event }.encode_to_vec())
+}
+
 /// `say` by name only, `rpc` and `room.leave` in binary too.
 fn server() -> Server {
     async fn say(_: Call, say: Say) -> Result<Say, Fault> {
@@ -64,10 +77,12 @@ fn server() -> Server {
         parse: parse_leave,
         render: render_leave,
     };
+    let renamed = EventForm { opcode: 0x15, room: true, render: render_renamed };
     Server::build(Build { journal_bytes_max: 1 << 20, ..Build::default() }, |app| {
-        app.op(Op::new("say"), say)
-            .op(Op::new("rpc").wire(rpc), say)
-            .op(Op::new("room.leave").wire(leave), say);
+        app.op(Op::new("say").price(1), say)
+            .op(Op::new("rpc").wire(rpc).price(1), say)
+            .op(Op::new("room.leave").wire(leave).price(1), say)
+            .event::<Renamed>(Event::new("room.renamed").form(Channel::Data, renamed));
     })
     .expect("builds")
 }
@@ -79,7 +94,7 @@ fn read(ops: &OpTable, bytes: &[u8]) -> (Vec<Inbound>, Result<(), Fault>) {
     (all, result)
 }
 
-fn one(ops: &OpTable, op: kaos_wire::Op, payload: &impl Message) -> Inbound {
+fn read_one(ops: &OpTable, op: kaos_wire::Opcode, payload: &impl Message) -> Inbound {
     let mut bytes = Vec::new();
     kaos_wire::encode(op, payload, &mut bytes).expect("short");
     let (mut all, result) = read(ops, &bytes);
@@ -91,22 +106,22 @@ fn one(ops: &OpTable, op: kaos_wire::Op, payload: &impl Message) -> Inbound {
 
 #[test]
 fn what_clients_send_is_read_and_counted() {
-    use kaos_wire::Op;
+    use kaos_wire::Opcode;
     let server = server();
     let ops = server.ops();
     let received = Some(v1::Counts { control: 3, data: 4 });
     let heartbeat = v1::Heartbeat { client_time_us: 7, received, rtt_us: 9, ..Default::default() };
-    let inbound = one(&ops, Op::Heartbeat, &heartbeat);
+    let inbound = read_one(&ops, Opcode::Heartbeat, &heartbeat);
     assert_eq!(inbound.counted, None);
     assert!(matches!(
         inbound.message,
         InboundMessage::Heartbeat { client_time_us: 7, received: Counts { control: 3, data: 4 }, rtt_us: 9 }
     ));
-    let inbound = one(&ops, Op::SessionEnd, &v1::SessionEnd::default());
+    let inbound = read_one(&ops, Opcode::SessionEnd, &v1::SessionEnd::default());
     assert!(matches!((inbound.counted, inbound.message), (None, InboundMessage::End)));
 
     let rpc = v1::Rpc { cid: 5, id: "echo".into(), payload: vec![1] };
-    let inbound = one(&ops, Op::Rpc, &rpc);
+    let inbound = read_one(&ops, Opcode::Rpc, &rpc);
     assert_eq!(inbound.counted, Some(Channel::Control));
     let InboundMessage::Call { cid: 5, op, form: Form::Wire, .. } = inbound.message else {
         panic!("no call")
@@ -114,12 +129,12 @@ fn what_clients_send_is_read_and_counted() {
     assert_eq!(ops.get(op).map(|row| row.op.name.as_str()), Some("rpc"));
 
     let call = v1::Call { cid: 6, op: "say".into(), body: br#"{"text":"x"}"#.to_vec() };
-    let inbound = one(&ops, Op::Call, &call);
+    let inbound = read_one(&ops, Opcode::Call, &call);
     assert_eq!(inbound.counted, Some(Channel::Control));
     assert!(matches!(inbound.message, InboundMessage::Call { cid: 6, form: Form::Json, .. }));
 
     let leave = v1::RoomLeave { cid: 8, room_id: "x".into() };
-    let inbound = one(&ops, Op::RoomLeave, &leave);
+    let inbound = read_one(&ops, Opcode::RoomLeave, &leave);
     assert_eq!(inbound.counted, Some(Channel::Data));
     assert!(matches!(inbound.message, InboundMessage::Call { cid: 8, form: Form::Wire, .. }));
 }
@@ -130,11 +145,11 @@ fn room_data_is_read_in_both_kinds_and_holds_no_frame() {
     let ops = server.ops();
     let mut bytes = Vec::new();
     let small = kaos_wire::RoomData { handle: 3, index: 65535, op: 7, data: b"hi" };
-    small.encode(true, &mut bytes).expect("short");
-    small.encode(false, &mut bytes).expect("short");
+    small.encode(&mut bytes).expect("short");
+    small.encode_unreliable(&mut bytes).expect("short");
     let big = vec![7; 60_000];
     let big = kaos_wire::RoomData { data: &big, ..small };
-    big.encode(true, &mut bytes).expect("short");
+    big.encode(&mut bytes).expect("short");
     let bytes = Bytes::from(bytes);
     let mut all = Vec::new();
     KaosCodec::default().decode(&bytes, &ops, &mut |message| all.push(message)).expect("whole");
@@ -158,7 +173,7 @@ fn room_data_is_read_in_both_kinds_and_holds_no_frame() {
 
 #[test]
 fn what_cannot_be_used_is_refused_with_its_cid() {
-    use kaos_wire::Op;
+    use kaos_wire::Opcode;
     let server = server();
     let ops = server.ops();
     let bad = |inbound: Inbound| match inbound.message {
@@ -167,17 +182,26 @@ fn what_cannot_be_used_is_refused_with_its_cid() {
     };
     let call = |op: &str, body: &str| v1::Call { cid: 6, op: op.into(), body: body.into() };
     assert_eq!(
-        bad(one(&ops, Op::Call, &call("sya", "{}"))),
+        bad(read_one(&ops, Opcode::Call, &call("sya", "{}"))),
         (Some(Channel::Control), 6, FaultKind::Unimplemented)
     );
-    assert_eq!(bad(one(&ops, Op::Call, &call("say", "{"))), (Some(Channel::Control), 6, FaultKind::Invalid));
-    assert_eq!(bad(one(&ops, Op::Call, &call("", ""))), (Some(Channel::Control), 6, FaultKind::Invalid));
+    assert_eq!(
+        bad(read_one(&ops, Opcode::Call, &call("say", "{"))),
+        (Some(Channel::Control), 6, FaultKind::Invalid)
+    );
+    assert_eq!(
+        bad(read_one(&ops, Opcode::Call, &call("", ""))),
+        (Some(Channel::Control), 6, FaultKind::Invalid)
+    );
     let rpc = v1::Rpc { cid: 4, id: "refuse".into(), payload: Vec::new() };
-    assert_eq!(bad(one(&ops, Op::Rpc, &rpc)), (Some(Channel::Control), 4, FaultKind::Invalid));
+    assert_eq!(bad(read_one(&ops, Opcode::Rpc, &rpc)), (Some(Channel::Control), 4, FaultKind::Invalid));
     let join = v1::RoomJoin { cid: 9, module: "arena".into(), ..Default::default() };
-    assert_eq!(bad(one(&ops, Op::RoomJoin, &join)), (Some(Channel::Data), 9, FaultKind::Unimplemented));
+    assert_eq!(
+        bad(read_one(&ops, Opcode::RoomJoin, &join)),
+        (Some(Channel::Data), 9, FaultKind::Unimplemented)
+    );
     let start = v1::SessionStart::default();
-    assert_eq!(bad(one(&ops, Op::SessionStart, &start)).0, None);
+    assert_eq!(bad(read_one(&ops, Opcode::SessionStart, &start)).0, None);
     // Unknown, the wrong transport, unreadable, too short.
     for (bytes, counted) in [
         (&[0x77, 0, 0][..], None),
@@ -212,7 +236,7 @@ fn many_heartbeats_at_once_are_the_last_of_them() {
     let mut bytes = Vec::new();
     for n in 1..=100 {
         let heartbeat = v1::Heartbeat { client_time_us: n, ..Default::default() };
-        kaos_wire::encode(kaos_wire::Op::Heartbeat, &heartbeat, &mut bytes).expect("short");
+        kaos_wire::encode(kaos_wire::Opcode::Heartbeat, &heartbeat, &mut bytes).expect("short");
     }
     let (all, result) = read(&ops, &bytes);
     assert_eq!((all.len(), result), (1, Ok(())));
@@ -317,7 +341,9 @@ fn answers_travel_in_the_form_and_channel_of_their_requests() {
         let encoded = answer(name, form, refused());
         assert_eq!(encoded.op, opcode, "{name} {form:?}");
         sent(&encoded, 0, |message| {
-            let ServerMessage::Error(error) = message else { panic!("another message") };
+            let (ServerMessage::Error(error) | ServerMessage::RoomError(error)) = message else {
+                panic!("another message")
+            };
             assert_eq!((error.cid, error.code, error.name.as_str(), error.retry_ms), (3, 14, "busy", 50));
         });
     }
@@ -398,8 +424,10 @@ fn room_messages_carry_each_recipients_handle() {
         for reliable in [true, false] {
             let data = Outbound::Data { sender: 65_535, op: 9, data: Bytes::from_static(b"xyz"), reliable };
             sent(&encode(&server, data), handle, |message| {
-                let ServerMessage::RoomData { reliable: is, data } = message else {
-                    panic!("another message")
+                let (is, data) = match message {
+                    ServerMessage::RoomData(data) => (true, data),
+                    ServerMessage::RoomDataUnreliable(data) => (false, data),
+                    _ => panic!("another message"),
                 };
                 assert_eq!((is, data.handle, data.index, data.op), (reliable, handle, 65_535, 9));
                 assert_eq!(data.data, b"xyz");
@@ -411,6 +439,23 @@ fn room_messages_carry_each_recipients_handle() {
     assert!(KaosCodec::default().encode(&data(65_531), &server.ops()).is_err());
     let crowd = Outbound::Room(RoomEvent::Joined((0..129).map(member).collect()));
     assert!(KaosCodec::default().encode(&crowd, &server.ops()).is_err());
+}
+
+#[test]
+fn an_event_in_its_binary_form_travels_under_its_opcode_and_each_recipients_handle() {
+    let mut server = server();
+    let row = server.world().resource::<Events>().0.by_name("room.renamed").expect("registered").clone();
+    let encoded = encode(&server, Outbound::Event { row, body: Box::new(Renamed { label: "night".into() }) });
+    assert_eq!((encoded.op, encoded.channel, encoded.counted), (0x15, Channel::Data, true));
+    for handle in [0, 127, 128, 65_535] {
+        sent(&encoded, handle, |message| {
+            let ServerMessage::RoomEvent(event) = message else { panic!("another message") };
+            assert_eq!(
+                (event.handle, event.event),
+                (u32::from(handle), Some(WireEvent::Label("night".into())))
+            );
+        });
+    }
 }
 
 /// SplitMix64: enough chance for bytes that nobody meant, the same on every run.
@@ -431,11 +476,11 @@ impl Chance {
 
 #[test]
 fn a_hundred_thousand_bent_messages_are_faults_and_nothing_else() {
-    use kaos_wire::Op;
+    use kaos_wire::Opcode;
     let server = server();
     let ops = server.ops();
     let mut good: Vec<Vec<u8>> = Vec::new();
-    let mut add = |op: Op, payload: &dyn Fn(&mut Vec<u8>) -> Result<(), kaos_wire::WireError>| {
+    let mut add = |op: Opcode, payload: &dyn Fn(&mut Vec<u8>) -> Result<(), kaos_wire::WireError>| {
         let mut bytes = Vec::new();
         payload(&mut bytes).expect("short");
         assert_eq!(bytes.first(), Some(&(op as u8)));
@@ -446,16 +491,16 @@ fn a_hundred_thousand_bent_messages_are_faults_and_nothing_else() {
         received: Some(v1::Counts { control: 3, data: 4 }),
         ..Default::default()
     };
-    add(Op::Heartbeat, &|to| kaos_wire::encode(Op::Heartbeat, &heartbeat, to));
+    add(Opcode::Heartbeat, &|to| kaos_wire::encode(Opcode::Heartbeat, &heartbeat, to));
     let join = v1::RoomJoin { cid: 1, module: "arena".into(), params: "{}".into(), ..Default::default() };
-    add(Op::RoomJoin, &|to| kaos_wire::encode(Op::RoomJoin, &join, to));
+    add(Opcode::RoomJoin, &|to| kaos_wire::encode(Opcode::RoomJoin, &join, to));
     let call = v1::Call { cid: 6, op: "say".into(), body: br#"{"text":"x"}"#.to_vec() };
-    add(Op::Call, &|to| kaos_wire::encode(Op::Call, &call, to));
+    add(Opcode::Call, &|to| kaos_wire::encode(Opcode::Call, &call, to));
     let rpc = v1::Rpc { cid: 5, id: "echo".into(), payload: vec![1; 40] };
-    add(Op::Rpc, &|to| kaos_wire::encode(Op::Rpc, &rpc, to));
+    add(Opcode::Rpc, &|to| kaos_wire::encode(Opcode::Rpc, &rpc, to));
     let data = kaos_wire::RoomData { handle: 0, index: 1, op: 2, data: &[9; 600] };
-    add(Op::RoomData, &|to| data.encode(true, to));
-    add(Op::SessionEnd, &|to| kaos_wire::encode(Op::SessionEnd, &v1::SessionEnd::default(), to));
+    add(Opcode::RoomData, &|to| data.encode(to));
+    add(Opcode::SessionEnd, &|to| kaos_wire::encode(Opcode::SessionEnd, &v1::SessionEnd::default(), to));
 
     let mut chance = Chance(7);
     let (mut split, mut bad, mut fine) = (0u32, 0u32, 0u32);

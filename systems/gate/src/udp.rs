@@ -18,9 +18,10 @@ use kaos_rudp::io::{Flow, Options};
 use kaos_rudp::{Channel, CloseReason, Config, Endpoint, Event, Micros, SecretKey, SendError};
 use rustix::fd::{AsFd, BorrowedFd};
 
-use crate::bridge::{Bridge, empty_message, weight};
+use crate::bridge::Bridge;
 use crate::identity::credentials::Credentials;
 use crate::intake::InputBudget;
+use crate::kaos::handshake::{Handshake, Received};
 use crate::kaos::start::{Opening, farewell};
 use crate::peers::{Slots, Transport};
 use crate::stats::Stats;
@@ -76,7 +77,15 @@ pub struct UdpSetup {
 struct UdpPeer {
     rudp: kaos_rudp::PeerId,
     peer: PeerId,
-    started: bool,
+    handshake: Handshake,
+}
+
+/// What the frame thread lends the door while it turns events into inputs.
+struct Intake<'a, 'inputs> {
+    now: Micros,
+    slots: &'a mut Slots,
+    credentials: &'a Credentials,
+    budget: &'a mut InputBudget<'inputs>,
 }
 
 /// Why a message was not taken.
@@ -142,97 +151,90 @@ impl UdpDoor {
     }
 
     /// Turns what happened into inputs. Returns whether something was left for the next frame.
-    pub(crate) fn take(
+    pub(crate) fn drain_events(
         &mut self,
         now: Micros,
         slots: &mut Slots,
         credentials: &Credentials,
         budget: &mut InputBudget<'_>,
     ) -> bool {
-        while budget.room() {
+        let mut intake = Intake { now, slots, credentials, budget };
+        while intake.budget.room() {
             match self.endpoint.poll_event() {
-                Some(event) => self.event(now, event, slots, credentials, budget),
+                Some(event) => self.event(event, &mut intake),
                 None => return false,
             }
         }
         true
     }
 
-    fn event(
-        &mut self,
-        now: Micros,
-        event: Event,
-        slots: &mut Slots,
-        credentials: &Credentials,
-        budget: &mut InputBudget<'_>,
-    ) {
+    fn event(&mut self, event: Event, intake: &mut Intake<'_, '_>) {
         match event {
-            Event::Connected { peer: rudp, addr, .. } => match slots.open(Transport::Udp(rudp)) {
-                Some(peer) => {
-                    self.enter(UdpPeer { rudp, peer, started: false });
-                    budget.push(Input::Open { peer, door: Door::Udp, address: addr.ip().to_canonical() });
-                }
-                None => {
-                    let fault = Fault::new(FaultKind::Busy, "the server has no room for another connection");
-                    self.refuse(now, rudp, &fault.retry_in_ms(5000));
-                }
-            },
-            Event::Message { peer: rudp, channel, bytes: buffer } => {
-                // The frame keeps the message for a while; the transport gets its buffer back at once.
-                let bytes = Bytes::copy_from_slice(&buffer);
-                self.endpoint.recycle(buffer);
-                let Some(known) = self.known(rudp) else { return };
-                let (peer, started) = (known.peer, known.started);
-                self.stats.door(Door::Udp).came(bytes.len());
-                if started {
-                    budget.weight += weight(&bytes);
-                    let empty = bytes.is_empty();
-                    budget.push(Input::Data { peer, bytes });
-                    if empty {
-                        // The frame ends the session for it; nothing more is read of the connection.
-                        self.close_for(now, rudp, &empty_message());
-                        self.forget(rudp);
-                        slots.close(peer);
-                        budget.push(Input::Gone { peer, reason: Gone::Protocol });
-                    }
-                    return;
-                }
-                let opening = if channel == Channel::CONTROL {
-                    Opening::read(&bytes, credentials)
-                } else {
-                    Err(Fault::new(
-                        FaultKind::Protocol,
-                        "the first message of a connection has to be a SessionStart on channel 0",
-                    ))
-                };
-                match opening {
-                    Ok(opening) => {
-                        if let Some(known) = self.known(rudp) {
-                            known.started = true;
-                        }
-                        opening.inputs(peer).for_each(|input| budget.push(input));
-                    }
-                    Err(fault) => {
-                        self.refuse(now, rudp, &fault);
-                        self.forget(rudp);
-                        slots.close(peer);
-                        budget.push(Input::Gone { peer, reason: Gone::Local });
-                    }
-                }
-            }
+            Event::Connected { peer, addr, .. } => self.connected(peer, addr, intake),
+            Event::Message { peer, channel, bytes } => self.message(peer, channel, bytes, intake),
             // The session goes on; its address is told once, when it begins.
             Event::Moved { .. } => {}
             Event::Writable { peer: rudp } => {
                 if let Some(known) = self.known(rudp) {
-                    budget.push(Input::Writable { peer: known.peer });
+                    intake.budget.push(Input::Writable { peer: known.peer });
                 }
             }
-            Event::Closed { peer: rudp, reason } => {
-                let Some(peer) = self.forget(rudp) else { return };
-                slots.close(peer);
-                budget.push(Input::Gone { peer, reason: gone(&reason) });
+            Event::Closed { peer, reason } => self.drop_peer(peer, gone(&reason), intake),
+        }
+    }
+
+    fn connected(&mut self, rudp: kaos_rudp::PeerId, addr: SocketAddr, intake: &mut Intake<'_, '_>) {
+        match intake.slots.open(Transport::Udp(rudp)) {
+            Some(peer) => {
+                self.enter(UdpPeer { rudp, peer, handshake: Handshake::default() });
+                let address = addr.ip().to_canonical();
+                intake.budget.push(Input::Open { peer, door: Door::Udp, address });
+            }
+            None => {
+                let fault = Fault::new(FaultKind::Busy, "the server has no room for another connection");
+                self.refuse(intake.now, rudp, &fault.retry_in_ms(5000));
             }
         }
+    }
+
+    /// Does what a message asks for.
+    ///
+    /// The frame hears of a message before it hears that the connection is gone, so that an empty message still ends its
+    /// session. The connection is told why before it is forgotten: nothing can be sent to it after that.
+    fn message(
+        &mut self,
+        rudp: kaos_rudp::PeerId,
+        channel: Channel,
+        buffer: Vec<u8>,
+        intake: &mut Intake<'_, '_>,
+    ) {
+        // The frame keeps the message for a while; the transport gets its buffer back at once.
+        let bytes = Bytes::copy_from_slice(&buffer);
+        self.endpoint.recycle(buffer);
+        let Some(known) = self.known(rudp) else { return };
+        let (peer, len) = (known.peer, bytes.len());
+        let received = known.handshake.receive(bytes, |first| read_start(channel, first, intake.credentials));
+        self.stats.door(Door::Udp).came(len);
+        match received {
+            Received::Start(opening) => opening.inputs(peer).for_each(|input| intake.budget.push(input)),
+            Received::Data(bytes) => intake.budget.push_data(peer, bytes),
+            Received::Empty(bytes, fault) => {
+                intake.budget.push_data(peer, bytes);
+                self.close_for(intake.now, rudp, &fault);
+                self.drop_peer(rudp, Gone::Protocol, intake);
+            }
+            Received::Refused(fault) => {
+                self.refuse(intake.now, rudp, &fault);
+                self.drop_peer(rudp, Gone::Local, intake);
+            }
+        }
+    }
+
+    /// Forgets a peer and tells the frame, unless it is forgotten already.
+    fn drop_peer(&mut self, rudp: kaos_rudp::PeerId, reason: Gone, intake: &mut Intake<'_, '_>) {
+        let Some(peer) = self.forget(rudp) else { return };
+        intake.slots.close(peer);
+        intake.budget.push(Input::Gone { peer, reason });
     }
 
     fn refuse(&mut self, now: Micros, rudp: kaos_rudp::PeerId, fault: &Fault) {
@@ -246,7 +248,7 @@ impl UdpDoor {
         self.endpoint.close_after_flush(now, rudp, fault.kind.code(), fault.kind.word());
     }
 
-    /// ThreadCounts a message to the transport.
+    /// Hands a message to the transport.
     pub(crate) fn send(
         &mut self,
         rudp: kaos_rudp::PeerId,
@@ -321,6 +323,17 @@ impl UdpDoor {
     }
 }
 
+/// Reads the first message of a connection.
+fn read_start(channel: Channel, first: &Bytes, credentials: &Credentials) -> Result<Opening, Fault> {
+    if channel != Channel::CONTROL {
+        return Err(Fault::new(
+            FaultKind::Protocol,
+            "the first message of a connection has to be a SessionStart on channel 0",
+        ));
+    }
+    Opening::read(first, credentials)
+}
+
 fn gone(reason: &CloseReason) -> Gone {
     match reason {
         CloseReason::Local => Gone::Local,
@@ -331,87 +344,4 @@ fn gone(reason: &CloseReason) -> Gone {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The SessionStart of somebody without a token.
-    fn session_start() -> Vec<u8> {
-        let credentials = Some(kaos_wire::v1::session_start::Credentials::Anonymous("ada".into()));
-        let start = kaos_wire::v1::SessionStart {
-            protocol_min: 1,
-            protocol_max: 1,
-            credentials,
-            ..Default::default()
-        };
-        let mut bytes = Vec::new();
-        kaos_wire::encode(kaos_wire::Op::SessionStart, &start, &mut bytes).expect("short");
-        bytes
-    }
-
-    #[test]
-    fn an_empty_message_is_the_last_that_is_taken_of_a_connection() {
-        let bridge = Arc::new(Bridge::new().expect("a descriptor"));
-        let stats = Arc::new(Stats::default());
-        let home = SocketAddr::from(([127, 0, 0, 1], 1));
-        let setup = UdpSetup {
-            socket: bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port"),
-            seed: [1; 32],
-            key: SecretKey::from_bytes([7; 32]),
-            peers_max: 8,
-            idle: Duration::from_secs(10),
-        };
-        let mut door = UdpDoor::new(setup, &bridge, stats.clone()).expect("a thread");
-        let (mut slots, credentials) = (Slots::new(8, stats), Credentials::new(b"", true));
-        let mut client = Endpoint::new(Config::default(), [2; 32]);
-        let to =
-            client.connect(Micros(0), home, Some(SecretKey::from_bytes([7; 32]).public())).expect("possible");
-        let mut inputs = Vec::new();
-        let mut buffer = vec![0; 2048];
-        // One round of the network, in memory; both ends think that the other is at `home`.
-        let mut round = |door: &mut UdpDoor, client: &mut Endpoint, inputs: &mut Vec<Input>, ms: u64| {
-            let now = Micros(ms * 1000);
-            client.handle_timeout(now);
-            while client.poll_transmit(now, &mut buffer).is_some() {
-                door.endpoint.handle(now, home, &mut buffer);
-            }
-            door.handshakes.pump(now, &mut door.endpoint);
-            door.endpoint.handle_timeout(now);
-            let mut budget = InputBudget::new(inputs);
-            door.take(now, &mut slots, &credentials, &mut budget);
-            while door.endpoint.poll_transmit(now, &mut buffer).is_some() {
-                client.handle(now, home, &mut buffer);
-            }
-        };
-        let mut ms = 0;
-        let mut connected = false;
-        while !connected {
-            ms += 1;
-            round(&mut door, &mut client, &mut inputs, ms);
-            while let Some(event) = client.poll_event() {
-                connected |= matches!(event, Event::Connected { .. });
-            }
-            if !connected && door.endpoint.totals().jobs > 0 {
-                bridge.wait(None, Some(Duration::from_secs(20)), false);
-            }
-        }
-        client.send(to, Channel::CONTROL, &[&session_start()]).expect("room");
-        for _ in 0..100 {
-            client.send(to, Channel::CONTROL, &[]).expect("room");
-        }
-        inputs.clear();
-        for _ in 0..100 {
-            ms += 10;
-            round(&mut door, &mut client, &mut inputs, ms);
-        }
-        let [
-            Input::Open { peer, .. },
-            Input::Start { .. },
-            Input::Data { bytes, .. },
-            Input::Gone { reason: Gone::Protocol, .. },
-        ] = &inputs[..]
-        else {
-            panic!("{inputs:?}")
-        };
-        assert!(bytes.is_empty() && slots.close(*peer).is_none());
-    }
-}
+mod tests;

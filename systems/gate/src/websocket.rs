@@ -1,30 +1,31 @@
 //! One WebSocket connection: its bytes become events for the frame, and what the frame queued becomes frames.
 
-pub(crate) mod link;
+mod frames;
 
 use std::convert::Infallible;
 use std::future::ready;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocketError, WebSocketRead, WebSocketWrite};
-use kaos_kernel::fault::{Fault, FaultKind};
+use bytes::Bytes;
+use fastwebsockets::{Frame, Payload, Role, WebSocketRead, WebSocketWrite};
+use kaos_kernel::fault::Fault;
 use kaos_kernel::input::{Door, Gone};
-use kaos_kernel::limit::{Gcra, Rate};
 use kaos_wire::limits::{HEADER, WEBSOCKET_FRAME_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
-use crate::bridge::{Bridge, Completion, SocketEvent, empty_message, weight};
-use crate::doors::close_code;
+use crate::bridge::link::{IN_CREDIT, Link, WhenFull, close_code};
+use crate::bridge::{Bridge, Completion, SocketEvent, weight};
 use crate::identity::credentials::Credentials;
+use crate::kaos::handshake::{Handshake, Received};
 use crate::kaos::start::{Opening, farewell};
 use crate::stats::Stats;
-use crate::websocket::link::{IN_CREDIT, Link};
+use crate::websocket::frames::{Frames, ended};
 
 /// How long a connection that was told to close may take to write what is queued, and to hear the other
 /// side's close.
@@ -33,28 +34,18 @@ const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// Reads of up to 4 KiB that a connection gets which is to close.
 const DISCARDS_MAX: u32 = 256;
 
-/// Pings, pongs, and fragments that end no frame, that a connection may send a second. No message is in them, so no
-/// limit of the session sees them.
-const EXTRAS: u32 = 256;
-
-/// How many of them may come at once.
-const EXTRAS_BURST: u32 = 1024;
-
-/// The longest payload of a ping or pong (RFC 6455 5.5).
-const CONTROL_MAX: usize = 125;
-
 /// So many frames are read in a row before others on this thread have their turn: those that lie in the read buffer
 /// already wait for nothing.
 const FRAMES_IN_A_ROW: u32 = 64;
-
-/// Frames below this are copied out of the read buffer, which they would hold as a whole.
-const COPY_BELOW: usize = 4096;
 
 /// A buffer that grew beyond this is given back when it is empty.
 const BUFFER_KEPT: usize = 64 * 1024;
 
 /// A close code and one word.
 type CloseFrame = (u16, &'static str);
+
+/// Why a connection ends, for the frame, and how it is closed, for the other side.
+type Ending = (Gone, CloseFrame);
 
 /// What a connection needs of the server.
 pub(crate) struct Server {
@@ -106,8 +97,20 @@ where
     let _ = timeout(CLOSE_TIME, last).await;
 }
 
-/// Reads until there is nothing more to read. Says why, and how to close.
-async fn read<R>(mut reader: WebSocketRead<R>, link: &Arc<Link>, server: &Server) -> (Gone, CloseFrame)
+/// Reads until the connection ends. Says why, and how to close.
+async fn read<R>(reader: WebSocketRead<R>, link: &Arc<Link>, server: &Server) -> Ending
+where
+    R: AsyncRead + Unpin,
+{
+    let Err(ending) = read_messages(reader, link, server).await;
+    ending
+}
+
+async fn read_messages<R>(
+    mut reader: WebSocketRead<R>,
+    link: &Arc<Link>,
+    server: &Server,
+) -> Result<Infallible, Ending>
 where
     R: AsyncRead + Unpin,
 {
@@ -115,9 +118,8 @@ where
     reader.set_auto_pong(false);
     // The library refuses what is as long as this.
     reader.set_max_message_size(WEBSOCKET_FRAME_MAX + 1);
-    let mut started = false;
-    let mut parts: Option<BytesMut> = None;
-    let (since, mut extras) = (Instant::now(), Gcra::default());
+    let mut handshake = Handshake::default();
+    let mut frames = Frames::new();
     let mut in_a_row = 0;
     loop {
         in_a_row += 1;
@@ -126,111 +128,62 @@ where
             yield_now().await;
         }
         // It answers nothing by itself.
-        let frame = match reader.read_frame(&mut |_| ready(Ok::<(), Infallible>(()))).await {
-            Ok(frame) => frame,
-            Err(error) => return ended(&error),
-        };
-        if let Err(close) = admit(&frame, since, &mut extras) {
-            return (Gone::Protocol, close);
-        }
-        let bytes = match (frame.opcode, &mut parts) {
-            (OpCode::Close, _) => return (Gone::Closed, (1000, "")),
-            (OpCode::Ping, _) => {
-                link.pong(frame.payload.to_vec());
-                continue;
-            }
-            (OpCode::Pong, _) => continue,
-            (OpCode::Text, _) => return (Gone::Protocol, (1003, "binary_only")),
-            (OpCode::Binary, None) if frame.fin => whole(frame.payload),
-            (OpCode::Binary, None) => {
-                parts = Some(BytesMut::from(&frame.payload[..]));
-                continue;
-            }
-            (OpCode::Continuation, Some(collected)) => {
-                if collected.len() + frame.payload.len() > WEBSOCKET_FRAME_MAX {
-                    return (Gone::Protocol, (1009, "too_long"));
-                }
-                collected.extend_from_slice(&frame.payload);
-                if !frame.fin {
-                    continue;
-                }
-                parts.take().unwrap_or_default().freeze()
-            }
-            (OpCode::Binary | OpCode::Continuation, _) => return (Gone::Protocol, (1002, "fragments")),
-        };
-        server.stats.door(Door::WebSocket).came(bytes.len());
-        if started {
-            let empty = bytes.is_empty();
-            // The frame hears of an empty one too: it ends the session for it.
-            if data(link, server, bytes).await.is_err() {
-                return (Gone::Local, (1001, "stopping"));
-            }
-            if empty {
-                return (Gone::Protocol, say_farewell(link, &empty_message()));
-            }
-            continue;
-        }
-        match Opening::read(&bytes, &server.credentials) {
-            Ok(opening) => {
-                started = true;
-                server.bridge.event(SocketEvent::Start(link.clone(), Box::new(opening)));
-            }
-            Err(fault) => {
-                server.stats.starts_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                return (Gone::Local, say_farewell(link, &fault));
-            }
+        let frame = reader.read_frame(&mut |_| ready(Ok::<(), Infallible>(()))).await;
+        let frame = frame.map_err(|error| ended(&error))?;
+        if let Some(bytes) = frames.add(frame, link)? {
+            receive(&mut handshake, bytes, link, server).await?;
         }
     }
 }
 
-/// Is a frame as short and as seldom as frames that are no whole message have to be?
-fn admit(frame: &Frame<'_>, since: Instant, extras: &mut Gcra) -> Result<(), CloseFrame> {
-    let control = matches!(frame.opcode, OpCode::Ping | OpCode::Pong);
-    if control && frame.payload.len() > CONTROL_MAX {
-        return Err((1002, "protocol"));
-    }
-    if control || !frame.fin {
-        let now_ns = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        if extras.take(now_ns, 1, Rate::new(EXTRAS, EXTRAS_BURST)).is_err() {
-            return Err((1008, FaultKind::RateLimited.word()));
+/// Does what a message asks for.
+///
+/// The frame hears of a message before it hears that the connection is gone, so that an empty message still ends its
+/// session.
+async fn receive(
+    handshake: &mut Handshake,
+    bytes: Bytes,
+    link: &Arc<Link>,
+    server: &Server,
+) -> Result<(), Ending> {
+    server.stats.door(Door::WebSocket).came(bytes.len());
+    match handshake.receive(bytes, |first| Opening::read(first, &server.credentials)) {
+        Received::Start(opening) => {
+            server.bridge.event(SocketEvent::Start(link.clone(), opening));
+            Ok(())
+        }
+        Received::Data(bytes) => hand_on(link, server, bytes).await,
+        Received::Empty(bytes, fault) => {
+            hand_on(link, server, bytes).await?;
+            Err(refuse(link, Gone::Protocol, &fault))
+        }
+        Received::Refused(fault) => {
+            server.stats.starts_refused.fetch_add(1, Ordering::Relaxed);
+            Err(refuse(link, Gone::Local, &fault))
         }
     }
-    Ok(())
 }
 
-/// Writes the SessionEnd that says why a connection ends, as its last message. Says how to close.
-fn say_farewell(link: &Link, fault: &Fault) -> CloseFrame {
-    link.push(&[&farewell(fault)], false, true);
-    (close_code(fault.kind.code()), fault.kind.word())
+/// Queues the SessionEnd that says why. Returns how the connection ends.
+fn refuse(link: &Link, reason: Gone, fault: &Fault) -> Ending {
+    link.push(&[&farewell(fault)], WhenFull::UseReserve);
+    (reason, (close_code(fault.kind.code()), fault.kind.word()))
 }
 
-fn whole(payload: Payload<'_>) -> Bytes {
-    match payload {
-        Payload::Bytes(bytes) if bytes.len() >= COPY_BELOW => bytes.freeze(),
-        payload => Bytes::copy_from_slice(&payload),
-    }
-}
-
-/// ThreadCounts data to the frame, when there is credit for it.
-async fn data(link: &Arc<Link>, server: &Server, bytes: Bytes) -> Result<(), tokio::sync::AcquireError> {
+/// Hands data to the frame, once there is credit for it.
+///
+/// # Errors
+/// The frame thread has ended.
+async fn hand_on(link: &Arc<Link>, server: &Server, bytes: Bytes) -> Result<(), Ending> {
     let weight = weight(&bytes).min(IN_CREDIT);
     let cost = u32::try_from(weight).unwrap_or(u32::MAX);
-    // The frame gives both back when it takes the piece.
-    link.credit.acquire_many(cost).await?.forget();
-    server.bridge.credit.acquire_many(cost).await?.forget();
+    let stopping = |_| (Gone::Local, (1001, "stopping"));
+    // Its own credit first: a connection that has none must not hold what all share. The frame gives both back when it
+    // takes the data.
+    link.credit.acquire_many(cost).await.map_err(stopping)?.forget();
+    server.bridge.credit.acquire_many(cost).await.map_err(stopping)?.forget();
     server.bridge.event(SocketEvent::Data(link.clone(), bytes, weight));
     Ok(())
-}
-
-fn ended(error: &WebSocketError) -> (Gone, CloseFrame) {
-    match error {
-        WebSocketError::FrameTooLarge => (Gone::Protocol, (1009, "too_long")),
-        WebSocketError::InvalidUTF8 => (Gone::Protocol, (1003, "binary_only")),
-        WebSocketError::UnexpectedEOF | WebSocketError::IoError(_) | WebSocketError::ConnectionClosed => {
-            (Gone::Closed, (1000, ""))
-        }
-        _ => (Gone::Protocol, (1002, "protocol")),
-    }
 }
 
 /// Writes what is queued, until the close is written or the connection breaks.
@@ -240,7 +193,7 @@ where
 {
     let mut bytes = Vec::new();
     loop {
-        let Some(work) = link.take(&mut bytes) else {
+        let Some(work) = link.take_work(&mut bytes) else {
             link.wake.notified().await;
             continue;
         };

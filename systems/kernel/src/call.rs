@@ -10,6 +10,12 @@
 pub(crate) mod calls;
 pub(crate) mod handler;
 pub mod job;
+pub(crate) mod payer;
+mod settings;
+
+pub use settings::CallSettings;
+
+use payer::Payer;
 
 use job::{Answered, Job, Jobs};
 
@@ -58,6 +64,7 @@ fn no_session() -> Fault {
 pub struct Call {
     cell: Rc<WorldCell>,
     caller: Caller,
+    payer: Payer,
     outstanding: Outstanding,
 }
 
@@ -65,6 +72,12 @@ impl Call {
     /// Who calls.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Takes so many messages more of the caller's budget, whatever is there: for work that only the handler finds out. A
+    /// caller in debt is refused with `rate_limited` until it has paid. Scripts and the server pay nothing here.
+    pub fn charge(&self, messages: u32) {
+        self.with(|world| self.payer.charge(world, messages));
     }
 
     /// Works on the world, now.

@@ -8,7 +8,7 @@ use crate::event::EventRow;
 use crate::fault::Fault;
 use crate::ids::{RoomId, SessionId};
 use crate::input::Counts;
-use crate::op::{OpTable, Payload};
+use crate::op::{OpId, OpTable, Payload};
 use crate::output::{Channel, Head, HeadKind};
 
 /// Turns messages into bytes and back. One for each wire format; today there is one.
@@ -75,7 +75,7 @@ pub enum InboundMessage {
         /// Comes back in the answer.
         cid: u32,
         /// The operation, as the table numbers it.
-        op: crate::op::OpId,
+        op: OpId,
         /// The request, read.
         request: Box<dyn Payload>,
         /// How the answer is to be written.
@@ -102,6 +102,18 @@ pub enum Form {
     Json,
     /// In the operation's own binary form.
     Wire,
+}
+
+impl Form {
+    /// The channel in which an operation's answer is counted.
+    pub fn channel(self, ops: &OpTable, op: OpId) -> Channel {
+        match self {
+            Form::Json => Channel::Control,
+            Form::Wire => {
+                ops.get(op).and_then(|row| row.op.wire_form()).map_or(Channel::Control, |form| form.channel)
+            }
+        }
+    }
 }
 
 /// A message to clients.
@@ -149,7 +161,7 @@ pub enum Outbound {
         /// Of the request.
         cid: u32,
         /// The operation.
-        op: crate::op::OpId,
+        op: OpId,
         /// How to write it.
         form: Form,
         /// The reply, or why not.

@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::op::Payload;
 use crate::output::Channel;
 
-pub use push::{Push, Pushed, post_event, push, push_json};
+pub use push::{Push, Pushed, push, push_json};
 pub(crate) use push::{Waiting, deliver_pushes};
 pub use table::{EventRow, EventTable, Events};
 pub use target::{Resolve, Target, Targets};

@@ -250,7 +250,7 @@ impl JsonSchema for SessionId {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9a-fA-F]{16}$" })
+        json_schema!({ "type": "string", "format": "session-id", "pattern": "^[0-9a-fA-F]{16}$" })
     }
 }
 

@@ -54,8 +54,8 @@ pub mod prelude {
 
     pub use crate::app::KaosApp;
     pub use crate::blob::Blob;
-    pub use crate::call::Call;
     pub use crate::call::job::{Job, JobContext, Pool};
+    pub use crate::call::{Call, CallSettings};
     pub use crate::clock::{Clock, every, every_ms};
     pub use crate::dice::{Dice, ServerDice};
     pub use crate::event::{Event, Push, Pushed, Target, push};
@@ -63,13 +63,18 @@ pub mod prelude {
     pub use crate::fault::{Fault, FaultKind};
     pub use crate::frame::{Frame, Stage};
     pub use crate::ids::{RoomId, SessionId};
-    pub use crate::op::{Auth, Caller, CheckContext, Face, Op, Price, Rest, RestBody, ScriptUse, Tree};
+    pub use crate::limit::LimitSettings;
+    pub use crate::op::{Auth, Caller, CheckContext, Face, Op, Payload, Price, Refusal};
+    pub use crate::op::{Rest, RestBody, RestReply, ScriptUse, Tree};
     pub use crate::output::Level;
-    pub use crate::room::Room;
     pub use crate::room::presence::{InRoom, Joined, Presence, PresenceInfo, PresenceOf, Presences};
+    pub use crate::room::{Room, RoomSettings};
+    pub use crate::script::MatchSettings;
     pub use crate::send::{Broadcasts, Kicks};
-    pub use crate::session::{ConnectionChanged, Peer, Session, SessionEnding, SessionIndex, SessionStarted};
+    pub use crate::session::{
+        ConnectionChanged, Peer, Session, SessionEnding, SessionIndex, SessionSettings, SessionStarted,
+    };
     pub use crate::settings;
-    pub use crate::settings::Settings;
+    pub use crate::settings::{NodeSettings, Settings};
     pub use crate::world::WorldExt;
 }

@@ -1,11 +1,12 @@
 //! Rate limits on frame numbers: the generic cell rate algorithm (ITU-T I.371), one number a key.
 
+mod settings;
+pub use settings::LimitSettings;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bevy_ecs::prelude::*;
-
-use crate::settings::LimitSettings;
 
 /// A rate: so many units a second, so many at once.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +22,11 @@ impl Rate {
     pub fn new(per_sec: u32, burst: u32) -> Self {
         let unit_ns = 1_000_000_000 / u64::from(per_sec.max(1));
         Rate { unit_ns, burst_ns: unit_ns.saturating_mul(u64::from(burst)) }
+    }
+
+    /// So many units, or as many as may be taken at once: more would never be there.
+    pub(crate) fn at_most_a_burst(self, units: u32) -> u64 {
+        u64::from(units).min(self.burst_ns / self.unit_ns)
     }
 
     /// One unit in so many seconds, so many at once.
@@ -161,7 +167,26 @@ impl Addresses {
         limits: &LimitSettings,
     ) -> Result<(), u32> {
         let rate = Rate::new(limits.address_calls, limits.address_calls_burst);
-        self.row(address, now_ns).ok_or(1000u32)?.calls.take(now_ns, u64::from(cost), rate)
+        self.row(address, now_ns).ok_or(1000u32)?.calls.take(now_ns, rate.at_most_a_burst(cost), rate)
+    }
+
+    /// Takes the rest of a call's price, of which `paid` is there already. Together they are never more than a burst.
+    ///
+    /// # Errors
+    /// In how many milliseconds the whole price would be there: whoever comes again pays from the beginning.
+    pub(crate) fn call_for(
+        &mut self,
+        address: IpAddr,
+        now_ns: u64,
+        paid: u32,
+        price: u32,
+        limits: &LimitSettings,
+    ) -> Result<(), u32> {
+        let rate = Rate::new(limits.address_calls, limits.address_calls_burst);
+        let rest = rate.at_most_a_burst(price).saturating_sub(paid.into());
+        let taken = self.row(address, now_ns).ok_or(1000u32)?.calls.take(now_ns, rest, rate);
+        let again_ms = u64::from(paid).saturating_mul(rate.unit_ns).div_ceil(1_000_000);
+        taken.map_err(|ms| ms.saturating_add(u32::try_from(again_ms).unwrap_or(u32::MAX)))
     }
 
     /// Takes what a call from this address turned out to cost.
@@ -200,6 +225,23 @@ mod tests {
         assert_eq!(gcra.take(0, 1, rate), Err(100));
         assert_eq!(gcra.take(100_000_000, 1, rate), Ok(()));
         assert_eq!(gcra.take(100_000_000, 1, rate), Err(100));
+    }
+
+    #[test]
+    fn a_price_over_the_burst_passes_once_nothing_is_owed_and_the_told_wait_is_enough() {
+        let limits = LimitSettings { address_calls: 10, address_calls_burst: 20, ..LimitSettings::default() };
+        let mut addresses = Addresses::default();
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let mut ask = |now_ms: u64, price: u32| {
+            let now_ns = now_ms * 1_000_000;
+            addresses.call(address, now_ns, 1, &limits)?;
+            addresses.call_for(address, now_ns, 1, price, &limits)
+        };
+        assert_eq!(ask(0, 1000), Ok(()), "all of the burst");
+        assert_eq!(ask(200, 5), Err(400), "two are there, and one of them goes for reading this");
+        assert_eq!(ask(600, 5), Ok(()), "so it is");
+        assert_eq!(ask(1000, 1000), Err(1700));
+        assert_eq!(ask(2700, 1000), Ok(()), "when nothing is owed, the dearest call passes");
     }
 
     #[test]

@@ -10,11 +10,14 @@ mod price;
 pub mod schema;
 mod table;
 pub use caller::{Auth, Caller};
-pub(crate) use face::no_json;
-pub use face::{Face, ParseWire, RawReply, Refuse, Rest, RestBody, WireForm, refusal};
+pub use face::{
+    Face, ParseWire, RawReply, Refusal, Refuse, RequestShape, Rest, RestBody, RestReply, WireForm, refusal,
+};
+pub(crate) use face::{no_json, write_json};
 pub use payload::Payload;
 pub use price::Price;
 pub use schema::{Node, Schema, Tree};
+pub(crate) use table::not_checked;
 pub use table::{OpRow, OpTable, Ops, Reply, Request};
 
 use std::collections::BTreeMap;
@@ -69,8 +72,9 @@ pub struct Op {
     pub check: Option<ScriptCheck>,
     /// How doors reach it, beside the generic call by name that every operation has.
     pub faces: Vec<Face>,
-    /// What a call costs, and who pays.
-    pub price: Price,
+    /// What a call costs, and who pays. `None` only for what no client may call: another row without a price is no row,
+    /// since who adds it has to think of whoever calls it without end.
+    pub price: Option<Price>,
 }
 
 impl Op {
@@ -85,7 +89,7 @@ impl Op {
             draws: None,
             check: None,
             faces: Vec::new(),
-            price: Price::fixed(1),
+            price: None,
         }
     }
 
@@ -154,15 +158,9 @@ impl Op {
         self.face(Face::Wire(form))
     }
 
-    /// Makes a call cost so many messages of its caller's budget.
-    pub fn cost(mut self, messages: u32) -> Self {
-        self.price = Price::fixed(messages);
-        self
-    }
-
-    /// Says what a call costs.
-    pub fn price(mut self, price: Price) -> Self {
-        self.price = price;
+    /// Says what a call costs: a number of messages of its caller's budget, or a [`Price`] that depends on the call.
+    pub fn price(mut self, price: impl Into<Price>) -> Self {
+        self.price = Some(price.into());
         self
     }
 

@@ -4,9 +4,11 @@ mod inbox;
 mod index;
 pub mod presence;
 mod seats;
+mod settings;
 pub use inbox::{Inbox, RoomFact, RoomMessage};
 pub use index::{ReadyRooms, RoomIndex};
 pub use seats::Seats;
+pub use settings::{RoomCreation, RoomSettings};
 
 use bevy_ecs::prelude::*;
 use serde_json::Value as Json;

@@ -1,5 +1,8 @@
 //! The seam to scripts: what a runtime offers the frame, and what the frame offers a running script.
 
+mod settings;
+pub use settings::{MatchSettings, Policy};
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -104,15 +104,41 @@ pub fn room_data(
 #[derive(Resource, Default)]
 pub(crate) struct Asked {
     pub(crate) kicks: BTreeMap<SessionId, String>,
-    /// With the name of the system that asked.
-    pub(crate) broadcasts: Vec<(String, Broadcast)>,
-    /// With the name of the system that pushed.
-    pub(crate) pushes: Vec<(String, Waiting)>,
+    pub(crate) broadcasts: BySource<Broadcast>,
+    pub(crate) pushes: BySource<Waiting>,
 }
 
 impl Asked {
     pub(crate) fn is_empty(&self) -> bool {
         self.kicks.is_empty() && self.broadcasts.is_empty() && self.pushes.is_empty()
+    }
+}
+
+/// What systems and scripts asked for, each with the name of who asked.
+pub(crate) struct BySource<T>(Vec<(String, T)>);
+
+impl<T> Default for BySource<T> {
+    fn default() -> Self {
+        BySource(Vec::new())
+    }
+}
+
+impl<T> BySource<T> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds what one source asked for.
+    pub(crate) fn add(&mut self, source: &str, asked: impl IntoIterator<Item = T>) {
+        self.0.extend(asked.into_iter().map(|one| (source.to_owned(), one)));
+    }
+
+    /// Takes all of it: in the order of the sources' names, and within one source in the order in which it asked. The
+    /// order in which systems happen to run does not show.
+    pub(crate) fn take(&mut self) -> Vec<(String, T)> {
+        let mut all = std::mem::take(&mut self.0);
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all
     }
 }
 
@@ -175,23 +201,20 @@ impl SystemBuffer for BroadcastBuffer {
         if self.0.is_empty() {
             return;
         }
-        let name = system.name().to_string();
-        let broadcasts = self.0.drain(..).map(|broadcast| (name.clone(), broadcast));
-        world.resource_mut::<Asked>().broadcasts.extend(broadcasts);
+        world.resource_mut::<Asked>().broadcasts.add(&system.name().to_string(), self.0.drain(..));
     }
 }
 
-/// Takes what systems asked to be sent: in the order of the systems' names, and within one system in
-/// the order in which it asked. The order in which systems happen to run does not show.
+/// Takes what systems asked to be sent, in the order of their names.
 pub fn take_broadcasts(world: &mut World) -> Vec<Broadcast> {
     if world.resource::<Asked>().broadcasts.is_empty() {
         return Vec::new();
     }
-    let mut broadcasts = std::mem::take(&mut world.resource_mut::<Asked>().broadcasts);
-    broadcasts.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let broadcasts = world.resource_mut::<Asked>().broadcasts.take();
     broadcasts.into_iter().map(|(_, broadcast)| broadcast).collect()
 }
 
-pub(crate) fn kicked(reason: String) -> Fault {
+/// Why a session that was kicked ends: for this reason, or for the usual one when it is empty.
+pub fn kicked(reason: String) -> Fault {
     if reason.is_empty() { FaultKind::Kicked.into() } else { Fault::new(FaultKind::Kicked, reason) }
 }

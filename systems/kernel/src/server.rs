@@ -23,8 +23,8 @@ use crate::script::{AfterHooks, BeforeHooks, RpcIds, ScriptHost, Summary};
 use crate::send::{Asked, Outbox};
 use crate::session::deadline::Deadlines;
 use crate::session::{ConnectionChanged, PeerIndex, SessionEnding, SessionIndex, SessionStarted};
-use crate::settings::Settings;
 use crate::settings::section::{self, SectionRows, Sections};
+use crate::settings::{NodeSettings, Settings};
 use crate::spelling::nearest;
 use crate::stages::hooks::HookDice;
 use crate::stages::ingest::{DirtySessions, FrameInputs, ServerStopping};
@@ -373,6 +373,7 @@ fn app(build: &Build) -> App {
         .init_resource::<BeforeHooks>()
         .init_resource::<AfterHooks>()
         .insert_non_send(Calls::new());
+    insert_settings(&mut app, &build.settings);
     facts::add::<SessionStarted>(&mut app);
     facts::add::<ConnectionChanged>(&mut app);
     facts::add::<SessionEnding>(&mut app);
@@ -380,6 +381,16 @@ fn app(build: &Build) -> App {
     facts::add::<ServerStopping>(&mut app);
     add_core(&mut app);
     app
+}
+
+/// Makes each section a resource of its own type.
+fn insert_settings(app: &mut App, settings: &Settings) {
+    app.insert_resource(settings.session.clone())
+        .insert_resource(settings.room.clone())
+        .insert_resource(settings.game.clone())
+        .insert_resource(settings.call.clone())
+        .insert_resource(settings.limit.clone())
+        .insert_resource(NodeSettings { node: settings.node.0.clone(), dev: settings.dev });
 }
 
 /// The sections of the configuration that plugins bring. They are built as for a server, and nothing is made of it.

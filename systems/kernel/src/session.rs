@@ -11,6 +11,7 @@ mod facts;
 mod handles;
 mod index;
 pub(crate) mod resend;
+mod settings;
 pub(crate) mod start;
 pub(crate) mod watch;
 pub use end::end_session;
@@ -18,6 +19,7 @@ pub use facts::{ConnectionChanged, SessionEnding, SessionStarted};
 pub use handles::Handles;
 pub(crate) use index::PeerIndex;
 pub use index::SessionIndex;
+pub use settings::SessionSettings;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -33,7 +33,7 @@ pub(crate) fn check_label(label: &Json, bytes_max: usize) -> Result<(), Fault> {
 
 /// Changes a room's label and tells its members.
 pub(crate) fn set_label(world: &mut World, id: RoomId, label: Json) -> Result<(), Fault> {
-    let bytes_max = world.resource::<Settings>().room.label_bytes_max;
+    let bytes_max = world.resource::<RoomSettings>().label_bytes_max;
     check_label(&label, bytes_max)?;
     let entity = find(world, id)?;
     let Some(mut room) = world.get_mut::<Room>(entity).filter(|room| room.label != label) else {

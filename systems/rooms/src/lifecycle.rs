@@ -46,11 +46,11 @@ pub struct Spec {
 /// an unknown module, `invalid` for a label or size out of bounds, `script` when match_init failed.
 pub fn create_room(world: &mut World, spec: Spec) -> Result<RoomId, Fault> {
     room_for_one(world)?;
-    let settings = world.resource::<Settings>().room.clone();
+    let settings = world.resource::<RoomSettings>().clone();
     let made_by =
         spec.creator.as_ref().map(|creator| RoomQuota::admit(world, creator.clone())).transpose()?;
     let id = spec.id.unwrap_or_else(|| RoomId(world.resource_mut::<ServerDice>().uuid()));
-    if world.resource::<RoomIndex>().get(id).is_some() {
+    if world.room(id).is_some() {
         return Err(Fault::new(FaultKind::Exists, format!("there is a room {id} already")));
     }
     let number = world.resource::<RoomCounter>().next;
@@ -130,7 +130,7 @@ pub(crate) fn room_for_one(world: &World) -> Result<(), Fault> {
     if world.contains_resource::<Stopping>() {
         return Err(FaultKind::Stopping.into());
     }
-    if world.resource::<RoomIndex>().len() >= world.resource::<Settings>().room.rooms_max as usize {
+    if world.resource::<RoomIndex>().len() >= world.resource::<RoomSettings>().rooms_max as usize {
         return Err(Fault::new(FaultKind::Busy, "the server has as many rooms as it may").retry_in_ms(5000));
     }
     Ok(())
@@ -138,8 +138,7 @@ pub(crate) fn room_for_one(world: &World) -> Result<(), Fault> {
 
 /// The entity of a room.
 pub(crate) fn find(world: &World, id: RoomId) -> Result<Entity, Fault> {
-    let entity = world.resource::<RoomIndex>().get(id);
-    entity.ok_or_else(|| Fault::not_found(format!("there is no room {id}")))
+    world.room(id).ok_or_else(|| Fault::not_found(format!("there is no room {id}")))
 }
 
 fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, Option<u32>), Fault> {
@@ -182,7 +181,7 @@ fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, O
             if let Some(mut matches) = world.get_non_send_mut::<Matches>() {
                 matches.effects.push(effects);
             }
-            let dev = world.resource::<Settings>().dev;
+            let dev = world.resource::<NodeSettings>().dev;
             let sentence = format!("the match `{}` could not begin", spec.module);
             Err(Fault::new(FaultKind::Script, client_text(dev, &error, &sentence)))
         }
@@ -198,7 +197,7 @@ fn no_module(module: &str, known: impl Iterator<Item = String>) -> Fault {
 
 /// Ends a room: its members are told why, and nothing of it stays.
 pub fn close_room(world: &mut World, id: RoomId, closed: Closed) {
-    let Some(entity) = world.resource::<RoomIndex>().get(id) else { return };
+    let Some(entity) = world.room(id) else { return };
     if let Err(fault) = send_to_room(world, entity, Audience::All, &Outbound::Room(RoomEvent::Closed(closed)))
     {
         tracing::error!(%fault, room = %id, "the end of a room cannot be told");

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kaos_kernel::codec::Closed;
-use kaos_kernel::op::Ops;
 use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::{Env, Match, MatchError, MatchErrorKind, ScriptEffects};
@@ -71,9 +70,9 @@ pub(crate) fn ask_match<R>(
     work: impl FnOnce(&mut dyn Match, &mut Env<'_>) -> Result<R, MatchError>,
 ) -> Option<Result<R, MatchError>> {
     let mut matches = world.remove_non_send::<Matches>()?;
-    let (ops, clock) = (world.resource::<Ops>().0.clone(), world.resource::<Clock>());
+    let (ops, clock) = (world.ops(), world.resource::<Clock>());
     let (frame, second) = (clock.frame(), clock.hz());
-    let dev = world.resource::<Settings>().dev;
+    let dev = world.resource::<NodeSettings>().dev;
     let answer = matches.by_room.get_mut(&id).map(|entry| {
         let mut env = Env::new(world, &ops, Caller::Room(id), &mut entry.dice);
         let answer = catch_unwind(AssertUnwindSafe(|| work(&mut *entry.game, &mut env)));

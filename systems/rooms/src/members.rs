@@ -38,7 +38,7 @@ pub(crate) fn join(
 ) -> Result<Seated, Fault> {
     let room = find(world, id)?;
     let gone = || Fault::from(FaultKind::SessionGone);
-    let session_entity = world.resource::<SessionIndex>().get(session).ok_or_else(gone)?;
+    let session_entity = world.session(session).ok_or_else(gone)?;
     if member(world, room, session).is_some() {
         return Err(Fault::new(FaultKind::Exists, "this session is in the room already"));
     }
@@ -84,8 +84,8 @@ pub(crate) fn join(
 /// # Errors
 /// `busy` at `limit.session_rooms_max`, `session_gone`.
 pub(crate) fn may_join(world: &World, session: SessionId) -> Result<(), Fault> {
-    let entity = world.resource::<SessionIndex>().get(session).ok_or(FaultKind::SessionGone)?;
-    let rooms_max = world.resource::<Settings>().limit.session_rooms_max as usize;
+    let entity = world.session(session).ok_or(FaultKind::SessionGone)?;
+    let rooms_max = world.resource::<LimitSettings>().session_rooms_max as usize;
     if world.get::<Handles>(entity).is_some_and(|handles| handles.len() >= rooms_max) {
         return Err(Fault::new(FaultKind::Busy, format!("a session may be in {rooms_max} rooms at a time")));
     }
@@ -102,7 +102,7 @@ fn attempt(world: &mut World, id: RoomId, info: &PresenceInfo, metadata: &Json) 
         Some(Ok(Admission::No(reason))) => Err(Fault::new(FaultKind::Refused, reason)),
         Some(Err(MatchError { refusal: Some(fault), .. })) => Err(fault),
         Some(Err(error)) => {
-            let dev = world.resource::<Settings>().dev;
+            let dev = world.resource::<NodeSettings>().dev;
             Err(Fault::new(
                 FaultKind::Script,
                 client_text(dev, &error, "the room's match_join_attempt failed"),
@@ -214,8 +214,7 @@ fn tell_members(
 type ByRoom = BTreeMap<RoomId, (Entity, Vec<(Entity, PresenceInfo)>)>;
 
 fn presences_of(world: &World, session: SessionId) -> Vec<Entity> {
-    let entity = world.resource::<SessionIndex>().get(session);
-    let joined = entity.and_then(|entity| world.get::<Joined>(entity));
+    let joined = world.of_session::<Joined>(session);
     joined.map(|joined| joined.entities().to_vec()).unwrap_or_default()
 }
 
@@ -246,8 +245,7 @@ pub(crate) fn leave_all(world: &mut World, ending: &[SessionEnding]) {
 pub(crate) fn connections_changed(world: &mut World, sessions: &[ConnectionChanged]) {
     let mut rooms = ByRoom::new();
     for ConnectionChanged { session, .. } in sessions {
-        let entity = world.resource::<SessionIndex>().get(*session);
-        let Some(of) = entity.and_then(|entity| world.get::<Session>(entity)) else { continue };
+        let Some(of) = world.of_session::<Session>(*session) else { continue };
         if of.ending.is_some() {
             continue;
         }

@@ -50,13 +50,12 @@ impl RoomQuota {
     pub(crate) fn admit(world: &World, creator: Creator) -> Result<CreatedBy, Fault> {
         let address = match &creator {
             Creator::Session(id) => {
-                let entity = world.resource::<SessionIndex>().get(*id);
-                let session = entity.and_then(|entity| world.get::<Session>(entity));
+                let session = world.of_session::<Session>(*id);
                 Some(subject(session.ok_or(FaultKind::SessionGone)?.address))
             }
             Creator::User(_) => None,
         };
-        let limit = &world.resource::<Settings>().limit;
+        let limit = world.resource::<LimitSettings>();
         let (most, most_of_address) = (limit.session_rooms_created_max, limit.address_rooms_created_max);
         let quota = world.resource::<RoomQuota>();
         if quota.by_creator.get(&creator).is_some_and(|made| *made >= most) {

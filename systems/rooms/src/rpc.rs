@@ -6,7 +6,7 @@ use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::{RpcContext, RpcIds, RunRpc};
 use kaos_wire::prost::Message as _;
-use kaos_wire::{ClientMessage, Op as Opcode, v1};
+use kaos_wire::{ClientMessage, Opcode, v1};
 use serde::{Deserialize, Serialize};
 
 use crate::ops::wire::{read, reply};
@@ -28,7 +28,7 @@ pub(crate) fn register(app: &mut App) {
             .script(ScriptUse::Rpc)
             .args(&["id", "payload"])
             .face(Face::Rest(rest))
-            .cost(2)
+            .price(2)
             .wire(form),
         rpc,
     );
@@ -69,8 +69,8 @@ fn context(world: &mut World, caller: &Caller) -> RpcContext {
     // Ids are drawn in the order of calls, which is the order of inputs; the job's dice follow from it.
     let seed = world.resource_mut::<ServerDice>().uuid().as_u128() as u64;
     let Identity { user_id, username, vars: of_token } = caller.identity(world).cloned().unwrap_or_default();
-    let session = caller.session().and_then(|id| world.resource::<SessionIndex>().get(id));
-    let vars = session.and_then(|entity| world.get::<Session>(entity)).map(|session| session.vars.clone());
+    let session = caller.session().and_then(|id| world.of_session::<Session>(id));
+    let vars = session.map(|session| session.vars.clone());
     RpcContext {
         session_id: caller.session(),
         user_id,
@@ -78,7 +78,7 @@ fn context(world: &mut World, caller: &Caller) -> RpcContext {
         vars: vars.unwrap_or(of_token),
         now_ms: world.resource::<Clock>().now_ms(),
         seed,
-        node: world.resource::<Settings>().node.0.clone(),
+        node: world.resource::<NodeSettings>().node.clone(),
     }
 }
 

@@ -53,15 +53,14 @@ pub(crate) fn seats_changed(world: &mut World, entity: Entity) {
 
 /// The frame in which a room ends that is empty since `since`.
 pub(crate) fn end_of_empty(world: &World, since: u64) -> u64 {
-    let empty_ms = world.resource::<Settings>().room.empty_ms;
+    let empty_ms = world.resource::<RoomSettings>().empty_ms;
     since + world.resource::<Clock>().frames_in_ms(empty_ms).max(1)
 }
 
 /// The presence of a session in a room.
 pub(crate) fn member(world: &World, room: Entity, session: SessionId) -> Option<Entity> {
     // By the session's own rooms, which are few, and not by the room's members, which may be many.
-    let session = world.resource::<SessionIndex>().get(session)?;
-    let joined = world.get::<Joined>(session)?;
+    let joined = world.of_session::<Joined>(session)?;
     joined
         .entities()
         .iter()

@@ -13,7 +13,7 @@ pub(crate) fn register(app: &mut App) {
         Op::new("server.describe")
             .about("Lists the operations that clients may call, and the events that they may hear.")
             .rest("GET /v1/describe")
-            .cost(5),
+            .price(5),
         describe,
     )
     .op(

@@ -1,6 +1,7 @@
 //! The operations on sessions.
 
 use kaos_kernel::prelude::*;
+use kaos_kernel::send::kicked;
 use kaos_kernel::session::{Handles, end_session};
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +58,7 @@ pub struct Shown {
 }
 
 fn get(world: &World, _: &Caller, request: Named) -> Result<Option<Shown>, Fault> {
-    let entity = world.resource::<SessionIndex>().get(request.session_id);
+    let entity = world.session(request.session_id);
     Ok(entity.and_then(|entity| {
         let session = world.get::<Session>(entity)?;
         Some(Shown {
@@ -76,8 +77,6 @@ fn get(world: &World, _: &Caller, request: Named) -> Result<Option<Shown>, Fault
 
 async fn kick(cx: Call, request: Named) -> Result<(), Fault> {
     let reason = request.reason.unwrap_or_default();
-    let fault =
-        if reason.is_empty() { FaultKind::Kicked.into() } else { Fault::new(FaultKind::Kicked, reason) };
-    let ended = cx.with(|world| end_session(world, request.session_id, Some(fault)));
+    let ended = cx.with(|world| end_session(world, request.session_id, Some(kicked(reason))));
     if ended { Ok(()) } else { Err(Fault::not_found(format!("there is no session {}", request.session_id))) }
 }

@@ -9,7 +9,6 @@ use kaos_kernel::input::{Body, Boot, Claim, Door, Input};
 use kaos_kernel::op::{OpRow, Payload};
 use kaos_kernel::output::Outputs;
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::RoomIndex;
 use kaos_kernel::script::{
     Admission, Batch, Command, Env, HookContext, Match, MatchError, MatchErrorKind, MatchSeed, OpenedMatch,
     ScriptHost, Scripts, Summary, TickOutcome,
@@ -179,7 +178,7 @@ impl Kit {
     }
 
     fn exists(&mut self, id: RoomId) -> bool {
-        self.server.world().resource::<RoomIndex>().get(id).is_some()
+        self.server.world().room(id).is_some()
     }
 
     fn call(&mut self, op: &str, body: &Json) -> Option<Result<bytes::Bytes, Fault>> {

@@ -4,13 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use kaos_kernel::codec::Closed;
-use kaos_kernel::op::{OpTable, Ops};
+use kaos_kernel::op::OpTable;
 use kaos_kernel::output::{Level, Log};
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Inbox, RoomIndex, RoomStuck, TickSchedule};
+use kaos_kernel::script::Policy;
 use kaos_kernel::script::{Batch, Env, MatchError, MatchErrorKind, ScriptEffects, TickOutcome};
 use kaos_kernel::send::take_broadcasts;
-use kaos_kernel::settings::{MatchSettings, Policy};
 use kaos_kernel::{ServerStopping, apply_effects};
 
 use crate::broadcast::broadcast;
@@ -46,11 +46,11 @@ pub(crate) fn run(world: &mut World) {
         let context = TickContext {
             frame,
             hz: world.resource::<Clock>().hz(),
-            lag_max: world.resource::<Settings>().room.lag_ticks_max,
-            inbox_messages: world.resource::<Settings>().room.inbox_messages,
-            game: world.resource::<Settings>().game.clone(),
-            dev: world.resource::<Settings>().dev,
-            ops: world.resource::<Ops>().0.clone(),
+            lag_max: world.resource::<RoomSettings>().lag_ticks_max,
+            inbox_messages: world.resource::<RoomSettings>().inbox_messages,
+            game: world.resource::<MatchSettings>().clone(),
+            dev: world.resource::<NodeSettings>().dev,
+            ops: world.ops(),
         };
         let mut beats = Vec::new();
         for (id, tick_due) in due {
@@ -130,12 +130,12 @@ fn sessions_changed(world: &mut World) {
 /// Until its turn a room goes on as ever.
 fn terminate_some(world: &mut World) {
     let Some(grace_s) = world.resource::<DueRooms>().stop_grace_s else { return };
-    let fuel = world.resource::<Settings>().game.fuel.max(1);
+    let fuel = world.resource::<MatchSettings>().fuel.max(1);
     let rooms = usize::try_from(TERMINATED_FUEL / fuel).unwrap_or_default().clamp(1, TERMINATED_PER_FRAME);
     let ids: Vec<RoomId> = world.resource::<RoomIndex>().iter().map(|(id, _)| id).take(rooms).collect();
     let mut effects = Vec::new();
     if let Some(mut matches) = world.remove_non_send::<Matches>() {
-        let ops = world.resource::<Ops>().0.clone();
+        let ops = world.ops();
         for id in &ids {
             let Some(MatchEntry { game, dice, .. }) = matches.by_room.get_mut(id) else { continue };
             let mut env = Env::new(world, &ops, Caller::Room(*id), dice);
@@ -178,7 +178,7 @@ fn run_room(
     beats: &mut Vec<(Entity, TickSchedule)>,
     effects: &mut Vec<ScriptEffects>,
 ) -> Option<Closed> {
-    let entity = world.resource::<RoomIndex>().get(id)?;
+    let entity = world.room(id)?;
     let Ok(mut at) = world.get_entity_mut(entity) else { return None };
     let rate = at.get::<Room>()?.tick_rate;
     if rate == 0 {

@@ -90,19 +90,16 @@ pub(crate) fn parse_request(
     row: &OpRow,
     request: Value,
 ) -> Result<Box<dyn Payload>, String> {
-    let known = CheckContext { matches: &library.matches };
-    let unmeant = row.check(&request).ok().and_then(|()| row.op.check?(&known, &request).err());
-    if let Some(sentence) = unmeant {
-        return Err(sentence);
-    }
-    let parsed = row
-        .check(&request)
-        .and_then(|()| row.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(request)));
-    parsed.map_err(|fault| {
-        // Who is told knows the function's name.
+    // Who is told knows the function's name.
+    let said = |fault: Fault| {
         let sentence = fault.message.strip_prefix(&format!("{}: ", row.op.name)).map(str::to_owned);
         sentence.unwrap_or_else(|| fault.message.into_owned())
-    })
+    };
+    row.check(&request).map_err(said)?;
+    if let Some(check) = row.op.check {
+        check(&CheckContext { matches: &library.matches }, &request)?;
+    }
+    row.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(request)).map_err(said)
 }
 
 #[cfg(test)]

@@ -257,7 +257,7 @@ impl Scripts for FrameScripts {
         })?;
         let source = format!("room {}", room.room);
         let id = room.room.to_string();
-        let node = env.world.resource::<Settings>().node.0.clone();
+        let node = env.world.resource::<NodeSettings>().node.clone();
         let failed = |error: ScriptError| of_script("match_init", &error);
         let vm = self.library.vm(room.seed).map_err(failed)?;
         let identity = Identity { room_id: &id, module, node: &node, settings: self.settings.as_ref() };

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use kaos_kernel::op::{Auth, OpTable, Ops};
+use kaos_kernel::op::{Auth, OpTable};
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::{RunRpc, ScriptHost};
 use kaos_kernel::server::{BuildErrors, ScriptsHash};
@@ -61,11 +61,11 @@ impl Plugin for Scripts {
     fn build(&self, _: &mut App) {}
 
     fn finish(&self, app: &mut App) {
-        let game = app.world().resource::<Settings>().game.clone();
-        let call = app.world().resource::<Settings>().call.clone();
-        let dev = app.world().resource::<Settings>().dev;
+        let game = app.world().resource::<MatchSettings>().clone();
+        let call = app.world().resource::<CallSettings>().clone();
+        let dev = app.world().resource::<NodeSettings>().dev;
         let settings = shown_settings(app.world());
-        let ops = app.world().resource::<Ops>().0.clone();
+        let ops = app.world().ops();
         let functions = functions(&ops);
         let limits = Limits { memory_bytes: game.memory_bytes, load_fuel: game.fuel_init, fuel: game.fuel };
         let loaded = self.sources.clone().and_then(|sources| Library::load(sources, functions, limits));

@@ -10,15 +10,10 @@ use crate::{
     v1,
 };
 
-type Checked = Result<(), (&'static str, Problem)>;
+pub(crate) type Checked = Result<(), (&'static str, Problem)>;
 
-/// Whether a decoded payload keeps its limits.
+/// A decoded payload whose fields have limits.
 pub(crate) trait Check {
-    /// The id of the request; 0 when it has none.
-    fn cid(&self) -> u32 {
-        0
-    }
-
     /// The first field that breaks its limits.
     fn check(&self) -> Checked;
 }
@@ -33,6 +28,11 @@ fn text(field: &'static str, value: &str, max: usize) -> Checked {
 
 fn name(field: &'static str, value: &str, max: usize) -> Checked {
     if value.is_empty() { Err((field, Problem::Missing)) } else { text(field, value, max) }
+}
+
+fn dotted(field: &'static str, value: &str) -> Checked {
+    let good = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_');
+    if value.bytes().all(good) { Ok(()) } else { Err((field, Problem::NotName)) }
 }
 
 fn token(field: &'static str, value: &[u8]) -> Checked {
@@ -68,6 +68,13 @@ fn presences(field: &'static str, list: &[v1::Presence]) -> Checked {
         over("index", presence.index.into(), u64::from(u16::MAX) - 1)?;
         text("reason", &presence.reason, REASON_MAX)
     })
+}
+
+/// A large payload, so that the enums of all messages stay small.
+impl<M: Check> Check for Box<M> {
+    fn check(&self) -> Checked {
+        (**self).check()
+    }
 }
 
 impl Check for v1::SessionStart {
@@ -109,10 +116,6 @@ impl Check for v1::Heartbeat {
 }
 
 impl Check for v1::RoomCreate {
-    fn cid(&self) -> u32 {
-        self.cid
-    }
-
     fn check(&self) -> Checked {
         text("module", &self.module, MODULE_MAX)?;
         text("params", &self.params, PARAMS_MAX)?;
@@ -122,20 +125,12 @@ impl Check for v1::RoomCreate {
 }
 
 impl Check for v1::RoomCreated {
-    fn cid(&self) -> u32 {
-        self.cid
-    }
-
     fn check(&self) -> Checked {
         room_id(&self.room_id)
     }
 }
 
 impl Check for v1::RoomJoin {
-    fn cid(&self) -> u32 {
-        self.cid
-    }
-
     fn check(&self) -> Checked {
         // A room is named by its id or looked for by its module; with both nobody knows which one was meant.
         match (self.room_id.is_empty(), self.module.is_empty()) {
@@ -153,10 +148,6 @@ impl Check for v1::RoomJoin {
 }
 
 impl Check for v1::RoomJoined {
-    fn cid(&self) -> u32 {
-        self.cid
-    }
-
     fn check(&self) -> Checked {
         room_id(&self.room_id)?;
         u16_number("handle", self.handle)?;
@@ -165,20 +156,12 @@ impl Check for v1::RoomJoined {
 }
 
 impl Check for v1::RoomLeave {
-    fn cid(&self) -> u32 {
-        self.cid
-    }
-
     fn check(&self) -> Checked {
         room_id(&self.room_id)
     }
 }
 
 impl Check for v1::RoomLeft {
-    fn cid(&self) -> u32 {
-        self.cid
-    }
-
     fn check(&self) -> Checked {
         room_id(&self.room_id)
     }
@@ -215,50 +198,30 @@ impl Check for v1::RoomEvent {
 }
 
 impl Check for v1::Rpc {
-    fn cid(&self) -> u32 {
-        self.cid
-    }
-
     fn check(&self) -> Checked {
         name("id", &self.id, NAME_MAX)
     }
 }
 
 impl Check for v1::RpcResponse {
-    fn cid(&self) -> u32 {
-        self.cid
-    }
-
     fn check(&self) -> Checked {
         Ok(())
     }
 }
 
 impl Check for v1::Call {
-    fn cid(&self) -> u32 {
-        self.cid
-    }
-
     fn check(&self) -> Checked {
         name("op", &self.op, NAME_MAX)
     }
 }
 
 impl Check for v1::CallReply {
-    fn cid(&self) -> u32 {
-        self.cid
-    }
-
     fn check(&self) -> Checked {
         Ok(())
     }
 }
 
 impl Check for v1::Error {
-    fn cid(&self) -> u32 {
-        self.cid
-    }
-
     fn check(&self) -> Checked {
         text("name", &self.name, REASON_MAX)?;
         text("message", &self.message, MESSAGE_MAX)
@@ -267,6 +230,7 @@ impl Check for v1::Error {
 
 impl Check for v1::Event {
     fn check(&self) -> Checked {
-        name("name", &self.name, EVENT_NAME_MAX)
+        name("name", &self.name, EVENT_NAME_MAX)?;
+        dotted("name", &self.name)
     }
 }

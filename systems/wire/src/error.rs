@@ -92,7 +92,7 @@ pub enum Problem {
         /// The other field.
         other: &'static str,
     },
-    /// It stands beside a field that excludes it.
+    /// It is given together with a field that excludes it.
     #[error("`{other}` is given too: give one of them")]
     Both {
         /// The other field.
@@ -117,4 +117,7 @@ pub enum Problem {
     /// It is not a UUID in its form of 36 characters.
     #[error("it is no UUID such as 6f1c2d3e-0000-4000-8000-000000000001")]
     NotUuid,
+    /// It is not a name of lower-case letters, digits, dots and underscores.
+    #[error("it is no name such as guestbook.signed: lower-case letters, digits, dots and underscores")]
+    NotName,
 }

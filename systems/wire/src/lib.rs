@@ -5,10 +5,10 @@
 //! small multiple of what it was given, and says what was wrong in a [`WireError`].
 //!
 //! ```
-//! use kaos_wire::{ClientMessage, Op, decode_client, encode, messages, v1};
+//! use kaos_wire::{ClientMessage, Opcode, decode_client, encode, messages, v1};
 //!
 //! let mut bytes = Vec::new();
-//! encode(Op::Rpc, &v1::Rpc { cid: 1, id: "echo".into(), payload: b"hi".to_vec() }, &mut bytes)?;
+//! encode(Opcode::Rpc, &v1::Rpc { cid: 1, id: "echo".into(), payload: b"hi".to_vec() }, &mut bytes)?;
 //! for message in messages(&bytes) {
 //!     let (op, payload) = message?;
 //!     let ClientMessage::Rpc(rpc) = decode_client(op, payload)? else { unreachable!() };
@@ -24,13 +24,15 @@ mod check;
 mod decode;
 mod error;
 mod message;
-mod op;
+mod opcode;
+mod payload;
 mod room_data;
+mod table;
 
 pub use decode::{ClientMessage, ServerMessage, decode_client, decode_server};
 pub use error::{Problem, WireError};
 pub use message::{Messages, encode, encode_raw, encoded_len, messages, put_header};
-pub use op::{Channel, Op, counted, refusal};
+pub use opcode::{Channel, Opcode, counted, refusal};
 pub use prost;
 pub use room_data::{EVERYONE, RoomData, SERVER};
 

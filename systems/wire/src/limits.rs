@@ -1,8 +1,8 @@
 //! All limits of the protocol in one place, each with its unit and the reason for it.
 //!
-//! They are part of protocol version 1 and not settings: both ends rely on them. The last three are not: they are what a
-//! server has unless its operator sets something else, and what a client takes for itself. All other limits that an
-//! operator may change (rates, caps per address, time-outs) belong to the server's configuration alone.
+//! They are part of protocol version 1 and not settings: both ends rely on them. The last three are an exception: they are
+//! a server's defaults, which its operator may change, and the values that clients use. All other limits that an operator
+//! may change (rates, caps per address, timeouts) belong to the server's configuration alone.
 
 /// Bytes of the message header: opcode u8, payload length u16.
 pub const HEADER: usize = 3;
@@ -17,7 +17,7 @@ pub const ROOM_DATA_HEADER: usize = 5;
 pub const ROOM_DATA_MAX: usize = PAYLOAD_MAX - ROOM_DATA_HEADER;
 
 /// Bytes of data that one RoomDataUnreliable may carry, over every transport: with both headers 1,120, which is
-/// what one UDP datagram holds beside keys and acknowledgements. More would have to go in pieces, all of which
+/// what one UDP datagram holds besides keys and acknowledgements. More would have to go in pieces, all of which
 /// would have to arrive.
 pub const UNRELIABLE_DATA_MAX: usize = 1_112;
 
@@ -26,7 +26,7 @@ pub const UNRELIABLE_DATA_MAX: usize = 1_112;
 pub const WEBSOCKET_FRAME_MAX: usize = 128 * 1024;
 
 /// Bytes of counted messages (header and payload) after which a receiver acknowledges at once, without
-/// waiting for its next heartbeat: an eighth of what the sender can keep.
+/// waiting for its next heartbeat: an eighth of the sender's resend buffer.
 pub const ACKNOWLEDGE_AFTER: usize = 32 * 1024;
 
 /// Bytes of `SessionStart.client`: it goes into every log line of the session.
@@ -68,6 +68,9 @@ pub const PLAYERS_MAX: u32 = 65_535;
 /// Bytes of the id of an rpc and of the name of an op.
 pub const NAME_MAX: usize = 128;
 
+/// Bytes of the name of an event, which is lower-case letters, digits, dots and underscores.
+pub const EVENT_NAME_MAX: usize = 64;
+
 /// Bytes of `user_id` and of `username` in a presence.
 pub const USER_MAX: usize = 128;
 
@@ -84,15 +87,15 @@ pub const PRESENCES_MAX: usize = 128;
 /// The highest tick rate of a room, per second.
 pub const TICK_RATE_MAX: u32 = 128;
 
-/// Bytes of counted messages that a server may be set to keep for a client (`session.resend_bytes`), and so what may arrive
-/// before the SessionStarted of a resume, over a transport whose channels overtake each other.
-pub const SERVER_KEEP_MOST: usize = 64 << 20;
+/// The largest resend buffer that a server may be set to (`session.resend_bytes`), in bytes. As much may arrive before the
+/// SessionStarted of a resume, over a transport whose channels overtake each other.
+pub const SERVER_RESEND_MAX: usize = 64 << 20;
 
 // ---- defaults of a server, and what a client takes for itself ----
 
-/// Bytes of counted messages (header and payload) that an end keeps until they are acknowledged; of a server
+/// Size of the resend buffer: bytes of counted messages (header and payload) that wait to be acknowledged; a server's
 /// `session.resend_bytes`. At the 30 KiB/s of a busy arena that is eight seconds without a connection.
-pub const KEEP_MAX: usize = 256 * 1024;
+pub const RESEND_MAX: usize = 256 * 1024;
 
 /// Milliseconds without any message after which an end may take a connection for lost; of a server `session.idle_ms`.
 /// Several heartbeats, so that one lost packet or a page that was busy loading does not count: a client waits for two and
@@ -108,6 +111,3 @@ const _: () = assert!(
 );
 const _: () = assert!(HEADER + PAYLOAD_MAX <= WEBSOCKET_FRAME_MAX);
 const _: () = assert!(PARAMS_MAX + METADATA_MAX + LABEL_MAX + MODULE_MAX + 256 < PAYLOAD_MAX);
-
-/// The name of an event, in bytes.
-pub const EVENT_NAME_MAX: usize = 64;

@@ -5,7 +5,7 @@ use prost::Message;
 use crate::{
     error::WireError,
     limits::{HEADER, PAYLOAD_MAX},
-    op::Op,
+    opcode::Opcode,
 };
 
 /// Splits bytes into messages. See [`messages`].
@@ -49,7 +49,7 @@ impl std::iter::FusedIterator for Messages<'_> {}
 ///
 /// # Errors
 /// [`WireError::TooLong`] over 65,535 bytes; nothing is written then.
-pub fn put_header(op: Op, len: usize, out: &mut Vec<u8>) -> Result<(), WireError> {
+pub fn put_header(op: Opcode, len: usize, out: &mut Vec<u8>) -> Result<(), WireError> {
     let Ok(len) = u16::try_from(len) else { return Err(WireError::TooLong { bytes: len }) };
     let [low, high] = len.to_le_bytes();
     out.extend_from_slice(&[op as u8, low, high]);
@@ -60,7 +60,7 @@ pub fn put_header(op: Op, len: usize, out: &mut Vec<u8>) -> Result<(), WireError
 ///
 /// # Errors
 /// [`WireError::TooLong`] over 65,535 bytes; nothing is written then.
-pub fn encode(op: Op, payload: &impl Message, out: &mut Vec<u8>) -> Result<(), WireError> {
+pub fn encode(op: Opcode, payload: &impl Message, out: &mut Vec<u8>) -> Result<(), WireError> {
     let len = payload.encoded_len();
     put_header(op, len, out)?;
     out.reserve(len);
@@ -72,7 +72,7 @@ pub fn encode(op: Op, payload: &impl Message, out: &mut Vec<u8>) -> Result<(), W
 ///
 /// # Errors
 /// [`WireError::TooLong`] over 65,535 bytes; nothing is written then.
-pub fn encode_raw(op: Op, payload: &[u8], out: &mut Vec<u8>) -> Result<(), WireError> {
+pub fn encode_raw(op: Opcode, payload: &[u8], out: &mut Vec<u8>) -> Result<(), WireError> {
     put_header(op, payload.len(), out)?;
     out.extend_from_slice(payload);
     Ok(())

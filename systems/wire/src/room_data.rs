@@ -4,7 +4,7 @@ use crate::{
     error::WireError,
     limits::{ROOM_DATA_HEADER, UNRELIABLE_DATA_MAX},
     message::put_header,
-    op::Op,
+    opcode::Opcode,
 };
 
 /// The index that means the server, as the sender of RoomData that a match sent in its own name.
@@ -27,16 +27,25 @@ pub struct RoomData<'a> {
 }
 
 impl<'a> RoomData<'a> {
-    /// Reads the payload of [`Op::RoomData`], or with `reliable` false of [`Op::RoomDataUnreliable`].
+    /// Reads the payload of [`Opcode::RoomData`].
     ///
     /// # Errors
-    /// [`WireError::ShortRoomData`] under 5 bytes, [`WireError::UnreliableTooLong`] over what that one may carry.
-    pub fn decode(reliable: bool, payload: &'a [u8]) -> Result<Self, WireError> {
+    /// [`WireError::ShortRoomData`] under 5 bytes.
+    pub fn decode(payload: &'a [u8]) -> Result<Self, WireError> {
         let Some((&[h0, h1, i0, i1, op], data)) = payload.split_first_chunk::<ROOM_DATA_HEADER>() else {
             return Err(WireError::ShortRoomData { bytes: payload.len() });
         };
-        fits(reliable, data)?;
         Ok(Self { handle: u16::from_le_bytes([h0, h1]), index: u16::from_le_bytes([i0, i1]), op, data })
+    }
+
+    /// Reads the payload of [`Opcode::RoomDataUnreliable`].
+    ///
+    /// # Errors
+    /// [`WireError::ShortRoomData`] under 5 bytes, [`WireError::UnreliableTooLong`] over 1,112 bytes of data.
+    pub fn decode_unreliable(payload: &'a [u8]) -> Result<Self, WireError> {
+        let read = Self::decode(payload)?;
+        fits_a_datagram(read.data)?;
+        Ok(read)
     }
 
     /// The 5 bytes that stand before the data. They differ per recipient, the data does not.
@@ -46,14 +55,24 @@ impl<'a> RoomData<'a> {
         [h0, h1, i0, i1, self.op]
     }
 
-    /// Appends the whole message.
+    /// Appends the whole message, reliable.
     ///
     /// # Errors
-    /// [`WireError::TooLong`] when data and header are over 65,535 bytes, [`WireError::UnreliableTooLong`] when unreliable
-    /// data is over its own bound; nothing is written then.
-    pub fn encode(&self, reliable: bool, out: &mut Vec<u8>) -> Result<(), WireError> {
-        fits(reliable, self.data)?;
-        let op = if reliable { Op::RoomData } else { Op::RoomDataUnreliable };
+    /// [`WireError::TooLong`] when data and header are over 65,535 bytes; nothing is written then.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        self.encode_as(Opcode::RoomData, out)
+    }
+
+    /// Appends the whole message, unreliable.
+    ///
+    /// # Errors
+    /// [`WireError::UnreliableTooLong`] over 1,112 bytes of data; nothing is written then.
+    pub fn encode_unreliable(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        fits_a_datagram(self.data)?;
+        self.encode_as(Opcode::RoomDataUnreliable, out)
+    }
+
+    fn encode_as(&self, op: Opcode, out: &mut Vec<u8>) -> Result<(), WireError> {
         put_header(op, ROOM_DATA_HEADER.saturating_add(self.data.len()), out)?;
         out.extend_from_slice(&self.header());
         out.extend_from_slice(self.data);
@@ -61,9 +80,9 @@ impl<'a> RoomData<'a> {
     }
 }
 
-fn fits(reliable: bool, data: &[u8]) -> Result<(), WireError> {
+fn fits_a_datagram(data: &[u8]) -> Result<(), WireError> {
     match data.len() {
-        bytes if !reliable && bytes > UNRELIABLE_DATA_MAX => Err(WireError::UnreliableTooLong { bytes }),
+        bytes if bytes > UNRELIABLE_DATA_MAX => Err(WireError::UnreliableTooLong { bytes }),
         _ => Ok(()),
     }
 }

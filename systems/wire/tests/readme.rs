@@ -10,7 +10,7 @@
 use std::fmt::Write as _;
 
 use kaos_wire::{
-    ClientMessage, Op, RoomData, ServerMessage, decode_client, decode_server, encode, messages,
+    ClientMessage, Opcode, RoomData, ServerMessage, decode_client, decode_server, encode, messages,
     prost::Message, v1,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -48,7 +48,7 @@ fn bytes(hex: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
-fn typed<M: Message + DeserializeOwned>(op: Op, fields: Value, out: &mut Vec<u8>) {
+fn typed<M: Message + DeserializeOwned>(op: Opcode, fields: Value, out: &mut Vec<u8>) {
     let message: M = serde_json::from_value(fields).unwrap();
     encode(op, &message, out).unwrap();
 }
@@ -58,34 +58,36 @@ fn written(name: &str, fields: &Value, out: &mut Vec<u8>) {
     let object = fields.as_object().unwrap().clone();
     match name {
         "SessionStart" => {
-            typed::<v1::SessionStart>(Op::SessionStart, nest(object, "credentials", &CREDENTIALS), out);
+            typed::<v1::SessionStart>(Opcode::SessionStart, nest(object, "credentials", &CREDENTIALS), out);
         }
-        "SessionStarted" => typed::<v1::SessionStarted>(Op::SessionStart, fields, out),
-        "SessionEnd" => typed::<v1::SessionEnd>(Op::SessionEnd, fields, out),
-        "Heartbeat" => typed::<v1::Heartbeat>(Op::Heartbeat, fields, out),
-        "RoomCreate" => typed::<v1::RoomCreate>(Op::RoomCreate, fields, out),
-        "RoomCreated" => typed::<v1::RoomCreated>(Op::RoomCreate, fields, out),
-        "RoomJoin" => typed::<v1::RoomJoin>(Op::RoomJoin, fields, out),
-        "RoomJoined" => typed::<v1::RoomJoined>(Op::RoomJoin, fields, out),
-        "RoomLeave" => typed::<v1::RoomLeave>(Op::RoomLeave, fields, out),
-        "RoomLeft" => typed::<v1::RoomLeft>(Op::RoomLeave, fields, out),
-        "RoomState" => typed::<v1::RoomState>(Op::RoomState, fields, out),
-        "RoomEvent" => typed::<v1::RoomEvent>(Op::RoomEvent, nest(object, "event", &EVENTS), out),
-        "RoomError" => typed::<v1::Error>(Op::RoomError, fields, out),
-        "Error" => typed::<v1::Error>(Op::Error, fields, out),
-        "Rpc" => typed::<v1::Rpc>(Op::Rpc, fields, out),
-        "RpcResponse" => typed::<v1::RpcResponse>(Op::RpcResponse, fields, out),
-        "Call" => typed::<v1::Call>(Op::Call, fields, out),
-        "CallReply" => typed::<v1::CallReply>(Op::Call, fields, out),
-        "Event" => typed::<v1::Event>(Op::Event, fields, out),
-        "EventUnreliable" => typed::<v1::Event>(Op::EventUnreliable, fields, out),
+        "SessionStarted" => typed::<v1::SessionStarted>(Opcode::SessionStart, fields, out),
+        "SessionEnd" => typed::<v1::SessionEnd>(Opcode::SessionEnd, fields, out),
+        "Heartbeat" => typed::<v1::Heartbeat>(Opcode::Heartbeat, fields, out),
+        "RoomCreate" => typed::<v1::RoomCreate>(Opcode::RoomCreate, fields, out),
+        "RoomCreated" => typed::<v1::RoomCreated>(Opcode::RoomCreate, fields, out),
+        "RoomJoin" => typed::<v1::RoomJoin>(Opcode::RoomJoin, fields, out),
+        "RoomJoined" => typed::<v1::RoomJoined>(Opcode::RoomJoin, fields, out),
+        "RoomLeave" => typed::<v1::RoomLeave>(Opcode::RoomLeave, fields, out),
+        "RoomLeft" => typed::<v1::RoomLeft>(Opcode::RoomLeave, fields, out),
+        "RoomState" => typed::<v1::RoomState>(Opcode::RoomState, fields, out),
+        "RoomEvent" => typed::<v1::RoomEvent>(Opcode::RoomEvent, nest(object, "event", &EVENTS), out),
+        "RoomError" => typed::<v1::Error>(Opcode::RoomError, fields, out),
+        "Error" => typed::<v1::Error>(Opcode::Error, fields, out),
+        "Rpc" => typed::<v1::Rpc>(Opcode::Rpc, fields, out),
+        "RpcResponse" => typed::<v1::RpcResponse>(Opcode::RpcResponse, fields, out),
+        "Call" => typed::<v1::Call>(Opcode::Call, fields, out),
+        "CallReply" => typed::<v1::CallReply>(Opcode::Call, fields, out),
+        "Event" => typed::<v1::Event>(Opcode::Event, fields, out),
+        "EventUnreliable" => typed::<v1::Event>(Opcode::EventUnreliable, fields, out),
         "RoomData" | "RoomDataUnreliable" => {
             let number = |key: &str| u16::try_from(fields[key].as_u64().unwrap()).unwrap();
             let data: Vec<u8> = serde_json::from_value(fields["data"].clone()).unwrap();
             let op = u8::try_from(number("op")).unwrap();
-            RoomData { handle: number("handle"), index: number("index"), op, data: &data }
-                .encode(name == "RoomData", out)
-                .unwrap();
+            let data = RoomData { handle: number("handle"), index: number("index"), op, data: &data };
+            match name {
+                "RoomData" => data.encode(out).unwrap(),
+                _ => data.encode_unreliable(out).unwrap(),
+            }
         }
         _ => panic!("the page names an unknown message {name}"),
     }
@@ -108,7 +110,7 @@ fn read(side: &str, op: u8, payload: &[u8]) -> Value {
             ClientMessage::RoomCreate(m) => fields(&m),
             ClientMessage::RoomJoin(m) => fields(&m),
             ClientMessage::RoomLeave(m) => fields(&m),
-            ClientMessage::RoomData { data, .. } => data_fields(data),
+            ClientMessage::RoomData(data) | ClientMessage::RoomDataUnreliable(data) => data_fields(data),
             ClientMessage::Rpc(m) => fields(&m),
             ClientMessage::Call(m) => fields(&m),
         }
@@ -120,13 +122,13 @@ fn read(side: &str, op: u8, payload: &[u8]) -> Value {
             ServerMessage::RoomCreated(m) => fields(&m),
             ServerMessage::RoomJoined(m) => fields(&m),
             ServerMessage::RoomLeft(m) => fields(&m),
-            ServerMessage::RoomData { data, .. } => data_fields(data),
+            ServerMessage::RoomData(data) | ServerMessage::RoomDataUnreliable(data) => data_fields(data),
             ServerMessage::RoomState(m) => fields(&m),
             ServerMessage::RoomEvent(m) => fields(&m),
             ServerMessage::RpcResponse(m) => fields(&m),
             ServerMessage::CallReply(m) => fields(&m),
-            ServerMessage::Error(m) => fields(&m),
-            ServerMessage::Event(m) => fields(&m),
+            ServerMessage::Error(m) | ServerMessage::RoomError(m) => fields(&m),
+            ServerMessage::Event(m) | ServerMessage::EventUnreliable(m) => fields(&m),
         }
     }
 }
@@ -194,7 +196,15 @@ fn the_hex_examples_are_true() {
     } else {
         assert_eq!(wrong, 0, "examples whose bytes differ; UPDATE=1 writes them");
     }
-    for name in ["SessionStarted", "SessionEnd", "RoomError", "CallReply", "RoomDataUnreliable"] {
+    for name in [
+        "SessionStarted",
+        "SessionEnd",
+        "RoomError",
+        "CallReply",
+        "RoomDataUnreliable",
+        "Event",
+        "EventUnreliable",
+    ] {
         assert!(seen.iter().any(|seen| seen == name), "no example of {name}");
     }
     assert!(seen.len() >= 30, "{} examples", seen.len());
@@ -204,7 +214,7 @@ fn the_hex_examples_are_true() {
 #[test]
 fn the_tables_are_true() {
     let page = std::fs::read_to_string(PAGE).unwrap();
-    for op in Op::ALL {
+    for &op in Opcode::ALL {
         let row = page.lines().find(|line| line.starts_with(&format!("| {:#04x} |", op as u8)));
         let cells: Vec<&str> =
             row.unwrap_or_else(|| panic!("no row for {op}")).split('|').map(str::trim).collect();
@@ -219,7 +229,7 @@ fn the_tables_are_true() {
         ("data of a RoomData", l::ROOM_DATA_MAX),
         ("data of a RoomDataUnreliable", l::UNRELIABLE_DATA_MAX),
         ("a WebSocket frame", l::WEBSOCKET_FRAME_MAX),
-        ("kept messages, per session and end", l::KEEP_MAX),
+        ("resend buffer, per session and end", l::RESEND_MAX),
         ("received before an acknowledgement is due at once", l::ACKNOWLEDGE_AFTER),
         ("unreadable messages before the session ends, one forgotten in a minute", l::STRIKES as usize),
         ("`client`", l::CLIENT_MAX),
@@ -228,6 +238,7 @@ fn the_tables_are_true() {
         ("`params`", l::PARAMS_MAX),
         ("`metadata`", l::METADATA_MAX),
         ("`label`", l::LABEL_MAX),
+        ("`name` of an event", l::EVENT_NAME_MAX),
         ("`user_id`, `username`", l::USER_MAX),
         ("`reason`, `name` of an error", l::REASON_MAX),
         ("`message` of an error or an end", l::MESSAGE_MAX),

@@ -36,14 +36,15 @@ impl Plugin for Guestbook {
                     .rest("POST /v1/guestbook")
                     .script(ScriptUse::Wait)
                     .args(&["to", "line"])
-                    .cost(2),
+                    .price(2),
                 sign,
             )
             .read_op(
                 Op::new("guestbook.list")
                     .about("Lists the newest lines.")
                     .rest("GET /v1/guestbook")
-                    .rest("POST /v1/guestbook/search"),
+                    .rest("POST /v1/guestbook/search")
+                    .price(1),
                 list,
             )
             .read_op(Op::new("guestbook.count").about("Counts lines and those who left.").server(), count)

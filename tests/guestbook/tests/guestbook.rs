@@ -130,6 +130,7 @@ async fn a_feature_works_over_udp_websocket_http_and_lua() {
         let mut signed = bob.listen::<Signed>("guestbook.signed").await.expect("offered");
         let wrong = bob.listen::<Json>("guestbook.sigend").await.expect_err("not offered");
         assert_eq!(wrong.reason(), "no_such_event");
+        assert!(wrong.to_string().ends_with("Did you mean `guestbook.signed`?"), "{wrong}");
         let to = bob.identity().user_id;
         let left: Left =
             ada.call("guestbook.sign", &json!({ "to": to, "line": "hi" })).await.expect("signed");

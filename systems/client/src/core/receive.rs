@@ -1,4 +1,4 @@
-//! What comes from the server. Everything here is a stranger's: it may be refused, it cannot break anything.
+//! Messages from the server. They come from a stranger: they may be refused, and cannot break anything.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use bytes::Bytes;
 use kaos_rudp::Micros;
 use kaos_wire::limits::{ACKNOWLEDGE_AFTER, HEADER, STRIKES};
 use kaos_wire::{
-    Channel, PROTOCOL_MAX, PROTOCOL_MIN, SERVER, ServerMessage, WireError, counted, decode_server, messages,
-    v1,
+    Channel, PROTOCOL_MAX, PROTOCOL_MIN, RoomData, SERVER, ServerMessage, WireError, counted, decode_server,
+    messages, v1,
 };
 
 use super::{Action, Core, EARLY_BYTES_MAX, Identity, Member, Phase, Request};
@@ -37,13 +37,13 @@ impl Core {
 
     fn message(&mut self, now: Micros, channel: Option<Channel>, op: u8, payload: Bytes) {
         let counted = counted(op);
-        if let Some(known) = kaos_wire::Op::from_u8(op)
-            && channel.is_some_and(|channel| channel != known.channel())
-        {
+        let own = kaos_wire::Opcode::from_u8(op).map(kaos_wire::Opcode::channel);
+        if own.is_some() && channel.is_some() && own != channel {
             return self.violated("a message came on a channel that is not its own");
         }
-        if self.phase != Phase::Live && (counted.is_some() || op == kaos_wire::Op::RoomDataUnreliable as u8) {
-            // UDP: the data channel was faster than SessionStarted. What may be lost is.
+        if self.phase != Phase::Live && (counted.is_some() || own == Some(Channel::Unreliable)) {
+            // UDP: another channel was faster than SessionStarted. What is counted waits for it; unreliable messages are
+            // dropped.
             if counted.is_some() {
                 self.early_bytes += HEADER + payload.len();
                 if self.early_bytes > EARLY_BYTES_MAX {
@@ -75,7 +75,7 @@ impl Core {
             }
         }
         if self.unacknowledged >= ACKNOWLEDGE_AFTER && self.phase == Phase::Live {
-            self.beat(now, false);
+            self.acknowledge();
         }
     }
 
@@ -99,21 +99,8 @@ impl Core {
             }),
             ServerMessage::RoomJoined(joined) => self.joined(joined),
             ServerMessage::RoomLeft(left) => self.left(left.cid),
-            ServerMessage::RoomData { reliable, data } => {
-                // Late data of a room that was left is no mistake of anyone.
-                if let Some(member) = self.rooms.get(&data.handle) {
-                    let presence =
-                        (data.index != SERVER).then(|| member.info.members.get(&data.index).cloned());
-                    let event = RoomEvent::Data {
-                        sender: Sender { index: data.index, presence: presence.flatten() },
-                        op: data.op,
-                        data: payload.slice_ref(data.data),
-                        reliable,
-                    };
-                    self.events.push_back(Event::Room { handle: data.handle, event });
-                }
-                Ok(())
-            }
+            ServerMessage::RoomData(data) => self.room_data(data, payload, true),
+            ServerMessage::RoomDataUnreliable(data) => self.room_data(data, payload, false),
             ServerMessage::RoomState(state) => self.room_state(state),
             ServerMessage::RoomEvent(event) => self.room_event(event),
             ServerMessage::RpcResponse(response) => {
@@ -124,20 +111,13 @@ impl Core {
                 let body = Bytes::from(reply.body);
                 self.answer(reply.cid, |kind| (kind == Request::Call).then_some(Answer::Call(body)))
             }
-            ServerMessage::Event(event) => {
+            ServerMessage::Event(event) | ServerMessage::EventUnreliable(event) => {
                 let (name, body) = (event.name, event.body.into());
                 self.events.push_back(Event::Pushed { name, body });
                 Ok(())
             }
-            ServerMessage::Error(error) => {
-                let cid = error.cid;
-                let refusal = Refusal::from(error);
-                if self.requests.remove(&cid).is_some() {
-                    self.forget_unjoined();
-                    self.events.push_back(Event::Answer { cid, answer: Err(Error::Refused(refusal)) });
-                } else {
-                    self.events.push_back(Event::Notice(refusal));
-                }
+            ServerMessage::Error(error) | ServerMessage::RoomError(error) => {
+                self.refusal(error);
                 Ok(())
             }
         }
@@ -193,7 +173,7 @@ impl Core {
         let event = if resuming { Event::Resumed { lost: started.lost } } else { Event::Started };
         self.events.push_back(event);
         // The first round trip is known early, and what was lost on the way is acknowledged at once.
-        self.beat(now, true);
+        self.beat(now);
         for (op, payload) in std::mem::take(&mut self.early) {
             self.message(now, None, op, payload);
         }
@@ -255,6 +235,17 @@ impl Core {
         Ok(())
     }
 
+    fn refusal(&mut self, error: v1::Error) {
+        let cid = error.cid;
+        let refusal = Refusal::from(error);
+        if self.requests.remove(&cid).is_some() {
+            self.forget_unjoined();
+            self.events.push_back(Event::Answer { cid, answer: Err(Error::Refused(refusal)) });
+        } else {
+            self.events.push_back(Event::Notice(refusal));
+        }
+    }
+
     fn joined(&mut self, joined: v1::RoomJoined) -> Result<(), Bad> {
         let handle = u16::try_from(joined.handle).map_err(|_| Bad("a handle over 65535"))?;
         let index = u16::try_from(joined.index).map_err(|_| Bad("an index over 65535"))?;
@@ -293,6 +284,21 @@ impl Core {
     }
 
     // ---- rooms ----
+
+    fn room_data(&mut self, data: RoomData<'_>, payload: &Bytes, reliable: bool) -> Result<(), Bad> {
+        // Late data of a room that was left is nobody's mistake.
+        if let Some(member) = self.rooms.get(&data.handle) {
+            let presence = (data.index != SERVER).then(|| member.info.members.get(&data.index).cloned());
+            let event = RoomEvent::Data {
+                sender: Sender { index: data.index, presence: presence.flatten() },
+                op: data.op,
+                data: payload.slice_ref(data.data),
+                reliable,
+            };
+            self.events.push_back(Event::Room { handle: data.handle, event });
+        }
+        Ok(())
+    }
 
     fn room_state(&mut self, state: v1::RoomState) -> Result<(), Bad> {
         let handle = u16::try_from(state.handle).map_err(|_| Bad("a handle over 65535"))?;

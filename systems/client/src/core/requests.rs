@@ -1,8 +1,8 @@
 //! What the application asks for: requests with their ids, and room data.
 
 use bytes::Bytes;
-use kaos_wire::limits::{HEADER, KEEP_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
-use kaos_wire::{Channel, EVERYONE, Op, RoomData, encode, prost, v1};
+use kaos_wire::limits::{HEADER, RESEND_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
+use kaos_wire::{Channel, EVERYONE, Opcode, RoomData, encode, prost, v1};
 
 use super::{Core, Phase, REQUESTS_MAX, UNRELIABLE_MAX};
 use crate::error::Error;
@@ -17,7 +17,7 @@ pub(super) enum Request {
     Call,
 }
 
-/// Which room to make. See [`Core::create`].
+/// A room to be created. See [`Core::create`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Create {
     /// The match module; empty: a relayed room without a script.
@@ -30,7 +30,7 @@ pub struct Create {
     pub max_players: u32,
 }
 
-/// Which room to join: one by its id, or an open one of a module, which is made when there is none.
+/// A room to join: the one with this id, or an open one of a module, which is created when there is none.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Join {
     /// The room; or
@@ -55,7 +55,7 @@ impl Core {
     /// the same goes for the other requests.
     pub fn create(&mut self, create: Create) -> Result<u32, Error> {
         let Create { module, params, label, max_players } = create;
-        self.request(Request::Create, Op::RoomCreate, |cid| v1::RoomCreate {
+        self.request(Request::Create, Opcode::RoomCreate, |cid| v1::RoomCreate {
             cid,
             module,
             params,
@@ -70,7 +70,7 @@ impl Core {
     /// As [`Core::create`].
     pub fn join(&mut self, join: Join) -> Result<u32, Error> {
         let Join { room_id, module, params, metadata, label, max_players } = join;
-        self.request(Request::Join, Op::RoomJoin, |cid| v1::RoomJoin {
+        self.request(Request::Join, Opcode::RoomJoin, |cid| v1::RoomJoin {
             cid,
             room_id,
             module,
@@ -87,7 +87,7 @@ impl Core {
     /// As [`Core::create`]; [`Error::Closed`] when this session is not in the room.
     pub fn leave(&mut self, handle: u16) -> Result<u32, Error> {
         let room_id = self.room_or_closed(handle)?;
-        self.request(Request::Leave(handle), Op::RoomLeave, |cid| v1::RoomLeave { cid, room_id })
+        self.request(Request::Leave(handle), Opcode::RoomLeave, |cid| v1::RoomLeave { cid, room_id })
     }
 
     /// Calls a script's function. Answer: [`Answer::Rpc`](crate::Answer::Rpc).
@@ -95,7 +95,7 @@ impl Core {
     /// # Errors
     /// As [`Core::create`].
     pub fn rpc(&mut self, id: &str, payload: &[u8]) -> Result<u32, Error> {
-        self.request(Request::Rpc, Op::Rpc, |cid| v1::Rpc {
+        self.request(Request::Rpc, Opcode::Rpc, |cid| v1::Rpc {
             cid,
             id: id.to_owned(),
             payload: payload.to_vec(),
@@ -107,7 +107,11 @@ impl Core {
     /// # Errors
     /// As [`Core::create`].
     pub fn call(&mut self, op: &str, body: &[u8]) -> Result<u32, Error> {
-        self.request(Request::Call, Op::Call, |cid| v1::Call { cid, op: op.to_owned(), body: body.to_vec() })
+        self.request(Request::Call, Opcode::Call, |cid| v1::Call {
+            cid,
+            op: op.to_owned(),
+            body: body.to_vec(),
+        })
     }
 
     /// Sends data to a room's match, or in a relayed room to everyone else. It arrives once and in order.
@@ -128,11 +132,11 @@ impl Core {
             return Err(Error::TooLong { bytes: data.len(), max: ROOM_DATA_MAX });
         }
         let mut message = Vec::with_capacity(HEADER + ROOM_DATA_HEADER + data.len());
-        RoomData { handle, index, op, data }.encode(true, &mut message)?;
-        self.keep(Channel::Data, message.into())
+        RoomData { handle, index, op, data }.encode(&mut message)?;
+        self.push_counted(Channel::Data, message.into())
     }
 
-    /// Sends data that may be lost, and is while there is no connection. None arrives after a newer one over UDP.
+    /// Sends data that may be lost, and is dropped while there is no connection. Over UDP it never arrives after newer data.
     ///
     /// # Errors
     /// [`Error::Ended`], [`Error::Closed`], [`Error::TooLong`] over 1,112 bytes, which is what fits a datagram.
@@ -143,7 +147,7 @@ impl Core {
         }
         if self.phase == Phase::Live {
             let mut message = Vec::with_capacity(HEADER + ROOM_DATA_HEADER + data.len());
-            RoomData { handle, index: EVERYONE, op, data }.encode(false, &mut message)?;
+            RoomData { handle, index: EVERYONE, op, data }.encode_unreliable(&mut message)?;
             if self.unreliable.len() >= UNRELIABLE_MAX {
                 self.unreliable.pop_front();
             }
@@ -152,9 +156,9 @@ impl Core {
         Ok(())
     }
 
-    /// Whether a reliable message of so many bytes of payload would be taken now.
+    /// True when the resend buffer has space for a reliable message with a payload of this many bytes.
     pub fn has_room_for(&self, bytes: usize) -> bool {
-        self.kept_bytes + HEADER + bytes <= KEEP_MAX
+        self.kept_bytes + HEADER + bytes <= RESEND_MAX
     }
 
     fn room_or_closed(&self, handle: u16) -> Result<String, Error> {
@@ -168,7 +172,7 @@ impl Core {
     fn request<M: prost::Message>(
         &mut self,
         kind: Request,
-        op: Op,
+        op: Opcode,
         build: impl FnOnce(u32) -> M,
     ) -> Result<u32, Error> {
         if let Phase::Ended(end) = &self.phase {
@@ -186,14 +190,15 @@ impl Core {
         }
         let mut message = Vec::new();
         encode(op, &build(cid), &mut message)?;
-        self.keep(op.counted().unwrap_or(Channel::Control), message.into())?;
+        self.push_counted(op.counted().unwrap_or(Channel::Control), message.into())?;
         self.cid = cid;
         self.requests.insert(cid, kind);
         Ok(cid)
     }
 
-    fn keep(&mut self, channel: Channel, message: Bytes) -> Result<(), Error> {
-        if self.kept_bytes + message.len() > KEEP_MAX {
+    /// Puts a message into its channel's resend buffer, from which it is sent.
+    fn push_counted(&mut self, channel: Channel, message: Bytes) -> Result<(), Error> {
+        if self.kept_bytes + message.len() > RESEND_MAX {
             return Err(Error::KeepFull);
         }
         self.kept_bytes += message.len();

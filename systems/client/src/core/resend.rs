@@ -1,4 +1,4 @@
-//! What was sent and may have to be sent again: the counted messages of one channel.
+//! The resend buffer: the counted messages of one channel that may have to be sent again.
 
 use std::collections::VecDeque;
 

@@ -14,7 +14,7 @@ struct Fake {
     now: Micros,
 }
 
-fn message(op: Op, payload: &impl prost::Message) -> Vec<u8> {
+fn message(op: Opcode, payload: &impl prost::Message) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode(op, payload, &mut bytes).unwrap();
     bytes
@@ -64,7 +64,7 @@ fn state(handle: u32, lost: u64) -> v1::RoomState {
 
 fn data(handle: u16, op: u8, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    RoomData { handle, index: u16::MAX, op, data: bytes }.encode(true, &mut out).unwrap();
+    RoomData { handle, index: u16::MAX, op, data: bytes }.encode(&mut out).unwrap();
     out
 }
 
@@ -80,7 +80,7 @@ impl Fake {
     fn live() -> Fake {
         let mut fake = Fake::new();
         fake.take();
-        fake.say(Op::SessionStart, &started());
+        fake.say(Opcode::SessionStart, &started());
         assert_eq!(fake.core.poll_event(), Some(Event::Started));
         fake.take();
         fake
@@ -91,9 +91,9 @@ impl Fake {
         let mut fake = Fake::live();
         let cid = fake.core.join(Join { module: "arena".into(), ..Join::default() }).unwrap();
         fake.take();
-        fake.say(Op::RoomState, &state(3, 0));
+        fake.say(Opcode::RoomState, &state(3, 0));
         fake.say(
-            Op::RoomJoin,
+            Opcode::RoomJoin,
             &v1::RoomJoined { cid, room_id: ROOM.into(), handle: 3, index: 0, created: true },
         );
         assert_eq!(fake.events(), [Event::Answer { cid, answer: Ok(Answer::Joined(3)) }]);
@@ -104,7 +104,7 @@ impl Fake {
         self.core.receive(self.now, None, &bytes.into());
     }
 
-    fn say(&mut self, op: Op, payload: &impl prost::Message) {
+    fn say(&mut self, op: Opcode, payload: &impl prost::Message) {
         self.hear(message(op, payload));
     }
 
@@ -119,7 +119,7 @@ impl Fake {
         while let Some((channel, bytes)) = self.core.peek() {
             for message in messages(bytes) {
                 let (op, payload) = message.expect("whole messages");
-                assert_eq!(Op::from_u8(op).map(Op::channel), Some(channel));
+                assert_eq!(Opcode::from_u8(op).map(Opcode::channel), Some(channel));
                 taken.push((op, payload.to_vec()));
             }
             self.core.advance();
@@ -129,7 +129,7 @@ impl Fake {
 
     /// The same without heartbeats.
     fn sent(&mut self) -> Vec<(u8, Vec<u8>)> {
-        self.take().into_iter().filter(|(op, _)| *op != Op::Heartbeat as u8).collect()
+        self.take().into_iter().filter(|(op, _)| *op != Opcode::Heartbeat as u8).collect()
     }
 
     fn events(&mut self) -> Vec<Event> {
@@ -162,17 +162,17 @@ fn it_starts_and_says_who_it_is() {
     let Ok(ClientMessage::SessionStart(start)) = decode_client(*op, payload) else { panic!() };
     assert_eq!(start.credentials, Some(v1::session_start::Credentials::Anonymous("ada".into())));
     assert_eq!((start.protocol_min, start.protocol_max), (1, 1));
-    fake.say(Op::SessionStart, &started());
+    fake.say(Opcode::SessionStart, &started());
     assert_eq!(fake.core.identity().map(|me| me.username.as_str()), Some("ada"));
     let ops: Vec<u8> = fake.take().into_iter().map(|(op, _)| op).collect();
-    assert_eq!(ops, [Op::Heartbeat as u8, Op::Rpc as u8]);
+    assert_eq!(ops, [Opcode::Heartbeat as u8, Opcode::Rpc as u8]);
 }
 
 #[test]
 fn a_refusal_ends_it_with_the_servers_word() {
     let mut fake = Fake::new();
     fake.say(
-        Op::SessionEnd,
+        Opcode::SessionEnd,
         &v1::SessionEnd { code: 16, reason: "unauthenticated".into(), message: "no".into() },
     );
     assert_eq!(fake.core.end().map(|end| end.reason.as_str()), Some("unauthenticated"));
@@ -213,10 +213,10 @@ fn what_came_is_acknowledged_and_what_was_acknowledged_is_forgotten() {
     fake.now += Duration::from_millis(2);
     let answer =
         v1::Heartbeat { client_time_us: beat.client_time_us, received: counts(0, 2), ..Default::default() };
-    fake.say(Op::Heartbeat, &answer);
+    fake.say(Opcode::Heartbeat, &answer);
     assert_eq!(fake.core.kept_bytes(), 0);
     assert_eq!(fake.core.rtt(), Some(Duration::from_millis(2)));
-    fake.say(Op::Heartbeat, &v1::Heartbeat { received: counts(0, 3), ..Default::default() });
+    fake.say(Opcode::Heartbeat, &v1::Heartbeat { received: counts(0, 3), ..Default::default() });
     assert_eq!(
         fake.core.end().map(|end| end.reason.as_str()),
         Some("protocol"),
@@ -240,7 +240,7 @@ fn much_data_is_acknowledged_at_once() {
 #[test]
 fn a_resume_sends_again_what_had_not_arrived_and_only_that() {
     let mut fake = Fake::joined();
-    fake.say(Op::Heartbeat, &v1::Heartbeat { received: counts(0, 1), ..Default::default() });
+    fake.say(Opcode::Heartbeat, &v1::Heartbeat { received: counts(0, 1), ..Default::default() });
     fake.core.send(3, 1, b"a").unwrap();
     fake.core.send(3, 2, b"b").unwrap();
     fake.sent();
@@ -258,7 +258,7 @@ fn a_resume_sends_again_what_had_not_arrived_and_only_that() {
     assert_eq!((resume.session_id, resume.token.as_slice()), (42, &TOKEN[..]));
     assert_eq!(resume.received, counts(0, 2));
     // The first of the two had arrived; the server goes on with its own third.
-    fake.say(Op::SessionStart, &resumed((0, 2), (0, 2)));
+    fake.say(Opcode::SessionStart, &resumed((0, 2), (0, 2)));
     fake.hear(data(3, 9, b"third"));
     let events = fake.events();
     assert_eq!(events[0], Event::Resumed { lost: 0 });
@@ -267,12 +267,12 @@ fn a_resume_sends_again_what_had_not_arrived_and_only_that() {
     );
     let sent = fake.sent();
     let said = |op: u8| [&3u16.to_le_bytes()[..], &u16::MAX.to_le_bytes(), &[op]].concat();
-    assert_eq!(sent[0].0, Op::Rpc as u8);
-    assert_eq!(sent[1], (Op::RoomData as u8, [said(2), b"b".to_vec()].concat()));
-    assert_eq!(sent[2], (Op::RoomData as u8, [said(3), b"c".to_vec()].concat()));
+    assert_eq!(sent[0].0, Opcode::Rpc as u8);
+    assert_eq!(sent[1], (Opcode::RoomData as u8, [said(2), b"b".to_vec()].concat()));
+    assert_eq!(sent[2], (Opcode::RoomData as u8, [said(3), b"c".to_vec()].concat()));
     assert_eq!(sent.len(), 3);
     // Requests live on, and the next resume has the new token and the new counts.
-    fake.say(Op::RpcResponse, &v1::RpcResponse { cid: rpc, payload: b"hi".to_vec() });
+    fake.say(Opcode::RpcResponse, &v1::RpcResponse { cid: rpc, payload: b"hi".to_vec() });
     assert_eq!(fake.events(), [Event::Answer { cid: rpc, answer: Ok(Answer::Rpc("hi".into())) }]);
     fake.core.closed(fake.now, "reset");
     fake.after(0);
@@ -288,9 +288,9 @@ fn loss_is_told_and_the_counts_jump() {
     fake.after(0);
     fake.core.opened(fake.now);
     fake.take();
-    fake.say(Op::SessionStart, &v1::SessionStarted { lost: 2000, ..resumed((0, 1), (0, 2002)) });
+    fake.say(Opcode::SessionStart, &v1::SessionStarted { lost: 2000, ..resumed((0, 1), (0, 2002)) });
     fake.hear(data(3, 9, b"newest"));
-    fake.say(Op::RoomState, &state(3, 2000));
+    fake.say(Opcode::RoomState, &state(3, 2000));
     let events = fake.events();
     assert!(events.contains(&Event::Resumed { lost: 2000 }));
     let told = |e: &Event| matches!(e, Event::Room { handle: 3, event: RoomEvent::State { lost: 2000, .. } });
@@ -344,12 +344,12 @@ fn silence_is_a_loss_and_a_busy_server_is_asked_again() {
     assert_eq!(fake.events(), [Event::Lost]);
     fake.after(0);
     fake.core.opened(fake.now);
-    fake.say(Op::SessionEnd, &v1::SessionEnd { code: 14, reason: "busy".into(), message: String::new() });
+    fake.say(Opcode::SessionEnd, &v1::SessionEnd { code: 14, reason: "busy".into(), message: String::new() });
     assert_eq!(fake.core.end(), None);
     fake.after(400);
     fake.core.opened(fake.now);
     fake.say(
-        Op::SessionEnd,
+        Opcode::SessionEnd,
         &v1::SessionEnd { code: 22, reason: "cannot_resume".into(), message: String::new() },
     );
     assert_eq!(fake.core.end().map(|end| end.reason.as_str()), Some("cannot_resume"));
@@ -361,7 +361,7 @@ fn rare_heartbeats_make_silence_longer() {
     for (heartbeat_ms, silence) in [(50, 10_000), (4_500, 10_000), (5_000, 11_000), (30_000, 61_000)] {
         let mut fake = Fake::new();
         fake.take();
-        fake.say(Op::SessionStart, &v1::SessionStarted { heartbeat_ms, ..started() });
+        fake.say(Opcode::SessionStart, &v1::SessionStarted { heartbeat_ms, ..started() });
         assert_eq!(fake.events(), [Event::Started]);
         let heard = fake.now;
         while fake.core.is_live() {
@@ -383,35 +383,37 @@ fn udp_data_may_be_faster_than_the_start() {
     fake.take();
     fake.core.receive(fake.now, Some(Channel::Data), &data(3, 9, b"early").into());
     let mut stale = Vec::new();
-    RoomData { handle: 3, index: 0, op: 1, data: b"stale" }.encode(false, &mut stale).unwrap();
+    RoomData { handle: 3, index: 0, op: 1, data: b"stale" }.encode_unreliable(&mut stale).unwrap();
+    let event = v1::Event { name: "chat.typing".into(), body: b"1".to_vec() };
+    stale.extend(message(Opcode::EventUnreliable, &event));
     fake.core.receive(fake.now, Some(Channel::Unreliable), &stale.into());
     fake.core.receive(
         fake.now,
         Some(Channel::Control),
-        &message(Op::SessionStart, &resumed((0, 1), (0, 2))).into(),
+        &message(Opcode::SessionStart, &resumed((0, 1), (0, 2))).into(),
     );
     let events = fake.events();
     assert!(
         matches!(&events[..], [Event::Lost, Event::Resumed { .. }, Event::Room { event: RoomEvent::Data { data, .. }, .. }] if data == "early"),
         "{events:?}"
     );
-    // All that a server may have been set to keep is borne; more is no server of this protocol.
+    // The largest resend buffer of a server is taken; whatever sends more does not speak this protocol.
     fake.core.closed(fake.now, "reset");
     fake.after(0);
     fake.core.opened(fake.now);
     let long: Bytes = data(3, 9, &[0; 65_000]).into();
-    for _ in 0..SERVER_KEEP_MOST / long.len() {
+    for _ in 0..SERVER_RESEND_MAX / long.len() {
         fake.core.receive(fake.now, Some(Channel::Data), &long);
     }
     assert_eq!(fake.core.end(), None);
-    for _ in 0..=KEEP_MAX / long.len() + 1 {
+    for _ in 0..=RESEND_MAX / long.len() + 1 {
         fake.core.receive(fake.now, Some(Channel::Data), &long);
     }
     assert_eq!(fake.core.end().map(|end| end.reason.as_str()), Some("protocol"));
 }
 
 #[test]
-fn the_keep_has_a_bound_and_a_refused_message_leaves_no_trace() {
+fn the_resend_buffer_has_a_bound_and_a_refused_message_leaves_no_trace() {
     let mut fake = Fake::joined();
     let mut sent = 0;
     while fake.core.send(3, 1, &[0; 60_000]).is_ok() {
@@ -429,7 +431,7 @@ fn the_keep_has_a_bound_and_a_refused_message_leaves_no_trace() {
     assert!(matches!(fake.core.rpc("echo", &[0; 65_536]), Err(Error::TooLong { .. })));
     fake.sent();
     // The join, four of 60,000 and one of 5.
-    fake.say(Op::Heartbeat, &v1::Heartbeat { received: counts(0, 6), ..Default::default() });
+    fake.say(Opcode::Heartbeat, &v1::Heartbeat { received: counts(0, 6), ..Default::default() });
     assert_eq!(fake.core.kept_bytes(), 0);
 }
 
@@ -438,9 +440,9 @@ fn closing_waits_for_what_was_sent_but_not_for_ever() {
     let mut fake = Fake::joined();
     fake.core.send(3, 1, b"last words").unwrap();
     fake.core.close(fake.now);
-    assert!(fake.sent().iter().all(|(op, _)| *op != Op::SessionEnd as u8));
-    fake.say(Op::Heartbeat, &v1::Heartbeat { received: counts(0, 2), ..Default::default() });
-    assert_eq!(fake.sent(), [(Op::SessionEnd as u8, Vec::new())]);
+    assert!(fake.sent().iter().all(|(op, _)| *op != Opcode::SessionEnd as u8));
+    fake.say(Opcode::Heartbeat, &v1::Heartbeat { received: counts(0, 2), ..Default::default() });
+    assert_eq!(fake.sent(), [(Opcode::SessionEnd as u8, Vec::new())]);
     assert_eq!(fake.core.end().map(|end| (end.code, end.reason.as_str())), Some((0, "closed")));
     assert_eq!(fake.actions(), [Action::Hangup]);
 
@@ -461,15 +463,15 @@ fn requests_get_one_answer_of_their_kind() {
     let rpc = fake.core.rpc("echo", b"").unwrap();
     let call = fake.core.call("room.list", b"").unwrap();
     let join = fake.core.join(Join { room_id: ROOM.into(), ..Join::default() }).unwrap();
-    fake.say(Op::RoomCreate, &v1::RoomCreated { cid: rpc, room_id: ROOM.into() });
+    fake.say(Opcode::RoomCreate, &v1::RoomCreated { cid: rpc, room_id: ROOM.into() });
     assert_eq!(fake.events(), [], "not what an rpc answers");
     let refusal =
         v1::Error { cid: join, code: 10, name: "full".into(), message: "no seat".into(), retry_ms: 0 };
-    fake.say(Op::RoomError, &refusal);
-    fake.say(Op::Call, &v1::CallReply { cid: call, body: b"[]".to_vec() });
-    fake.say(Op::RpcResponse, &v1::RpcResponse { cid: rpc, payload: Vec::new() });
-    fake.say(Op::RpcResponse, &v1::RpcResponse { cid: rpc, payload: Vec::new() });
-    fake.say(Op::RoomError, &v1::Error { cid: 0, ..refusal.clone() });
+    fake.say(Opcode::RoomError, &refusal);
+    fake.say(Opcode::Call, &v1::CallReply { cid: call, body: b"[]".to_vec() });
+    fake.say(Opcode::RpcResponse, &v1::RpcResponse { cid: rpc, payload: Vec::new() });
+    fake.say(Opcode::RpcResponse, &v1::RpcResponse { cid: rpc, payload: Vec::new() });
+    fake.say(Opcode::RoomError, &v1::Error { cid: 0, ..refusal.clone() });
     let refusal = Refusal::from(refusal);
     assert_eq!(
         fake.events(),
@@ -499,15 +501,15 @@ fn rooms_are_followed() {
     };
     let list = |p: &v1::Presence| Presences { presences: vec![p.clone()] };
     let event = |event| v1::RoomEvent { handle: 3, event: Some(event) };
-    fake.say(Op::RoomEvent, &event(Wire::Joined(list(&bob))));
+    fake.say(Opcode::RoomEvent, &event(Wire::Joined(list(&bob))));
     let mut from_bob = Vec::new();
-    RoomData { handle: 3, index: 5, op: 1, data: b"hi" }.encode(true, &mut from_bob).unwrap();
+    RoomData { handle: 3, index: 5, op: 1, data: b"hi" }.encode(&mut from_bob).unwrap();
     fake.hear(from_bob.clone());
-    fake.say(Op::RoomEvent, &event(Wire::Label("new".into())));
+    fake.say(Opcode::RoomEvent, &event(Wire::Label("new".into())));
     let away = v1::Presence { connected: false, ..bob.clone() };
-    fake.say(Op::RoomEvent, &event(Wire::Changed(list(&away))));
+    fake.say(Opcode::RoomEvent, &event(Wire::Changed(list(&away))));
     assert_eq!(fake.core.room(3).map(|room| room.members[&5].connected), Some(false));
-    fake.say(Op::RoomEvent, &event(Wire::Left(list(&v1::Presence { reason: "kicked".into(), ..bob }))));
+    fake.say(Opcode::RoomEvent, &event(Wire::Left(list(&v1::Presence { reason: "kicked".into(), ..bob }))));
     assert_eq!(fake.core.room(3).map(|room| (room.label.as_str(), room.members.len())), Some(("new", 1)));
     fake.hear(from_bob);
     let events = fake.events();
@@ -521,12 +523,12 @@ fn rooms_are_followed() {
     );
     // Handles that are none: above 65535, or of a room that is not there.
     for handle in [4, 65_535, 65_536, u32::MAX] {
-        fake.say(Op::RoomEvent, &v1::RoomEvent { handle, event: Some(Wire::Label("x".into())) });
-        fake.say(Op::RoomState, &state(handle, 0));
+        fake.say(Opcode::RoomEvent, &v1::RoomEvent { handle, event: Some(Wire::Label("x".into())) });
+        fake.say(Opcode::RoomState, &state(handle, 0));
     }
     assert_eq!(fake.core.send(4, 1, b"").map_err(|e| e.reason().to_owned()), Err("closed".into()));
     let closed = RoomClosed { code: 15, reason: "script_error".into(), message: "m".into() };
-    fake.say(Op::RoomEvent, &event(Wire::Closed(closed)));
+    fake.say(Opcode::RoomEvent, &event(Wire::Closed(closed)));
     assert!(
         matches!(&fake.events()[..], [Event::Room { event: RoomEvent::Closed(end), .. }] if end.reason == "script_error")
     );
@@ -538,11 +540,11 @@ fn states_that_nobody_asked_for_do_not_pile_up() {
     let mut fake = Fake::live();
     fake.core.join(Join { room_id: ROOM.into(), ..Join::default() }).unwrap();
     for handle in 0..9 {
-        fake.say(Op::RoomState, &state(handle, 0));
+        fake.say(Opcode::RoomState, &state(handle, 0));
     }
     assert_eq!(fake.core.rooms.len(), 1);
     for handle in 0..5 {
-        fake.say(Op::RoomState, &state(100 + handle, 0));
+        fake.say(Opcode::RoomState, &state(100 + handle, 0));
     }
     assert_eq!(
         fake.core.end().map(|end| end.reason.as_str()),
@@ -563,25 +565,25 @@ fn a_server_that_breaks_the_protocol_is_left() {
             fake.core.closed(fake.now, "");
             fake.after(0);
             fake.core.opened(fake.now);
-            fake.say(Op::SessionStart, &started());
+            fake.say(Opcode::SessionStart, &started());
         }),
         ("acknowledges the future", |fake| {
             fake.core.closed(fake.now, "");
             fake.after(0);
             fake.core.opened(fake.now);
-            fake.say(Op::SessionStart, &resumed((1, 1), (0, 2)));
+            fake.say(Opcode::SessionStart, &resumed((1, 1), (0, 2)));
         }),
         ("goes back", |fake| {
             fake.core.closed(fake.now, "");
             fake.after(0);
             fake.core.opened(fake.now);
-            fake.say(Op::SessionStart, &resumed((0, 1), (0, 1)));
+            fake.say(Opcode::SessionStart, &resumed((0, 1), (0, 1)));
         }),
         ("another version", |fake| {
             fake.core.closed(fake.now, "");
             fake.after(0);
             fake.core.opened(fake.now);
-            fake.say(Op::SessionStart, &v1::SessionStarted { protocol: 2, ..resumed((0, 1), (0, 2)) });
+            fake.say(Opcode::SessionStart, &v1::SessionStarted { protocol: 2, ..resumed((0, 1), (0, 2)) });
         }),
         ("ten that cannot be read", |fake| {
             for _ in 0..10 {
@@ -590,7 +592,10 @@ fn a_server_that_breaks_the_protocol_is_left() {
         }),
         ("ten from the future", |fake| {
             for _ in 0..10 {
-                fake.say(Op::Heartbeat, &v1::Heartbeat { client_time_us: u64::MAX, ..Default::default() });
+                fake.say(
+                    Opcode::Heartbeat,
+                    &v1::Heartbeat { client_time_us: u64::MAX, ..Default::default() },
+                );
             }
         }),
     ];
@@ -609,7 +614,7 @@ fn a_newer_server_may_say_more() {
     let mut fake = Fake::joined();
     for _ in 0..100 {
         fake.hear(vec![0x77, 2, 0, 1, 2]);
-        fake.say(Op::RoomEvent, &v1::RoomEvent { handle: 3, event: None });
+        fake.say(Opcode::RoomEvent, &v1::RoomEvent { handle: 3, event: None });
     }
     assert!(fake.core.is_live());
 }
@@ -630,20 +635,26 @@ impl Dice {
 fn any_bytes_of_a_server_end_in_silence_or_in_a_typed_end() {
     let mut dice = Dice(0x5eed);
     let corpus = [
-        message(Op::SessionStart, &resumed((0, 1), (0, 2))),
-        message(Op::SessionEnd, &v1::SessionEnd { code: 14, reason: "busy".into(), message: "later".into() }),
+        message(Opcode::SessionStart, &resumed((0, 1), (0, 2))),
         message(
-            Op::Heartbeat,
+            Opcode::SessionEnd,
+            &v1::SessionEnd { code: 14, reason: "busy".into(), message: "later".into() },
+        ),
+        message(
+            Opcode::Heartbeat,
             &v1::Heartbeat { client_time_us: 5, received: counts(1, 1), ..Default::default() },
         ),
-        message(Op::RoomState, &state(3, 9)),
+        message(Opcode::RoomState, &state(3, 9)),
         message(
-            Op::RoomJoin,
+            Opcode::RoomJoin,
             &v1::RoomJoined { cid: 2, room_id: ROOM.into(), handle: 3, index: 9, created: false },
         ),
-        message(Op::RoomLeave, &v1::RoomLeft { cid: 2, room_id: ROOM.into() }),
-        message(Op::RpcResponse, &v1::RpcResponse { cid: 2, payload: vec![1; 40] }),
-        message(Op::Error, &v1::Error { cid: 2, code: 5, name: "not_found".into(), ..Default::default() }),
+        message(Opcode::RoomLeave, &v1::RoomLeft { cid: 2, room_id: ROOM.into() }),
+        message(Opcode::RpcResponse, &v1::RpcResponse { cid: 2, payload: vec![1; 40] }),
+        message(
+            Opcode::Error,
+            &v1::Error { cid: 2, code: 5, name: "not_found".into(), ..Default::default() },
+        ),
         data(3, 1, b"data"),
     ];
     let mut ends = std::collections::BTreeSet::new();

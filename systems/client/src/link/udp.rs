@@ -80,8 +80,7 @@ impl UdpLink {
                             "the server is too old for this client: update the server",
                         )),
                         CloseReason::WrongKey { expected, found } => {
-                            let before = core.server_key() == Some(expected);
-                            core.refused(End::wrong_key(self.server, expected, found, before));
+                            core.refused(End::wrong_key(self.server, expected, found, core.server_key()));
                         }
                         other => core.closed(now, &other.to_string()),
                     }

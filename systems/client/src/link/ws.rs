@@ -23,7 +23,7 @@ use crate::core::Core;
 /// Frames that wait for the driver. When it is full the socket is not read, and TCP slows the server down.
 const INCOMING_MAX: usize = 64;
 
-/// Frames that wait for the socket. When it is full the core keeps its messages.
+/// Frames that wait for the socket. When the queue is full, messages stay in the core.
 const OUTGOING_MAX: usize = 16;
 
 /// Messages go into one frame up to this size; a longer one has a frame to itself.
@@ -100,7 +100,7 @@ impl WsLink {
     pub(super) fn flush(&mut self, core: &mut Core) {
         while self.open && core.peek().is_some() {
             let Ok(place) = self.outgoing.try_reserve() else {
-                // A writer that is gone needs no waiting for: the reader tells of the end.
+                // A writer that is gone is not waited for: the reader reports the end.
                 self.blocked = !self.outgoing.is_closed();
                 return;
             };

@@ -35,8 +35,8 @@ impl Waker {
     }
 
     /// Sleeps until `wake`, until `socket` can be read (or written, if it says so), or for `time_out` (`None`:
-    /// without end). `ready` is asked once more before sleeping, so that nothing which came in between is slept
-    /// over. Returns whether it was anything but the time.
+    /// without end). `ready` is asked once more before sleeping, so that nothing that came in between is
+    /// missed. Returns whether it woke for anything but the time.
     pub fn wait(
         &self,
         socket: Option<(BorrowedFd<'_>, bool)>,

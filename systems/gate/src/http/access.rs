@@ -1,4 +1,4 @@
-//! Which pages may talk to the server, and who counts as local: nobody whom a proxy calls for.
+//! Which pages may talk to the server, and which callers count as local: never one behind a proxy.
 //!
 //! A browser lets any page send requests to any server, this one included; `Origin` says which page it is.
 //! And any name may be made to point at 127.0.0.1, so a server on loopback also looks at `Host`.
@@ -10,18 +10,18 @@ use kaos_kernel::fault::{Fault, FaultKind};
 
 use crate::http::proxies::Proxies;
 
-/// What the configuration says about pages and neighbours.
+/// What the configuration says about web pages and local callers.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// Origins of pages that may connect beside the server's own, such as `https://play.example.com`; `*`: any.
+    /// Origins of pages that may connect besides the server's own, such as `https://play.example.com`; `*` allows all.
     pub origins: Vec<String>,
     /// The HTTP door listens on loopback only.
     pub loopback: bool,
-    /// The proxies that say for whom they call.
+    /// The proxies whose word on their caller's address is believed.
     pub proxies: Proxies,
-    /// `/metrics` for everyone.
+    /// `/metrics` is open to everyone, not only to this machine.
     pub metrics_open: bool,
-    /// The playground for everyone.
+    /// The playground is open to everyone, not only to this machine.
     pub playground_open: bool,
 }
 
@@ -62,14 +62,14 @@ impl Access {
         Ok(Some(origin.to_owned()))
     }
 
-    /// Was this request made on this machine, as far as its sender, the nearest one, tells? Never what a proxy passed
-    /// on, trusted or not: it may call from here for anybody.
+    /// Returns whether this request was sent from this machine, as far as the nearest sender tells. A request that a proxy
+    /// passed on never counts, trusted proxy or not: a proxy on this machine may call for anybody.
     pub(crate) fn is_here(&self, remote: IpAddr, headers: &HeaderMap) -> bool {
         let passed_on = FORWARDED.iter().any(|name| headers.contains_key(*name));
         remote.to_canonical().is_loopback() && !self.proxies.trust(remote) && !passed_on
     }
 
-    /// Does this request come from this machine, by an address and a name of this machine?
+    /// Returns whether this request comes from this machine, by its address and by the host name that it asks for.
     pub(crate) fn is_local(&self, remote: IpAddr, headers: &HeaderMap) -> bool {
         let host = text(headers, &header::HOST);
         self.is_here(remote, headers) && host.is_none_or(is_loopback_name)

@@ -1,16 +1,16 @@
-//! What an address may ask over HTTP before the frame hears of it: whatever is refused there is in the journal too.
+//! Rate limits by address for HTTP, before the frame hears of a call: what the frame refuses costs room in the journal too.
 
 use std::net::IpAddr;
 use std::sync::Mutex;
 
 use kaos_kernel::fault::{Fault, FaultKind};
+use kaos_kernel::limit::LimitSettings;
 use kaos_kernel::limit::{ByAddress, Gcra, Rate};
-use kaos_kernel::settings::LimitSettings;
 use tokio::time::Instant;
 
-use crate::websocket::link::lock;
+use crate::bridge::link::lock;
 
-/// So many times what the frame lets an address do passes the door. Between the two is what the frame refuses.
+/// The door lets this many times through what the frame allows an address. The frame refuses the difference.
 const FACTOR: u32 = 2;
 
 /// Bytes of a body that count as one more call.
@@ -39,7 +39,7 @@ impl Budgets {
     /// # Errors
     /// `rate_limited` with when to come back.
     pub(crate) fn call(&self, address: IpAddr) -> Result<(), Fault> {
-        self.take(address, 1)
+        self.charge(address, 1)
     }
 
     /// Takes what a call's body costs.
@@ -47,10 +47,10 @@ impl Budgets {
     /// # Errors
     /// As [`Budgets::call`].
     pub(crate) fn body(&self, address: IpAddr, bytes: usize) -> Result<(), Fault> {
-        self.take(address, (bytes / CALL_BYTES) as u64)
+        self.charge(address, (bytes / CALL_BYTES) as u64)
     }
 
-    fn take(&self, address: IpAddr, units: u64) -> Result<(), Fault> {
+    fn charge(&self, address: IpAddr, units: u64) -> Result<(), Fault> {
         let now_ns = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut rows = lock(&self.rows);
         let taken = rows.row(address, now_ns, |row| row.is_even(now_ns)).ok_or(1000);

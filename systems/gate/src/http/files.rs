@@ -45,7 +45,7 @@ impl Files {
         Files { folder: (from_disk && folder.is_dir()).then_some(folder) }
     }
 
-    /// Is this the path of a file?
+    /// Returns whether this is the path of a file.
     pub(crate) fn has(path: &str) -> bool {
         FILES.iter().any(|(known, ..)| *known == path)
     }

@@ -13,7 +13,7 @@ use fastwebsockets::upgrade;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::input::Door;
-use kaos_kernel::op::{Auth, Caller};
+use kaos_kernel::op::{Auth, Caller, Rest, RestReply};
 use kaos_wire::{PROTOCOL_MAX, PROTOCOL_MIN};
 use serde_json::json;
 use tokio::time::timeout;
@@ -22,19 +22,20 @@ use crate::http::files::Files;
 use crate::http::routes::{Found, Matched};
 use crate::http::state::{Connection, Shared};
 use crate::http::{metrics, reply};
+use crate::identity::credential::Credential;
 use crate::websocket;
 
-/// Bytes of a request's body. A message of the protocol is shorter; an operation has its own bounds.
+/// The most bytes of a request body. Messages of the protocol are shorter, and operations have bounds of their own.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Time for a request's body.
+/// The time in which a request body has to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// Where a client finds everything.
+/// `/v1/connect`: the addresses and protocol versions that a client needs to connect.
 pub(crate) async fn connect(State(shared): State<Arc<Shared>>, request: Request) -> Response<Body> {
     guarded(&shared, &request, |shared| {
         let local = remote(&request).is_some_and(|ip| shared.access.is_here(ip, request.headers()));
-        // An address on loopback is of no use to anybody else.
+        // A loopback address is of use only to clients on this machine.
         let udp = shared.udp.filter(|(udp, _)| local || !udp.ip().is_loopback());
         let body = json!({
             "protocol": {"min": PROTOCOL_MIN, "max": PROTOCOL_MAX},
@@ -91,7 +92,7 @@ pub(crate) async fn upgrade_socket(
     match upgrade::upgrade(&mut request) {
         Ok((response, upgraded)) => {
             tokio::spawn(async move {
-                // A client that goes away in this moment was never there.
+                // A client that leaves during the upgrade never had a connection.
                 if let Ok(socket) = upgraded.await {
                     connection.upgraded();
                     websocket::serve(socket.into_inner(), &shared.server, caller).await;
@@ -100,11 +101,13 @@ pub(crate) async fn upgrade_socket(
             });
             response.map(|_| Body::empty())
         }
-        Err(error) => reply::refusal(&Fault::invalid(format!("this is no WebSocket handshake: {error}"))),
+        Err(error) => {
+            reply::refusal(&Fault::invalid(format!("this is not a valid WebSocket handshake: {error}")))
+        }
     }
 }
 
-/// Another method than GET, for a page that knows no other.
+/// Refuses every method but GET and HEAD, for pages that have only these.
 pub(crate) async fn get_only() -> Response<Body> {
     no_method(&[Method::GET, Method::HEAD])
 }
@@ -122,8 +125,8 @@ pub(crate) async fn fallback(State(shared): State<Arc<Shared>>, request: Request
         Ok(origin) => origin,
         Err(fault) => return reply::refusal(&fault),
     };
-    let path = request.uri().path();
-    let mut response = match shared.routes.find(request.method(), path) {
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    let mut response = match shared.routes.find(request.method(), path, query) {
         Found::Op(matched) => call(&shared, matched, request).await,
         Found::Methods(methods) if request.method() == Method::OPTIONS => preflight(&methods),
         Found::Methods(methods) => no_method(&methods),
@@ -148,23 +151,30 @@ fn file(shared: &Shared, request: &Request) -> Response<Body> {
     shared.files.get(path).unwrap_or_else(|| reply::refusal(&FaultKind::NotFound.into()))
 }
 
-async fn call(shared: &Arc<Shared>, matched: Matched, request: Request) -> Response<Body> {
+async fn call(shared: &Arc<Shared>, matched: Matched<'_>, request: Request) -> Response<Body> {
     let json = is_json(&request);
-    match timeout(shared.call_time, try_call(shared, &matched, request)).await {
+    let Rest { reply, refuse, .. } = *matched.rest();
+    match timeout(shared.call_time, try_call(shared, matched, request)).await {
         Ok(Ok(bytes)) => {
             shared.server.stats.door(Door::Http).went(bytes.len());
-            if matched.raw_reply && !json {
-                reply::ok("application/octet-stream", bytes)
-            } else {
-                reply::json_bytes(bytes)
+            match reply {
+                RestReply::Raw { content_type: Some(kind), .. } => reply::ok(kind, bytes),
+                RestReply::Raw { content_type: None, .. } if !json => {
+                    reply::ok("application/octet-stream", bytes)
+                }
+                RestReply::Raw { .. } | RestReply::Json | RestReply::Shaped(_) => reply::json_bytes(bytes),
             }
         }
-        Ok(Err(Refused::Fault(fault))) => reply::refusal_in(matched.refuse, &fault),
+        Ok(Err(Refused::Fault(fault))) => reply::refusal_in(refuse, &fault, fault.kind.http()),
         Ok(Err(Refused::TooLong)) => {
-            let fault = Fault::invalid(format!("a request's body is at most {BODY_BYTES_MAX} bytes"));
-            reply::refusal_as(StatusCode::PAYLOAD_TOO_LARGE, &fault)
+            let fault =
+                Fault::invalid(format!("the request body is over the limit of {BODY_BYTES_MAX} bytes"));
+            reply::refusal_in(refuse, &fault, StatusCode::PAYLOAD_TOO_LARGE.as_u16())
         }
-        Err(_) => reply::refusal_in(matched.refuse, &FaultKind::Deadline.into()),
+        Err(_) => {
+            let fault = Fault::from(FaultKind::Deadline);
+            reply::refusal_in(refuse, &fault, fault.kind.http())
+        }
     }
 }
 
@@ -179,35 +189,36 @@ impl From<Fault> for Refused {
     }
 }
 
-async fn try_call(shared: &Arc<Shared>, matched: &Matched, request: Request) -> Result<Bytes, Refused> {
+async fn try_call(shared: &Arc<Shared>, matched: Matched<'_>, request: Request) -> Result<Bytes, Refused> {
     let address = remote(&request).ok_or(Fault::from(FaultKind::Internal))?;
+    let query = matched.query(request.uri().query().unwrap_or_default())?;
     let authorization = request.headers().get(header::AUTHORIZATION).map(HeaderValue::to_str);
     let authorization = authorization
         .transpose()
-        .map_err(|_| Fault::new(FaultKind::Unauthenticated, "the Authorization header is no text"))?;
-    let identity = shared.server.credentials.authorization(authorization)?;
-    // What the frame would refuse for its caller is refused before its body is read, and is in no journal.
-    let auth = shared.ops.get(matched.op).map_or(Auth::Server, |row| row.op.auth);
+        .map_err(|_| Fault::new(FaultKind::Unauthenticated, "the Authorization header is not text"))?;
+    let credential = Credential::read(authorization, query.credential)?;
+    let identity = shared.server.credentials.prove(&credential)?;
+    // A caller that the frame would refuse is refused before its body is read, so that it costs neither memory nor journal.
+    let auth = shared.ops.get(matched.op()).map_or(Auth::Server, |row| row.op.auth);
     identity.clone().map_or(Caller::Anonymous, Caller::User).allowed(auth)?;
     shared.budgets.call(address)?;
-    let query = request.uri().query().unwrap_or_default().to_owned();
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
     let body = timeout(BODY_TIME, body)
         .await
-        .map_err(|_| Fault::new(FaultKind::TimedOut, "the request's body took too long"))?
+        .map_err(|_| Fault::new(FaultKind::TimedOut, "the request body took too long to arrive"))?
         .map_err(|error| {
             if error.downcast_ref::<LengthLimitError>().is_some() {
                 Refused::TooLong
             } else {
-                Refused::Fault(Fault::invalid("the request's body cannot be read"))
+                Refused::Fault(Fault::invalid("the request body cannot be read"))
             }
         })?
         .to_bytes();
     shared.server.stats.door(Door::Http).came(body.len());
     shared.budgets.body(address, body.len())?;
-    let body = matched.body(&query, body)?;
-    shared.server.stats.count_call(matched.op);
-    let waiting = shared.server.bridge.call(matched.name.clone(), identity, address, body)?;
+    shared.server.stats.count_call(matched.op());
+    let name = matched.name().to_owned();
+    let waiting = shared.server.bridge.call(name, identity, address, matched.body(query.fields, body))?;
     Ok(waiting.answer().await?)
 }
 
@@ -220,7 +231,7 @@ fn remote(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<Connection>().map(|connection| connection.caller(request.headers()))
 }
 
-/// Looks at where a request comes from before it is answered.
+/// Checks where a request comes from, then answers it.
 fn guarded(
     shared: &Arc<Shared>,
     request: &Request,
@@ -244,7 +255,7 @@ fn cross_origin(response: &mut Response<Body>, origin: Option<String>) {
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
-/// A browser asks before it sends what a form could not.
+/// Answers the question that a browser asks before a request that a form could not send.
 fn preflight(methods: &[Method]) -> Response<Body> {
     let mut response = reply::ok("text/plain", Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;

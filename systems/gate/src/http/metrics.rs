@@ -11,70 +11,78 @@ use crate::stats::{BUCKETS_US, Histogram, Stats, Traffic};
 /// The content type of [`render`].
 pub(crate) const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All counters.
+/// All counters, as one page.
 pub(crate) fn render(stats: &Stats, ops: &OpTable) -> String {
     let mut text = String::with_capacity(8192);
-    gauge(&mut text, "kaos_sessions", "Sessions, held seats included.", &stats.sessions);
-    gauge(&mut text, "kaos_rooms", "Rooms.", &stats.rooms);
-    gauge(&mut text, "kaos_entities", "Entities of all kinds, counted about once a second.", &stats.entities);
-    gauge(&mut text, "kaos_jobs", "Jobs that wait or run outside the frame.", &stats.jobs);
-    gauge(&mut text, "kaos_http_connections", "TCP connections of the HTTP door.", &stats.connections);
-    counter(&mut text, "kaos_frames_total", "Frames that ran.", &stats.frames);
-    counter(
-        &mut text,
-        "kaos_frames_late_total",
-        "Frames that ran a whole frame or more after they were due.",
-        &stats.frames_late,
-    );
-    counter(&mut text, "kaos_jobs_refused_total", "Jobs refused, their queue was full.", &stats.jobs_refused);
-    counter(
-        &mut text,
-        "kaos_connections_refused_total",
-        "Connections refused, there were too many.",
-        &stats.connections_refused,
-    );
-    counter(
-        &mut text,
-        "kaos_starts_refused_total",
-        "SessionStarts that a door refused.",
-        &stats.starts_refused,
-    );
-    counter(
-        &mut text,
-        "kaos_datagrams_unsent_total",
-        "Datagrams that the operating system did not take.",
-        &stats.datagrams_unsent,
-    );
-    counter(
-        &mut text,
-        "kaos_journal_bytes_total",
-        "Bytes written to the journal file.",
-        &stats.journal_bytes,
-    );
-    histogram(
-        &mut text,
-        "kaos_frame_seconds",
-        "How long a frame took, with handing out its messages.",
-        &stats.frame_time,
-    );
-    histogram(
-        &mut text,
-        "kaos_frame_lateness_seconds",
-        "From the line of the grid to the start of the frame.",
-        &stats.frame_lateness,
-    );
-    histogram(
-        &mut text,
-        "kaos_tick_lateness_seconds",
-        "The same for frames that a room or a timer asked for.",
-        &stats.tick_lateness,
-    );
+    gauges(&mut text, stats);
+    counters(&mut text, stats);
+    histograms(&mut text, stats);
     doors(&mut text, stats);
-    head(&mut text, "kaos_calls_total", "Calls of operations through the doors.", "counter");
+    calls(&mut text, stats, ops);
+    text
+}
+
+fn gauges(text: &mut String, stats: &Stats) {
+    for (name, help, value) in [
+        ("kaos_sessions", "Sessions, held seats included.", &stats.sessions),
+        ("kaos_rooms", "Rooms.", &stats.rooms),
+        ("kaos_entities", "Entities of all kinds, counted about once a second.", &stats.entities),
+        ("kaos_jobs", "Jobs that wait or run outside the frame.", &stats.jobs),
+        ("kaos_http_connections", "TCP connections of the HTTP door.", &stats.connections),
+    ] {
+        scalar(text, name, help, "gauge", value);
+    }
+}
+
+fn counters(text: &mut String, stats: &Stats) {
+    for (name, help, value) in [
+        ("kaos_frames_total", "Frames that ran.", &stats.frames),
+        (
+            "kaos_frames_late_total",
+            "Frames that ran a whole frame or more after they were due.",
+            &stats.frames_late,
+        ),
+        ("kaos_jobs_refused_total", "Jobs refused, their queue was full.", &stats.jobs_refused),
+        (
+            "kaos_connections_refused_total",
+            "Connections refused, there were too many.",
+            &stats.connections_refused,
+        ),
+        ("kaos_starts_refused_total", "SessionStarts that a door refused.", &stats.starts_refused),
+        (
+            "kaos_datagrams_unsent_total",
+            "Datagrams that the operating system did not take.",
+            &stats.datagrams_unsent,
+        ),
+        ("kaos_journal_bytes_total", "Bytes written to the journal file.", &stats.journal_bytes),
+    ] {
+        scalar(text, name, help, "counter", value);
+    }
+}
+
+fn histograms(text: &mut String, stats: &Stats) {
+    for (name, help, value) in [
+        ("kaos_frame_seconds", "How long a frame took, with handing out its messages.", &stats.frame_time),
+        (
+            "kaos_frame_lateness_seconds",
+            "From the line of the grid to the start of the frame.",
+            &stats.frame_lateness,
+        ),
+        (
+            "kaos_tick_lateness_seconds",
+            "The same for frames that a room or a timer asked for.",
+            &stats.tick_lateness,
+        ),
+    ] {
+        histogram(text, name, help, value);
+    }
+}
+
+fn calls(text: &mut String, stats: &Stats, ops: &OpTable) {
+    head(text, "kaos_calls_total", "Calls of operations through the doors.", "counter");
     for row in ops.rows() {
         let _ = writeln!(text, "kaos_calls_total{{op=\"{}\"}} {}", row.op.name, stats.calls(row.id));
     }
-    text
 }
 
 // Writing into a String cannot fail.
@@ -82,13 +90,8 @@ fn head(text: &mut String, name: &str, help: &str, kind: &str) {
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
-fn gauge(text: &mut String, name: &str, help: &str, value: &AtomicU64) {
-    head(text, name, help, "gauge");
-    let _ = writeln!(text, "{name} {}", value.load(Ordering::Relaxed));
-}
-
-fn counter(text: &mut String, name: &str, help: &str, value: &AtomicU64) {
-    head(text, name, help, "counter");
+fn scalar(text: &mut String, name: &str, help: &str, kind: &str, value: &AtomicU64) {
+    head(text, name, help, kind);
     let _ = writeln!(text, "{name} {}", value.load(Ordering::Relaxed));
 }
 

@@ -1,4 +1,4 @@
-//! Who holds a port, for the sentence that says so. Known on Linux only, and only of one's own processes.
+//! Which process holds a port, for the error that names it. Known on Linux only, and only for processes of the same user.
 
 /// TCP or UDP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

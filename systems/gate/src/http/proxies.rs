@@ -25,14 +25,14 @@ impl Proxies {
             .map(Proxies)
     }
 
-    /// Is this a trusted proxy?
+    /// Returns whether this is the address of a trusted proxy.
     pub(crate) fn trust(&self, address: IpAddr) -> bool {
         self.0.iter().any(|net| net.holds(address))
     }
 
-    /// Who called, when the connection comes from `peer`: of a trusted proxy the last address of the header that is
-    /// not a trusted proxy's itself. What stands before that, anybody may have written. Without such an address, or
-    /// when there is something else in its place, it is `peer`.
+    /// Returns the address of the caller, for a connection from `peer`. If `peer` is a trusted proxy, that is the last
+    /// address in the header that is not itself a trusted proxy: anybody may have written the entries before it. If there
+    /// is no such address, or the entry is not an address, it is `peer`.
     ///
     /// Never loopback unless `peer` is: what is local to a proxy is not local here.
     pub(crate) fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use kaos_kernel::fault::Fault;
-use kaos_kernel::op::Refuse;
+use kaos_kernel::op::{Refusal, Refuse};
 
 /// What no answer of a game server needs: guessing of types, frames, referrers.
 fn response(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response<Body> {
@@ -29,22 +29,19 @@ pub(crate) fn json_bytes(body: Bytes) -> Response<Body> {
 
 /// A refusal: `{"code", "name", "message"}` with the fault's status, and when to come back.
 pub(crate) fn refusal(fault: &Fault) -> Response<Body> {
-    refusal_in(kaos_kernel::op::refusal, fault)
-}
-
-/// A refusal in the shape of the face that refuses, with the fault's status.
-pub(crate) fn refusal_in(refuse: Refuse, fault: &Fault) -> Response<Body> {
-    let status = StatusCode::from_u16(fault.kind.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    written(status, fault, refuse)
+    refusal_in(kaos_kernel::op::refusal, fault, fault.kind.http())
 }
 
 /// [`refusal`] with a sharper status than the fault's own.
 pub(crate) fn refusal_as(status: StatusCode, fault: &Fault) -> Response<Body> {
-    written(status, fault, kaos_kernel::op::refusal)
+    refusal_in(kaos_kernel::op::refusal, fault, status.as_u16())
 }
 
-fn written(status: StatusCode, fault: &Fault, refuse: Refuse) -> Response<Body> {
-    let mut response = response(status, "application/json", refuse(fault).to_string());
+/// A refusal in the shape of the face that refuses; `status` is what KaosNet's own would have.
+pub(crate) fn refusal_in(refuse: Refuse, fault: &Fault, status: u16) -> Response<Body> {
+    let Refusal { status, body } = refuse(fault, status);
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = response(status, "application/json", body.to_string());
     if fault.retry_ms > 0 {
         let secs = fault.retry_ms.div_ceil(1000);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));

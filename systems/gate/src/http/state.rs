@@ -1,4 +1,4 @@
-//! What every request of the HTTP door shares, and what is counted of a connection.
+//! The state that all requests of the HTTP door share, and the count of its connections.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,12 +12,12 @@ use kaos_kernel::op::OpTable;
 use kaos_rudp::PublicKey;
 use tokio::sync::watch;
 
+use crate::bridge::link::lock;
 use crate::http::access::Access;
 use crate::http::budget::Budgets;
 use crate::http::files::Files;
 use crate::http::routes::Routes;
 use crate::websocket;
-use crate::websocket::link::lock;
 
 /// What every request needs.
 pub(crate) struct Shared {
@@ -44,7 +44,7 @@ pub(crate) struct Counted {
     /// What it counts for: see [`subject`].
     subject: IpAddr,
     pub(crate) shared: Arc<Shared>,
-    /// It is a WebSocket by now: sessions have their own rules for those who do not read.
+    /// It has become a WebSocket: sessions have rules of their own for clients that do not read.
     pub(crate) upgraded: Arc<AtomicBool>,
 }
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::websocket::link::lock;
+use crate::bridge::link::lock;
 
 /// A door that listens nowhere, with what `change` says of it, and what stops it.
 fn door(change: impl FnOnce(&mut WebSetup)) -> (Arc<Shared>, watch::Sender<bool>) {
@@ -14,7 +14,7 @@ fn door(change: impl FnOnce(&mut WebSetup)) -> (Arc<Shared>, watch::Sender<bool>
         Ok(text)
     }
     let add = |app: &mut App| {
-        app.op(Op::new("say").rest("POST /v1/say"), say);
+        app.op(Op::new("say").rest("POST /v1/say").price(1), say);
     };
     let server = Server::build(Build::default(), add).unwrap_or_else(|error| panic!("{error}"));
     let mut setup = WebSetup {
@@ -116,7 +116,7 @@ async fn what_needs_credentials_is_refused_before_its_body_is_read() {
 async fn what_an_address_asks_far_beyond_its_rate_does_not_reach_the_frame() {
     let limits = LimitSettings { address_calls: 1, address_calls_burst: 2, ..LimitSettings::default() };
     let (shared, _stop) = door(|setup| setup.limits = limits);
-    let mut taken = crate::bridge::Drained::default();
+    let mut drained = crate::bridge::Drained::default();
     let mut statuses = std::collections::BTreeMap::new();
     for _ in 0..100 {
         let (mut client, _serving) = connected(&shared, "192.0.2.1", 1024);
@@ -133,6 +133,6 @@ async fn what_an_address_asks_far_beyond_its_rate_does_not_reach_the_frame() {
         tokio::task::yield_now().await;
     }
     assert_eq!(statuses, [("429".to_owned(), 96), ("waits".to_owned(), 4)].into());
-    shared.server.bridge.take(0, &mut taken);
-    assert_eq!(taken.calls.len(), 4);
+    shared.server.bridge.drain(0, &mut drained);
+    assert_eq!(drained.calls.len(), 4);
 }

@@ -1,4 +1,4 @@
-//! A stream whose writes fail when nothing of them went out for a while: nobody holds a connection by not reading.
+//! A stream whose writes fail when no byte goes out for a while, so that a client cannot hold a connection by not reading.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Time in which at least one byte of what is written has to go out. As long as requests may take to come in.
+/// The time in which at least one waiting byte has to go out: as long as a request may take to come in.
 pub(crate) const WRITE_TIME: Duration = Duration::from_secs(10);
 
 /// The stream. Its writes fail with [`io::ErrorKind::TimedOut`] once [`WRITE_TIME`] has passed in which bytes waited
@@ -22,18 +22,18 @@ pub(crate) struct WriteTimeout<S> {
     /// Ends the writes, while bytes wait.
     stalled: Option<Pin<Box<Sleep>>>,
     /// Somebody else looks after slow readers from now on.
-    patient: Arc<AtomicBool>,
+    disarmed: Arc<AtomicBool>,
 }
 
 impl<S> WriteTimeout<S> {
-    /// Around `stream`, until `patient` is set.
-    pub(crate) fn new(stream: S, patient: Arc<AtomicBool>) -> Self {
-        WriteTimeout { stream, stalled: None, patient }
+    /// Around `stream`, until `disarmed` is set.
+    pub(crate) fn new(stream: S, disarmed: Arc<AtomicBool>) -> Self {
+        WriteTimeout { stream, stalled: None, disarmed }
     }
 
-    /// What a write of the stream says, or that it waited too long.
-    fn judge<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if written.is_ready() || self.patient.load(Ordering::Relaxed) {
+    /// The result of a write, or the time-out when its bytes have waited too long.
+    fn or_timed_out<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_ready() || self.disarmed.load(Ordering::Relaxed) {
             self.stalled = None;
             return written;
         }
@@ -55,7 +55,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.judge(written, cx)
+        self.or_timed_out(written, cx)
     }
 
     fn poll_write_vectored(
@@ -64,7 +64,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.judge(written, cx)
+        self.or_timed_out(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -73,12 +73,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.judge(flushed, cx)
+        self.or_timed_out(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.judge(shut, cx)
+        self.or_timed_out(shut, cx)
     }
 }
 
@@ -113,8 +113,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_others_look_after_is_written_as_long_as_it_takes() {
         let (there, mut here) = duplex(16);
-        let patient = Arc::new(AtomicBool::new(true));
-        let mut stream = WriteTimeout::new(there, patient);
+        let disarmed = Arc::new(AtomicBool::new(true));
+        let mut stream = WriteTimeout::new(there, disarmed);
         let reading = async {
             sleep(Duration::from_secs(600)).await;
             here.read_exact(&mut [0; 32]).await

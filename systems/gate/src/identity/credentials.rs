@@ -1,4 +1,4 @@
-//! Who somebody is: session tokens (JWT, HS256), anonymous names, and making tokens.
+//! Credentials: session tokens (JWT, HS256) are made and checked here, and anonymous names let in.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,9 @@ use kaos_kernel::input::Identity;
 use kaos_wire::limits::{ANONYMOUS_MAX, TOKEN_MAX, USER_MAX, VARS_BYTES_MAX, VARS_MAX};
 use serde::{Deserialize, Serialize};
 
-/// Seconds that the clock of whoever made a token may differ from ours.
+use super::credential::Credential;
+
+/// Seconds by which the clock of a token's issuer may differ from ours.
 const LEEWAY_S: u64 = 5;
 
 /// What a session token says, in the claim names that Nakama's clients know. One that also has `nbf` is not good
@@ -19,7 +21,7 @@ pub struct Claims {
     /// The token's own id; for revoking, later.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tid: String,
-    /// The user's id, 1 to 128 bytes of printable text without spaces at its ends. Tokens of other makers may say
+    /// The user's id, 1 to 128 bytes of printable text without spaces at its ends. Tokens of other issuers may say
     /// `sub` instead.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uid: String,
@@ -32,15 +34,15 @@ pub struct Claims {
     /// Variables of the session. They win over what the client says of itself.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vrs: BTreeMap<String, String>,
-    /// When it was made, in seconds of Unix time; not looked at.
+    /// When it was made, in seconds of Unix time; ignored.
     #[serde(default)]
     pub iat: u64,
-    /// Until when it is good, in seconds of Unix time. Required.
+    /// When it expires, in seconds of Unix time. Required.
     pub exp: u64,
 }
 
 impl Claims {
-    /// What the token proves, if its signature is good and its time has come.
+    /// What the token proves, if its signature is valid and its time has come.
     ///
     /// # Errors
     /// [`FaultKind::Unauthenticated`] for a user or name out of bounds, [`FaultKind::Invalid`] for variables over
@@ -49,11 +51,11 @@ impl Claims {
         let user_id = if self.uid.is_empty() { self.sub } else { self.uid };
         let username = if self.usn.is_empty() { user_id.clone() } else { self.usn };
         if user_id.is_empty() || user_id.len() > USER_MAX || username.len() > USER_MAX {
-            return Err(refused("the session token names no user of 1 to 128 bytes (`uid`)"));
+            return Err(refused("the session token needs a user id of 1 to 128 bytes (`uid`)"));
         }
         if !printable(&user_id) || !printable(&username) {
             return Err(refused(
-                "the session token's `uid` and `usn` are printable text without spaces at their ends",
+                "the session token's `uid` and `usn` must be printable text without spaces at their ends",
             ));
         }
         bounded(&self.vrs)?;
@@ -61,7 +63,7 @@ impl Claims {
     }
 }
 
-/// May it be shown and written to a log?
+/// Returns whether a text is fit to be shown and written to a log.
 fn printable(name: &str) -> bool {
     name.chars().all(|c| !c.is_control()) && name.trim() == name
 }
@@ -69,7 +71,7 @@ fn printable(name: &str) -> bool {
 /// What a token proved.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Proof {
-    /// Who.
+    /// The user.
     pub identity: Identity,
     /// The session variables that the token carries.
     pub vars: BTreeMap<String, String>,
@@ -91,7 +93,7 @@ impl Credentials {
         Credentials { key: DecodingKey::from_secret(key), validation, anonymous }
     }
 
-    /// Are names without proof let in?
+    /// Returns whether names without proof are let in.
     pub fn anonymous(&self) -> bool {
         self.anonymous
     }
@@ -104,7 +106,7 @@ impl Credentials {
     /// token is too old.
     pub fn token(&self, token: &str) -> Result<Proof, Fault> {
         if token.len() > TOKEN_MAX {
-            return Err(refused("this is no session token of this server"));
+            return Err(refused("this is not a session token of this server"));
         }
         let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
         let claims = match decoded {
@@ -112,15 +114,15 @@ impl Credentials {
             Err(error) => {
                 return Err(match error.kind() {
                     ErrorKind::ExpiredSignature => refused("the session token has expired: get a new one"),
-                    ErrorKind::ImmatureSignature => refused("the session token is not good yet"),
-                    _ => refused("this is no session token of this server"),
+                    ErrorKind::ImmatureSignature => refused("the session token is not valid yet"),
+                    _ => refused("this is not a session token of this server"),
                 });
             }
         };
         claims.proof()
     }
 
-    /// Looks at a name without proof.
+    /// Checks a name without proof.
     ///
     /// # Errors
     /// [`FaultKind::Unauthenticated`] where names are not let in, [`FaultKind::Invalid`] for one that is not
@@ -133,27 +135,29 @@ impl Credentials {
         }
         if name.is_empty() || name.len() > ANONYMOUS_MAX || !printable(name) {
             return Err(Fault::invalid(
-                "a name is 1 to 64 bytes of printable text without spaces at its ends",
+                "a name must be 1 to 64 bytes of printable text without spaces at its ends",
             ));
         }
         Ok(name.to_owned())
     }
 
-    /// Reads the value of an `Authorization` header: `None` where nothing is needed. With the token's variables, since
-    /// a request has no session that holds them.
+    /// Whom a request comes from, by what it shows. `None`: from nobody in particular, on a server that lets nobody in
+    /// without a token. With the token's variables, since a request has no session that holds them.
     ///
     /// # Errors
-    /// As [`Credentials::token`]; also for another scheme than `Bearer`.
-    pub fn authorization(&self, header: Option<&str>) -> Result<Option<Identity>, Fault> {
-        let Some(header) = header else {
+    /// As [`Credentials::token`]; also for a key, of which this server has none. What is wrong is refused even where
+    /// nothing is needed: its sender believes to be somebody.
+    pub fn prove(&self, credential: &Credential) -> Result<Option<Identity>, Fault> {
+        match credential {
             // Nobody in particular, who may do what users may.
-            return Ok(self.anonymous.then(Identity::default));
-        };
-        let (scheme, token) = header.trim().split_once(' ').unwrap_or((header, ""));
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(refused("send a session token as `Authorization: Bearer …`"));
+            Credential::Nothing => Ok(self.anonymous.then(Identity::default)),
+            Credential::Bearer(token) => {
+                self.token(token).map(|proof| Some(Identity { vars: proof.vars, ..proof.identity }))
+            }
+            Credential::Basic { .. } | Credential::Key(_) => Err(refused(
+                "this server knows no such key: send a session token as `Authorization: Bearer …`",
+            )),
         }
-        self.token(token.trim()).map(|proof| Some(Identity { vars: proof.vars, ..proof.identity }))
     }
 }
 
@@ -161,7 +165,7 @@ fn refused(sentence: &'static str) -> Fault {
     Fault::new(FaultKind::Unauthenticated, sentence)
 }
 
-/// Are these variables within what a session may hold?
+/// Checks that variables are within what a session may hold.
 ///
 /// # Errors
 /// [`FaultKind::Invalid`]: more than 16 entries, or more than 1 KiB.
@@ -169,7 +173,7 @@ pub(crate) fn bounded(vars: &BTreeMap<String, String>) -> Result<(), Fault> {
     let bytes: usize = vars.iter().map(|(key, value)| key.len() + value.len()).sum();
     if vars.len() > VARS_MAX || bytes > VARS_BYTES_MAX {
         return Err(Fault::invalid(format!(
-            "session variables are at most {VARS_MAX} entries and {VARS_BYTES_MAX} bytes in all"
+            "session variables are limited to {VARS_MAX} entries and {VARS_BYTES_MAX} bytes in all"
         )));
     }
     Ok(())
@@ -253,7 +257,7 @@ mod tests {
         assert!(credentials.token(&token(1_600_000_000)).is_ok());
         let fault = credentials.token(&token(LATER - 1)).expect_err("early");
         assert_eq!(fault.kind, FaultKind::Unauthenticated);
-        assert!(fault.message.contains("not good yet"), "{fault}");
+        assert!(fault.message.contains("not valid yet"), "{fault}");
     }
 
     #[test]
@@ -301,21 +305,23 @@ mod tests {
     }
 
     #[test]
-    fn the_authorization_header() {
+    fn what_a_request_shows_is_proved() {
         let open = Credentials::new(KEY, true);
         let shut = Credentials::new(KEY, false);
-        assert_eq!(open.authorization(None), Ok(Some(Identity::default())));
-        assert_eq!(shut.authorization(None), Ok(None));
-        let bearer = format!("bearer {}", mint(KEY, &claims()).expect("made"));
-        let identity = shut.authorization(Some(&bearer)).expect("good").expect("somebody");
+        assert_eq!(open.prove(&Credential::Nothing), Ok(Some(Identity::default())));
+        assert_eq!(shut.prove(&Credential::Nothing), Ok(None));
+        let bearer = |claims: &Claims| Credential::Bearer(mint(KEY, claims).expect("made"));
+        let identity = shut.prove(&bearer(&claims())).expect("good").expect("somebody");
         assert_eq!(identity.username, "ada");
         let red = Claims { vrs: BTreeMap::from([("team".into(), "red".into())]), ..claims() };
-        let bearer = format!("Bearer {}", mint(KEY, &red).expect("made"));
-        let identity = shut.authorization(Some(&bearer)).expect("good").expect("somebody");
+        let identity = shut.prove(&bearer(&red)).expect("good").expect("somebody");
         assert_eq!(identity.vars, red.vrs);
-        // A wrong token is refused even where none is needed: its sender believes to be somebody.
-        for wrong in ["Bearer x", "Basic YTpi", "Bearer", ""] {
-            assert!(open.authorization(Some(wrong)).is_err(), "{wrong:?}");
+        // A wrong one is refused even where none is needed: its sender believes to be somebody.
+        let basic = Credential::Basic { name: "a".into(), secret: "b".into() };
+        let bearers = ["x", ""].map(|token| Credential::Bearer(token.into()));
+        for wrong in bearers.into_iter().chain([basic, Credential::Key("k".into())]) {
+            let fault = open.prove(&wrong).expect_err("wrong");
+            assert_eq!(fault.kind, FaultKind::Unauthenticated, "{wrong:?}");
         }
     }
 }

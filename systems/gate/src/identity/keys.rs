@@ -12,7 +12,7 @@ use kaos_rudp::SecretKey;
 const FILE: &str = "keys/session.key";
 const TRANSPORT_FILE: &str = "keys/transport.key";
 
-/// Bytes that a given key has at least: 128 bits of text nobody guesses.
+/// The fewest bytes of a configured key: 128 bits, which nobody guesses.
 const BYTES_MIN: usize = 16;
 
 /// Signing keys that stand in tutorials and other servers' defaults, in any case. Whoever knows one can be anyone.
@@ -43,15 +43,15 @@ pub enum KeyError {
     Empty,
     /// It could be guessed.
     #[error(
-        "`session.key` has {0} bytes: it takes at least {BYTES_MIN}. Leave it out: one is made and kept in the data \
+        "`session.key` has {0} bytes: it needs at least {BYTES_MIN}. Leave it out: one is made and kept in the data \
          folder"
     )]
     Short(usize),
     /// It cannot be read.
-    #[error("`udp.key` is no key: it has 64 hexadecimal digits; or leave it out and one is made")]
+    #[error("`udp.key` is not a key: it needs 64 hexadecimal digits. Leave it out, and one is made")]
     NotHex,
     /// Anybody could be the server.
-    #[error("`udp.key` is the same byte again and again: choose another, or leave it out and one is made")]
+    #[error("`udp.key` repeats a single byte: choose another key, or leave it out, and one is made")]
     Guessed,
     /// The file cannot be read or written.
     #[error("the key in {path} cannot be used: {source}")]
@@ -74,7 +74,7 @@ pub enum Source {
     Made,
 }
 
-/// Whether a `session.key` of the configuration will do. With `dev` any will that is not empty, also one that everybody
+/// Checks a `session.key` of the configuration. With `dev` every key passes that is not empty, even one that everybody
 /// knows.
 ///
 /// # Errors
@@ -95,7 +95,7 @@ pub fn check_session(given: &str, dev: bool) -> Result<(), KeyError> {
     Ok(())
 }
 
-/// Whether a `udp.key` of the configuration will do: 64 hexadecimal digits, and without `dev` not all of one byte.
+/// Checks a `udp.key` of the configuration: 64 hexadecimal digits, and without `dev` not all of one byte.
 ///
 /// # Errors
 /// [`KeyError::NotHex`], [`KeyError::Guessed`].
@@ -137,7 +137,7 @@ pub fn transport_key(data: &Path, given: Option<&str>, dev: bool) -> Result<Secr
     }
     let path = data.join(TRANSPORT_FILE);
     let key = kept_or_made(&path).and_then(|(text, _)| {
-        let sentence = "it has not 64 hexadecimal digits; remove the file and a new one is made, which clients do not know";
+        let sentence = "it does not have 64 hexadecimal digits; remove the file and a new key is made, which clients do not know";
         unhex(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, sentence))
     });
     key.map(SecretKey::from_bytes).map_err(|source| KeyError::File { path, source })
@@ -161,7 +161,7 @@ fn kept_or_made(path: &Path) -> io::Result<(Vec<u8>, Source)> {
         Ok(text) => {
             let key = text.trim_ascii().to_vec();
             if key.len() < BYTES_MIN {
-                let sentence = "it is too short for a key; remove the file and a new one is made";
+                let sentence = "it is too short for a key; remove the file and a new key is made";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, sentence));
             }
             Ok((key, Source::Kept))
@@ -183,24 +183,24 @@ fn make(path: &Path) -> io::Result<(Vec<u8>, Source)> {
             file.sync_all()?;
             Ok((key.into_bytes(), Source::Made))
         }
-        // Another process was faster: its key is the key.
+        // Another process was faster: its key counts.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept_or_made(path),
         Err(error) => Err(error),
     }
 }
 
-/// Opens a file that only its owner may read, if it is made by this: keys, and journals, which hold resume tokens. One
-/// that is there keeps its rights.
+/// Opens a file that only its owner may read, if this call makes it: keys, and journals, which hold resume tokens.
+/// An existing file keeps its permissions.
 ///
 /// # Errors
-/// What the system says.
+/// Whatever error the operating system reports.
 pub fn open_private(options: &mut fs::OpenOptions, path: &Path) -> io::Result<fs::File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options.open(path)
 }
 
-/// Makes a folder of which others do not even see what is in it; one that is there stays as it is.
+/// Makes a folder that only its owner can list. An existing folder keeps its permissions.
 fn make_folder(folder: &Path) -> io::Result<()> {
     if let Some(above) = folder.parent() {
         fs::create_dir_all(above)?;

@@ -18,8 +18,8 @@ use kaos_kernel::output::{Answer, Job, write_log};
 use super::Asking;
 use super::slots::Slots;
 use crate::bridge::Bridge;
+use crate::bridge::link::lock;
 use crate::stats::Stats;
-use crate::websocket::link::lock;
 
 /// What the threads of a pool share.
 pub(super) struct PoolThreads {

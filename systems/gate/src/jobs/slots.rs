@@ -3,7 +3,7 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use crate::websocket::link::lock;
+use crate::bridge::link::lock;
 
 /// The slots of a pool, and where its threads are.
 pub(super) struct Slots {

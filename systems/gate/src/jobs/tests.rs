@@ -79,12 +79,12 @@ fn pools_of(wait: Duration, plugin: impl Fn(&mut App)) -> (Arc<Bridge>, JobPools
 }
 
 fn completed(bridge: &Bridge) -> Input {
-    let mut taken = Drained::default();
-    while taken.completions.is_empty() {
-        bridge.wait(None, None, true);
-        bridge.take(0, &mut taken);
+    let mut drained = Drained::default();
+    while drained.completions.is_empty() {
+        bridge.wait_while_stopping(None, None);
+        bridge.drain(0, &mut drained);
     }
-    match taken.completions.pop() {
+    match drained.completions.pop() {
         Some(Completion::Input(input)) => input,
         _ => panic!("no input"),
     }
@@ -164,11 +164,11 @@ fn a_job_waits_no_longer_than_it_may() {
         pools.submit(job(n * 2 + 1, "ask"));
     }
     let mut ended = 0;
-    let mut taken = Drained::default();
+    let mut drained = Drained::default();
     while ended < count {
-        bridge.wait(None, None, true);
-        bridge.take(0, &mut taken);
-        for completion in taken.completions.drain(..) {
+        bridge.wait_while_stopping(None, None);
+        bridge.drain(0, &mut drained);
+        for completion in drained.completions.drain(..) {
             match completion {
                 Completion::Input(Input::Ask { .. }) => {}
                 Completion::Input(input @ Input::Done { ticket, .. }) => {

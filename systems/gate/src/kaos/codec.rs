@@ -12,7 +12,7 @@ use kaos_kernel::input::Counts;
 use kaos_kernel::op::OpTable;
 use kaos_kernel::output::{Channel, Head, HeadKind};
 use kaos_wire::limits::{HEADER, PAYLOAD_MAX, ROOM_DATA_HEADER, ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
-use kaos_wire::{ClientMessage, Op, RoomData, WireError, decode_client, messages, v1};
+use kaos_wire::{ClientMessage, Opcode, RoomData, WireError, decode_client, messages, v1};
 
 use crate::kaos::encode::encode;
 use crate::stats::Stats;
@@ -67,7 +67,8 @@ impl KaosCodec {
             )),
             ClientMessage::SessionEnd(_) => Ok(InboundMessage::End),
             ClientMessage::Heartbeat(heartbeat) => Ok(heartbeat_of(heartbeat)),
-            ClientMessage::RoomData { reliable, data } => Ok(data_of(bytes, data, reliable)),
+            ClientMessage::RoomData(data) => Ok(data_of(bytes, data, true)),
+            ClientMessage::RoomDataUnreliable(data) => Ok(data_of(bytes, data, false)),
             ClientMessage::Call(call) => {
                 let cid = call.cid;
                 has_cid(cid)?;
@@ -79,11 +80,10 @@ impl KaosCodec {
                 self.count(row.id);
                 Ok(InboundMessage::Call { cid, op: row.id, request, form: Form::Json })
             }
-            ClientMessage::RoomCreate(v1::RoomCreate { cid, .. })
-            | ClientMessage::RoomJoin(v1::RoomJoin { cid, .. })
-            | ClientMessage::RoomLeave(v1::RoomLeave { cid, .. })
-            | ClientMessage::Rpc(v1::Rpc { cid, .. }) => {
-                let name = Op::from_u8(op).map_or("this message", Op::name);
+            // A request with an opcode of its own, and no operation on this server that answers it.
+            request => {
+                let cid = request.cid();
+                let name = Opcode::from_u8(op).map_or("this message", Opcode::name);
                 let sentence = format!("this server was built without what answers {name}");
                 Err(Bad { cid, fault: Fault::new(FaultKind::Unimplemented, sentence) })
             }
@@ -136,15 +136,7 @@ fn has_cid(cid: u32) -> Result<(), Bad> {
 
 /// The id of a request whose meaning was refused: its bytes may still tell.
 fn cid_of(op: u8, payload: &[u8]) -> u32 {
-    match decode_client(op, payload) {
-        Ok(ClientMessage::RoomCreate(message)) => message.cid,
-        Ok(ClientMessage::RoomJoin(message)) => message.cid,
-        Ok(ClientMessage::RoomLeave(message)) => message.cid,
-        Ok(ClientMessage::Rpc(message)) => message.cid,
-        Ok(ClientMessage::Call(message)) => message.cid,
-        Ok(_) => 0,
-        Err(error) => error.cid(),
-    }
+    decode_client(op, payload).map_or_else(|error| error.cid(), |message| message.cid())
 }
 
 fn heartbeat_of(heartbeat: v1::Heartbeat) -> InboundMessage {

@@ -13,18 +13,18 @@ use kaos_kernel::room::presence::PresenceInfo;
 use kaos_kernel::send::room_data;
 use kaos_wire::limits::{LABEL_MAX, MESSAGE_MAX, PRESENCES_MAX, REASON_MAX};
 use kaos_wire::prost::Message;
-use kaos_wire::{Op, PROTOCOL_MAX, v1};
+use kaos_wire::{Opcode, PROTOCOL_MAX, v1};
 use serde_json::Value as Json;
 
 use crate::kaos::codec::of_wire;
 
-/// Writes the shared part of a message. Its length is not looked at.
+/// Writes the shared part of a message. Its length is not checked.
 pub(crate) fn encode(message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault> {
     match message {
         Outbound::Started { .. } => Ok(started(message)),
-        Outbound::Ended(fault) => Ok(plain(Op::SessionEnd, &session_end(fault))),
+        Outbound::Ended(fault) => Ok(plain(Opcode::SessionEnd, &session_end(fault))),
         Outbound::Heartbeat { client_time_us, received, server_time_ms } => Ok(plain(
-            Op::Heartbeat,
+            Opcode::Heartbeat,
             &v1::Heartbeat {
                 client_time_us: *client_time_us,
                 received: Some(counts(*received)),
@@ -34,13 +34,13 @@ pub(crate) fn encode(message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault
         )),
         Outbound::Answer { cid, op, form, result } => match result {
             Ok(reply) => answer(*cid, *op, *form, &**reply, ops),
-            Err(fault) => Ok(refusal(*cid, channel_of(ops, *op, *form), fault)),
+            Err(fault) => Ok(refusal(*cid, form.channel(ops, *op), fault)),
         },
         Outbound::Refusal { cid, channel, fault } => Ok(refusal(*cid, *channel, fault)),
         Outbound::Data { sender, op, data, reliable } => {
             let (opcode, channel) = match reliable {
-                true => (Op::RoomData, Channel::Data),
-                false => (Op::RoomDataUnreliable, Channel::Unreliable),
+                true => (Opcode::RoomData, Channel::Data),
+                false => (Opcode::RoomDataUnreliable, Channel::Unreliable),
             };
             Ok(room_data(opcode as u8, Some(*sender), *op, data.clone(), channel))
         }
@@ -59,12 +59,12 @@ pub(crate) fn session_end(fault: &Fault) -> v1::SessionEnd {
     }
 }
 
-fn plain(op: Op, payload: &impl Message) -> Encoded {
+fn plain(op: Opcode, payload: &impl Message) -> Encoded {
     of(op, HeadKind::Plain, payload.encode_to_vec().into())
 }
 
 /// Channel and counting follow from the opcode alone, as at the other end.
-fn of(op: Op, head: HeadKind, body: Bytes) -> Encoded {
+fn of(op: Opcode, head: HeadKind, body: Bytes) -> Encoded {
     let counted = op.counted().is_some();
     Encoded { op: op as u8, channel: of_wire(op.channel()), counted, head, body }
 }
@@ -89,7 +89,7 @@ fn started(message: &Outbound) -> Encoded {
         node,
     } = message
     else {
-        return plain(Op::SessionStart, &v1::SessionStarted::default());
+        return plain(Opcode::SessionStart, &v1::SessionStarted::default());
     };
     let payload = v1::SessionStarted {
         protocol: PROTOCOL_MAX,
@@ -106,16 +106,7 @@ fn started(message: &Outbound) -> Encoded {
         server_time_ms: *server_time_ms,
         node: node.clone(),
     };
-    plain(Op::SessionStart, &payload)
-}
-
-fn channel_of(ops: &OpTable, op: OpId, form: Form) -> Channel {
-    match form {
-        Form::Json => Channel::Control,
-        Form::Wire => {
-            ops.get(op).and_then(|row| row.op.wire_form()).map_or(Channel::Control, |form| form.channel)
-        }
-    }
+    plain(Opcode::SessionStart, &payload)
 }
 
 fn answer(
@@ -129,13 +120,13 @@ fn answer(
         Form::Json => {
             let body = serde_json::to_vec(reply)
                 .map_err(|error| Fault::internal(format!("the reply is no JSON: {error}")))?;
-            Ok(plain(Op::Call, &v1::CallReply { cid, body }))
+            Ok(plain(Opcode::Call, &v1::CallReply { cid, body }))
         }
         Form::Wire => {
             let form = ops.get(op).and_then(|row| row.op.wire_form());
             let form = form
                 .ok_or_else(|| Fault::internal("an operation without a binary form has to answer in one"))?;
-            let reply_op = Op::from_u8(form.reply_opcode).ok_or_else(|| {
+            let reply_op = Opcode::from_u8(form.reply_opcode).ok_or_else(|| {
                 Fault::internal(format!(
                     "the protocol has no opcode {:#04x} to answer with",
                     form.reply_opcode
@@ -151,7 +142,7 @@ fn answer(
 fn event(event: &Event, body: &dyn Payload) -> Result<Encoded, Fault> {
     if let Some(form) = event.form {
         let head = if form.room { HeadKind::Handle } else { HeadKind::Plain };
-        let opcode = Op::from_u8(form.opcode).ok_or_else(|| {
+        let opcode = Opcode::from_u8(form.opcode).ok_or_else(|| {
             Fault::internal(format!(
                 "the protocol has no opcode {:#04x} for the event {}",
                 form.opcode, event.name
@@ -170,16 +161,16 @@ fn event(event: &Event, body: &dyn Payload) -> Result<Encoded, Fault> {
         )));
     }
     let opcode = match event.channel {
-        Channel::Unreliable => Op::EventUnreliable,
-        Channel::Control | Channel::Data => Op::Event,
+        Channel::Unreliable => Opcode::EventUnreliable,
+        Channel::Control | Channel::Data => Opcode::Event,
     };
     Ok(plain(opcode, &v1::Event { name: event.name.clone(), body }))
 }
 
 fn refusal(cid: u32, channel: Channel, fault: &Fault) -> Encoded {
     let op = match channel {
-        Channel::Control => Op::Error,
-        Channel::Data | Channel::Unreliable => Op::RoomError,
+        Channel::Control => Opcode::Error,
+        Channel::Data | Channel::Unreliable => Opcode::RoomError,
     };
     let payload = v1::Error {
         cid,
@@ -218,7 +209,7 @@ fn state(message: &Outbound) -> Result<Encoded, Fault> {
         presences: presences(members)?,
         lost: *lost,
     };
-    Ok(of(Op::RoomState, HeadKind::Handle, payload.encode_to_vec().into()))
+    Ok(of(Opcode::RoomState, HeadKind::Handle, payload.encode_to_vec().into()))
 }
 
 fn room_event(event: &RoomEvent) -> Result<Encoded, Fault> {
@@ -236,7 +227,7 @@ fn room_event(event: &RoomEvent) -> Result<Encoded, Fault> {
         RoomEvent::Label(label) => Event::Label(label_text(label)?.into_owned()),
     };
     let payload = v1::RoomEvent { handle: 0, event: Some(event) };
-    Ok(of(Op::RoomEvent, HeadKind::Handle, payload.encode_to_vec().into()))
+    Ok(of(Opcode::RoomEvent, HeadKind::Handle, payload.encode_to_vec().into()))
 }
 
 fn presences(members: &[PresenceInfo]) -> Result<Vec<v1::Presence>, Fault> {

@@ -7,12 +7,12 @@ use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::{PeerId, SessionId};
 use kaos_kernel::input::{Claim, Counts, Input};
 use kaos_wire::v1::session_start::Credentials as Given;
-use kaos_wire::{ClientMessage, Op, agree, decode_client, messages, prost::Message, v1};
+use kaos_wire::{ClientMessage, Opcode, agree, decode_client, messages, prost::Message, v1};
 
 use crate::identity::credentials::{Credentials, bounded};
 use crate::kaos::encode::session_end;
 
-/// A SessionStart whose credentials are good as far as a door can tell.
+/// A SessionStart whose credentials are valid as far as a door can tell.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Opening {
     /// What was proved.
@@ -21,7 +21,7 @@ pub struct Opening {
     pub fresh: [u8; 16],
     /// Free for the game; at most 16 entries and 1 KiB.
     pub vars: BTreeMap<String, String>,
-    /// Messages that came behind it in the same piece.
+    /// Messages that followed it in the same frame.
     pub rest: Bytes,
 }
 
@@ -29,12 +29,11 @@ impl Opening {
     /// Reads the first bytes of a connection.
     ///
     /// # Errors
-    /// Why the connection is to be closed: no SessionStart, a version that is not spoken here, credentials
-    /// that are not good.
+    /// Why the connection has to be closed: no SessionStart, an unsupported version, or invalid credentials.
     pub fn read(bytes: &Bytes, credentials: &Credentials) -> Result<Opening, Fault> {
         let first = messages(bytes).next().unwrap_or(Ok((0, &[])));
         let (op, payload) = first.map_err(|error| Fault::new(FaultKind::Protocol, error.to_string()))?;
-        if op != Op::SessionStart as u8 {
+        if op != Opcode::SessionStart as u8 {
             return Err(Fault::new(
                 FaultKind::Protocol,
                 "the first message of a connection has to be a SessionStart",
@@ -90,7 +89,7 @@ impl Opening {
 pub fn farewell(fault: &Fault) -> Vec<u8> {
     let mut message = Vec::new();
     // Its texts are cut to their limits, so it always fits.
-    let _ = kaos_wire::encode(Op::SessionEnd, &session_end(fault), &mut message);
+    let _ = kaos_wire::encode(Opcode::SessionEnd, &session_end(fault), &mut message);
     message
 }
 
@@ -108,7 +107,7 @@ mod tests {
 
     fn bytes(start: &v1::SessionStart) -> Bytes {
         let mut bytes = Vec::new();
-        encode(Op::SessionStart, start, &mut bytes).expect("short");
+        encode(Opcode::SessionStart, start, &mut bytes).expect("short");
         bytes.into()
     }
 

@@ -37,7 +37,7 @@ impl Handshakes {
         Ok(Handshakes { jobs, done, waiting: None })
     }
 
-    /// Gives the thread what the endpoint has, and the endpoint what the thread has made.
+    /// Hands the endpoint's jobs to the thread, and the thread's results to the endpoint.
     pub(crate) fn pump(&mut self, now: Micros, endpoint: &mut Endpoint) {
         while let Ok(done) = self.done.try_recv() {
             endpoint.finish_job(now, done);
@@ -102,7 +102,7 @@ mod tests {
                 connected += usize::from(matches!(event, Event::Connected { .. }));
             }
             if server.totals().jobs == 300 && accepted < 300 {
-                let woken = bridge.wait(None, Some(Duration::from_secs(20)), false);
+                let woken = bridge.wait(None, Some(Duration::from_secs(20)));
                 assert!(woken, "a wake got lost after {accepted}");
             }
         }

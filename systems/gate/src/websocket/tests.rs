@@ -6,7 +6,7 @@ use super::*;
 fn frames_end_between_messages() {
     let mut bytes = Vec::new();
     for _ in 0..5 {
-        kaos_wire::encode_raw(kaos_wire::Op::RoomData, &[0; 50_000], &mut bytes).expect("short");
+        kaos_wire::encode_raw(kaos_wire::Opcode::RoomData, &[0; 50_000], &mut bytes).expect("short");
     }
     let mut rest = &bytes[..];
     let mut frames = Vec::new();
@@ -38,7 +38,7 @@ fn start() -> Vec<u8> {
     let start =
         kaos_wire::v1::SessionStart { protocol_min: 1, protocol_max: 1, credentials, ..Default::default() };
     let mut bytes = Vec::new();
-    kaos_wire::encode(kaos_wire::Op::SessionStart, &start, &mut bytes).expect("short");
+    kaos_wire::encode(kaos_wire::Opcode::SessionStart, &start, &mut bytes).expect("short");
     frame(0x82, &bytes)
 }
 
@@ -67,9 +67,9 @@ async fn sent(server: &Server, bytes: Vec<u8>) -> (Vec<u8>, Vec<SocketEvent>) {
         answer
     };
     let ((), answer) = tokio::join!(serving, client);
-    let mut taken = crate::bridge::Drained::default();
-    server.bridge.take(0, &mut taken);
-    (answer, taken.events)
+    let mut drained = crate::bridge::Drained::default();
+    server.bridge.drain(0, &mut drained);
+    (answer, drained.events)
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +88,7 @@ async fn the_first_empty_frame_is_the_last_that_is_read() {
     // A SessionEnd with the fault, and the close with 1002.
     assert_eq!(answer[0], 0x82);
     let (op, _) = kaos_wire::messages(&answer[2..]).next().expect("one").expect("whole");
-    assert_eq!(op, kaos_wire::Op::SessionEnd as u8);
+    assert_eq!(op, kaos_wire::Opcode::SessionEnd as u8);
     assert!(answer.windows(4).any(|close| close[0] == 0x88 && close[2..] == [0x03, 0xea]), "{answer:?}");
 }
 
@@ -102,7 +102,7 @@ fn close_of(answer: &[u8]) -> Option<u16> {
 async fn pings_pongs_and_fragments_have_a_rate() {
     let message = {
         let mut bytes = Vec::new();
-        kaos_wire::encode_raw(kaos_wire::Op::Heartbeat, &[], &mut bytes).expect("short");
+        kaos_wire::encode_raw(kaos_wire::Opcode::Heartbeat, &[], &mut bytes).expect("short");
         frame(0x82, &bytes)
     };
     let first = frame(0x02, b"");

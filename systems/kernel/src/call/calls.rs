@@ -11,7 +11,9 @@ use std::task::{Context, Poll, Waker};
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
+use super::payer::Payer;
 use super::{Call, Outstanding, WorldCell};
+use crate::call::CallSettings;
 use crate::call::handler::{Handler, HandlerFuture};
 use crate::clock::Clock;
 use crate::codec::Form;
@@ -20,8 +22,8 @@ use crate::fault::{Fault, FaultKind};
 use crate::ids::{SessionId, Ticket};
 use crate::input::Body;
 use crate::op::{Caller, OpId, OpRow, OpTable, Payload};
-use crate::output::{Channel, FrameOutputs};
-use crate::settings::Settings;
+use crate::output::FrameOutputs;
+use crate::room::RoomSettings;
 use crate::world::WorldExt;
 
 /// Where a call's answer goes.
@@ -33,8 +35,21 @@ pub(crate) enum ReplyTo {
     Door { ticket: Ticket, face: Option<u16>, address: IpAddr },
     /// A script that runs as a job.
     Ask { ticket: Ticket, seq: u32 },
+    /// Nobody: the door that waited is gone, and its address still pays.
+    Gone { address: IpAddr },
     /// Nobody: a script's command. A refusal goes to the log.
     Log,
+}
+
+impl ReplyTo {
+    /// Who pays for a call whose answer goes there.
+    pub(crate) fn payer(&self) -> Payer {
+        match self {
+            ReplyTo::Session { session, .. } => Payer::Session(*session),
+            ReplyTo::Door { address, .. } | ReplyTo::Gone { address } => Payer::Address(*address),
+            ReplyTo::Ask { .. } | ReplyTo::Log => Payer::Nobody,
+        }
+    }
 }
 
 /// A call that was routed and waits for its hook and its turn.
@@ -156,8 +171,10 @@ impl Calls {
     /// The door that waited is gone; the call goes on to its end.
     pub(crate) fn cancel(&mut self, ticket: Ticket) {
         let call = self.by_door.remove(&ticket);
-        if let Some(active) = call.and_then(|call| self.active.get_mut(&call)) {
-            active.reply_to = ReplyTo::Log;
+        if let Some(active) = call.and_then(|call| self.active.get_mut(&call))
+            && let ReplyTo::Door { address, .. } = active.reply_to
+        {
+            active.reply_to = ReplyTo::Gone { address };
         }
     }
 }
@@ -197,7 +214,7 @@ impl Calls {
     /// Gives this frame's turns to those who waited longest.
     fn give_turns(&mut self) {
         let cell = self.cell.clone();
-        cell.turns.set(cell.world.borrow().resource::<Settings>().room.frame_openings_max);
+        cell.turns.set(cell.world.borrow().resource::<RoomSettings>().frame_openings_max);
         while cell.turns.get() > 0 {
             let Some(ticket) = cell.queue.borrow_mut().pop_front() else { break };
             // One that ended meanwhile takes nothing.
@@ -230,6 +247,7 @@ impl Calls {
                 let call = Call {
                     cell: self.cell.clone(),
                     caller: caller.clone(),
+                    payer: reply_to.payer(),
                     outstanding: outstanding.clone(),
                 };
                 // Whether there is a place comes first: a refused call has done nothing.
@@ -308,7 +326,7 @@ impl Calls {
     /// May this caller's call begin, which may wait? How long, in frames.
     fn admit(&self, caller: &Caller) -> Result<u64, Fault> {
         let world = self.cell.world.borrow();
-        let settings = &world.resource::<Settings>().call;
+        let settings = world.resource::<CallSettings>();
         let busy = |why: &'static str| Err(Fault::new(FaultKind::Busy, why).retry_in_ms(1000));
         if !caller.is_server() && self.waiting >= settings.waiting_max {
             return busy("too many calls wait for an answer on this server");
@@ -376,32 +394,20 @@ impl Calls {
     }
 }
 
-/// Routes one call: looks up its operation, checks who calls and reads the request.
-pub(crate) fn route(
-    calls: &mut Calls,
+/// Makes a call that can be routed: looks up its operation, checks who calls and reads the request.
+pub(crate) fn read_call(
     ops: &OpTable,
     name: &str,
     caller: Caller,
     body: &Body,
     reply_to: ReplyTo,
-) -> Result<(), Fault> {
+) -> Result<Routed, Fault> {
     let row = ops.by_name(name).ok_or_else(|| {
         Fault::new(FaultKind::Unimplemented, format!("there is no operation `{name}` on this server"))
     })?;
     caller.allowed(row.op.auth)?;
     let request = row.parse_body(body);
-    calls.routed.push(Routed { op: row.id, caller, request, reply_to });
-    Ok(())
-}
-
-/// The channel in which an operation's answer is counted.
-pub(crate) fn channel_of(ops: &OpTable, op: OpId, form: Form) -> Channel {
-    match form {
-        Form::Json => Channel::Control,
-        Form::Wire => {
-            ops.get(op).and_then(|row| row.op.wire_form()).map_or(Channel::Control, |form| form.channel)
-        }
-    }
+    Ok(Routed { op: row.id, caller, request, reply_to })
 }
 
 #[cfg(test)]
@@ -428,7 +434,7 @@ mod tests {
     fn nothing_of_a_call_stays_in_whatever_order_its_jobs_are_answered_or_dropped() {
         let built = Server::build(Build::default(), |app| {
             app.job(|job: Echo, _: &mut JobContext<'_>| Ok(job.0));
-            app.op(Op::new("two").public(), async |cx: Call, _: ()| -> Result<(), Fault> {
+            app.op(Op::new("two").public().price(1), async |cx: Call, _: ()| -> Result<(), Fault> {
                 let (a, b, unasked) =
                     (cx.job(Echo("a".into())), cx.job(Echo("b".into())), cx.job(Echo("c".into())));
                 a.await?;

@@ -48,15 +48,6 @@ pub fn push_json(
     deliver(world, to, row, body)
 }
 
-/// Writes an event once, for a feature that addresses each recipient itself; see [`Outbox::to`].
-///
-/// # Errors
-/// As [`push`], but for the target.
-pub fn post_event<T: Serialize + Send + 'static>(world: &mut World, body: T) -> Result<u32, Fault> {
-    let row = world.resource::<Events>().0.of::<T>()?.clone();
-    post(world, &Outbound::Event { row, body: Box::new(body) })
-}
-
 fn deliver(
     world: &mut World,
     to: &Target,
@@ -109,9 +100,7 @@ impl SystemBuffer for PushBuffer {
         if self.0.is_empty() {
             return;
         }
-        let name = system.name().to_string();
-        let pushes = self.0.drain(..).map(|push| (name.clone(), push));
-        world.resource_mut::<Asked>().pushes.extend(pushes);
+        world.resource_mut::<Asked>().pushes.add(&system.name().to_string(), self.0.drain(..));
     }
 }
 
@@ -120,8 +109,7 @@ pub(crate) fn deliver_pushes(world: &mut World) {
     if world.resource::<Asked>().pushes.is_empty() {
         return;
     }
-    let mut pushes = std::mem::take(&mut world.resource_mut::<Asked>().pushes);
-    pushes.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let pushes = world.resource_mut::<Asked>().pushes.take();
     for (system, (to, row, body)) in pushes {
         debug_assert!(EventTable::fits(&row, &*body), "the row was looked up by the type of the body");
         let name = row.event.name.clone();

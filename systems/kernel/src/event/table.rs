@@ -8,7 +8,7 @@ use bevy_ecs::prelude::*;
 
 use super::{EVENT_BYTES_LIMIT, EVENT_UNRELIABLE_BYTES_MAX, Event};
 use crate::fault::Fault;
-use crate::op::{Payload, Request, Schema};
+use crate::op::{Payload, Request, Schema, not_checked};
 use crate::output::Channel;
 use crate::spelling::{is_dotted_name, nearest};
 
@@ -111,7 +111,11 @@ impl EventTable {
         }
         let parse: ParseEvent =
             |body| serde_json::from_value::<T>(body).map(|body| Box::new(body) as Box<dyn Payload>);
-        self.rows.push(Arc::new(EventRow { event, body: Schema::of::<T>(), of: TypeId::of::<T>(), parse }));
+        let body = Schema::of::<T>();
+        if let Some(word) = body.unchecked() {
+            self.errors.push(format!("event {name}: {}", not_checked(word)));
+        }
+        self.rows.push(Arc::new(EventRow { event, body, of: TypeId::of::<T>(), parse }));
     }
 
     /// Whether the row carries this body.

@@ -1,10 +1,10 @@
 //! The faces of an operation: how each kind of door reaches it. A face owns both conversions, from what came to the request
 //! and from the reply to what goes out, so that no handler knows a door and no door an operation.
 
+mod parts;
+pub(crate) use parts::Parts;
+
 use bytes::Bytes;
-use serde::Deserializer;
-use serde::de::value::MapDeserializer;
-use serde::de::{IntoDeserializer, Visitor};
 use serde_json::{Map, Value as Json, json};
 
 use super::payload::Payload;
@@ -49,6 +49,8 @@ pub enum RestBody {
     Json,
     /// This field, as it came.
     Raw(&'static str),
+    /// A JSON string, whose text is this field. Nothing, or null, leaves the field out.
+    Text(&'static str),
     /// Nothing: what comes is not looked at.
     None,
 }
@@ -56,8 +58,37 @@ pub enum RestBody {
 /// Takes the bytes of a reply that is no JSON.
 pub type RawReply = fn(&dyn Payload) -> Result<Bytes, Fault>;
 
-/// How a refusal is written, as JSON. The status is the fault's.
-pub type Refuse = fn(&Fault) -> Json;
+/// What a reply is written as.
+#[derive(Clone, Copy, Debug)]
+pub enum RestReply {
+    /// JSON, as the reply's type has it.
+    Json,
+    /// JSON of another shape: other names, fields left out, large numbers as text.
+    Shaped(fn(&dyn Payload) -> Result<Json, Fault>),
+    /// Bytes.
+    Raw {
+        /// Takes them out of the reply.
+        bytes: RawReply,
+        /// Their content type. `None`: `application/octet-stream`, or JSON for whoever sent JSON.
+        content_type: Option<&'static str>,
+    },
+}
+
+/// Reshapes what path, query and body said, before it is held against the request's schema: other names for fields, fields
+/// that are left out in silence, numbers as text. A raw body is no part of it.
+pub type RequestShape = fn(&Schema, Map<String, Json>) -> Result<Map<String, Json>, Fault>;
+
+/// A refusal as it goes out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Json,
+}
+
+/// How a refusal is written: of a fault, and the status that KaosNet itself would give it.
+pub type Refuse = fn(&Fault, u16) -> Refusal;
 
 /// An HTTP route.
 #[derive(Clone, Debug)]
@@ -70,11 +101,18 @@ pub struct Rest {
     pub query: Option<&'static [&'static str]>,
     /// What the body is.
     pub body: RestBody,
-    /// The reply's bytes, when it is not written as JSON. They are sent as `application/octet-stream`, or as JSON to whoever
-    /// sent JSON.
-    pub raw_reply: Option<RawReply>,
+    /// Reshapes the request before it is checked.
+    pub shape: Option<RequestShape>,
+    /// What the reply is written as.
+    pub reply: RestReply,
     /// How a refusal is written.
     pub refuse: Refuse,
+    /// Only for requests with this key in the query string, whatever its value: they pass by a route of the same method
+    /// and path without. The key is no field.
+    pub when: Option<&'static str>,
+    /// A key of the query string that holds a credential. The door takes it out of the request, so that it is in no
+    /// journal. The key is no field.
+    pub credential: Option<&'static str>,
 }
 
 impl Rest {
@@ -88,8 +126,11 @@ impl Rest {
             path: path.to_owned(),
             query: None,
             body,
-            raw_reply: None,
+            shape: None,
+            reply: RestReply::Json,
             refuse: refusal,
+            when: None,
+            credential: None,
         }
     }
 
@@ -105,9 +146,32 @@ impl Rest {
         self
     }
 
-    /// Sends bytes instead of JSON.
-    pub fn raw_reply(mut self, reply: RawReply) -> Self {
-        self.raw_reply = Some(reply);
+    /// Reshapes the request before it is checked.
+    pub fn shape(mut self, shape: RequestShape) -> Self {
+        self.shape = Some(shape);
+        self
+    }
+
+    /// Says what the reply is written as.
+    pub fn reply(mut self, reply: RestReply) -> Self {
+        self.reply = reply;
+        self
+    }
+
+    /// Sends bytes instead of JSON: as `application/octet-stream`, or as JSON to whoever sent JSON.
+    pub fn raw_reply(self, bytes: RawReply) -> Self {
+        self.reply(RestReply::Raw { bytes, content_type: None })
+    }
+
+    /// Answers only requests with this key in the query string.
+    pub fn when(mut self, key: &'static str) -> Self {
+        self.when = Some(key);
+        self
+    }
+
+    /// Takes a credential from this key of the query string, besides the header `Authorization`.
+    pub fn credential(mut self, key: &'static str) -> Self {
+        self.credential = Some(key);
         self
     }
 
@@ -130,13 +194,25 @@ impl Rest {
         if !known.contains(&self.method.as_str()) || !self.path.starts_with('/') {
             return Some(format!("`{} {}` is no route: write `GET /v1/things`", self.method, self.path));
         }
-        let raw = match self.body {
-            RestBody::Raw(field) => Some(field),
+        let route = || format!("{} {}", self.method, self.path);
+        let body = match self.body {
+            RestBody::Raw(field) | RestBody::Text(field) => Some(field),
             RestBody::Json | RestBody::None => None,
         };
-        let mut fields = self.parameters().chain(self.query.into_iter().flatten().copied()).chain(raw);
-        let lost = fields.find(|field| !request.has_field(field))?;
-        Some(format!("{} {}: its request has no field `{lost}`", self.method, self.path))
+        let mut fields = self.parameters().chain(body);
+        // What reshapes the query knows other names.
+        let mut allowed = self.query.into_iter().flatten().copied().filter(|_| self.shape.is_none());
+        let lost = fields.find(|field| !request.has_field(field));
+        if let Some(lost) = lost.or_else(|| allowed.find(|field| !request.has_field(field))) {
+            return Some(format!("{}: its request has no field `{lost}`", route()));
+        }
+        let key = self.when.into_iter().chain(self.credential).find(|key| request.names_field(key))?;
+        Some(format!("{}: the key `{key}` is a field of its request, too", route()))
+    }
+
+    /// Whether two routes of one server would answer the same requests.
+    pub(crate) fn is_like(&self, other: &Rest) -> bool {
+        self.method == other.method && self.path == other.path && self.when == other.when
     }
 
     /// Puts a request together from path, query and body.
@@ -145,29 +221,26 @@ impl Rest {
     /// `invalid`: a field that may not come in the query, or is given twice; a body that is no JSON.
     pub(crate) fn read<'b>(&self, schema: &Schema, came: &'b RestRequest) -> Result<Parts<'b>, Fault> {
         let RestRequest { parameters, query, body, .. } = came;
-        let mut fields = Map::new();
-        for (name, _) in query {
-            if fields.contains_key(name) {
-                continue;
-            }
-            if self.query.is_some_and(|allowed| !allowed.contains(&name.as_str())) {
-                return Err(Fault::invalid(format!("`{name}` cannot be given in the query string")));
-            }
-            let texts: Vec<String> =
-                query.iter().filter(|(other, _)| other == name).map(|(_, text)| text.clone()).collect();
-            fields.insert(name.clone(), schema.read_text(name, &texts).map_err(Fault::invalid)?);
-        }
+        let mut fields = self.read_query(schema, query)?;
         let mut raw = None;
         let mut whole = None;
         match self.body {
             RestBody::None => {}
             RestBody::Raw(field) => raw = Some((field, body)),
-            RestBody::Json if body.is_empty() => {}
-            RestBody::Json => match serde_json::from_slice(body).map_err(|error| no_json(&error))? {
+            RestBody::Json | RestBody::Text(_) if body.is_empty() => {}
+            RestBody::Text(field) => match read_json(body)? {
+                Json::Null => {}
+                text @ Json::String(_) => merge(&mut fields, Map::from_iter([(field.to_owned(), text)]))?,
+                _ => return Err(Fault::invalid("the body is no JSON string")),
+            },
+            RestBody::Json => match read_json(body)? {
                 Json::Object(own) => merge(&mut fields, own)?,
                 value if fields.is_empty() && parameters.is_empty() => whole = Some(value),
                 _ => return Err(Fault::invalid("the body is no JSON object")),
             },
+        }
+        if let (Some(shape), None) = (self.shape, &whole) {
+            fields = shape(schema, fields)?;
         }
         // Last, and over everything else: what the path names cannot be forged by a field.
         for (name, text) in parameters {
@@ -178,6 +251,50 @@ impl Rest {
         let json = whole.unwrap_or_else(|| if nothing { schema.nothing() } else { Json::Object(fields) });
         Ok(Parts { json, raw })
     }
+
+    /// The fields that the query string says, each as its type reads it.
+    fn read_query(&self, schema: &Schema, query: &[(String, String)]) -> Result<Map<String, Json>, Fault> {
+        let mut fields = Map::new();
+        // Sorted by name once, and not searched for each: a stranger says how many names there are. The sort is stable, so
+        // the texts of one name stay in their order.
+        let mut pairs: Vec<&(String, String)> = query.iter().collect();
+        pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for of_name in pairs.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some((name, _)) = of_name.first() else { continue };
+            if self.query.is_some_and(|allowed| !allowed.contains(&name.as_str())) {
+                return Err(Fault::invalid(format!("`{name}` cannot be given in the query string")));
+            }
+            let texts: Vec<String> = of_name.iter().map(|(_, text)| text.clone()).collect();
+            fields.insert(name.clone(), schema.read_text(name, &texts).map_err(Fault::invalid)?);
+        }
+        Ok(fields)
+    }
+
+    /// Writes a reply.
+    ///
+    /// # Errors
+    /// The face's own; `internal` for a reply that is no JSON.
+    pub(crate) fn write(&self, reply: &dyn Payload) -> Result<Bytes, Fault> {
+        match self.reply {
+            RestReply::Raw { bytes, .. } => bytes(reply),
+            RestReply::Shaped(shape) => Ok(shape(reply)?.to_string().into()),
+            RestReply::Json => write_json(reply),
+        }
+    }
+}
+
+/// A reply as JSON.
+///
+/// # Errors
+/// `internal`: it is none.
+pub(crate) fn write_json(reply: &dyn Payload) -> Result<Bytes, Fault> {
+    serde_json::to_vec(reply)
+        .map(Bytes::from)
+        .map_err(|error| Fault::internal(format!("the reply is no JSON: {error}")))
+}
+
+fn read_json(body: &[u8]) -> Result<Json, Fault> {
+    serde_json::from_slice(body).map_err(|error| no_json(&error))
 }
 
 fn merge(fields: &mut Map<String, Json>, own: Map<String, Json>) -> Result<(), Fault> {
@@ -196,86 +313,28 @@ pub(crate) fn no_json(error: &serde_json::Error) -> Fault {
 }
 
 /// KaosNet's own refusal: `{"code", "name", "message"}`. When to try again stands in the header `Retry-After`.
-pub fn refusal(fault: &Fault) -> Json {
-    json!({ "code": fault.kind.code(), "name": fault.kind.word(), "message": fault.message })
+pub fn refusal(fault: &Fault, status: u16) -> Refusal {
+    let body = json!({ "code": fault.kind.code(), "name": fault.kind.word(), "message": fault.message });
+    Refusal { status, body }
 }
 
-/// A request put together: JSON, and perhaps a field that is bytes.
-pub(crate) struct Parts<'b> {
-    pub(crate) json: Json,
-    pub(crate) raw: Option<(&'static str, &'b Bytes)>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Parts<'_> {
-    /// As what serde reads.
-    pub(crate) fn into_deserializer(self) -> Box<dyn erased_serde::Deserializer<'static>> {
-        let Some((field, bytes)) = self.raw else {
-            return Box::new(<dyn erased_serde::Deserializer<'_>>::erase(self.json));
-        };
-        let fields = match self.json {
-            Json::Object(fields) => fields,
-            _ => Map::new(),
-        };
-        let parts = fields.into_iter().map(|(name, value)| (name, Part::Json(value)));
-        let raw = std::iter::once((field.to_owned(), Part::Bytes(bytes.clone())));
-        let all: Vec<(String, Part)> = parts.chain(raw).collect();
-        let reader = MapDeserializer::<_, serde_json::Error>::new(all.into_iter());
-        Box::new(<dyn erased_serde::Deserializer<'_>>::erase(reader))
-    }
-}
-
-enum Part {
-    Json(Json),
-    Bytes(Bytes),
-}
-
-impl<'de> IntoDeserializer<'de, serde_json::Error> for Part {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-impl<'de> Deserializer<'de> for Part {
-    type Error = serde_json::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        match self {
-            Part::Json(value) => value.deserialize_any(visitor),
-            Part::Bytes(bytes) => visitor.visit_bytes(&bytes),
-        }
+    #[derive(serde::Deserialize, schemars::JsonSchema)]
+    #[expect(dead_code, reason = "its schema alone is looked at")]
+    struct Query {
+        a: Vec<u32>,
+        b: String,
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        match self {
-            Part::Json(value) => value.deserialize_option(visitor),
-            bytes @ Part::Bytes(_) => visitor.visit_some(bytes),
-        }
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
-        match self {
-            Part::Json(value) => value.deserialize_enum(name, variants, visitor),
-            Part::Bytes(bytes) => visitor.visit_bytes(&bytes),
-        }
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier ignored_any
+    #[test]
+    fn the_values_of_a_key_stay_in_their_order_with_others_between_them() {
+        let pair = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        let query = vec![pair("a", "2"), pair("b", "x"), pair("a", "1")];
+        let came = RestRequest { face: 0, parameters: Vec::new(), query, body: Bytes::new() };
+        let parts = Rest::new("GET /v1/things").read(&Schema::of::<Query>(), &came).expect("read");
+        assert_eq!(parts.json, json!({ "a": [2, 1], "b": "x" }));
     }
 }

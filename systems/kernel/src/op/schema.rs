@@ -2,22 +2,22 @@
 //! the same words on every door.
 //!
 //! The type's own derive (schemars) says it as a JSON Schema, from which documents are made. Checking needs less of it, and
-//! often: that is the [`Shape`].
+//! often: that is the [`Shape`] (`shape`), held against a [`Tree`] (`tree`).
 
-use std::collections::BTreeMap;
-use std::fmt;
+mod format;
+mod shape;
+mod tree;
+pub use tree::{Node, Tree};
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value as Json;
 
-use crate::spelling::nearest;
+use format::Format;
+use shape::{Path, Shape};
 
 /// Depth to which a request is checked; what lies deeper is left to the type that reads it. `serde_json` itself reads 128.
 const DEPTH_MAX: usize = 64;
-
-/// Characters of a wrong text that its refusal repeats.
-const SHOWN_MAX: usize = 40;
 
 /// What a type holds.
 #[derive(Clone, Debug)]
@@ -40,15 +40,28 @@ impl Schema {
         &self.json
     }
 
+    /// A bound that the schema states and [`Schema::check`] does not hold.
+    pub(crate) fn unchecked(&self) -> Option<&'static str> {
+        unchecked(&self.json)
+    }
+
     /// The names of its fields; none when it is no object.
     pub fn fields(&self) -> impl Iterator<Item = &str> + '_ {
-        self.shape.object().into_iter().flat_map(|fields| fields.keys().map(String::as_str))
+        self.shape.object().into_iter().flat_map(|fields| fields.named.keys().map(String::as_str))
     }
 
     /// Whether there is a field of that name, or any is welcome.
     pub fn has_field(&self, name: &str) -> bool {
         matches!(self.shape, Shape::Any | Shape::Map(_))
-            || self.shape.object().is_some_and(|fields| fields.contains_key(name))
+            || self
+                .shape
+                .object()
+                .is_some_and(|fields| fields.others.is_some() || fields.named.contains_key(name))
+    }
+
+    /// Whether there is a field of that name: not only since any is welcome.
+    pub(crate) fn names_field(&self, name: &str) -> bool {
+        self.shape.object().is_some_and(|fields| fields.named.contains_key(name))
     }
 
     /// What stands for a request when nothing was sent: null if the type takes it, otherwise an object without fields.
@@ -65,7 +78,7 @@ impl Schema {
         let any = Shape::Any;
         let shape = match &self.shape {
             Shape::Map(value) => value,
-            shape => shape.object().and_then(|fields| fields.get(field)).map_or(&any, |field| &field.shape),
+            shape => shape.object().and_then(|fields| fields.shape_of(field)).unwrap_or(&any),
         };
         match (shape.list(), texts) {
             (Some(item), texts) => Ok(Json::Array(texts.iter().map(|text| item.read_text(text)).collect())),
@@ -78,8 +91,8 @@ impl Schema {
     pub(crate) fn check_but(&self, value: &Json, added: &str) -> Result<(), String> {
         let Some(fields) = self.shape.object() else { return Ok(()) };
         let mut fields = fields.clone();
-        fields.remove(added);
-        Shape::Object(fields).check(value, "", DEPTH_MAX)
+        fields.named.remove(added);
+        Shape::Object(fields).check(value, &Path::Root, DEPTH_MAX)
     }
 
     /// Checks a value: fields that are not there, values of the wrong type or out of their range.
@@ -87,373 +100,37 @@ impl Schema {
     /// # Errors
     /// A sentence that names the field.
     pub fn check(&self, value: &dyn Tree) -> Result<(), String> {
-        self.shape.check(value, "", DEPTH_MAX)
+        self.shape.check(value, &Path::Root, DEPTH_MAX)
     }
 }
 
-/// A value that can be looked at without knowing its type: JSON, or what a script made.
-pub trait Tree {
-    /// What it is.
-    fn node(&self) -> Node<'_>;
-}
+/// Bounds of JSON Schema that are not checked here. A duplicate in a set (`uniqueItems`) is no mistake: serde drops it.
+const UNCHECKED: [&str; 7] = [
+    "pattern",
+    "multipleOf",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "minProperties",
+    "maxProperties",
+    "not",
+];
 
-impl dyn Tree + '_ {
-    /// A field that is text.
-    pub fn text(&self, field: &str) -> Option<&str> {
-        let Node::Map(map) = self.node() else { return None };
-        match map.into_iter().find(|(name, _)| *name == field)?.1.node() {
-            Node::Text(text) => Some(text),
-            _ => None,
+fn unchecked(schema: &Json) -> Option<&'static str> {
+    let Json::Object(words) = schema else { return None };
+    // The pattern of an id is held with its format.
+    let held = |word: &str| word == "pattern" && Format::of(schema).is_some();
+    let own = UNCHECKED.into_iter().find(|word| words.contains_key(*word) && !held(word));
+    let each = |name: &str| match words.get(name) {
+        Some(Json::Object(parts)) if matches!(name, "properties" | "$defs") => {
+            parts.values().find_map(unchecked)
         }
-    }
-}
-
-/// One value of a [`Tree`].
-pub enum Node<'a> {
-    /// Nothing.
-    Null,
-    /// True or false.
-    Bool(bool),
-    /// A whole number.
-    Integer(i128),
-    /// Any other number.
-    Float(f64),
-    /// Text.
-    Text(&'a str),
-    /// Bytes that are no text.
-    Bytes(usize),
-    /// Values in order.
-    List(Vec<&'a dyn Tree>),
-    /// Values by name.
-    Map(Vec<(&'a str, &'a dyn Tree)>),
-    /// A list or a map without anything in it, in a language that does not tell them apart.
-    Empty,
-}
-
-impl Tree for Json {
-    fn node(&self) -> Node<'_> {
-        match self {
-            Json::Null => Node::Null,
-            Json::Bool(value) => Node::Bool(*value),
-            Json::Number(number) => match (number.as_i64(), number.as_u64()) {
-                (Some(number), _) => Node::Integer(number.into()),
-                (_, Some(number)) => Node::Integer(number.into()),
-                _ => Node::Float(number.as_f64().unwrap_or(f64::NAN)),
-            },
-            Json::String(text) => Node::Text(text),
-            Json::Array(list) => Node::List(list.iter().map(|value| value as &dyn Tree).collect()),
-            Json::Object(map) => {
-                Node::Map(map.iter().map(|(name, value)| (name.as_str(), value as &dyn Tree)).collect())
-            }
-        }
-    }
-}
-
-/// What is checked of a type.
-#[derive(Clone, Debug)]
-enum Shape {
-    Any,
-    Null,
-    Bool,
-    Integer {
-        min: i128,
-        max: i128,
-    },
-    Number,
-    /// `names`: one of these; empty: any text of at most `max` characters.
-    Text {
-        names: Vec<String>,
-        max: u64,
-    },
-    List {
-        item: Box<Shape>,
-        max: u64,
-    },
-    Map(Box<Shape>),
-    Object(BTreeMap<String, Field>),
-    Either(Vec<Shape>),
-}
-
-#[derive(Clone, Debug)]
-struct Field {
-    shape: Shape,
-    required: bool,
-}
-
-impl Shape {
-    /// What it does not know it takes as any value: the type that reads it decides.
-    fn of(schema: &Json) -> Self {
-        for choice in ["oneOf", "anyOf"] {
-            if let Some(list) = schema.get(choice).and_then(Json::as_array) {
-                return Shape::either(list.iter().map(Shape::of).collect());
-            }
-        }
-        if let Some(name) = schema.get("const").and_then(Json::as_str) {
-            return Shape::Text { names: vec![name.to_owned()], max: u64::MAX };
-        }
-        match schema.get("type") {
-            Some(Json::Array(kinds)) => {
-                let kinds = kinds.iter().filter_map(Json::as_str);
-                Shape::either(kinds.map(|kind| Shape::of_kind(kind, schema)).collect())
-            }
-            Some(Json::String(kind)) => Shape::of_kind(kind, schema),
-            _ => Shape::Any,
-        }
-    }
-
-    fn of_kind(kind: &str, schema: &Json) -> Self {
-        let bound = |name: &str| schema.get(name).and_then(Json::as_u64).unwrap_or(u64::MAX);
-        let part = |name: &str| schema.get(name).map_or(Shape::Any, Shape::of);
-        match kind {
-            "null" => Shape::Null,
-            "boolean" => Shape::Bool,
-            "integer" => Shape::integer(schema),
-            "number" => Shape::Number,
-            "string" => {
-                let names =
-                    schema.get("enum").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
-                let names = names.iter().filter_map(Json::as_str).map(str::to_owned).collect();
-                Shape::Text { names, max: bound("maxLength") }
-            }
-            "array" => Shape::List { item: Box::new(part("items")), max: bound("maxItems") },
-            "object" => Shape::object_of(schema),
-            _ => Shape::Any,
-        }
-    }
-
-    fn integer(schema: &Json) -> Self {
-        let bound = |name: &str| match schema.get(name) {
-            Some(bound) => bound.as_i64().map(i128::from).or(bound.as_u64().map(i128::from)),
-            None => None,
-        };
-        // A u64 has no maximum in its schema, and an i64 neither bound.
-        let (least, most) = match schema.get("format").and_then(Json::as_str) {
-            Some("uint64" | "uint") => (0, i128::from(u64::MAX)),
-            Some("uint32") => (0, i128::from(u32::MAX)),
-            Some("int32") => (i128::from(i32::MIN), i128::from(i32::MAX)),
-            _ => (i128::from(i64::MIN), i128::from(i64::MAX)),
-        };
-        let (min, max) = (bound("minimum").unwrap_or(least), bound("maximum").unwrap_or(most));
-        Shape::Integer { min: min.max(least), max: max.min(most) }
-    }
-
-    fn object_of(schema: &Json) -> Self {
-        let properties = schema.get("properties").and_then(Json::as_object);
-        let Some(properties) = properties else {
-            return match schema.get("additionalProperties") {
-                Some(value @ Json::Object(_)) => Shape::Map(Box::new(Shape::of(value))),
-                // A struct without fields has neither.
-                Some(Json::Bool(false)) => Shape::Object(BTreeMap::new()),
-                _ => Shape::Map(Box::new(Shape::Any)),
-            };
-        };
-        let required = schema.get("required").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
-        let field = |(name, schema): (&String, &Json)| {
-            let required = required.iter().any(|other| other.as_str() == Some(name));
-            (name.clone(), Field { shape: Shape::of(schema), required })
-        };
-        Shape::Object(properties.iter().map(field).collect())
-    }
-
-    /// Names of one enum are one choice.
-    fn either(shapes: Vec<Shape>) -> Self {
-        let mut all = Vec::new();
-        for shape in shapes {
-            let last_names = all.iter_mut().find_map(|other| match other {
-                Shape::Text { names, .. } if !names.is_empty() => Some(names),
-                _ => None,
-            });
-            match (shape, last_names) {
-                (Shape::Text { names, .. }, Some(known)) if !names.is_empty() => known.extend(names),
-                (Shape::Either(more), _) => all.extend(more),
-                (shape, _) => all.push(shape),
-            }
-        }
-        match <[Shape; 1]>::try_from(all) {
-            Ok([one]) => one,
-            Err(all) => Shape::Either(all),
-        }
-    }
-
-    fn object(&self) -> Option<&BTreeMap<String, Field>> {
-        match self {
-            Shape::Object(fields) => Some(fields),
-            Shape::Either(shapes) => shapes.iter().find_map(Shape::object),
-            _ => None,
-        }
-    }
-
-    fn list(&self) -> Option<&Shape> {
-        match self {
-            Shape::List { item, .. } => Some(item),
-            Shape::Either(shapes) => shapes.iter().find_map(Shape::list),
-            _ => None,
-        }
-    }
-
-    fn takes_null(&self) -> bool {
-        match self {
-            Shape::Null | Shape::Any => true,
-            Shape::Either(shapes) => shapes.iter().any(Shape::takes_null),
-            _ => false,
-        }
-    }
-
-    fn read_text(&self, text: &str) -> Json {
-        let read = match self {
-            Shape::Integer { .. } => {
-                text.parse::<i64>().map(Json::from).or_else(|_| text.parse::<u64>().map(Json::from)).ok()
-            }
-            Shape::Number => text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Json::from),
-            Shape::Bool => text.parse::<bool>().map(Json::from).ok(),
-            Shape::Either(shapes) => {
-                let read = shapes.iter().map(|shape| shape.read_text(text));
-                // What is no text was meant: text takes everything.
-                read.into_iter().find(|read| !read.is_string())
-            }
-            _ => None,
-        };
-        read.unwrap_or_else(|| Json::String(text.to_owned()))
-    }
-
-    fn check(&self, value: &dyn Tree, path: &str, depth: usize) -> Result<(), String> {
-        if depth == 0 {
-            return Ok(());
-        }
-        let node = value.node();
-        let wrong = || Err(format!("{} is {}, not {self}", name_of(path), Shown(&node)));
-        match (self, &node) {
-            (Shape::Any, _)
-            | (Shape::Null, Node::Null | Node::Empty)
-            | (Shape::Bool, Node::Bool(_))
-            | (Shape::Number, Node::Integer(_) | Node::Float(_))
-            | (Shape::List { .. } | Shape::Map(_), Node::Empty) => Ok(()),
-            // A list of bytes, as scripts have it.
-            (Shape::List { item, .. }, Node::Bytes(_))
-                if matches!(**item, Shape::Integer { min: 0, max: 255 }) =>
-            {
-                Ok(())
-            }
-            (Shape::Integer { min, max }, Node::Integer(number)) if (min..=max).contains(&number) => Ok(()),
-            (Shape::Text { names, .. }, Node::Text(text)) if names.iter().any(|name| name == text) => Ok(()),
-            (Shape::Text { names, max }, Node::Text(text))
-                if names.is_empty() && text.chars().count() as u64 <= *max =>
-            {
-                Ok(())
-            }
-            (Shape::List { item, max }, Node::List(list)) if list.len() as u64 <= *max => {
-                let mut each = list.iter().enumerate();
-                each.try_for_each(|(at, value)| item.check(*value, &format!("{path}[{at}]"), depth - 1))
-            }
-            (Shape::Map(item), Node::Map(map)) => {
-                map.iter().try_for_each(|(name, value)| item.check(*value, &join(path, name), depth - 1))
-            }
-            (Shape::Object(fields), Node::Map(map)) => check_fields(fields, map, path, depth),
-            (Shape::Object(fields), Node::Empty) => check_fields(fields, &[], path, depth),
-            (Shape::Either(shapes), _) => check_either(shapes, value, path, depth).unwrap_or_else(wrong),
-            _ => wrong(),
-        }
-    }
-}
-
-fn check_fields(
-    fields: &BTreeMap<String, Field>,
-    map: &[(&str, &dyn Tree)],
-    path: &str,
-    depth: usize,
-) -> Result<(), String> {
-    for (name, value) in map {
-        let Some(field) = fields.get(*name) else {
-            let shown: String = name.chars().take(SHOWN_MAX).collect();
-            let within = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
-            return Err(format!(
-                "there is no field `{shown}`{within}{}",
-                nearest(name, fields.keys().cloned())
-            ));
-        };
-        field.shape.check(*value, &join(path, name), depth - 1)?;
-    }
-    let missing = fields.iter().find(|(name, field)| {
-        field.required && !field.shape.takes_null() && !map.iter().any(|(given, _)| given == name)
-    });
-    match missing {
-        Some((name, _)) => Err(format!("{} is missing", name_of(&join(path, name)))),
-        None => Ok(()),
-    }
-}
-
-/// `None`: it fits none, and none of them says it better than all together.
-fn check_either(shapes: &[Shape], value: &dyn Tree, path: &str, depth: usize) -> Option<Result<(), String>> {
-    let results: Vec<_> = shapes.iter().map(|shape| shape.check(value, path, depth - 1)).collect();
-    if results.iter().any(Result::is_ok) {
-        return Some(Ok(()));
-    }
-    // Of objects the one that has the first field: a variant is named by it.
-    let Node::Map(map) = value.node() else { return None };
-    let first = map.first().map_or("", |(name, _)| name);
-    let objects: Vec<_> = shapes.iter().zip(results).filter(|(shape, _)| shape.object().is_some()).collect();
-    let only = objects.len() == 1;
-    let of_first = |shape: &Shape| shape.object().is_some_and(|fields| fields.contains_key(first));
-    objects.into_iter().find(|(shape, _)| only || of_first(shape)).map(|(_, result)| result)
-}
-
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-fn name_of(path: &str) -> String {
-    if path.is_empty() { "the request".to_owned() } else { format!("`{path}`") }
-}
-
-/// What was wanted, in words.
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Shape::Any => f.write_str("a value"),
-            Shape::Null => f.write_str("nothing"),
-            Shape::Bool => f.write_str("true or false"),
-            Shape::Integer { min, max } => write!(f, "an integer from {min} to {max}"),
-            Shape::Number => f.write_str("a number"),
-            Shape::Text { names, max } => match names.as_slice() {
-                [] if *max == u64::MAX => f.write_str("text"),
-                [] => write!(f, "text of at most {max} characters"),
-                names => {
-                    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-                    f.write_str(&names.join(" or "))
-                }
-            },
-            Shape::List { max: u64::MAX, .. } => f.write_str("a list"),
-            Shape::List { max, .. } => write!(f, "a list of at most {max}"),
-            Shape::Map(_) | Shape::Object(_) => f.write_str("an object"),
-            Shape::Either(shapes) => {
-                let shapes = shapes.iter().filter(|shape| !matches!(shape, Shape::Null));
-                let words: Vec<String> = shapes.map(ToString::to_string).collect();
-                f.write_str(&words.join(" or "))
-            }
-        }
-    }
-}
-
-/// What was given, in words: never more than a line.
-struct Shown<'a>(&'a Node<'a>);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Node::Null => f.write_str("null"),
-            Node::Bool(value) => write!(f, "{value}"),
-            Node::Integer(number) => write!(f, "{number}"),
-            Node::Float(number) => write!(f, "{number}"),
-            Node::Text(text) if text.chars().count() > SHOWN_MAX => {
-                write!(f, "text of {} characters", text.chars().count())
-            }
-            Node::Text(text) => write!(f, "{}", Json::from(*text)),
-            Node::Bytes(length) => write!(f, "{length} bytes that are no text"),
-            Node::List(list) => write!(f, "a list of {}", list.len()),
-            Node::Map(_) => f.write_str("an object"),
-            Node::Empty => f.write_str("an empty table"),
-        }
-    }
+        Some(Json::Array(parts)) => parts.iter().find_map(unchecked),
+        Some(part) => unchecked(part),
+        None => None,
+    };
+    let parts =
+        ["properties", "$defs", "items", "additionalProperties", "oneOf", "anyOf", "allOf", "prefixItems"];
+    own.or_else(|| parts.into_iter().find_map(each))
 }
 
 #[cfg(test)]
@@ -462,6 +139,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::ids::{RoomId, SessionId};
 
     #[derive(Deserialize, JsonSchema)]
     #[serde(rename_all = "lowercase")]
@@ -498,6 +176,44 @@ mod tests {
         short: Option<String>,
     }
 
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    struct Bounded {
+        #[schemars(length(min = 10, max = 128))]
+        device: Option<String>,
+        #[schemars(length(min = 2))]
+        name: Option<String>,
+        #[schemars(length(min = 1, max = 3))]
+        ids: Option<Vec<u8>>,
+        #[schemars(range(min = 0.5, max = 2))]
+        speed: Option<f64>,
+        #[schemars(range(min = 0))]
+        weight: Option<f32>,
+        letter: Option<char>,
+        #[serde(flatten)]
+        more: std::collections::BTreeMap<String, u8>,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    struct Ids {
+        room: RoomId,
+        session: Option<SessionId>,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    struct Unchecked {
+        list: Vec<Inner>,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    struct Inner {
+        #[schemars(regex(pattern = "^a"))]
+        name: String,
+    }
+
     fn refused(value: Json) -> String {
         Schema::of::<Query>().check(&value).expect_err("it does not fit")
     }
@@ -531,6 +247,57 @@ mod tests {
         ] {
             assert_eq!(refused(value), sentence);
         }
+    }
+
+    #[test]
+    fn every_bound_of_a_schema_is_held_and_said() {
+        let schema = Schema::of::<Bounded>();
+        for fits in [
+            json!({ "device": "0123456789", "name": "äö", "ids": [1], "speed": 0.5, "weight": 0, "letter": "ä" }),
+            json!({ "speed": 2, "ids": [1, 2, 3], "score": 7 }),
+        ] {
+            assert_eq!(schema.check(&fits), Ok(()), "{fits}");
+        }
+        for (value, sentence) in [
+            (json!({ "device": "short" }), "`device` is \"short\", not text of 10 to 128 characters"),
+            (json!({ "name": "a" }), "`name` is \"a\", not text of at least 2 characters"),
+            (json!({ "ids": [] }), "`ids` is a list of 0, not a list of 1 to 3"),
+            (json!({ "ids": [1, 2, 3, 4] }), "`ids` is a list of 4, not a list of 1 to 3"),
+            (json!({ "speed": 0.4 }), "`speed` is 0.4, not a number from 0.5 to 2"),
+            (json!({ "weight": -1 }), "`weight` is -1, not a number of at least 0"),
+            (json!({ "letter": "ab" }), "`letter` is \"ab\", not text of exactly 1 character"),
+            // The fields of a map that the type holds flattened.
+            (json!({ "score": 256 }), "`score` is 256, not an integer from 0 to 255"),
+        ] {
+            assert_eq!(schema.check(&value), Err(sentence.to_owned()));
+        }
+        assert!(schema.has_field("score"));
+        assert_eq!(schema.read_text("score", &["7".to_owned()]), Ok(json!(7)));
+    }
+
+    #[test]
+    fn an_id_is_refused_by_its_field() {
+        let schema = Schema::of::<Ids>();
+        let room = "6f1c2d3e-0000-4000-8000-000000000001";
+        assert_eq!(schema.check(&json!({ "room": room, "session": "00000000000000ff" })), Ok(()));
+        for (value, sentence) in [
+            (json!({ "room": "x" }), "`room` is \"x\", not a UUID in its 36-character form"),
+            (
+                json!({ "room": room, "session": "ff" }),
+                "`session` is \"ff\", not a session id of 16 hexadecimal digits",
+            ),
+            (json!({ "room": 5 }), "`room` is 5, not a UUID in its 36-character form"),
+        ] {
+            assert_eq!(schema.check(&value), Err(sentence.to_owned()));
+        }
+        assert_eq!(schema.unchecked(), None);
+    }
+
+    #[test]
+    fn what_a_schema_says_and_nobody_checks_is_known() {
+        assert_eq!(Schema::of::<Bounded>().unchecked(), None);
+        assert_eq!(Schema::of::<std::collections::BTreeSet<u8>>().unchecked(), None);
+        assert_eq!(Schema::of::<Unchecked>().unchecked(), Some("pattern"));
     }
 
     #[test]

@@ -102,6 +102,27 @@ impl OpRow {
         self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(json))
     }
 
+    /// What a call takes before its request is read, in messages.
+    pub(crate) fn price_unread(&self) -> u32 {
+        self.op.price.map_or(1, |price| price.unread())
+    }
+
+    /// What a call takes before it begins, in messages. A plugin's function that panics costs its caller nothing beyond
+    /// [`OpRow::price_unread`], and is in the log.
+    pub(crate) fn price_of_request(&self, request: &dyn Payload) -> u32 {
+        let price = guarded_or_fault(&self.op.name, || {
+            Ok(self.op.price.map_or(1, |price| price.of_request(request)))
+        });
+        price.unwrap_or_else(|_| self.price_unread())
+    }
+
+    /// What a call takes when it has its reply, in messages; as for a function that panics, see above.
+    pub(crate) fn price_of_reply(&self, reply: &dyn Payload) -> u32 {
+        let price =
+            guarded_or_fault(&self.op.name, || Ok(self.op.price.map_or(0, |price| price.of_reply(reply))));
+        price.unwrap_or(0)
+    }
+
     fn invalid(&self, sentence: &str) -> Fault {
         Fault::invalid(format!("{}: {sentence}", self.op.name))
     }
@@ -165,6 +186,15 @@ impl OpTable {
         };
         let id = OpId(place);
         let (request, reply) = (Schema::of::<Req>(), Schema::of::<Rep>());
+        if let Some(word) = request.unchecked() {
+            self.errors.push(format!("op {}: {}", op.name, not_checked(word)));
+        }
+        if op.price.is_none() && op.auth != Auth::Server {
+            self.errors.push(format!(
+                "op {}: it has no price: say what a call takes of its caller's budget, such as `.price(1)`",
+                op.name
+            ));
+        }
         if !is_dotted_name(&op.name) {
             self.errors.push(format!(
                 "op `{}`: a name is lower-case letters, digits, dots and underscores",
@@ -202,12 +232,11 @@ impl OpTable {
                 op.name
             ));
         }
-        let same = |other: &Rest| other.method == *method && other.path == *path;
-        let taken = self.rows.iter().find(|row| row.op.rests().any(|(_, other)| same(other)));
+        let taken = self.rows.iter().find(|row| row.op.rests().any(|(_, other)| rest.is_like(other)));
         if let Some(other) = taken {
             return Some(format!("op {}: {method} {path} belongs to {}", op.name, other.op.name));
         }
-        if op.rests().filter(|(_, other)| same(other)).count() > 1 {
+        if op.rests().filter(|(_, other)| rest.is_like(other)).count() > 1 {
             return Some(format!("op {}: it has {method} {path} twice", op.name));
         }
         rest.wrong(request).map(|sentence| format!("op {}: {sentence}", op.name))
@@ -249,6 +278,13 @@ impl OpTable {
         };
         self.add::<Req, Rep>(op, Handler::Start(Box::new(start)));
     }
+}
+
+/// A bound that stands in a schema and is not held would be believed by handlers and documents alike.
+pub(crate) fn not_checked(word: &str) -> String {
+    format!(
+        "its schema says `{word}`, which is not checked: check it in the handler and leave it out of the type"
+    )
 }
 
 fn parse<Req: Request>(

@@ -4,10 +4,12 @@ use bevy_ecs::prelude::*;
 
 use crate::clock::Clock;
 use crate::codec::{Inbound, InboundMessage};
+use crate::limit::LimitSettings;
 use crate::limit::Rate;
 use crate::op::OpTable;
+use crate::room::RoomSettings;
+use crate::session::SessionSettings;
 use crate::session::SessionState;
-use crate::settings::Settings;
 
 /// A session that sends more than so many times its rate of messages is no client that was told to slow down: it
 /// ends, and so does one that sends so many times its rate of bytes. Everything counts for this, heartbeats and what
@@ -34,8 +36,8 @@ pub(crate) struct FrameLimits {
 
 impl FrameLimits {
     pub(crate) fn of(world: &World) -> Self {
-        let (clock, settings) = (world.resource::<Clock>(), world.resource::<Settings>());
-        let limit = &settings.limit;
+        let (clock, limit) = (world.resource::<Clock>(), world.resource::<LimitSettings>());
+        let room = world.resource::<RoomSettings>();
         let flood = |number: u32| number.saturating_mul(FLOOD_FACTOR);
         FrameLimits {
             frame: clock.frame(),
@@ -47,9 +49,9 @@ impl FrameLimits {
             flood_bytes: Rate::new(flood(limit.session_bytes), flood(limit.session_bytes_burst)),
             // The last of so many is the one that ends the session.
             bad: Rate::slow(BAD_FORGOTTEN_S, limit.bad_messages_max.saturating_sub(1)),
-            resend_bytes: settings.session.resend_bytes,
-            inbox_messages: settings.room.inbox_messages,
-            inbox_bytes: settings.room.inbox_bytes,
+            resend_bytes: world.resource::<SessionSettings>().resend_bytes,
+            inbox_messages: room.inbox_messages,
+            inbox_bytes: room.inbox_bytes,
         }
     }
 }
@@ -58,7 +60,7 @@ impl FrameLimits {
 pub(crate) struct Flood;
 
 /// Is it room data that a client sends again after a resume, within its credit? Then no limit may refuse it: it is
-/// counted, so the client believes that it arrived. A session's keep bounds it.
+/// counted, so the client believes that it arrived. A session's resend buffer bounds it.
 pub(crate) fn is_sent_again(state: &mut SessionState, limits: &FrameLimits, inbound: &Inbound) -> bool {
     let InboundMessage::Data { reliable: true, .. } = inbound.message else { return false };
     let (credit, until) = &mut state.replay_credit;
@@ -80,9 +82,11 @@ pub(crate) fn take_from_budget(
     state.flood.take(limits.now_ns, 1, limits.flood).map_err(|_| Flood)?;
     let cost = match &inbound.message {
         InboundMessage::Heartbeat { .. } | InboundMessage::End => return Ok(Ok(())),
-        InboundMessage::Call { op, .. } => ops.get(*op).map_or(1, |row| row.op.price.before),
+        InboundMessage::Call { op, request, .. } => {
+            ops.get(*op).map_or(1, |row| row.price_of_request(&**request))
+        }
         InboundMessage::Data { .. } | InboundMessage::Bad { .. } => 1,
     };
-    let taken = state.messages.take(limits.now_ns, u64::from(cost), limits.messages);
+    let taken = state.messages.take(limits.now_ns, limits.messages.at_most_a_burst(cost), limits.messages);
     Ok(taken.and_then(|()| state.bytes.take(limits.now_ns, inbound.size as u64, limits.bytes)))
 }

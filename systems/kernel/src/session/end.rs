@@ -12,13 +12,13 @@ use crate::ids::{PeerId, SessionId};
 use crate::limit::Addresses;
 use crate::op::Ops;
 use crate::output::{Channel, Close, FrameOutputs, Send};
+use crate::session::SessionSettings;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::resend::ResendBuffer;
 use crate::session::{ConnectionChanged, PeerIndex, Session, SessionEnding, SessionIndex};
-use crate::settings::Settings;
 use crate::world::WorldExt;
 
-/// Sends a message that is not counted, at once and before anything that waits in the keep.
+/// Sends a message that is not counted, at once and before anything that waits in the resend buffer.
 pub(crate) fn send_now(world: &mut World, peer: PeerId, message: &Outbound) {
     let encoded = {
         let ops = world.resource::<Ops>();
@@ -92,7 +92,7 @@ fn leave_word(kind: FaultKind) -> &'static str {
     }
 }
 
-/// Hands what a session's keep still holds to its peer.
+/// Hands what a session's resend buffer still holds to its peer.
 fn flush_one(world: &mut World, entity: Entity, peer: PeerId) {
     let mut sends = Vec::new();
     if let Some(mut resend) = world.get_mut::<ResendBuffer>(entity) {
@@ -119,12 +119,12 @@ pub(crate) fn lose_peer(world: &mut World, id: SessionId, seat_frames: u64) {
     world.resource_mut::<Deadlines>().add(DeadlineOf::Session(id), frame + seat_frames);
 }
 
-/// A session whose keep is over its bound for good. One that was not heard of for two heartbeats has
-/// lost its connection without anyone knowing yet, as UDP does: its seat is held, and its keep bounded
-/// as that of the lost is. Any other reads too slowly, and ends.
+/// A session whose resend buffer is over its bound for good. One that was not heard of for two heartbeats has lost its
+/// connection without anyone knowing yet, as UDP does: its seat is held, and its buffer bounded as that of the lost is.
+/// Any other reads too slowly, and ends.
 pub(crate) fn close_slow_reader(world: &mut World, id: SessionId) {
     let clock = world.resource::<Clock>();
-    let settings = &world.resource::<Settings>().session;
+    let settings = world.resource::<SessionSettings>();
     let silence = clock.frames_in_ms(settings.heartbeat_ms * 2);
     let (frame, seat) = (clock.frame(), clock.frames_in_ms(settings.seat_ms));
     let resend_bytes = settings.resend_bytes;

@@ -15,7 +15,7 @@ struct Kept {
     seq: u64,
     head: Head,
     body: Bytes,
-    /// Room data goes first when a lost session's keep overflows.
+    /// Room data goes first when a lost session's buffer overflows.
     room_data: bool,
 }
 
@@ -89,9 +89,9 @@ pub(crate) struct ResendBuffer {
     data: Unacknowledged,
     /// The cost of all that is kept.
     pub(crate) bytes: usize,
-    /// Room data that the client lacks and of which a RoomState in the keep tells.
+    /// Room data that the client lacks and of which a RoomState in the buffer tells.
     stated: u64,
-    /// Since which frame the keep is over its bound while connected.
+    /// Since which frame the buffer is over its bound while connected.
     pub(crate) over_since: Option<u64>,
     /// Unreliable messages thrown away since the transport was full.
     pub(crate) superseded: u64,

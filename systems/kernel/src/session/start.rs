@@ -11,22 +11,22 @@ use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId};
 use crate::input::{Claim, Counts, Identity};
 use crate::limit::Addresses;
+use crate::limit::LimitSettings;
+use crate::session::SessionSettings;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_peer, end_session, send_now};
 use crate::session::resend::{ResendBuffer, Resumed};
 use crate::session::{
     ConnectionChanged, Handles, Peer, PeerIndex, Session, SessionIndex, SessionStarted, SessionState,
 };
-use crate::settings::Settings;
+use crate::settings::NodeSettings;
 use crate::stages::ingest::{DirtySessions, Stopping};
 use crate::world::WorldExt;
 
 pub(crate) fn open(world: &mut World, peer: PeerId, door: crate::input::Door, address: std::net::IpAddr) {
     let now = world.resource::<Clock>().now_ns();
-    let (limits, start_ms) = {
-        let settings = world.resource::<Settings>();
-        (settings.limit.clone(), settings.session.start_ms)
-    };
+    let limits = world.resource::<LimitSettings>().clone();
+    let start_ms = world.resource::<SessionSettings>().start_ms;
     if !world.resource::<PeerIndex>().is_free(peer) {
         tracing::error!(?peer, "a door opened a peer in a place that is taken or does not exist");
         return;
@@ -97,7 +97,7 @@ pub(crate) fn admit(world: &mut World, peer: &Peer) -> Result<(), Fault> {
         return Err(FaultKind::Stopping.into());
     }
     let now = world.resource::<Clock>().now_ns();
-    let limits = world.resource::<Settings>().limit.clone();
+    let limits = world.resource::<LimitSettings>().clone();
     world.resource_mut::<Addresses>().start(peer.address, now, &limits).map_err(|retry_ms| {
         Fault::new(FaultKind::RateLimited, "too many session starts from this address").retry_in_ms(retry_ms)
     })
@@ -111,14 +111,13 @@ fn begin(
     fresh: [u8; 16],
     vars: std::collections::BTreeMap<String, String>,
 ) -> Result<(), Fault> {
-    let settings = world.resource::<Settings>();
-    let (sessions_max, user_max) = (settings.limit.sessions_max, settings.limit.user_sessions_max);
-    let (idle_ms, replace) = (settings.session.idle_ms, settings.session.replace);
+    let (limit, settings) = (world.resource::<LimitSettings>(), world.resource::<SessionSettings>());
+    let (sessions_max, user_max) = (limit.sessions_max, limit.user_sessions_max);
+    let (idle_ms, replace) = (settings.idle_ms, settings.replace);
     let others: Vec<SessionId> =
         world.resource::<SessionIndex>().by_user.get(&identity.user_id).cloned().unwrap_or_default();
     let live = |world: &World, id: &SessionId| {
-        let entity = world.session(*id);
-        entity.and_then(|entity| world.get::<Session>(entity)).is_some_and(|session| session.ending.is_none())
+        world.of_session::<Session>(*id).is_some_and(|session| session.ending.is_none())
     };
     let others: Vec<SessionId> = others.into_iter().filter(|id| live(world, id)).collect();
     if !replace && others.len() >= user_max as usize {
@@ -203,9 +202,9 @@ fn resume(
         return Err(Fault::new(FaultKind::Protocol, "the client claims messages that were never sent"));
     };
     let frame = world.resource::<Clock>().frame();
-    let idle = world.resource::<Clock>().frames_in_ms(world.resource::<Settings>().session.idle_ms);
+    let idle = world.resource::<Clock>().frames_in_ms(world.resource::<SessionSettings>().idle_ms);
     // A client keeps as much as the server does, and sends it as fast as it can.
-    let resend_bytes = world.resource::<Settings>().session.resend_bytes;
+    let resend_bytes = world.resource::<SessionSettings>().resend_bytes;
     let replay_frames = world.resource::<Clock>().frames_in_secs(5);
     let mut session = world.get_mut::<Session>(entity).ok_or_else(cannot)?;
     let old_peer = session.peer.replace(peer.id);
@@ -247,7 +246,7 @@ fn started(
     resume_token: [u8; 16],
     resumed: Option<(Counts, Counts, u64)>,
 ) {
-    let settings = world.resource::<Settings>();
+    let settings = world.resource::<SessionSettings>();
     let (received, base, lost) = resumed.unwrap_or_default();
     let message = Outbound::Started {
         session: id,
@@ -258,10 +257,10 @@ fn started(
         received,
         base,
         lost,
-        heartbeat_ms: u32::try_from(settings.session.heartbeat_ms).unwrap_or(u32::MAX),
-        seat_ms: u32::try_from(settings.session.seat_ms).unwrap_or(u32::MAX),
+        heartbeat_ms: u32::try_from(settings.heartbeat_ms).unwrap_or(u32::MAX),
+        seat_ms: u32::try_from(settings.seat_ms).unwrap_or(u32::MAX),
         server_time_ms: world.resource::<Clock>().now_ms(),
-        node: settings.node.0.clone(),
+        node: world.resource::<NodeSettings>().node.clone(),
     };
     send_now(world, peer, &message);
 }

@@ -8,10 +8,10 @@ use crate::failures::guarded;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::SessionId;
 use crate::session::Session;
+use crate::session::SessionSettings;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_peer, close_slow_reader, end_session, lose_peer, send_now};
 use crate::session::resend::ResendBuffer;
-use crate::settings::Settings;
 use crate::world::WorldExt;
 
 /// Peers that never started, sessions that went silent, seats that waited long enough, readers that are too slow.
@@ -39,7 +39,7 @@ pub(crate) fn expire(world: &mut World) {
 /// Has a session waited too long? If not, it is entered again for when it will have.
 fn check_deadline(world: &mut World, id: SessionId, frame: u64) {
     let clock = world.resource::<Clock>();
-    let settings = &world.resource::<Settings>().session;
+    let settings = world.resource::<SessionSettings>();
     let idle = clock.frames_in_ms(settings.idle_ms);
     let seat = clock.frames_in_ms(settings.seat_ms);
     let patience = clock.frames_in_ms(settings.slow_reader_ms);

@@ -4,26 +4,23 @@ use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use super::hooks;
-use crate::call::calls::{Calls, Finished, ReplyTo, channel_of};
+use crate::call::calls::{Calls, Finished, ReplyTo};
 use crate::clock::Clock;
 use crate::codec::{Outbound, SessionCodec};
 use crate::event::deliver_pushes;
 use crate::failures::guarded_or_fault;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::SessionId;
-use crate::limit::Addresses;
-use crate::op::{OpId, OpTable, Payload};
+use crate::op::{OpId, OpTable, Payload, write_json};
 use crate::output::{Answer, Channel, FrameOutputs, Level, Log, Reply, Send};
 use crate::room::RoomIndex;
 use crate::send::{Asked, Outbox, kicked, post};
-use crate::session::SessionState;
-use crate::session::budget::FrameLimits;
+use crate::session::SessionSettings;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_slow_reader, end_session, remove_ended};
 use crate::session::resend::ResendBuffer;
 use crate::session::watch::rearm;
 use crate::session::{Session, SessionIndex};
-use crate::settings::Settings;
 use crate::stages::ingest::{DirtySessions, Stopping};
 use crate::world::WorldExt;
 
@@ -71,13 +68,15 @@ fn finish_calls(world: &mut World) {
 const REFUSALS_LOGGED: u32 = 20;
 
 fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
-    charge_after(world, ops, &call);
+    if let (Ok(reply), Some(row)) = (&call.result, ops.get(call.op)) {
+        call.reply_to.payer().charge(world, row.price_of_reply(&**reply));
+    }
     let Finished { op, caller, result, reply_to, .. } = call;
     match reply_to {
         ReplyTo::Session { session, cid, form } => {
             let message = Outbound::Answer { cid, op, form, result };
             let posted = guarded_or_fault(name_of(ops, op), || post(world, &message)).or_else(|fault| {
-                let channel = channel_of(ops, op, form);
+                let channel = form.channel(ops, op);
                 post(world, &Outbound::Refusal { cid, channel, fault })
             });
             // Its slot may be another's by now: the id tells.
@@ -96,6 +95,7 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
             let result = render(ops, op, None, result);
             world.resource_mut::<FrameOutputs>().0.answers.push(Answer { ticket, seq, result });
         }
+        ReplyTo::Gone { .. } => {}
         ReplyTo::Log => {
             if let Err(fault) = result {
                 *refused += 1;
@@ -117,29 +117,6 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
     }
 }
 
-/// Takes what a call turned out to cost, when its row says so.
-fn charge_after(world: &mut World, ops: &OpTable, call: &Finished) {
-    let after = ops.get(call.op).and_then(|row| row.op.price.after);
-    let (Some(after), Ok(reply)) = (after, &call.result) else { return };
-    let Ok(cost) = guarded_or_fault(name_of(ops, call.op), || Ok(after(&**reply))) else { return };
-    let now = world.resource::<Clock>().now_ns();
-    match call.reply_to {
-        ReplyTo::Session { session, .. } => {
-            let limits = FrameLimits::of(world);
-            if let Some(entity) = world.session(session)
-                && let Some(mut state) = world.get_mut::<SessionState>(entity)
-            {
-                state.messages.charge(now, u64::from(cost), limits.messages);
-            }
-        }
-        ReplyTo::Door { address, .. } => {
-            let limits = world.resource::<Settings>().limit.clone();
-            world.resource_mut::<Addresses>().charge(address, now, cost, &limits);
-        }
-        ReplyTo::Ask { .. } | ReplyTo::Log => {}
-    }
-}
-
 fn name_of(ops: &OpTable, op: OpId) -> &str {
     ops.get(op).map_or("", |row| row.op.name.as_str())
 }
@@ -152,11 +129,9 @@ fn render(
 ) -> Result<Bytes, Fault> {
     let reply = result?;
     let rest = face.and_then(|face| ops.get(op)?.op.rest_at(face));
-    guarded_or_fault(name_of(ops, op), || match rest.and_then(|rest| rest.raw_reply) {
-        Some(raw) => raw(&*reply),
-        None => serde_json::to_vec(&*reply)
-            .map(Bytes::from)
-            .map_err(|error| Fault::internal(format!("the reply is no JSON: {error}"))),
+    guarded_or_fault(name_of(ops, op), || match rest {
+        Some(rest) => rest.write(&*reply),
+        None => write_json(&*reply),
     })
 }
 
@@ -210,11 +185,11 @@ fn expand(world: &mut World) {
     }
 }
 
-/// Hands a session's keep to its peer and looks at its bound.
+/// Hands a session's resend buffer to its peer and looks at its bound.
 pub(crate) fn hand_over(world: &mut World, entity: Entity, out: &mut Vec<Send>, slow: &mut Vec<SessionId>) {
     let Some(session) = world.get::<Session>(entity) else { return };
     let (id, peer) = (session.id, session.peer);
-    let settings = &world.resource::<Settings>().session;
+    let settings = world.resource::<SessionSettings>();
     let (resend_bytes, slow_ms) = (settings.resend_bytes, settings.slow_reader_ms);
     let clock = world.resource::<Clock>();
     let (frame, patience) = (clock.frame(), clock.frames_in_ms(slow_ms));

@@ -12,7 +12,7 @@ use crate::input::Identity;
 use crate::op::{Caller, OpTable};
 use crate::output::FrameOutputs;
 use crate::script::{AfterHooks, BeforeHooks, Env, HookContext, ScriptEffects, ScriptHost};
-use crate::settings::Settings;
+use crate::settings::NodeSettings;
 use crate::world::WorldExt;
 
 /// The dice of the hooks' virtual machine.
@@ -102,7 +102,7 @@ fn context(world: &World, caller: &Caller) -> HookContext {
         user_id,
         username,
         now_ms: world.resource::<Clock>().now_ms(),
-        node: world.resource::<Settings>().node.0.clone(),
+        node: world.resource::<NodeSettings>().node.clone(),
     }
 }
 
@@ -115,9 +115,7 @@ pub(crate) fn apply(world: &mut World, calls: &mut Calls, effects: ScriptEffects
     }
     world.resource_mut::<FrameOutputs>().0.logs.extend(logs);
     if !broadcasts.is_empty() {
-        let source = format!("{caller:?}");
-        let broadcasts = broadcasts.into_iter().map(|broadcast| (source.clone(), broadcast));
-        world.resource_mut::<crate::send::Asked>().broadcasts.extend(broadcasts);
+        world.resource_mut::<crate::send::Asked>().broadcasts.add(&format!("{caller:?}"), broadcasts);
     }
 }
 

@@ -3,7 +3,7 @@
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
-use crate::call::calls::{Calls, ReplyTo, route};
+use crate::call::calls::{Calls, ReplyTo, read_call};
 use crate::clock::Clock;
 use crate::codec::Outbound;
 use crate::dice::ServerDice;
@@ -13,15 +13,16 @@ use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId, Ticket};
 use crate::input::{Body, Gone, Identity, Input};
 use crate::limit::Addresses;
-use crate::op::Caller;
+use crate::limit::LimitSettings;
+use crate::op::{Caller, OpRow};
 use crate::output::{Answer, FrameOutputs, Reply};
 use crate::room::RoomStuck;
+use crate::session::SessionSettings;
 use crate::session::end::{close_peer, end_session, forget_peer, lose_peer, send_now};
 use crate::session::resend::ResendBuffer;
 use crate::session::start::{open, start};
 use crate::session::watch::expire;
 use crate::session::{Peer, PeerIndex, Session, SessionIndex};
-use crate::settings::Settings;
 use crate::stages::hooks::HookDice;
 use crate::world::WorldExt;
 
@@ -145,7 +146,7 @@ pub struct ServerStopping {
     pub grace_s: u32,
 }
 
-/// Sessions whose keep may have something for their peer.
+/// Sessions whose resend buffer may have something for their peer.
 #[derive(Resource, Default)]
 pub(crate) struct DirtySessions(pub(crate) Vec<u32>);
 
@@ -188,7 +189,7 @@ fn data(world: &mut World, peer: PeerId, bytes: Bytes) {
 fn gone(world: &mut World, id: PeerId, _reason: Gone) {
     let Some(peer) = forget_peer(world, id) else { return };
     if let Some(session) = peer.session {
-        let seat_ms = world.resource::<Settings>().session.seat_ms;
+        let seat_ms = world.resource::<SessionSettings>().seat_ms;
         let seat_frames = world.resource::<Clock>().frames_in_ms(seat_ms);
         lose_peer(world, session, seat_frames);
     }
@@ -203,9 +204,9 @@ fn call(
     body: &Body,
 ) {
     let now = world.resource::<Clock>().now_ns();
-    let limits = world.resource::<Settings>().limit.clone();
+    let limits = world.resource::<LimitSettings>().clone();
     let ops = world.ops();
-    let cost = ops.by_name(op).map_or(1, |row| row.op.price.before);
+    let price = ops.by_name(op).map_or(1, OpRow::price_unread);
     let face = match body {
         Body::Rest(came) => Some(came.face),
         Body::Json(_) => None,
@@ -213,18 +214,33 @@ fn call(
     let refused = if world.contains_resource::<Stopping>() {
         Err(Fault::from(FaultKind::Stopping))
     } else {
-        world.resource_mut::<Addresses>().call(address, now, cost, &limits).map_err(|retry_ms| {
-            Fault::new(FaultKind::RateLimited, "too many calls from this address").retry_in_ms(retry_ms)
-        })
+        world.resource_mut::<Addresses>().call(address, now, price, &limits).map_err(too_many_calls)
     };
     calls(world, |calls, world| {
         let caller = identity.map_or(Caller::Anonymous, Caller::User);
         let reply_to = ReplyTo::Door { ticket, face, address };
-        let routed = refused.and_then(|()| route(calls, &ops, op, caller, body, reply_to));
-        if let Err(fault) = routed {
-            world.resource_mut::<FrameOutputs>().0.replies.push(Reply { ticket, result: Err(fault) });
+        let routed = refused.and_then(|()| read_call(&ops, op, caller, body, reply_to));
+        let paid = routed.and_then(|call| {
+            // What the request asks for is known only now; what was taken for reading it counts.
+            let (Ok(request), Some(row)) = (&call.request, ops.get(call.op)) else { return Ok(call) };
+            let all = row.price_of_request(&**request);
+            let taken = match all > price {
+                true => world.resource_mut::<Addresses>().call_for(address, now, price, all, &limits),
+                false => Ok(()),
+            };
+            taken.map_err(too_many_calls).map(|()| call)
+        });
+        match paid {
+            Ok(call) => calls.routed.push(call),
+            Err(fault) => {
+                world.resource_mut::<FrameOutputs>().0.replies.push(Reply { ticket, result: Err(fault) });
+            }
         }
     });
+}
+
+fn too_many_calls(retry_ms: u32) -> Fault {
+    Fault::new(FaultKind::RateLimited, "too many calls from this address").retry_in_ms(retry_ms)
 }
 
 fn ask(world: &mut World, ticket: Ticket, seq: u32, op: &str, body: Bytes) {
@@ -234,11 +250,18 @@ fn ask(world: &mut World, ticket: Ticket, seq: u32, op: &str, body: Bytes) {
         // A script asks in the server's name: what it may do is its author's business. Whoever asked for
         // the job must still be waiting, or its answer would go nowhere.
         let routed = match calls.caller_of(ticket) {
-            Some(_) => route(calls, &ops, op, Caller::Server, &Body::Json(body), reply_to),
+            Some(_) => read_call(&ops, op, Caller::Server, &Body::Json(body), reply_to),
             None => Err(FaultKind::SessionGone.into()),
         };
-        if let Err(fault) = routed {
-            world.resource_mut::<FrameOutputs>().0.answers.push(Answer { ticket, seq, result: Err(fault) });
+        match routed {
+            Ok(call) => calls.routed.push(call),
+            Err(fault) => {
+                world.resource_mut::<FrameOutputs>().0.answers.push(Answer {
+                    ticket,
+                    seq,
+                    result: Err(fault),
+                });
+            }
         }
     });
 }

@@ -1,9 +1,9 @@
 //! `room.create`.
 
 use kaos_kernel::prelude::*;
-use kaos_kernel::settings::RoomCreation;
+use kaos_kernel::room::RoomCreation;
 use kaos_kernel::spelling::nearest;
-use kaos_wire::Op as Opcode;
+use kaos_wire::Opcode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -21,7 +21,7 @@ pub(crate) fn register(app: &mut App) {
             .args(&["module", "params"])
             .draws("room_id")
             .check(check)
-            .cost(10)
+            .price(10)
             .wire(form(Opcode::RoomCreate, Opcode::RoomCreate, parse_create, render_created)),
         create_op,
     );
@@ -73,17 +73,14 @@ pub(crate) fn may_create(world: &World, caller: &Caller) -> Result<(), Fault> {
         return Ok(());
     }
     let denied = |why: &'static str| Err(Fault::new(FaultKind::Denied, why));
-    match world.resource::<Settings>().room.create {
+    match world.resource::<RoomSettings>().create {
         RoomCreation::Anyone => Ok(()),
         RoomCreation::Server => denied("on this server only scripts make rooms"),
         RoomCreation::Users => {
             let known = match caller {
                 Caller::User(_) => true,
                 Caller::Session(id) => {
-                    let entity = world.resource::<SessionIndex>().get(*id);
-                    entity
-                        .and_then(|entity| world.get::<Session>(entity))
-                        .is_some_and(|session| !session.anonymous)
+                    world.of_session::<Session>(*id).is_some_and(|session| !session.anonymous)
                 }
                 Caller::Anonymous | Caller::Room(_) | Caller::Server => false,
             };

@@ -2,7 +2,7 @@
 
 use kaos_kernel::codec::Closed;
 use kaos_kernel::prelude::*;
-use kaos_wire::Op as Opcode;
+use kaos_wire::Opcode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -21,17 +21,17 @@ pub(crate) fn register(app: &mut App) {
             .about("Joins a room by its id, or an open room of a module, which is made when there is none.")
             .session()
             .script(ScriptUse::Never)
-            .cost(5)
+            .price(5)
             .wire(form(Opcode::RoomJoin, Opcode::RoomJoin, parse_join, render_joined)),
         join_op,
     )
     .op(
-        Op::new("room.leave").about("Leaves a room.").session().script(ScriptUse::Never).wire(form(
-            Opcode::RoomLeave,
-            Opcode::RoomLeave,
-            parse_leave,
-            render_left,
-        )),
+        Op::new("room.leave")
+            .about("Leaves a room.")
+            .session()
+            .script(ScriptUse::Never)
+            .wire(form(Opcode::RoomLeave, Opcode::RoomLeave, parse_leave, render_left))
+            .price(1),
         leave_op,
     );
 }

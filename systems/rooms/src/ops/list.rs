@@ -13,13 +13,17 @@ use crate::ops::Named;
 /// Registers the operations of this file.
 pub(crate) fn register(app: &mut App) {
     app.read_op(
-        Op::new("room.get").about("Shows a room.").args(&["room_id"]).rest("GET /v1/rooms/{room_id}"),
+        Op::new("room.get")
+            .about("Shows a room.")
+            .args(&["room_id"])
+            .rest("GET /v1/rooms/{room_id}")
+            .price(1),
         get_op,
     )
     .read_op(
         Op::new("room.list")
             .about("Lists rooms by module, label and size, the oldest first.")
-            .cost(5)
+            .price(5)
             .rest("GET /v1/rooms"),
         list_op,
     )

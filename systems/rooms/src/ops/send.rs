@@ -72,7 +72,7 @@ async fn send_op(cx: Call, request: SendTo) -> Result<(), Fault> {
         let entity = find(world, request.room_id)?;
         let frame = world.resource::<Clock>().frame();
         let (messages_max, bytes_max) = {
-            let settings = &world.resource::<Settings>().room;
+            let settings = world.resource::<RoomSettings>();
             (settings.inbox_messages, settings.inbox_bytes)
         };
         let relayed = world.get::<Room>(entity).is_some_and(|room| room.tick_rate == 0);

@@ -4,7 +4,7 @@ use kaos_kernel::op::{ParseWire, Payload, WireForm};
 use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
 use kaos_wire::prost::Message as _;
-use kaos_wire::{ClientMessage, Op as Opcode, decode_client, v1};
+use kaos_wire::{ClientMessage, Opcode, decode_client, v1};
 use serde_json::Value as Json;
 
 use crate::ops::Named;

@@ -119,7 +119,7 @@ pub(super) unsafe fn mark_array(state: State) {
     }
 }
 
-/// FunctionKind the table at `index` have the mark of an array?
+/// Does the table at `index` have the mark of an array?
 ///
 /// # Safety
 /// Raises nothing; two slots of the stack are free.

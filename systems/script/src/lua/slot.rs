@@ -100,7 +100,7 @@ impl HostSlot {
         Lent { slot: self }
     }
 
-    /// FunctionKind the part of a host function that raises nothing. False: `scratch.error` says what to raise.
+    /// Does the part of a host function that raises nothing. False: `scratch.error` says what to raise.
     pub(super) fn work(&self, work: impl FnOnce(&mut dyn Host, &mut Scratch) -> Result<(), String>) -> bool {
         // Taken out while it is used, so that the host can never be lent twice.
         let host = self.host.take();

@@ -23,7 +23,7 @@ impl Job for Echo {
 fn echoing() -> (Server, Vec<Input>) {
     let built = Server::build(Build::default(), |app| {
         app.job(|job: Echo, _: &mut JobContext<'_>| Ok(job.0));
-        app.op(Op::new("echo").public(), async |cx: Call, _: ()| cx.job(Echo("a".into())).await);
+        app.op(Op::new("echo").public().price(1), async |cx: Call, _: ()| cx.job(Echo("a".into())).await);
     });
     (built.expect("it fits"), vec![Input::Boot(Boot { seed: 1, wall_ms: 1, node: 1 })])
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use kaos_kernel::fault::FaultKind;
 use kaos_kernel::ids::PeerId;
 use tokio::sync::{Notify, Semaphore};
 
@@ -11,13 +12,13 @@ use tokio::sync::{Notify, Semaphore};
 /// fit is refused to the frame, which keeps it (counted messages) or drops it (all others).
 pub(crate) const OUT_BYTES_MAX: usize = 128 * 1024;
 
-/// What uncounted control messages, such as a SessionEnd, may take beyond that.
-const LAST_WORDS: usize = 16 * 1024;
+/// What messages with [`WhenFull::UseReserve`] may take beyond that.
+const RESERVE_BYTES: usize = 16 * 1024;
 
 /// Bytes of one connection that wait for the frame. When they are spent, its socket is not read.
 pub(crate) const IN_CREDIT: usize = 256 * 1024;
 
-/// Locks, whatever happened to whoever held it: what is behind these locks is whole between statements.
+/// Locks even if a holder panicked: the data behind these locks is whole between statements.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -31,7 +32,7 @@ pub(crate) struct Link {
     pub(crate) credit: Semaphore,
     /// There is something to write, or to close.
     pub(crate) wake: Notify,
-    /// It was told to close; for whoever bounds how long that may take.
+    /// It was told to close: notifies the task, which bounds how long that may take.
     pub(crate) ending: Notify,
     /// Its peer, written and read by the frame thread; 0: none.
     peer: AtomicU64,
@@ -46,6 +47,18 @@ struct Out {
     /// The last ping's payload, to be echoed.
     pong: Option<Vec<u8>>,
     close: Option<(u16, String)>,
+}
+
+/// What becomes of a message when the queue is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WhenFull {
+    /// It is refused, and the task says when there is room again: for counted messages, which the frame keeps.
+    Retry,
+    /// It is refused, and that is all: for data that nobody repeats.
+    Drop,
+    /// It goes into the reserve: for uncounted control messages, such as a SessionEnd. When that is full too, it is
+    /// refused.
+    UseReserve,
 }
 
 /// What a connection's task has to do next.
@@ -82,14 +95,16 @@ impl Link {
         self.peer.store(bits, Ordering::Relaxed);
     }
 
-    /// Queues a message without waking the task. `false`: no room; for a counted message the task will say
-    /// when there is room again.
-    pub(crate) fn push(&self, parts: &[&[u8]], counted: bool, last_words: bool) -> bool {
+    /// Queues a message without waking the task. Returns whether it was taken.
+    pub(crate) fn push(&self, parts: &[&[u8]], when_full: WhenFull) -> bool {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         let mut out = lock(&self.out);
-        let most = if last_words { OUT_BYTES_MAX + LAST_WORDS } else { OUT_BYTES_MAX };
+        let most = match when_full {
+            WhenFull::Retry | WhenFull::Drop => OUT_BYTES_MAX,
+            WhenFull::UseReserve => OUT_BYTES_MAX + RESERVE_BYTES,
+        };
         if out.close.is_some() || out.bytes.len() + len > most {
-            out.refused |= counted;
+            out.refused |= when_full == WhenFull::Retry;
             return false;
         }
         for part in parts {
@@ -98,7 +113,7 @@ impl Link {
         true
     }
 
-    /// Asks for the close, after what is queued. The first asking counts.
+    /// Asks for the close, after what is queued. The first code and reason count.
     pub(crate) fn close(&self, code: u16, reason: &str) {
         let mut out = lock(&self.out);
         if out.close.is_none() {
@@ -116,7 +131,7 @@ impl Link {
     }
 
     /// Takes what is queued, in exchange for the empty `bytes`; `None`: nothing to do.
-    pub(crate) fn take(&self, bytes: &mut Vec<u8>) -> Option<Work> {
+    pub(crate) fn take_work(&self, bytes: &mut Vec<u8>) -> Option<Work> {
         let mut out = lock(&self.out);
         if out.bytes.is_empty() && out.pong.is_none() && out.close.is_none() {
             return None;
@@ -124,6 +139,20 @@ impl Link {
         std::mem::swap(&mut out.bytes, bytes);
         let writable = std::mem::take(&mut out.refused) && out.close.is_none();
         Some(Work { pong: out.pong.take(), close: out.close.clone(), writable })
+    }
+}
+
+/// The WebSocket close code for a fault number. Those without a code of the protocol's own (RFC 6455 7.4.1)
+/// are 4000 and the fault number.
+pub(crate) fn close_code(fault: u16) -> u16 {
+    let is = |kind: FaultKind| kind.code() == fault;
+    match fault {
+        0 => 1000,
+        _ if is(FaultKind::Stopping) => 1001,
+        _ if is(FaultKind::Protocol) => 1002,
+        _ if is(FaultKind::Internal) => 1011,
+        _ if is(FaultKind::Busy) => 1013,
+        fault => 4000 + fault.min(999),
     }
 }
 
@@ -135,22 +164,22 @@ mod tests {
     fn a_full_queue_refuses_and_says_when_there_is_room() {
         let link = Link::new(IpAddr::from([127, 0, 0, 1]));
         let big = vec![0; 65_538];
-        assert!(link.push(&[&big], true, false));
-        assert!(!link.push(&[&big], true, false));
-        // Smaller ones still fit; last words go over the bound.
-        assert!(link.push(&[&[0; 60_000]], true, false));
-        assert!(!link.push(&[&[0; 6_000]], false, false));
-        assert!(link.push(&[&[0; 6_000]], false, true));
+        assert!(link.push(&[&big], WhenFull::Retry));
+        assert!(!link.push(&[&big], WhenFull::Retry));
+        // Smaller ones still fit; a last message goes into the reserve.
+        assert!(link.push(&[&[0; 60_000]], WhenFull::Retry));
+        assert!(!link.push(&[&[0; 6_000]], WhenFull::Drop));
+        assert!(link.push(&[&[0; 6_000]], WhenFull::UseReserve));
         let mut bytes = Vec::new();
-        let work = link.take(&mut bytes).expect("work");
+        let work = link.take_work(&mut bytes).expect("work");
         assert!(work.writable);
         assert_eq!(bytes.len(), 65_538 + 66_000);
         bytes.clear();
-        assert!(link.take(&mut bytes).is_none());
+        assert!(link.take_work(&mut bytes).is_none());
         link.close(1000, "bye");
         link.close(1001, "again");
-        assert!(!link.push(&[b"late"], false, true));
-        let work = link.take(&mut bytes).expect("work");
+        assert!(!link.push(&[b"late"], WhenFull::UseReserve));
+        let work = link.take_work(&mut bytes).expect("work");
         assert_eq!(work.close, Some((1000, "bye".to_owned())));
     }
 
