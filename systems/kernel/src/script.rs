@@ -167,12 +167,22 @@ pub struct MatchError {
     pub callback: &'static str,
     /// What kind of failure.
     pub kind: MatchErrorKind,
-    /// The first line: `scripts/matches/arena.lua:24: attempt to …`.
+    /// Where it happened: `scripts/matches/arena.lua:24`; empty when that is not known.
+    pub place: Box<str>,
+    /// The first line, with the place: `scripts/matches/arena.lua:24: attempt to …`.
     pub message: String,
     /// The stack, a line each.
     pub stack: Vec<String>,
     /// The script meant to refuse, and no defect: what whoever asked is told. It is written to no log.
     pub refusal: Option<Fault>,
+}
+
+impl MatchError {
+    /// A failure without a place, a stack or a refusal.
+    pub fn new(callback: &'static str, kind: MatchErrorKind, message: impl Into<String>) -> Self {
+        let (place, message) = (Box::default(), message.into());
+        MatchError { callback, kind, place, message, stack: Vec::new(), refusal: None }
+    }
 }
 
 /// Kinds of failure of a callback.

@@ -97,15 +97,8 @@ impl Match for Game {
     fn join_attempt(&mut self, _: &mut Env<'_>, _: &PresenceInfo, _: &Json) -> Result<Admission, MatchError> {
         self.may_break("match_join_attempt");
         if self.breaks == "memory" {
-            let message = "not enough memory".to_owned();
-            let kind = MatchErrorKind::Memory;
-            return Err(MatchError {
-                callback: "match_join_attempt",
-                kind,
-                message,
-                stack: Vec::new(),
-                refusal: None,
-            });
+            let (callback, kind) = ("match_join_attempt", MatchErrorKind::Memory);
+            return Err(MatchError::new(callback, kind, "not enough memory"));
         }
         Ok(Admission::Yes)
     }

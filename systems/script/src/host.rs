@@ -22,12 +22,33 @@ pub trait Host {
     /// A sentence: what was refused and why.
     fn broadcast(&mut self, broadcast: Broadcast<'_>) -> Result<(), String>;
 
-    /// Every other function of `kaos.`: `function` is its place in the list that the machine was made with.
-    /// `fuel` is what the running call has left; what the host takes from it is charged to the call.
+    /// Every other function: `function` is its place in the list that the machine was made with, and what comes back are
+    /// its results. `fuel` is what the running call has left; what the host takes from it is charged to the call.
     ///
     /// # Errors
     /// A sentence: what was refused and why.
-    fn call(&mut self, function: usize, arguments: Vec<Value>, fuel: &mut i64) -> Result<Value, Raised>;
+    fn call(&mut self, function: usize, arguments: Vec<Value>, fuel: &mut i64) -> Result<Vec<Value>, Raised>;
+}
+
+/// A host for loading: scripts can register, and nothing else is there yet. What they log is dropped, since a file is
+/// loaded once for each machine.
+#[derive(Debug)]
+pub struct Loading;
+
+impl Host for Loading {
+    fn now_ms(&self) -> i64 {
+        0
+    }
+
+    fn log(&mut self, _: Level, _: &str) {}
+
+    fn broadcast(&mut self, _: Broadcast<'_>) -> Result<(), String> {
+        Err("cannot be called while scripts are loaded: there are no rooms yet".to_owned())
+    }
+
+    fn call(&mut self, _: usize, _: Vec<Value>, _: &mut i64) -> Result<Vec<Value>, Raised> {
+        Err("cannot be called while scripts are loaded: call it in a function".into())
+    }
 }
 
 /// What a function of the host raises in a script.

@@ -8,9 +8,8 @@ use mlua::ffi;
 use super::convert;
 use super::json;
 use super::slot::{Scratch, State, bytes_at, raise, slot_of, type_at};
-use super::vm::RegisterKind;
-use crate::host::Host;
-use crate::host::Raised;
+use crate::host::{Host, Raised};
+use crate::runtime::RegisterKind;
 use crate::value::{Bounds, Value};
 
 /// Handlers that the files of one machine may register.
@@ -69,9 +68,11 @@ pub(super) unsafe extern "C-unwind" fn json_decode(state: State) -> c_int {
                 return Err(format!("kaos.json_decode: over {} bytes", Bounds::CALL.bytes));
             }
             kaos_lua::ffi::kaoslua_owe(state, 1 + (text.len() as u64 >> 2));
-            scratch.value =
+            let decoded =
                 Value::parse_json(text, Bounds::CALL).map_err(|e| format!("kaos.json_decode: {e}"))?;
-            value = &raw const scratch.value;
+            scratch.values.clear();
+            scratch.values.push(decoded);
+            value = &raw const scratch.values[0];
             Ok(())
         });
         if !done {
@@ -212,32 +213,36 @@ unsafe fn place_of_caller(state: State) -> String {
 
 /// Any function that only the host knows: its number is upvalue 2.
 pub(super) unsafe extern "C-unwind" fn call(state: State) -> c_int {
-    // SAFETY: as in `time_now`. The answer stays in the scratch until the next function works.
+    // SAFETY: as in `time_now`. The results stay in the scratch until the next function works.
     unsafe {
         let slot = slot_of(state);
         let number = ffi::lua_tointeger(state, ffi::lua_upvalueindex(2)) as usize;
-        let mut value: *const Value = std::ptr::null();
+        let mut results: *const [Value] = &[];
         let done = slot.work(|host, scratch| {
-            let name = slot.functions.get(number).map_or("?", String::as_str);
-            scratch.value = answer(state, host, number).map_err(|raised| {
-                let text = format!("kaos.{name}: {}", raised.text);
+            scratch.values = answer(state, host, number).map_err(|raised| {
+                let name = slot.functions.get(number).map_or("?".to_owned(), ToString::to_string);
+                let text = format!("{name}: {}", raised.text);
                 scratch.raised = raised.fault.map(|fault| (text.clone(), fault));
                 text
             })?;
-            value = &raw const scratch.value;
+            results = &raw const scratch.values[..];
             Ok(())
         });
         if !done {
             raise(state)
         }
-        convert::push(state, &*value);
+        let results = &*results;
+        ffi::luaL_checkstack(state, results.len() as c_int + 1, c"too many results".as_ptr());
+        for result in results {
+            convert::push(state, result);
+        }
+        results.len() as c_int
     }
-    1
 }
 
 /// # Safety
 /// Raises nothing.
-unsafe fn answer(state: State, host: &mut dyn Host, number: usize) -> Result<Value, Raised> {
+unsafe fn answer(state: State, host: &mut dyn Host, number: usize) -> Result<Vec<Value>, Raised> {
     // SAFETY: the caller's promise.
     unsafe {
         kaos_lua::ffi::kaoslua_owe(state, 32);
@@ -267,7 +272,7 @@ unsafe fn answer(state: State, host: &mut dyn Host, number: usize) -> Result<Val
         let answer = host.call(number, arguments, &mut fuel);
         kaos_lua::ffi::kaoslua_owe(state, u64::try_from(before.saturating_sub(fuel)).unwrap_or(0));
         let answer = answer?;
-        kaos_lua::ffi::kaoslua_owe(state, answer.fuel());
+        kaos_lua::ffi::kaoslua_owe(state, answer.iter().map(Value::fuel).sum());
         Ok(answer)
     }
 }

@@ -7,7 +7,9 @@ use mlua::ffi;
 use super::broadcast::push_broadcast;
 use super::convert;
 use super::functions;
+use super::runtime::EXTENSION;
 use super::slot::{HostSlot, State, bytes_at, push_function, raise, slot_of};
+use crate::functions::FunctionName;
 
 /// Globals that reach out of the sandbox, or see what differs from run to run. (`load` takes text only and
 /// `setmetatable` refuses `__gc` in this build of Lua; `io`, `os`, `debug` and `package` are never opened.)
@@ -48,12 +50,14 @@ pub(super) unsafe fn furnish(state: State, slot: &HostSlot) {
         set(state, kaos, slot, c"register_after", functions::register, 2);
         push_broadcast(state, slot);
         ffi::lua_setfield(state, kaos, c"broadcast".as_ptr());
-        for (number, name) in slot.functions.iter().enumerate() {
+        ffi::lua_setfield(state, globals, c"kaos".as_ptr());
+        for (number, FunctionName { module, name }) in slot.functions.iter().enumerate() {
+            push_module(state, globals, module);
             ffi::lua_pushlstring(state, name.as_ptr().cast(), name.len());
             push_function(state, slot, functions::call, number as i64);
-            ffi::lua_rawset(state, kaos);
+            ffi::lua_rawset(state, -3);
+            ffi::lua_pop(state, 1);
         }
-        ffi::lua_setfield(state, globals, c"kaos".as_ptr());
 
         ffi::lua_createtable(state, 0, 8);
         slot.loaded.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
@@ -65,6 +69,26 @@ pub(super) unsafe fn furnish(state: State, slot: &HostSlot) {
         set(state, closer, slot, c"__close", loading_ends, 0);
         slot.closer.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
         ffi::lua_settop(state, globals - 1);
+    }
+}
+
+/// Pushes the global table of a module, which is made when it is not there.
+///
+/// # Safety
+/// May raise (memory).
+unsafe fn push_module(state: State, globals: c_int, module: &str) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        convert::push_bytes(state, module.as_bytes());
+        ffi::lua_rawget(state, globals);
+        if ffi::lua_type(state, -1) == ffi::LUA_TTABLE {
+            return;
+        }
+        ffi::lua_pop(state, 1);
+        ffi::lua_createtable(state, 0, 16);
+        convert::push_bytes(state, module.as_bytes());
+        ffi::lua_pushvalue(state, -2);
+        ffi::lua_rawset(state, globals);
     }
 }
 
@@ -110,7 +134,7 @@ pub(super) unsafe extern "C-unwind" fn require(state: State) -> c_int {
         let found = slot.work(|_, scratch| {
             let name = bytes_at(state, 1).and_then(|name| std::str::from_utf8(name).ok());
             let name = name.ok_or("require: the module's name is a string")?;
-            let file = slot.sources.find(name).map_err(|e| format!("require: {e}"))?;
+            let file = slot.sources.find(name, EXTENSION).map_err(|e| format!("require: {e}"))?;
             let text = slot.sources.get(file).map(|bytes| lua_of(bytes));
             let bytes = text.map(|text| (text.as_ptr(), text.len())).unwrap_or(source);
             scratch.bytes = chunk_name(&slot.sources.shown(file)).into_bytes_with_nul();

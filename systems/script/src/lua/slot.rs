@@ -17,8 +17,10 @@ use kaos_kernel::output::Level;
 use kaos_lua::Frame;
 use mlua::ffi;
 
-use super::vm::RegisterKind;
+use crate::error::ScriptRefusal;
+use crate::functions::FunctionName;
 use crate::host::{Host, LOG_BYTES_MAX, LOG_LINES_MAX};
+use crate::runtime::RegisterKind;
 use crate::sources::Sources;
 use crate::value::Value;
 
@@ -33,7 +35,7 @@ pub(super) struct HostSlot {
     pub(super) scratch: RefCell<Scratch>,
     pub(super) sources: Arc<Sources>,
     /// Names of the functions that only the host knows, by their number.
-    pub(super) functions: Vec<String>,
+    pub(super) functions: Arc<[FunctionName]>,
     /// A file is being loaded: `register_*` may be called.
     pub(super) loading: Cell<bool>,
     /// Registry slot of the presences by session id.
@@ -51,8 +53,8 @@ pub(super) struct Scratch {
     pub(super) error: String,
     /// Bytes to push.
     pub(super) bytes: Vec<u8>,
-    /// A value to push.
-    pub(super) value: Value,
+    /// Values to push.
+    pub(super) values: Vec<Value>,
     /// Session ids of a broadcast.
     pub(super) sessions: Vec<u64>,
     /// The stack at the last error that reached the host.
@@ -64,14 +66,14 @@ pub(super) struct Scratch {
     /// What a function of the host raised last in this call: the text that the script saw, and the refusal that it was.
     pub(super) raised: Option<(String, Fault)>,
     /// The refusal that the error of this call is.
-    pub(super) refusal: Option<Fault>,
+    pub(super) refusal: Option<ScriptRefusal>,
     /// Lines logged in this call, and lines dropped.
     pub(super) lines: u32,
     pub(super) dropped: u32,
 }
 
 impl HostSlot {
-    pub(super) fn new(sources: Arc<Sources>, functions: Vec<String>) -> Self {
+    pub(super) fn new(sources: Arc<Sources>, functions: Arc<[FunctionName]>) -> Self {
         Self {
             host: Cell::new(None),
             scratch: RefCell::default(),
@@ -144,7 +146,7 @@ impl Drop for Lent<'_> {
         self.slot.host.set(None);
         // Nothing of the call stays outside of the machine's memory limit but a little room for the next one.
         let mut scratch = self.slot.scratch.borrow_mut();
-        scratch.value = Value::Nil;
+        scratch.values = Vec::new();
         scratch.bytes.clear();
         scratch.bytes.shrink_to(SCRATCH_BYTES);
         scratch.sessions.clear();

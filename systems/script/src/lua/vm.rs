@@ -8,30 +8,17 @@ use kaos_lua::{Meter, UNLIMITED};
 use mlua::{Lua, StdLib, ffi};
 
 use super::convert;
-use super::error::{ErrorKind, ScriptError, on_error};
-use super::hash::{StateHash, Walk};
+use super::error::on_error;
+use super::hash::Walk;
+use super::runtime::EXTENSION;
 use super::sandbox;
 use super::slot::{HostSlot, State, push_function};
+use crate::error::{ErrorKind, ScriptError};
+use crate::functions::FunctionName;
 use crate::host::Host;
+use crate::runtime::{Called, Limits, RegisterKind, StateHash};
 use crate::sources::Sources;
 use crate::value::{Bounds, Value};
-
-/// What a machine may use. `MatchSettings::fuel` says what a unit of fuel is in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of everything that Lua holds. 16 MiB by default; a bare machine has 30 KB.
-    pub memory_bytes: usize,
-    /// Fuel for loading a file with all that it requires, and for `match_init`. 5 million by default.
-    pub load_fuel: i64,
-    /// Fuel for every callback, the tick included. 100,000 by default.
-    pub fuel: i64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { memory_bytes: 16 << 20, load_fuel: 5_000_000, fuel: 100_000 }
-    }
-}
 
 /// What a machine is made from.
 #[derive(Debug, Clone)]
@@ -42,35 +29,13 @@ pub struct Config {
     pub limits: Limits,
     /// The scripts' directory.
     pub sources: Arc<Sources>,
-    /// Functions of `kaos.` that [`Host::call`] answers, by their place in this list.
-    pub functions: Vec<String>,
-}
-
-/// What a function is registered as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RegisterKind {
-    /// `kaos.register_rpc`.
-    Rpc,
-    /// `kaos.register_before`.
-    Before,
-    /// `kaos.register_after`.
-    After,
-}
-
-impl RegisterKind {
-    /// As in the function's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Rpc => "rpc",
-            Self::Before => "before",
-            Self::After => "after",
-        }
-    }
+    /// Functions that [`Host::call`] answers, by their place in this list.
+    pub functions: Arc<[FunctionName]>,
 }
 
 /// One function that a file registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
+pub struct Handler {
     /// As what.
     pub kind: RegisterKind,
     /// Under which name.
@@ -90,15 +55,6 @@ pub struct FnRef(pub(super) c_int);
 pub struct ModuleRef {
     /// Its path inside the scripts' directory.
     pub path: String,
-}
-
-/// What a call gave and what it cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Called<R> {
-    /// What it gave.
-    pub value: R,
-    /// Fuel.
-    pub fuel: i64,
 }
 
 /// One virtual machine. It stays on the thread that made it.
@@ -204,7 +160,7 @@ impl Vm {
             error
         })?;
         // `require` found it, so `find` does.
-        let path = self.slot.sources.find(path).unwrap_or(path).to_owned();
+        let path = self.slot.sources.find(path, EXTENSION).unwrap_or(path).to_owned();
         Ok(Called { value: ModuleRef { path }, fuel: called.fuel })
     }
 
@@ -236,9 +192,9 @@ impl Vm {
     }
 
     /// What the loaded files registered, by kind and name.
-    pub fn registered(&self) -> Vec<Registered> {
+    pub fn registered(&self) -> Vec<Handler> {
         let scratch = self.slot.scratch.borrow();
-        let rows = scratch.registered.iter().map(|((kind, name), (slot, place))| Registered {
+        let rows = scratch.registered.iter().map(|((kind, name), (slot, place))| Handler {
             kind: *kind,
             name: name.clone(),
             function: FnRef(*slot),
@@ -409,7 +365,7 @@ impl Vm {
             ffi::LUA_ERRERR if text.is_empty() => {
                 ScriptError::raised("error in error handling", &frames, name)
             }
-            _ => ScriptError { refusal, ..ScriptError::raised(&text, &frames, name) },
+            _ => ScriptError { refusal: refusal.map(Box::new), ..ScriptError::raised(&text, &frames, name) },
         }
     }
 }

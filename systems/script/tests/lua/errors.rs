@@ -1,7 +1,9 @@
 //! What people read when a script fails.
 
 use kaos_kernel::output::Level;
-use kaos_script::lua::{ErrorKind, Limits, Vm};
+use kaos_script::ErrorKind;
+use kaos_script::lua::Vm;
+use kaos_script::runtime::Limits;
 use kaos_script::{Broadcast, Host, Value};
 
 use super::{Desk, config, eval, eval_with, load};
