@@ -149,3 +149,24 @@ fn an_event_that_cannot_be_is_a_sentence_at_the_start() {
         assert!(wrong.contains(part), "{part}\n{wrong}");
     }
 }
+
+#[test]
+fn what_rooms_tell_is_told_by_rooms_alone() {
+    use kaos_kernel::event::push_json;
+    use kaos_rooms::RoomClosed;
+    let closed = || RoomClosed { code: 0, reason: "over".into(), message: String::new() };
+    let mut t = server_of([]).start();
+    let ada = t.connect("ada");
+    let to = Target::Session(ada.session().expect("started"));
+    t.with_server(|server| {
+        let world = server.world();
+        let fault = push_json(world, &to, "room.closed", json!(closed())).expect_err("a script's");
+        assert_eq!(fault.kind, FaultKind::Invalid);
+        assert!(fault.message.contains("room.closed"), "{fault}");
+        let fault = push(world, &to, closed()).expect_err("no room");
+        assert_eq!(fault.kind, FaultKind::Internal);
+        assert!(fault.message.contains("room.closed"), "{fault}");
+    });
+    t.frames(2);
+    assert_eq!(ada.events(), []);
+}

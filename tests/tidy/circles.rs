@@ -13,11 +13,10 @@ const CIRCLES: &[(&str, &[&str])] = &[
     (
         "kernel",
         &[
-            "call", "codec", "event", "frame", "hash", "limit", "op", "script", "send", "server", "session",
+            "call", "codec", "event", "frame", "hash", "op", "script", "send", "server", "session",
             "settings", "stages", "world",
         ],
     ),
-    ("rooms", &["broadcast", "directory", "label", "lifecycle", "seats"]),
     ("script", &["functions", "library"]),
     ("script", &["plugin", "worker"]),
 ];

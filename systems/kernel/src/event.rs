@@ -11,7 +11,7 @@ use crate::fault::Fault;
 use crate::op::Payload;
 use crate::output::Channel;
 
-pub use push::{Push, Pushed, push, push_json};
+pub use push::{Push, Pushed, push, push_json, write};
 pub(crate) use push::{Waiting, deliver_pushes};
 pub use table::{EventRow, EventTable, Events};
 pub use target::{Resolve, Target, Targets};
@@ -40,7 +40,8 @@ pub struct EventForm {
 /// One row of the event table, as it is registered.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Dotted, lower case, the last part a past participle: `guestbook.signed`. 1 to 64 bytes.
+    /// Dotted, lower case, the last part a past participle, or what is told: `guestbook.signed`, `room.state`. 1 to 64
+    /// bytes.
     pub name: String,
     /// One sentence for the API page.
     pub about: &'static str,

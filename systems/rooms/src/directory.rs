@@ -67,7 +67,7 @@ impl RoomDirectory {
 fn key(label: &Json) -> String {
     match label {
         Json::String(text) => key_of_text(text),
-        label => label_text(label),
+        label => label_text(label).into_owned(),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use kaos_kernel::codec::Closed;
 use kaos_kernel::ids::{PeerId, Ticket};
 use kaos_kernel::input::{Body, Boot, Claim, Door, Input};
 use kaos_kernel::op::{OpRow, Payload};
@@ -17,7 +16,7 @@ use kaos_kernel::server::{Build, Server};
 use serde_json::{Value as Json, json};
 
 use crate::members::join;
-use crate::{DueRooms, Matches, Rooms, Spec, close_room, create_room};
+use crate::{DueRooms, Matches, RoomClosed, Rooms, Spec, close_room, create_room};
 
 /// A runtime that panics where its module says.
 struct Breaking;
@@ -240,7 +239,7 @@ fn a_room_that_is_over_leaves_nothing_on_the_agenda() {
         close_room(
             kit.server.world(),
             id,
-            Closed { code: 0, reason: "ended".into(), message: String::new() },
+            RoomClosed { code: 0, reason: "ended".into(), message: String::new() },
         );
         let due = kit.server.world().resource::<DueRooms>();
         assert!(due.ticks.is_empty() && due.empty.is_empty() && due.events.is_empty());

@@ -3,7 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use kaos_kernel::codec::Closed;
 use kaos_kernel::op::OpTable;
 use kaos_kernel::output::{Level, Log};
 use kaos_kernel::prelude::*;
@@ -16,6 +15,7 @@ use kaos_kernel::{ServerStopping, apply_effects};
 use crate::broadcast::broadcast;
 use crate::due_rooms::{DueRooms, due_rooms, rearm};
 use crate::errors::{client_text, describe, error_name, panicked};
+use crate::events::RoomClosed;
 use crate::lifecycle::close_room;
 use crate::matches::{MatchEntry, Matches};
 use crate::members::{connections_changed, leave_all};
@@ -119,7 +119,11 @@ fn sessions_changed(world: &mut World) {
     }
     for RoomStuck { room, ms } in stuck {
         let message = format!("the match ran for over {ms} ms without an end");
-        close_room(world, room, Closed { code: FaultKind::Script.code(), reason: "stuck".into(), message });
+        close_room(
+            world,
+            room,
+            RoomClosed { code: FaultKind::Script.code(), reason: "stuck".into(), message },
+        );
     }
     if let Some(ServerStopping { grace_s }) = stopping {
         world.resource_mut::<DueRooms>().stop_grace_s = Some(grace_s);
@@ -150,7 +154,7 @@ fn terminate_some(world: &mut World) {
     }
     apply(world, effects);
     for id in ids {
-        let closed = Closed {
+        let closed = RoomClosed {
             code: FaultKind::Stopping.code(),
             reason: "stopping".to_owned(),
             message: FaultKind::Stopping.text().to_owned(),
@@ -162,7 +166,8 @@ fn terminate_some(world: &mut World) {
 fn expire_empty(world: &mut World, frame: u64) {
     while world.resource::<DueRooms>().empty.first().is_some_and(|(end, _)| *end <= frame) {
         let Some((_, id)) = world.resource_mut::<DueRooms>().empty.pop_first() else { return };
-        let closed = Closed { code: 0, reason: "empty".to_owned(), message: "nobody came back".to_owned() };
+        let closed =
+            RoomClosed { code: 0, reason: "empty".to_owned(), message: "nobody came back".to_owned() };
         close_room(world, id, closed);
     }
 }
@@ -177,7 +182,7 @@ fn run_room(
     tick_due: bool,
     beats: &mut Vec<(Entity, TickSchedule)>,
     effects: &mut Vec<ScriptEffects>,
-) -> Option<Closed> {
+) -> Option<RoomClosed> {
     let entity = world.room(id)?;
     let Ok(mut at) = world.get_entity_mut(entity) else { return None };
     let rate = at.get::<Room>()?.tick_rate;
@@ -232,7 +237,7 @@ fn run_batch(
     id: RoomId,
     batch: &Batch<'_>,
     context: &TickContext,
-) -> Option<Closed> {
+) -> Option<RoomClosed> {
     let ran = catch_unwind(AssertUnwindSafe(|| entry.game.tick(env, batch)));
     let Ok(TickOutcome { errors, ended }) = ran else {
         let text = "a defect of the server ended this room: its runtime panicked in the tick";
@@ -253,7 +258,7 @@ fn run_batch(
             format!("match_loop returned nil in tick {tick}: the match is over (`return state` goes on)");
         env.log(Level::Info, format!("room {id}"), text);
         let message = "the match is over".to_owned();
-        end = Some(Closed { code: 0, reason: "ended".to_owned(), message });
+        end = Some(RoomClosed { code: 0, reason: "ended".to_owned(), message });
     }
     for error in &errors {
         let in_row = if error.callback == "match_loop" { entry.errors_in_row } else { 0 };
@@ -266,16 +271,16 @@ fn run_batch(
         if fatal {
             let message = client_text(context.dev, error, "the room's match failed");
             let reason = error_name(error.kind).to_owned();
-            end = Some(Closed { code: FaultKind::Script.code(), reason, message });
+            end = Some(RoomClosed { code: FaultKind::Script.code(), reason, message });
             break;
         }
     }
     end
 }
 
-fn internal() -> Closed {
+fn internal() -> RoomClosed {
     let message = FaultKind::Internal.text().to_owned();
-    Closed { code: FaultKind::Internal.code(), reason: "internal".to_owned(), message }
+    RoomClosed { code: FaultKind::Internal.code(), reason: "internal".to_owned(), message }
 }
 
 /// What the policy says of an error: does the room end, and in which words.

@@ -36,7 +36,8 @@ pub fn push<T: Serialize + Send + 'static>(world: &mut World, to: &Target, body:
 /// [`push`] by name, for scripts: the body is read as the event's type.
 ///
 /// # Errors
-/// As [`push`]; `not_found` for an event that is not there, `invalid` for a body that does not fit.
+/// As [`push`]; `not_found` for an event that is not there, `invalid` for a body that does not fit, and for an event with a
+/// binary form, which only the server tells.
 pub fn push_json(
     world: &mut World,
     to: &Target,
@@ -44,8 +45,21 @@ pub fn push_json(
     body: serde_json::Value,
 ) -> Result<Pushed, Fault> {
     let row = world.resource::<Events>().0.by_name(event)?.clone();
+    if row.event.form.is_some() {
+        return Err(Fault::invalid(format!("{event}: the server alone tells it; a script cannot push it")));
+    }
     let body = row.parse(body)?;
     deliver(world, to, row, body)
+}
+
+/// Writes an event once, for a caller that addresses it itself with [`Outbox::to`]: a room, which may mean some of its
+/// members only.
+///
+/// # Errors
+/// As [`push`].
+pub fn write<T: Serialize + Send + 'static>(world: &mut World, body: T) -> Result<u32, Fault> {
+    let row = world.resource::<Events>().0.of::<T>()?.clone();
+    post(world, &Outbound::Event { row, body: Box::new(body) })
 }
 
 fn deliver(
@@ -54,6 +68,10 @@ fn deliver(
     row: Arc<EventRow>,
     body: Box<dyn Payload>,
 ) -> Result<Pushed, Fault> {
+    if row.event.form.is_some_and(|form| form.room) && !matches!(to, Target::Room(_)) {
+        let name = &row.event.name;
+        return Err(Fault::internal(format!("the event {name} is told in a room: its target has to be one")));
+    }
     let recipients = recipients(world, to)?;
     // To nobody: it is not written at all.
     if recipients.is_empty() {
