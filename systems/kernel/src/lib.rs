@@ -39,11 +39,12 @@ pub mod journal;
 pub mod running;
 pub mod settings;
 pub mod spelling;
+mod stopping;
 mod strict;
 pub mod world;
 
 pub use stages::hooks::apply_effects;
-pub use stages::ingest::{ServerStopping, Stopping};
+pub use stopping::{ServerStopping, Stopping};
 
 /// What a plugin needs: bevy's words and ours.
 pub mod prelude {
@@ -58,7 +59,7 @@ pub mod prelude {
     pub use crate::call::{Call, CallSettings};
     pub use crate::clock::{Clock, every, every_ms};
     pub use crate::dice::{Dice, ServerDice};
-    pub use crate::event::{Event, Push, Pushed, Target, push};
+    pub use crate::event::Event;
     pub use crate::facts::{FactCursor, FactReader, Facts};
     pub use crate::fault::{Fault, FaultKind};
     pub use crate::frame::{Frame, Stage};
@@ -70,11 +71,11 @@ pub mod prelude {
     pub use crate::room::presence::{InRoom, Joined, Presence, PresenceInfo, PresenceOf, Presences};
     pub use crate::room::{Room, RoomSettings};
     pub use crate::script::MatchSettings;
-    pub use crate::send::{Broadcasts, Kicks};
+    pub use crate::send::{Broadcasts, Kicks, Push, Pushed, Target, push};
     pub use crate::session::{
-        ConnectionChanged, Peer, Session, SessionEnding, SessionIndex, SessionSettings, SessionStarted,
+        ConnectionChanged, Peer, Session, SessionEnding, SessionSettings, SessionStarted,
     };
     pub use crate::settings;
     pub use crate::settings::{NodeSettings, Settings};
-    pub use crate::world::WorldExt;
+    pub use crate::world::{RoomIndex, SessionIndex, WorldExt};
 }

@@ -4,7 +4,6 @@ mod settings;
 pub use settings::{MatchSettings, Policy};
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use crate::output::{Level, Log};
 use crate::room::presence::PresenceInfo;
 use crate::room::{RoomFact, RoomMessage};
 use crate::running::{MatchGuard, RunningMatch};
+use crate::send::Broadcast;
 
 /// Every script of the server, behind one door. Implemented by kaos-script; the frame thread owns it.
 pub trait Scripts: 'static {
@@ -209,14 +209,6 @@ pub struct Summary {
 #[derive(Resource, Default)]
 pub struct RpcIds(pub BTreeSet<String>);
 
-/// Operations with a before-hook.
-#[derive(Resource, Default)]
-pub(crate) struct BeforeHooks(pub(crate) BTreeSet<OpId>);
-
-/// Operations with an after-hook.
-#[derive(Resource, Default)]
-pub(crate) struct AfterHooks(pub(crate) BTreeSet<OpId>);
-
 /// A hook's `ctx`.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct HookContext {
@@ -310,23 +302,6 @@ pub struct Command {
     pub op: OpId,
     /// With what.
     pub request: Box<dyn Payload>,
-}
-
-/// A broadcast: room data to members. Kept apart from commands since it is the hot path.
-#[derive(Clone, Debug)]
-pub struct Broadcast {
-    /// To which room.
-    pub room: RoomId,
-    /// In whose name; `None`: the server's.
-    pub sender: Option<SessionId>,
-    /// The game's own number.
-    pub op: u8,
-    /// The game's own bytes.
-    pub data: Bytes,
-    /// To whom; `None`: all members.
-    pub to: Option<Arc<[SessionId]>>,
-    /// Must it arrive?
-    pub reliable: bool,
 }
 
 /// Runs a script's rpc on a virtual machine that no request has used. Whoever runs scripts registers how, and its pool; the

@@ -5,10 +5,12 @@ use bevy_ecs::prelude::*;
 
 use crate::burst::CapacityWindow;
 use crate::call::calls::Calls;
+use crate::call::handler::Handlers;
+use crate::call::hooked::{AfterHooks, BeforeHooks};
 use crate::call::job::Jobs;
 use crate::clock::{Clock, Quantum};
 use crate::dice::{Dice, ServerDice};
-use crate::event::{Events, Targets};
+use crate::event::Events;
 use crate::failures::Failures;
 use crate::frame::{Frame, add_core, explain, listing, schedule};
 use crate::hash::{StateHashers, hash_outputs, hash_state};
@@ -18,18 +20,20 @@ use crate::limit::Addresses;
 use crate::op::{OpTable, Ops};
 use crate::output::{FrameOutputs, Outputs};
 use crate::room::presence::Presence;
-use crate::room::{ReadyRooms, RoomIndex, RoomStuck};
-use crate::script::{AfterHooks, BeforeHooks, RpcIds, ScriptHost, Summary};
-use crate::send::{Asked, Outbox};
+use crate::room::{ReadyRooms, RoomStuck};
+use crate::script::{RpcIds, ScriptHost, Summary};
+use crate::send::{Asked, Outbox, Targets};
 use crate::session::deadline::Deadlines;
-use crate::session::{ConnectionChanged, PeerIndex, SessionEnding, SessionIndex, SessionStarted};
+use crate::session::resend::DirtySessions;
+use crate::session::{ConnectionChanged, PeerIndex, SessionEnding, SessionStarted};
 use crate::settings::section::{self, SectionRows, Sections};
 use crate::settings::{NodeSettings, Settings};
 use crate::spelling::nearest;
 use crate::stages::hooks::HookDice;
-use crate::stages::ingest::{DirtySessions, FrameInputs, ServerStopping};
+use crate::stages::ingest::FrameInputs;
+use crate::stopping::ServerStopping;
 use crate::strict::who_broke_quiet;
-use crate::world::WorldExt;
+use crate::world::{RoomIndex, SessionIndex, WorldExt};
 use crate::{facts, failures};
 
 /// What a server is built with beside its plugins.
@@ -353,6 +357,7 @@ fn app(build: &Build) -> App {
         .insert_resource(ServerDice::new(0))
         .insert_resource(HookDice(Dice::of(0, "hooks", 0)))
         .init_resource::<Ops>()
+        .init_resource::<Handlers>()
         .init_resource::<Events>()
         .init_resource::<Targets>()
         .init_resource::<Jobs>()

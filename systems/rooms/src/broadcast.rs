@@ -1,10 +1,9 @@
 //! What rooms say, and to whom: written once, addressed to every member.
 
 use kaos_kernel::codec::{Outbound, TO_ROOM};
-use kaos_kernel::event::write;
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::RoomIndex;
-use kaos_kernel::script::Broadcast;
+use kaos_kernel::send::Broadcast;
+use kaos_kernel::send::write;
 use kaos_kernel::send::{Outbox, post};
 use serde::Serialize;
 

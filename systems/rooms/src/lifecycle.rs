@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use kaos_kernel::Stopping;
 use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::{Inbox, ReadyRooms, RoomIndex, Seats, TickSchedule};
+use kaos_kernel::room::{Inbox, ReadyRooms, Seats, TickSchedule};
 use kaos_kernel::script::{Birth, Env, ScriptHost};
 use serde_json::Value as Json;
 

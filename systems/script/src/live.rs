@@ -8,9 +8,10 @@ use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{RoomFact, RoomMessage};
 use kaos_kernel::script::{
-    Admission, Batch, Birth, Broadcast, Command, Env, HookContext, Match, MatchError, MatchErrorKind, Opened,
-    Scripts, Summary, TickOutcome,
+    Admission, Batch, Birth, Command, Env, HookContext, Match, MatchError, MatchErrorKind, Opened, Scripts,
+    Summary, TickOutcome,
 };
+use kaos_kernel::send::Broadcast;
 use serde_json::Value as Json;
 
 use crate::functions::{Does, fit, nothing, request};

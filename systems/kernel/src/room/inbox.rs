@@ -1,12 +1,13 @@
 //! What waits for a room: messages for its next tick, and joins and leaves to be told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use crate::burst::CapacityWindow;
+use crate::ids::RoomId;
 use crate::room::presence::PresenceInfo;
 
 /// What waits for a room's next tick. Bounded by `room.inbox_messages` and `room.inbox_bytes`; what
@@ -63,3 +64,7 @@ pub enum RoomFact {
     /// These went; each says why.
     Left(Vec<Arc<PresenceInfo>>),
 }
+
+/// Relayed rooms with something in their inbox: they have no tick to wait for.
+#[derive(Resource, Default, Debug)]
+pub struct ReadyRooms(pub BTreeSet<RoomId>);

@@ -9,6 +9,10 @@ use crate::ids::PeerId;
 use crate::input::Counts;
 use crate::output::{Channel, Head, HeadKind, Send};
 
+/// Sessions whose resend buffer may have something for their peer, by slot.
+#[derive(Resource, Default)]
+pub(crate) struct DirtySessions(pub(crate) Vec<u32>);
+
 /// A counted message that the client has not acknowledged.
 #[derive(Clone, Debug)]
 struct Kept {

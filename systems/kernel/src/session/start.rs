@@ -15,13 +15,11 @@ use crate::limit::LimitSettings;
 use crate::session::SessionSettings;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_peer, end_session, send_now};
-use crate::session::resend::{ResendBuffer, Resumed};
-use crate::session::{
-    ConnectionChanged, Handles, Peer, PeerIndex, Session, SessionIndex, SessionStarted, SessionState,
-};
+use crate::session::resend::{DirtySessions, ResendBuffer, Resumed};
+use crate::session::{ConnectionChanged, Handles, Peer, PeerIndex, Session, SessionStarted, SessionState};
 use crate::settings::NodeSettings;
-use crate::stages::ingest::{DirtySessions, Stopping};
-use crate::world::WorldExt;
+use crate::stopping::Stopping;
+use crate::world::{SessionIndex, WorldExt};
 
 pub(crate) fn open(world: &mut World, peer: PeerId, door: crate::input::Door, address: std::net::IpAddr) {
     let now = world.resource::<Clock>().now_ns();

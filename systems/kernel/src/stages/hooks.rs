@@ -5,13 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bevy_ecs::prelude::*;
 
 use crate::call::calls::{Calls, Finished, ReplyTo, Routed};
+use crate::call::hooked::{AfterHooks, BeforeHooks};
 use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::input::Identity;
 use crate::op::{Caller, OpTable};
 use crate::output::FrameOutputs;
-use crate::script::{AfterHooks, BeforeHooks, Env, HookContext, ScriptEffects, ScriptHost};
+use crate::script::{Env, HookContext, ScriptEffects, ScriptHost};
+use crate::send::Asked;
 use crate::settings::NodeSettings;
 use crate::world::WorldExt;
 
@@ -115,7 +117,7 @@ pub(crate) fn apply(world: &mut World, calls: &mut Calls, effects: ScriptEffects
     }
     world.resource_mut::<FrameOutputs>().0.logs.extend(logs);
     if !broadcasts.is_empty() {
-        world.resource_mut::<crate::send::Asked>().broadcasts.add(&format!("{caller:?}"), broadcasts);
+        world.resource_mut::<Asked>().broadcasts.add(&format!("{caller:?}"), broadcasts);
     }
 }
 

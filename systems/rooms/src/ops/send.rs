@@ -3,7 +3,7 @@
 use kaos_kernel::codec::TO_ROOM;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Inbox, ReadyRooms, RoomMessage};
-use kaos_kernel::script::Broadcast;
+use kaos_kernel::send::Broadcast;
 use serde::{Deserialize, Serialize};
 
 use crate::broadcast::broadcast;

@@ -8,12 +8,13 @@ use bevy_ecs::system::{Deferred, SystemBuffer, SystemMeta, SystemParam};
 use bevy_ecs::world::DeferredWorld;
 use serde::Serialize;
 
-use super::table::{EventRow, EventTable, Events};
+use super::asked::Asked;
+use super::outbox::{Outbox, post};
 use super::target::{Target, recipients};
 use crate::codec::Outbound;
+use crate::event::{EventRow, EventTable, Events};
 use crate::fault::Fault;
 use crate::op::Payload;
-use crate::send::{Asked, Outbox, post};
 
 /// What became of a push.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
