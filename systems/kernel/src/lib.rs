@@ -1,9 +1,11 @@
 //! The server as a deterministic state machine: frame, sessions, rooms, operations.
 //!
-//! In reading order: `frame` is the order of everything, `server` runs it, `input` and `output` are its
-//! two ends; `ingest`, `route`, `hooks`, `call` and `flush` are the kernel's part of the stages;
-//! `session`, `keep`, `room` and `presence` are what there is; `op` and `script` are the seams for
-//! features and scripts. Nothing here reads a clock, a socket or the operating system's randomness.
+//! In reading order: `frame` is the order of everything, `server` runs it, `input` and `output` are its two ends, and
+//! `stages` is the kernel's part, a file a stage. `session` and `room` are what there is, and `world` finds it. Features
+//! come in through tables: `op` is what clients ask for and `call` runs it, `event` is what they are told and `send`
+//! sends it, `settings` is what can be set, `facts` is what systems hear; `app` registers all of it. `script` is the seam
+//! to scripts, and `codec` the one to the bytes of a door. Nothing here reads a clock, a socket or the operating system's
+//! randomness.
 #![forbid(unsafe_code)]
 
 pub mod frame;
