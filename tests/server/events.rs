@@ -154,7 +154,7 @@ fn an_event_that_cannot_be_is_a_sentence_at_the_start() {
 fn what_rooms_tell_is_told_by_rooms_alone() {
     use kaos_kernel::send::push_json;
     use kaos_rooms::RoomClosed;
-    let closed = || RoomClosed { code: 0, reason: "over".into(), message: String::new() };
+    let closed = || RoomClosed::well("over", "");
     let mut t = server_of([]).start();
     let ada = t.connect("ada");
     let to = Target::Session(ada.session().expect("started"));

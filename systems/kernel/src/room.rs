@@ -4,7 +4,7 @@ mod inbox;
 pub mod presence;
 mod seats;
 mod settings;
-pub use inbox::{Inbox, ReadyRooms, RoomFact, RoomMessage};
+pub use inbox::{Inbox, InboxLimits, ReadyRooms, RoomFact, RoomMessage};
 pub use seats::Seats;
 pub use settings::{RoomCreation, RoomSettings};
 

@@ -86,6 +86,25 @@ pub struct RoomClosed {
     pub message: String,
 }
 
+impl RoomClosed {
+    /// It is over, and nothing is wrong: `ended`, `empty`.
+    pub fn well(reason: &str, message: impl Into<String>) -> Self {
+        RoomClosed { code: 0, reason: reason.to_owned(), message: message.into() }
+    }
+
+    /// It is over for a fault, which names the reason.
+    pub fn fault(fault: impl Into<Fault>) -> Self {
+        let Fault { kind, message, .. } = fault.into();
+        RoomClosed { code: kind.code(), reason: kind.word().to_owned(), message: message.into_owned() }
+    }
+
+    /// It is over for what its match did; the reason is the word for that.
+    pub fn script(reason: &str, message: impl Into<String>) -> Self {
+        let code = FaultKind::Script.code();
+        RoomClosed { code, reason: reason.to_owned(), message: message.into() }
+    }
+}
+
 fn render_state(body: &dyn Payload) -> Result<Vec<u8>, Fault> {
     let RoomState { room_id, module, label, tick_rate, tick, server_time_ms, max_players, presences, lost } =
         body.as_type()?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Inbox, RoomFact, Seats, TickSchedule};
 use kaos_kernel::script::{Admission, MatchError};
+use kaos_kernel::send::kicked;
 use kaos_kernel::session::Handles;
 use kaos_wire::limits::PRESENCES_MAX;
 use serde::Serialize;
@@ -172,12 +173,7 @@ pub(crate) fn kick(world: &mut World, session: SessionId, id: RoomId, reason: &s
     let room = find(world, id)?;
     let presence = member(world, room, session)
         .ok_or_else(|| Fault::not_found(format!("session {session} is not in room {id}")))?;
-    let message = if reason.is_empty() { FaultKind::Kicked.text() } else { reason };
-    let closed = RoomClosed {
-        code: FaultKind::Kicked.code(),
-        reason: "kicked".to_owned(),
-        message: message.to_owned(),
-    };
+    let closed = RoomClosed::fault(kicked(reason.to_owned()));
     tell(world, room, Audience::One(presence), closed)?;
     depart(world, room, presence, "kicked");
     Ok(())

@@ -236,11 +236,7 @@ fn a_room_that_is_over_leaves_nothing_on_the_agenda() {
         // A late runner: the next tick is entered for the next frame and not for when it was due.
         kit.frame += late;
         kit.run(Vec::new());
-        close_room(
-            kit.server.world(),
-            id,
-            RoomClosed { code: 0, reason: "ended".into(), message: String::new() },
-        );
+        close_room(kit.server.world(), id, RoomClosed::well("ended", ""));
         let due = kit.server.world().resource::<DueRooms>();
         assert!(due.ticks.is_empty() && due.empty.is_empty() && due.events.is_empty());
     }

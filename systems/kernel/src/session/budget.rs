@@ -7,7 +7,7 @@ use crate::codec::{Inbound, InboundMessage};
 use crate::limit::LimitSettings;
 use crate::limit::Rate;
 use crate::op::OpTable;
-use crate::room::RoomSettings;
+use crate::room::{InboxLimits, RoomSettings};
 use crate::session::SessionSettings;
 use crate::session::SessionState;
 
@@ -30,8 +30,7 @@ pub(crate) struct FrameLimits {
     pub(crate) flood_bytes: Rate,
     pub(crate) bad: Rate,
     pub(crate) resend_bytes: usize,
-    pub(crate) inbox_messages: usize,
-    pub(crate) inbox_bytes: usize,
+    pub(crate) inbox: InboxLimits,
 }
 
 impl FrameLimits {
@@ -50,8 +49,7 @@ impl FrameLimits {
             // The last of so many is the one that ends the session.
             bad: Rate::slow(BAD_FORGOTTEN_S, limit.bad_messages_max.saturating_sub(1)),
             resend_bytes: world.resource::<SessionSettings>().resend_bytes,
-            inbox_messages: room.inbox_messages,
-            inbox_bytes: room.inbox_bytes,
+            inbox: room.into(),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::limit::LimitSettings;
 use crate::session::SessionSettings;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_peer, end_session, send_now};
-use crate::session::resend::{DirtySessions, ResendBuffer, Resumed};
+use crate::session::resend::{DirtySessions, LastStart, ResendBuffer, Resumed};
 use crate::session::{ConnectionChanged, Handles, Peer, PeerIndex, Session, SessionStarted, SessionState};
 use crate::settings::NodeSettings;
 use crate::stopping::Stopping;
@@ -195,7 +195,9 @@ fn resume(
     if !(equals(state.resume_token) || by_former) || ending {
         return Err(cannot());
     }
-    let resumed = world.get_mut::<ResendBuffer>(entity).ok_or_else(cannot)?.resume(received, !by_former);
+    // Who shows the token before the last one may not have been told the last.
+    let last = if by_former { LastStart::MayBeLost } else { LastStart::Arrived };
+    let resumed = world.get_mut::<ResendBuffer>(entity).ok_or_else(cannot)?.resume(received, last);
     let Some(Resumed { base, lost, unstated }) = resumed else {
         return Err(Fault::new(FaultKind::Protocol, "the client claims messages that were never sent"));
     };

@@ -90,7 +90,7 @@ fn set_label(world: &mut World, id: RoomId, label: Json) -> Result<(), Fault> {
         return Ok(());
     };
     room.label = label.clone();
-    directory::note(world, entity, true);
+    directory::label_changed(world, entity);
     if let Some(mut matches) = world.get_non_send_mut::<Matches>()
         && let Some(entry) = matches.by_room.get_mut(&id)
     {

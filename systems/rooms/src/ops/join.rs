@@ -108,8 +108,7 @@ async fn join_op(cx: Call, mut request: Join) -> Result<Joined, Fault> {
         let id = create_room(world, spec)?;
         let seat = join(world, session, id, &metadata).inspect_err(|_| {
             // Made for this join and nobody else: it goes with it.
-            let closed =
-                RoomClosed { code: 0, reason: "empty".to_owned(), message: "nobody came".to_owned() };
+            let closed = RoomClosed::well("empty", "nobody came");
             close_room(world, id, closed);
         })?;
         Ok(Joined { room_id: id, handle: seat.handle, index: seat.index, created: true })
