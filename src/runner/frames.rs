@@ -20,8 +20,7 @@ use kaos_kernel::input::{Boot, Input};
 use kaos_kernel::journal::Journal;
 use kaos_kernel::output::{Outputs, write_log};
 use kaos_kernel::server::Server;
-use kaos_kernel::world::RoomIndex;
-use kaos_kernel::world::SessionIndex;
+use kaos_kernel::world::{RoomIndex, SessionIndex};
 
 use super::recorder::Recorder;
 use super::{Parts, Since, Stopped};

@@ -2,9 +2,7 @@
 
 use kaos_kernel::codec::{Outbound, TO_ROOM};
 use kaos_kernel::prelude::*;
-use kaos_kernel::send::Broadcast;
-use kaos_kernel::send::write;
-use kaos_kernel::send::{Outbox, post};
+use kaos_kernel::send::{Broadcast, Outbox, post, write};
 use serde::Serialize;
 
 use crate::seats::member;

@@ -7,8 +7,7 @@ use kaos_kernel::op::OpTable;
 use kaos_kernel::output::{Level, Log};
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Inbox, RoomStuck, TickSchedule};
-use kaos_kernel::script::Policy;
-use kaos_kernel::script::{Batch, Env, MatchError, MatchErrorKind, ScriptEffects, TickOutcome};
+use kaos_kernel::script::{Batch, Env, MatchError, MatchErrorKind, Policy, ScriptEffects, TickOutcome};
 use kaos_kernel::send::take_broadcasts;
 use kaos_kernel::{ServerStopping, apply_effects};
 

@@ -4,12 +4,10 @@ use bevy_ecs::prelude::*;
 
 use crate::clock::Clock;
 use crate::codec::{Inbound, InboundMessage};
-use crate::limit::LimitSettings;
-use crate::limit::Rate;
+use crate::limit::{LimitSettings, Rate};
 use crate::op::OpTable;
 use crate::room::{InboxLimits, RoomSettings};
-use crate::session::SessionSettings;
-use crate::session::SessionState;
+use crate::session::{SessionSettings, SessionState};
 
 /// A session that sends more than so many times its rate of messages is no client that was told to slow down: it
 /// ends, and so does one that sends so many times its rate of bytes. Everything counts for this, heartbeats and what

@@ -13,12 +13,11 @@ use crate::ids::SessionId;
 use crate::op::{OpId, OpTable, Payload, write_json};
 use crate::output::{Answer, Channel, FrameOutputs, Level, Log, Reply, Send};
 use crate::send::{Asked, Outbox, deliver_pushes, kicked, post};
-use crate::session::Session;
-use crate::session::SessionSettings;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_slow_reader, end_session, remove_ended};
 use crate::session::resend::{DirtySessions, ResendBuffer};
 use crate::session::watch::rearm;
+use crate::session::{Session, SessionSettings};
 use crate::stopping::Stopping;
 use crate::world::{RoomIndex, SessionIndex, WorldExt};
 

@@ -8,8 +8,7 @@ use super::convert;
 use super::gate::{Scratch, State, bytes_at, gate_of, raise, type_at};
 use super::json;
 use super::vm::RegisterKind;
-use crate::host::Raised;
-use crate::host::{Host, LogLevel};
+use crate::host::{Host, LogLevel, Raised};
 use crate::value::{Bounds, Value};
 
 /// Handlers that the files of one machine may register.

@@ -5,9 +5,8 @@ use std::ffi::{CStr, CString, c_int};
 use mlua::ffi;
 
 use super::broadcast::push_broadcast;
-use super::convert;
-use super::functions;
 use super::gate::{Gate, State, bytes_at, gate_of, push_function, raise};
+use super::{convert, functions};
 
 /// Globals that reach out of the sandbox, or see what differs from run to run. (`load` takes text only and
 /// `setmetatable` refuses `__gc` in this build of Lua; `io`, `os`, `debug` and `package` are never opened.)
