@@ -10,6 +10,7 @@ mod offline;
 mod out;
 mod replay;
 mod serve;
+mod tables;
 mod token;
 
 use std::path::PathBuf;
@@ -74,6 +75,12 @@ enum Command {
         before_help = "kaosnet replay data/run.kj          (recorded with --journal.record data/run.kj)"
     )]
     Replay(replay::Args),
+    /// Lists the operations of this binary: who may call, what a call takes, by which routes
+    #[command(before_help = "kaosnet ops --long")]
+    Ops(tables::Args),
+    /// Lists the events of this binary: what clients are told by themselves
+    #[command(before_help = "kaosnet events --json")]
+    Events(tables::Args),
     /// Shows every key, its value, and where it was set
     #[command(before_help = "kaosnet config --defaults > kaosnet.yaml")]
     Config(config::Args),
@@ -122,6 +129,8 @@ pub fn cli(plugins: impl Fn(&mut App) + Send + Sync + 'static) -> ExitCode {
         Command::Bots(args) => bots::run(&out, &args, &loaded, plugins),
         Command::Token(args) => token::run(&out, &args, &loaded),
         Command::Replay(args) => replay::run(&out, &args, &loaded, &plugins),
+        Command::Ops(args) => tables::ops(&out, &args, &loaded, &plugins),
+        Command::Events(args) => tables::events(&out, &args, &loaded, &plugins),
         Command::Config(args) => config::run(&out, &args, &loaded),
     }
 }

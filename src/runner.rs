@@ -10,8 +10,6 @@ mod recorder;
 mod tests;
 mod watchdog;
 
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use kaos_gate::bridge::Bridge;
 use kaos_gate::doors::Doors;

@@ -30,7 +30,6 @@ use kaos_kernel::ids::{PeerSlots, Ticket};
 use kaos_kernel::input::{Body, Boot, Identity, Input};
 use kaos_kernel::output::{Log, Outputs};
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::RoomIndex;
 use kaos_kernel::server::{Build, BuildError, Population, Server};
 use kaos_script::{Scripts, Sources};
 use serde_json::Value as Json;

@@ -315,3 +315,29 @@ fn a_journal_of_a_server_in_development_replays_without_being_told() {
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("inputs: equal at "), "{stdout}");
 }
+
+#[test]
+fn the_tables_of_operations_and_events_are_the_golden_ones() {
+    let folder = Folder::new("tables");
+    for table in ["ops", "events"] {
+        let (code, listing, said) = run(&folder, &[table, "--long"]);
+        assert_eq!((code, said.as_str()), (0, ""));
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/{table}.txt"));
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &listing).expect("writable");
+        }
+        let golden = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(listing, golden, "UPDATE=1 cargo test rewrites {}", path.display());
+        let (code, json, _) = run(&folder, &[table, "--json"]);
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&json).expect("one array");
+        assert_eq!(code, 0);
+        for row in rows {
+            let name = row["name"].as_str().expect("a name");
+            assert!(golden.contains(name) && row["request"].is_object() != row["body"].is_object(), "{row}");
+        }
+    }
+    let wrong = folder.write("scripts/wrong.lua", "x =");
+    let scripts = wrong.parent().and_then(Path::to_str).expect("text");
+    let (code, _, said) = run(&folder, &["ops", "--scripts", scripts]);
+    assert!(code == 2 && said.contains("wrong.lua:1"), "{said}");
+}

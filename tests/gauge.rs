@@ -75,7 +75,7 @@ fn held_op(app: &mut App) {
                 entities: world.iter_entities().count(),
                 sessions: world.resource::<SessionIndex>().len(),
                 presences: world.iter_entities().filter(|entity| entity.contains::<Presence>()).count(),
-                rooms: world.resource::<kaos_kernel::room::RoomIndex>().len(),
+                rooms: world.resource::<kaos_kernel::world::RoomIndex>().len(),
             })
         },
     );

@@ -19,9 +19,8 @@ use kaos_kernel::clock::Clock;
 use kaos_kernel::input::{Boot, Input};
 use kaos_kernel::journal::Journal;
 use kaos_kernel::output::{Outputs, write_log};
-use kaos_kernel::room::RoomIndex;
 use kaos_kernel::server::Server;
-use kaos_kernel::session::SessionIndex;
+use kaos_kernel::world::{RoomIndex, SessionIndex};
 
 use super::recorder::Recorder;
 use super::{Parts, Since, Stopped};

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kaos_client::swarm::{Bot, Seat, run};
-use kaos_client::{Answer, CoreEvent, Credentials, Event, Micros, Options};
-use kaos_client::{Core, Join};
+use kaos_client::{Answer, Core, CoreEvent, Credentials, Event, Join, Micros, Options};
 use kaos_gate::identity::credentials::{Claims, mint};
 use kaos_kernel::journal::Record;
 use kaos_kernel::prelude::*;

@@ -33,7 +33,7 @@ struct Ask {
 struct Answer(Ask);
 
 fn answer(reply: &dyn Payload) -> Result<&Ask, Fault> {
-    reply.as_any().downcast_ref::<Answer>().map(|answer| &answer.0).ok_or_else(|| FaultKind::Internal.into())
+    reply.as_type::<Answer>().map(|answer| &answer.0)
 }
 
 /// Bytes as they are.

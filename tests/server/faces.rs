@@ -32,12 +32,12 @@ fn ten() -> u8 {
 struct Found(Search);
 
 fn picture(reply: &dyn kaos_kernel::op::Payload) -> Result<Bytes, Fault> {
-    let found = reply.as_any().downcast_ref::<Found>().ok_or(FaultKind::Internal)?;
+    let found = reply.as_type::<Found>()?;
     Ok(found.0.picture.0.clone())
 }
 
 fn price(reply: &dyn kaos_kernel::op::Payload) -> u32 {
-    reply.as_any().downcast_ref::<Found>().map_or(0, |found| found.0.ids.len() as u32)
+    reply.as_type::<Found>().map_or(0, |found| found.0.ids.len() as u32)
 }
 
 fn search(app: &mut App) {
@@ -206,7 +206,7 @@ fn an_id_in_a_query_or_path_is_refused_by_its_field() {
 
 /// How many things are bought, as the request says it.
 fn asked(request: &dyn kaos_kernel::op::Payload) -> u32 {
-    request.as_any().downcast_ref::<Search>().map_or(0, |search| search.ids.len() as u32)
+    request.as_type::<Search>().map_or(0, |search| search.ids.len() as u32)
 }
 
 /// A row that costs what is asked for, and one that costs what its handler finds out.

@@ -7,12 +7,14 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 
 use crate::call::Call;
+use crate::call::handler::{Handler, Handlers};
 use crate::call::job::{Job, JobContext, Jobs, Pool, make_worker};
 use crate::clock::Clock;
-use crate::event::{Event, Events, Resolve, Targets};
+use crate::event::{Event, Events};
 use crate::facts::{self, Fact};
 use crate::fault::Fault;
-use crate::op::{Caller, Op, OpTable, Ops, Reply, Request};
+use crate::op::{Caller, Op, Ops, Reply, Request};
+use crate::send::{Resolve, Targets};
 use crate::server::BuildErrors;
 use crate::settings::section::{self, Section};
 
@@ -60,8 +62,8 @@ pub trait KaosApp {
     /// Adds a pool of threads for jobs, under a name of its own.
     fn pool(&mut self, pool: Pool) -> &mut Self;
 
-    /// Registers an event: what the server tells clients by itself, pushed by [`push`](crate::event::push) or a system's
-    /// [`Push`](crate::event::Push), and heard by its name on every door that carries KaosNet's protocol. Each event has a
+    /// Registers an event: what the server tells clients by itself, pushed by [`push`](crate::send::push) or a system's
+    /// [`Push`](crate::send::Push), and heard by its name on every door that carries KaosNet's protocol. Each event has a
     /// type of its own, which says what its body holds.
     fn event<T: Request>(&mut self, event: Event) -> &mut Self;
 
@@ -81,18 +83,16 @@ pub trait KaosApp {
     fn clock(&self) -> &Clock;
 }
 
-fn table(app: &mut App) -> bevy_ecs::change_detection::Mut<'_, Ops> {
-    app.init_resource::<Ops>();
-    app.world_mut().resource_mut::<Ops>()
-}
-
-fn with_table(app: &mut App, work: impl FnOnce(&mut OpTable)) {
-    let mut ops = table(app);
-    // Nothing shares the table before the first frame, and no plugin is built after it.
-    if let Some(table) = Arc::get_mut(&mut ops.0) {
-        work(table);
-    } else {
-        tracing::error!("an operation was registered after the server was built: it is not there");
+fn add_op<Req: Request, Rep: Reply>(app: &mut App, op: Op, handler: Handler) {
+    app.init_resource::<Ops>().init_resource::<Handlers>();
+    let world = app.world_mut();
+    // Nothing shares the tables before the first frame, and no plugin is built after it.
+    let added = Arc::get_mut(&mut world.resource_mut::<Ops>().0).map(|table| table.add::<Req, Rep>(op));
+    match (added, Arc::get_mut(&mut world.resource_mut::<Handlers>().0)) {
+        (Some(Some(_)), Some(handlers)) => handlers.push(handler),
+        // The table is full, and says so.
+        (Some(None), _) => {}
+        _ => tracing::error!("an operation was registered after the server was built: it is not there"),
     }
 }
 
@@ -104,7 +104,7 @@ impl KaosApp for App {
         F: Fn(Call, Req) -> Fut + std::marker::Send + Sync + 'static,
         Fut: Future<Output = Result<Rep, Fault>> + 'static,
     {
-        with_table(self, |table| table.add_start(op, handler));
+        add_op::<Req, Rep>(self, op, Handler::start(handler));
         self
     }
 
@@ -117,7 +117,8 @@ impl KaosApp for App {
         Req: Request,
         Rep: Reply,
     {
-        with_table(self, |table| table.add_read(op, handler));
+        let op = op.read_by_scripts();
+        add_op::<Req, Rep>(self, op, Handler::read(handler));
         self
     }
 

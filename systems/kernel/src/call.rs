@@ -4,11 +4,12 @@
 //! only for the length of a closure: the compiler sees to it that no borrow of the world crosses an
 //! `.await`. Nothing can be awaited but a job or a turn; a future that waits for anything else is refused.
 //!
-//! This file is what a handler holds; `calls` is the machinery, `handler` a handler as the table holds it, `job` what leaves
+//! This file is what a handler holds; `calls` is the machinery, `handler` what runs for each operation, `job` what leaves
 //! the frame.
 
 pub(crate) mod calls;
 pub(crate) mod handler;
+pub(crate) mod hooked;
 pub mod job;
 pub(crate) mod payer;
 mod settings;

@@ -2,11 +2,10 @@
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
-use serde_json::Value as Json;
 
 use crate::event::EventRow;
 use crate::fault::Fault;
-use crate::ids::{RoomId, SessionId};
+use crate::ids::SessionId;
 use crate::input::Counts;
 use crate::op::{OpId, OpTable, Payload};
 use crate::output::{Channel, Head, HeadKind};
@@ -194,55 +193,6 @@ pub enum Outbound {
         /// What it says.
         body: Box<dyn Payload>,
     },
-    /// A room, whole: on joining, and when room data was lost.
-    State {
-        /// The room.
-        room: RoomId,
-        /// Its match module; empty: relayed.
-        module: String,
-        /// Its label.
-        label: Json,
-        /// Ticks a second; 0: relayed.
-        tick_rate: u8,
-        /// The last tick.
-        tick: u64,
-        /// Unix time of the frame, in milliseconds.
-        server_time_ms: u64,
-        /// Seats.
-        max_players: u32,
-        /// Who is there, in the order of joining.
-        presences: Vec<crate::room::presence::PresenceInfo>,
-        /// Reliable room data lost before this.
-        lost: u64,
-    },
-    /// Something happened in a room.
-    Room(RoomEvent),
-}
-
-/// What happens in a room.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RoomEvent {
-    /// These came.
-    Joined(Vec<crate::room::presence::PresenceInfo>),
-    /// These went; each says why.
-    Left(Vec<crate::room::presence::PresenceInfo>),
-    /// These lost their connection, or have it again.
-    Changed(Vec<crate::room::presence::PresenceInfo>),
-    /// The room is over for this session.
-    Closed(Closed),
-    /// The label is another.
-    Label(Json),
-}
-
-/// Why a room is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Closed {
-    /// A fault number, 0: all is well.
-    pub code: u16,
-    /// One word.
-    pub reason: String,
-    /// A sentence.
-    pub message: String,
 }
 
 /// A message written once, waiting for its heads.

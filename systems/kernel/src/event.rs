@@ -1,20 +1,15 @@
 //! The event table: one row for each thing that the server tells clients by itself, from which doors, scripts and clients
 //! are derived. It stands beside the operation table, which is what clients ask for.
 //!
-//! This file is the row; `table` is all of them, `target` is to whom, `push` sends.
+//! This file is the row, and `table` is all of them. How events are sent is in `send`.
 
-mod push;
 mod table;
-mod target;
 
 use crate::fault::Fault;
 use crate::op::Payload;
 use crate::output::Channel;
 
-pub use push::{Push, Pushed, push, push_json};
-pub(crate) use push::{Waiting, deliver_pushes};
 pub use table::{EventRow, EventTable, Events};
-pub use target::{Resolve, Target, Targets};
 
 /// The body of an event as JSON, in bytes, when the row does not say otherwise.
 pub const EVENT_BYTES_MAX: usize = 16 * 1024;
@@ -40,7 +35,8 @@ pub struct EventForm {
 /// One row of the event table, as it is registered.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Dotted, lower case, the last part a past participle: `guestbook.signed`. 1 to 64 bytes.
+    /// Dotted, lower case, the last part a past participle, or what is told: `guestbook.signed`, `room.state`. 1 to 64
+    /// bytes.
     pub name: String,
     /// One sentence for the API page.
     pub about: &'static str,

@@ -7,9 +7,10 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 use crate::clock::Clock;
 use crate::output::Outputs;
 use crate::room::presence::Presence;
-use crate::room::{Inbox, Room, RoomIndex, Seats, TickSchedule};
+use crate::room::{Inbox, Room, Seats, TickSchedule};
 use crate::session::resend::ResendBuffer;
-use crate::session::{Handles, Session, SessionIndex, SessionState};
+use crate::session::{Handles, Session, SessionState};
+use crate::world::{RoomIndex, SessionIndex};
 
 /// Adds a frame's outputs to a running hash. What only people read, the log, is not part of it.
 pub fn hash_outputs(frame: u64, outputs: &Outputs, into: u64) -> u64 {

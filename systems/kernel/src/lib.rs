@@ -1,9 +1,11 @@
 //! The server as a deterministic state machine: frame, sessions, rooms, operations.
 //!
-//! In reading order: `frame` is the order of everything, `server` runs it, `input` and `output` are its
-//! two ends; `ingest`, `route`, `hooks`, `call` and `flush` are the kernel's part of the stages;
-//! `session`, `keep`, `room` and `presence` are what there is; `op` and `script` are the seams for
-//! features and scripts. Nothing here reads a clock, a socket or the operating system's randomness.
+//! In reading order: `frame` is the order of everything, `server` runs it, `input` and `output` are its two ends, and
+//! `stages` is the kernel's part, a file a stage. `session` and `room` are what there is, and `world` finds it. Features
+//! come in through tables: `op` is what clients ask for and `call` runs it, `event` is what they are told and `send`
+//! sends it, `settings` is what can be set, `facts` is what systems hear; `app` registers all of it. `script` is the seam
+//! to scripts, and `codec` the one to the bytes of a door. Nothing here reads a clock, a socket or the operating system's
+//! randomness.
 #![forbid(unsafe_code)]
 
 pub mod frame;
@@ -39,11 +41,12 @@ pub mod journal;
 pub mod running;
 pub mod settings;
 pub mod spelling;
+mod stopping;
 mod strict;
 pub mod world;
 
 pub use stages::hooks::apply_effects;
-pub use stages::ingest::{ServerStopping, Stopping};
+pub use stopping::{ServerStopping, Stopping};
 
 /// What a plugin needs: bevy's words and ours.
 pub mod prelude {
@@ -58,7 +61,7 @@ pub mod prelude {
     pub use crate::call::{Call, CallSettings};
     pub use crate::clock::{Clock, every, every_ms};
     pub use crate::dice::{Dice, ServerDice};
-    pub use crate::event::{Event, Push, Pushed, Target, push};
+    pub use crate::event::Event;
     pub use crate::facts::{FactCursor, FactReader, Facts};
     pub use crate::fault::{Fault, FaultKind};
     pub use crate::frame::{Frame, Stage};
@@ -70,11 +73,11 @@ pub mod prelude {
     pub use crate::room::presence::{InRoom, Joined, Presence, PresenceInfo, PresenceOf, Presences};
     pub use crate::room::{Room, RoomSettings};
     pub use crate::script::MatchSettings;
-    pub use crate::send::{Broadcasts, Kicks};
+    pub use crate::send::{Broadcasts, Kicks, Push, Pushed, Target, push};
     pub use crate::session::{
-        ConnectionChanged, Peer, Session, SessionEnding, SessionIndex, SessionSettings, SessionStarted,
+        ConnectionChanged, Peer, Session, SessionEnding, SessionSettings, SessionStarted,
     };
     pub use crate::settings;
     pub use crate::settings::{NodeSettings, Settings};
-    pub use crate::world::WorldExt;
+    pub use crate::world::{RoomIndex, SessionIndex, WorldExt};
 }

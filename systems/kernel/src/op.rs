@@ -15,6 +15,7 @@ pub use face::{
 };
 pub(crate) use face::{no_json, write_json};
 pub use payload::Payload;
+pub(crate) use payload::unpack;
 pub use price::Price;
 pub use schema::{Node, Schema, Tree};
 pub(crate) use table::not_checked;
@@ -131,6 +132,14 @@ impl Op {
     /// Says how scripts may call. Handlers registered by `read_op` are [`ScriptUse::Read`] by themselves.
     pub fn script(mut self, script: ScriptUse) -> Self {
         self.script = script;
+        self
+    }
+
+    /// Lets scripts read it, unless they may not call it at all: a handler that only reads is called at once.
+    pub(crate) fn read_by_scripts(mut self) -> Self {
+        if self.script != ScriptUse::Never {
+            self.script = ScriptUse::Read;
+        }
         self
     }
 

@@ -1,12 +1,10 @@
 //! Rooms as data: what they are, what waits for them, and how they are found. What they do is in kaos-rooms.
 
 mod inbox;
-mod index;
 pub mod presence;
 mod seats;
 mod settings;
-pub use inbox::{Inbox, RoomFact, RoomMessage};
-pub use index::{ReadyRooms, RoomIndex};
+pub use inbox::{Inbox, InboxLimits, ReadyRooms, RoomFact, RoomMessage};
 pub use seats::Seats;
 pub use settings::{RoomCreation, RoomSettings};
 

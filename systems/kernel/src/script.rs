@@ -4,7 +4,6 @@ mod settings;
 pub use settings::{MatchSettings, Policy};
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use serde_json::Value as Json;
 
 use crate::call::job::Job;
 use crate::dice::Dice;
+use crate::event::EventRow;
 use crate::fault::Fault;
 use crate::ids::{RoomId, SessionId};
 use crate::op::{Caller, OpId, OpRow, OpTable, Payload};
@@ -20,6 +20,7 @@ use crate::output::{Level, Log};
 use crate::room::presence::PresenceInfo;
 use crate::room::{RoomFact, RoomMessage};
 use crate::running::{MatchGuard, RunningMatch};
+use crate::send::{Broadcast, Target};
 
 /// Every script of the server, behind one door. Implemented by kaos-script; the frame thread owns it.
 pub trait Scripts: 'static {
@@ -59,6 +60,9 @@ pub trait Scripts: 'static {
         request: &Json,
         result: Result<&dyn Payload, &Fault>,
     );
+
+    /// Runs the hook of an event that was pushed to `to`. What fails in it is written to the log.
+    fn heard(&mut self, env: &mut Env<'_>, event: &EventRow, context: &HookContext, to: &Target, body: &Json);
 
     /// A number that is equal when the state of the hooks' virtual machine is.
     fn hash(&mut self) -> u64;
@@ -167,7 +171,7 @@ pub struct MatchError {
     pub callback: &'static str,
     /// What kind of failure.
     pub kind: MatchErrorKind,
-    /// Where it happened: `scripts/matches/arena.lua:24`; empty when that is not known.
+    /// Where it happened: `scripts/matches/arena.lua:24`; empty when the line is not known.
     pub place: Box<str>,
     /// The first line, with the place: `scripts/matches/arena.lua:24: attempt to …`.
     pub message: String,
@@ -211,21 +215,13 @@ pub struct Summary {
     pub rpcs: BTreeSet<String>,
     /// Operations with a before-hook, by script name (`room_join`).
     pub before: BTreeSet<String>,
-    /// Operations with an after-hook, by script name.
+    /// Operations and events with an after-hook, by script name.
     pub after: BTreeSet<String>,
 }
 
 /// Rpc ids that scripts registered: others are refused without leaving the frame.
 #[derive(Resource, Default)]
 pub struct RpcIds(pub BTreeSet<String>);
-
-/// Operations with a before-hook.
-#[derive(Resource, Default)]
-pub(crate) struct BeforeHooks(pub(crate) BTreeSet<OpId>);
-
-/// Operations with an after-hook.
-#[derive(Resource, Default)]
-pub(crate) struct AfterHooks(pub(crate) BTreeSet<OpId>);
 
 /// A hook's `ctx`.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -320,23 +316,6 @@ pub struct Command {
     pub op: OpId,
     /// With what.
     pub request: Box<dyn Payload>,
-}
-
-/// A broadcast: room data to members. Kept apart from commands since it is the hot path.
-#[derive(Clone, Debug)]
-pub struct Broadcast {
-    /// To which room.
-    pub room: RoomId,
-    /// In whose name; `None`: the server's.
-    pub sender: Option<SessionId>,
-    /// The game's own number.
-    pub op: u8,
-    /// The game's own bytes.
-    pub data: Bytes,
-    /// To whom; `None`: all members.
-    pub to: Option<Arc<[SessionId]>>,
-    /// Must it arrive?
-    pub reliable: bool,
 }
 
 /// Runs a script's rpc on a virtual machine that no request has used. Whoever runs scripts registers how, and its pool; the

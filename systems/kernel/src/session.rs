@@ -1,15 +1,16 @@
 //! Sessions and peers: a client's logical connection, and the transport that carries it for now.
 //!
-//! In reading order: this file is what a session and a peer are; `index` finds them, `start` and `end` are their life,
+//! In reading order: this file is what a session and a peer are; `peers` finds peers by their ids, `start` and `end` are their life,
 //! `watch` looks for those that waited too long (`deadline` says when); `budget` is what a client may send, `resend` what is
 //! kept until it is acknowledged, `handles` what a session calls its rooms, `facts` what others are told of all this.
 
 pub(crate) mod budget;
+mod caller;
 pub(crate) mod deadline;
 pub(crate) mod end;
 mod facts;
 mod handles;
-mod index;
+mod peers;
 pub(crate) mod resend;
 mod settings;
 pub(crate) mod start;
@@ -17,8 +18,7 @@ pub(crate) mod watch;
 pub use end::end_session;
 pub use facts::{ConnectionChanged, SessionEnding, SessionStarted};
 pub use handles::Handles;
-pub(crate) use index::PeerIndex;
-pub use index::SessionIndex;
+pub(crate) use peers::PeerIndex;
 pub use settings::SessionSettings;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,11 @@
 //! How the world is asked: by the ids that the rest of the server knows, for what a frame always has.
 
+mod rooms;
+mod sessions;
+
+pub use rooms::RoomIndex;
+pub use sessions::SessionIndex;
+
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -7,8 +13,6 @@ use bevy_ecs::prelude::*;
 
 use crate::ids::{RoomId, SessionId};
 use crate::op::{OpTable, Ops};
-use crate::room::RoomIndex;
-use crate::session::SessionIndex;
 
 /// What is asked of a [`World`] again and again.
 pub trait WorldExt {

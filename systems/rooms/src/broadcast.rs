@@ -2,9 +2,8 @@
 
 use kaos_kernel::codec::{Outbound, TO_ROOM};
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::RoomIndex;
-use kaos_kernel::script::Broadcast;
-use kaos_kernel::send::{Outbox, post};
+use kaos_kernel::send::{Broadcast, Outbox, post, write};
+use serde::Serialize;
 
 use crate::seats::member;
 
@@ -21,21 +20,64 @@ pub(crate) enum Audience<'a> {
     Sessions(&'a [SessionId]),
 }
 
-/// Sends a message to members of a room.
+/// Data of the game, which nobody but the game reads.
+pub(crate) struct RoomData {
+    /// A member's index, or [`TO_ROOM`]: the server.
+    pub(crate) sender: u16,
+    /// The game's own number.
+    pub(crate) op: u8,
+    /// The game's own bytes.
+    pub(crate) data: Bytes,
+    /// Must it arrive?
+    pub(crate) reliable: bool,
+}
+
+/// Tells members of a room that something happened.
 ///
 /// # Errors
-/// The message is longer than the wire can carry.
-pub(crate) fn send_to_room(
+/// The event is longer than the wire can carry.
+pub(crate) fn tell<T: Serialize + Send + 'static>(
     world: &mut World,
     room: Entity,
     to: Audience<'_>,
-    message: &Outbound,
+    event: T,
 ) -> Result<(), Fault> {
-    // A message to nobody is not written at all.
-    if world.get::<Presences>(room).is_none() {
-        return Ok(());
+    // What is told to nobody is not written at all.
+    if world.get::<Presences>(room).is_some()
+        && let Some(target) = target(world, room, to)
+    {
+        let payload = write(world, &target, event)?;
+        address(world, room, to, payload);
     }
-    let payload = post(world, message)?;
+    Ok(())
+}
+
+/// Sends members of a room data of the game.
+///
+/// # Errors
+/// It is longer than the wire can carry.
+pub(crate) fn send(world: &mut World, room: Entity, to: Audience<'_>, data: RoomData) -> Result<(), Fault> {
+    if world.get::<Presences>(room).is_some() {
+        let RoomData { sender, op, data, reliable } = data;
+        let payload = post(world, &Outbound::Data { sender, op, data, reliable })?;
+        address(world, room, to, payload);
+    }
+    Ok(())
+}
+
+/// What hooks are told of whom an event of a room is for.
+fn target(world: &World, room: Entity, to: Audience<'_>) -> Option<Target> {
+    match to {
+        Audience::One(presence) => {
+            world.get::<Presence>(presence).map(|presence| Target::Session(presence.info.session_id))
+        }
+        Audience::All | Audience::Except(_) | Audience::Sessions(_) => {
+            world.get::<Room>(room).map(|room| Target::Room(room.id))
+        }
+    }
+}
+
+fn address(world: &mut World, room: Entity, to: Audience<'_>, payload: u32) {
     world.resource_scope(|world, mut outbox: Mut<'_, Outbox>| {
         let Some(presences) = world.get::<Presences>(room) else { return };
         for entity in presences.entities() {
@@ -51,7 +93,6 @@ pub(crate) fn send_to_room(
             }
         }
     });
-    Ok(())
 }
 
 /// Sends a script's broadcast.
@@ -80,5 +121,5 @@ pub(crate) fn broadcast(world: &mut World, broadcast: Broadcast) -> Result<(), F
         to
     });
     let audience = to.as_deref().map_or(Audience::All, Audience::Sessions);
-    send_to_room(world, entity, audience, &Outbound::Data { sender, op, data, reliable })
+    send(world, entity, audience, RoomData { sender, op, data, reliable })
 }

@@ -67,7 +67,7 @@ impl RoomDirectory {
 fn key(label: &Json) -> String {
     match label {
         Json::String(text) => key_of_text(text),
-        label => label_text(label),
+        label => label_text(label).into_owned(),
     }
 }
 
@@ -82,21 +82,33 @@ fn key_of_text(text: &str) -> String {
 pub(crate) fn enter(world: &mut World, entity: Entity) {
     let Some((number, id)) = world.get::<Room>(entity).map(|room| (room.number, room.id)) else { return };
     world.resource_mut::<RoomDirectory>().all.insert(number, (id, entity));
-    note(world, entity, true);
+    list(world, entity);
 }
 
-/// A room's seats or its label (`relabelled`) changed: is it open, and under which label?
-pub(crate) fn note(world: &mut World, entity: Entity, relabelled: bool) {
-    let Ok(at) = world.get_entity(entity) else { return };
-    let (Some(room), Some(seats), Some(listing)) = (at.get::<Room>(), at.get::<Seats>(), at.get::<Listing>())
-    else {
-        return;
-    };
-    let says_open = room.label.get("open").and_then(Json::as_bool).unwrap_or(true);
-    let open = says_open && seats.taken < room.max_players;
-    if open == listing.0.is_some() && !relabelled {
-        return;
+/// A room's seats changed: is it open?
+pub(crate) fn seats_changed(world: &mut World, entity: Entity) {
+    // At most one of a thousand changes opens or closes a room, and its label stays.
+    let listed = world.get::<Listing>(entity).is_some_and(|listing| listing.0.is_some());
+    if is_open(world, entity).is_some_and(|open| open != listed) {
+        list(world, entity);
     }
+}
+
+/// A room's label changed: is it open, and under which label?
+pub(crate) fn label_changed(world: &mut World, entity: Entity) {
+    list(world, entity);
+}
+
+/// Whether a room takes players. `None`: it is gone.
+fn is_open(world: &World, entity: Entity) -> Option<bool> {
+    let (room, seats) = (world.get::<Room>(entity)?, world.get::<Seats>(entity)?);
+    let says_open = room.label.get("open").and_then(Json::as_bool).unwrap_or(true);
+    Some(says_open && seats.taken < room.max_players)
+}
+
+/// Enters a room under its label if it is open, and takes it out from where it was.
+fn list(world: &mut World, entity: Entity) {
+    let (Some(open), Some(room)) = (is_open(world, entity), world.get::<Room>(entity)) else { return };
     let label = open.then(|| key(&room.label));
     let (module, row) = (room.module.clone(), (room.number, room.id));
     let Some(mut listing) = world.get_mut::<Listing>(entity) else { return };
@@ -160,21 +172,21 @@ mod tests {
         if let Some(mut seats) = world.get_mut::<Seats>(rooms[0]) {
             seats.take(0, Entity::PLACEHOLDER);
         }
-        note(&mut world, rooms[0], false);
+        seats_changed(&mut world, rooms[0]);
         assert_eq!(found(&world, ""), [1, 2, 3]);
         if let Some(mut seats) = world.get_mut::<Seats>(rooms[0]) {
             seats.leave(0);
         }
-        note(&mut world, rooms[0], false);
+        seats_changed(&mut world, rooms[0]);
         if let Some(mut room) = world.get_mut::<Room>(rooms[1]) {
             room.label = Json::String("even".into());
         }
-        note(&mut world, rooms[1], true);
+        label_changed(&mut world, rooms[1]);
         assert_eq!((found(&world, "even"), found(&world, "odd")), (vec![0, 1, 2], vec![3]));
         if let Some(mut room) = world.get_mut::<Room>(rooms[2]) {
             room.label = serde_json::json!({ "open": false });
         }
-        note(&mut world, rooms[2], true);
+        label_changed(&mut world, rooms[2]);
         assert_eq!(found(&world, ""), [0, 1, 3]);
         // An object is found by its fields, whatever their order, and also when a script wrote it as text.
         for (label, at) in [
@@ -185,7 +197,7 @@ mod tests {
             if let Some(mut room) = world.get_mut::<Room>(at) {
                 room.label = label;
             }
-            note(&mut world, at, true);
+            label_changed(&mut world, at);
         }
         assert_eq!(found(&world, r#"{"mode": "ctf", "map": {"a": 2, "b": 1}}"#), [0, 1]);
         assert_eq!(found(&world, "{no json"), [3]);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kaos_kernel::ids::Uuid;
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::{ReadyRooms, RoomIndex};
+use kaos_kernel::room::ReadyRooms;
 
 use crate::matches::Matches;
 

@@ -7,6 +7,15 @@ use kaos_kernel::script::{MatchError, MatchErrorKind};
 /// Places of one match whose errors are counted apart. What fails in further ones is counted together.
 const PLACES_MAX: usize = 16;
 
+/// What an error of a match does to its room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// It ends.
+    RoomEnds,
+    /// It goes on.
+    RoomGoesOn,
+}
+
 /// What was written of a match's errors, by the place where they happened.
 #[derive(Default)]
 pub(crate) struct Written {
@@ -22,21 +31,21 @@ struct Line {
 }
 
 impl Written {
-    /// Is this error written in this frame? An error that ends the room (`fatal`) always is; of the others one
-    /// a `second` (in frames) of each place. Then with a line that counts those before it that were not.
+    /// Is this error written in this frame? One that ends the room always is; of the others one a `second` (in frames)
+    /// of each place. Then with a line that counts those before it that were not.
     pub(crate) fn write(
         &mut self,
         error: &MatchError,
         frame: u64,
         second: u64,
-        fatal: bool,
+        outcome: Outcome,
     ) -> Option<String> {
         let mut place = place(error);
         if self.places.len() >= PLACES_MAX && !self.places.contains_key(place) {
             place = "";
         }
         let line = self.places.entry(place.to_owned()).or_default();
-        if !fatal && frame < line.after {
+        if outcome == Outcome::RoomGoesOn && frame < line.after {
             line.unwritten += 1;
             return None;
         }
@@ -104,26 +113,34 @@ mod tests {
     fn each_place_is_written_once_a_second_and_counts_its_own() {
         let mut written = Written::default();
         let (a, b) = (error("s/a.lua:3"), error("s/a.lua:9"));
-        assert_eq!(written.write(&a, 0, 100, false).as_deref(), Some(""));
-        assert_eq!(written.write(&b, 1, 100, false).as_deref(), Some(""), "another place is another error");
-        assert_eq!(written.write(&a, 2, 100, false), None);
-        assert_eq!(written.write(&a, 3, 100, false), None);
+        assert_eq!(written.write(&a, 0, 100, Outcome::RoomGoesOn).as_deref(), Some(""));
         assert_eq!(
-            written.write(&a, 100, 100, false).as_deref(),
+            written.write(&b, 1, 100, Outcome::RoomGoesOn).as_deref(),
+            Some(""),
+            "another place is another error"
+        );
+        assert_eq!(written.write(&a, 2, 100, Outcome::RoomGoesOn), None);
+        assert_eq!(written.write(&a, 3, 100, Outcome::RoomGoesOn), None);
+        assert_eq!(
+            written.write(&a, 100, 100, Outcome::RoomGoesOn).as_deref(),
             Some("\n  2 further errors of this room at this place were not written")
         );
-        assert_eq!(written.write(&b, 101, 100, false).as_deref(), Some(""));
-        assert_eq!(written.write(&b, 102, 100, true).as_deref(), Some(""), "an end is always written");
+        assert_eq!(written.write(&b, 101, 100, Outcome::RoomGoesOn).as_deref(), Some(""));
+        assert_eq!(
+            written.write(&b, 102, 100, Outcome::RoomEnds).as_deref(),
+            Some(""),
+            "an end is always written"
+        );
     }
 
     #[test]
     fn places_without_end_are_counted_together() {
         let mut written = Written::default();
         for line in 0..100 {
-            written.write(&error(&format!("s/a.lua:{line}")), 0, 100, false);
+            written.write(&error(&format!("s/a.lua:{line}")), 0, 100, Outcome::RoomGoesOn);
         }
         assert_eq!(written.places.len(), PLACES_MAX + 1);
-        let text = written.write(&error("s/a.lua:99"), 100, 100, false);
+        let text = written.write(&error("s/a.lua:99"), 100, 100, Outcome::RoomGoesOn);
         assert_eq!(
             text.as_deref(),
             Some("\n  83 further errors of this room, at other places, were not written")

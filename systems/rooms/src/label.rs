@@ -1,20 +1,16 @@
 //! Labels: text or an object, by which rooms are found.
 
-use kaos_kernel::codec::{Outbound, RoomEvent};
+use std::borrow::Cow;
+
 use kaos_kernel::prelude::*;
 use serde_json::Value as Json;
 
-use crate::broadcast::{Audience, send_to_room};
-use crate::directory;
-use crate::lifecycle::find;
-use crate::matches::Matches;
-
 /// A label as text: itself, or an object as JSON.
-pub(crate) fn label_text(label: &Json) -> String {
+pub(crate) fn label_text(label: &Json) -> Cow<'_, str> {
     match label {
-        Json::String(text) => text.clone(),
-        Json::Null => String::new(),
-        other => other.to_string(),
+        Json::String(text) => Cow::Borrowed(text),
+        Json::Null => Cow::Borrowed(""),
+        other => Cow::Owned(other.to_string()),
     }
 }
 
@@ -29,24 +25,6 @@ pub(crate) fn check_label(label: &Json, bytes_max: usize) -> Result<(), Fault> {
         )));
     }
     Ok(())
-}
-
-/// Changes a room's label and tells its members.
-pub(crate) fn set_label(world: &mut World, id: RoomId, label: Json) -> Result<(), Fault> {
-    let bytes_max = world.resource::<RoomSettings>().label_bytes_max;
-    check_label(&label, bytes_max)?;
-    let entity = find(world, id)?;
-    let Some(mut room) = world.get_mut::<Room>(entity).filter(|room| room.label != label) else {
-        return Ok(());
-    };
-    room.label = label.clone();
-    directory::note(world, entity, true);
-    if let Some(mut matches) = world.get_non_send_mut::<Matches>()
-        && let Some(entry) = matches.by_room.get_mut(&id)
-    {
-        entry.game.set_label(&label);
-    }
-    send_to_room(world, entity, Audience::All, &Outbound::Room(RoomEvent::Label(label)))
 }
 
 /// What a label is on every door, for schemas.

@@ -3,7 +3,7 @@
 //! In reading order: `ops` is what can be asked for, a file an operation; `lifecycle` opens and closes rooms, `members` joins
 //! and leaves, `seats` and `label` are what changes in a room. `tick` runs in `Core::Match` what `due_rooms` says is due:
 //! `matches` with a script, `relay` without. `directory` finds rooms, `quota` bounds who creates how many, `errors` tells what
-//! failed, `broadcast` sends what rooms say. `sessions`, `rpc` and `server` are the operations on sessions,
+//! failed, `events` is what rooms tell their members, `broadcast` sends it. `sessions`, `rpc` and `server` are the operations on sessions,
 //! scripts and the server itself that every door has.
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod broadcast;
 mod directory;
 mod due_rooms;
 mod errors;
+mod events;
 mod label;
 mod lifecycle;
 mod matches;
@@ -30,6 +31,7 @@ use kaos_kernel::frame::Core;
 use kaos_kernel::hash::StateHashers;
 use kaos_kernel::prelude::*;
 
+pub use events::RoomClosed;
 pub use lifecycle::{Spec, close_room, create_room};
 pub use matches::{match_memory_bytes, match_state};
 pub use quota::Creator;
@@ -50,6 +52,7 @@ impl Plugin for Rooms {
             .insert_non_send(Matches::default())
             .add_systems(Frame, tick::run.in_set(Core::Match));
         app.world_mut().resource_mut::<StateHashers>().0.push(hash_matches);
+        events::register(app);
         ops::register(app);
         sessions::register(app);
         rpc::register(app);

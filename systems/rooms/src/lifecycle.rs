@@ -3,18 +3,18 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kaos_kernel::Stopping;
-use kaos_kernel::codec::{Closed, Outbound, RoomEvent};
 use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::{Inbox, ReadyRooms, RoomIndex, Seats, TickSchedule};
+use kaos_kernel::room::{Inbox, ReadyRooms, Seats, TickSchedule};
 use kaos_kernel::script::{Env, MatchSeed, ScriptHost};
 use serde_json::Value as Json;
 
-use crate::broadcast::{Audience, send_to_room};
+use crate::broadcast::{Audience, tell};
 use crate::directory;
 use crate::directory::Listing;
 use crate::due_rooms::{DueRooms, RoomCounter};
 use crate::errors::{Written, client_text, describe, panicked};
+use crate::events::RoomClosed;
 use crate::label::check_label;
 use crate::matches::{MatchEntry, Matches};
 use crate::quota::{CreatedBy, Creator, RoomQuota};
@@ -196,10 +196,9 @@ fn no_module(module: &str, known: impl Iterator<Item = String>) -> Fault {
 }
 
 /// Ends a room: its members are told why, and nothing of it stays.
-pub fn close_room(world: &mut World, id: RoomId, closed: Closed) {
+pub fn close_room(world: &mut World, id: RoomId, closed: RoomClosed) {
     let Some(entity) = world.room(id) else { return };
-    if let Err(fault) = send_to_room(world, entity, Audience::All, &Outbound::Room(RoomEvent::Closed(closed)))
-    {
+    if let Err(fault) = tell(world, entity, Audience::All, closed) {
         tracing::error!(%fault, room = %id, "the end of a room cannot be told");
     }
     // Newest first: a presence leaves a vector, and the last one is the cheapest to take out.

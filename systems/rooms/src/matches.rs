@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use kaos_kernel::codec::Closed;
 use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::{Env, Match, MatchError, MatchErrorKind, ScriptEffects};
 
-use crate::errors::{Written, client_text, describe, error_name, panicked};
+use crate::errors::{Outcome, Written, client_text, describe, error_name, panicked};
+use crate::events::RoomClosed;
 
 /// The match of a room and what is counted about it.
 pub(crate) struct MatchEntry {
@@ -29,7 +29,7 @@ pub(crate) struct Matches {
     /// What matches wished outside their ticks, waiting for the Match stage.
     pub(crate) effects: Vec<ScriptEffects>,
     /// Rooms whose match broke outside its tick, waiting for the Match stage.
-    pub(crate) ends: Vec<(RoomId, Closed)>,
+    pub(crate) ends: Vec<(RoomId, RoomClosed)>,
 }
 
 /// The state of every match: what the hash of the world cannot see.
@@ -84,11 +84,13 @@ pub(crate) fn ask_match<R>(
         {
             if broken || error.kind == MatchErrorKind::Memory {
                 let message = client_text(dev, error, "the room's match failed");
-                let reason = error_name(error.kind).to_owned();
-                end = Some(Closed { code: FaultKind::Script.code(), reason, message });
+                end = Some(RoomClosed::script(error_name(error.kind), message));
             }
-            if let Some(further) = entry.written.write(error, frame, second, end.is_some()) {
-                let consequence = if end.is_some() { "the room ends" } else { "the request was refused" };
+            let (outcome, consequence) = match end {
+                Some(_) => (Outcome::RoomEnds, "the room ends"),
+                None => (Outcome::RoomGoesOn, "the request was refused"),
+            };
+            if let Some(further) = entry.written.write(error, frame, second, outcome) {
                 let place = format!("room {id}");
                 let text = describe(error, &place, consequence) + &further;
                 env.log(Level::Error, place, text);

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kaos_kernel::codec::{Closed, Outbound, RoomEvent};
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Inbox, RoomFact, Seats, TickSchedule};
 use kaos_kernel::script::{Admission, MatchError};
+use kaos_kernel::send::kicked;
 use kaos_kernel::session::Handles;
 use kaos_wire::limits::PRESENCES_MAX;
+use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::broadcast::{Audience, send_to_room};
+use crate::broadcast::{Audience, tell};
 use crate::due_rooms::DueRooms;
 use crate::errors::client_text;
+use crate::events::{MembersChanged, MembersJoined, MembersLeft, RoomClosed, RoomState};
 use crate::lifecycle::find;
 use crate::matches::ask_match;
 use crate::relay::relay_waiting;
@@ -63,8 +65,7 @@ pub(crate) fn join(
     let mut handles = world.get_mut::<Handles>(session_entity).ok_or_else(gone)?;
     let handle = handles.draw();
     // The others first: who joins learns of itself from its RoomState.
-    let joined = Outbound::Room(RoomEvent::Joined(vec![(*info).clone()]));
-    send_to_room(world, room, Audience::All, &joined)?;
+    tell(world, room, Audience::All, MembersJoined(vec![(*info).clone()]))?;
     let presence = Presence { handle, session_slot: session.slot(), info: info.clone() };
     let entity = world.spawn((presence, InRoom(room), PresenceOf(session_entity))).id();
     if let Some(mut handles) = world.get_mut::<Handles>(session_entity) {
@@ -135,8 +136,8 @@ pub(crate) fn send_state(world: &mut World, room: Entity, to: Entity, lost: u64)
         .map(|presence| (*presence.info).clone())
         .collect();
     let rest = presences.split_off(presences.len().min(PRESENCES_MAX));
-    let state = Outbound::State {
-        room: of.id,
+    let state = RoomState {
+        room_id: of.id,
         module: of.module.clone(),
         label: of.label.clone(),
         tick_rate: of.tick_rate,
@@ -146,12 +147,10 @@ pub(crate) fn send_state(world: &mut World, room: Entity, to: Entity, lost: u64)
         presences,
         lost,
     };
-    let further = rest.chunks(PRESENCES_MAX).map(|chunk| Outbound::Room(RoomEvent::Joined(chunk.to_vec())));
-    for message in std::iter::once(state).chain(further) {
-        if let Err(fault) = send_to_room(world, room, Audience::One(to), &message) {
-            tracing::error!(%fault, "a room's state cannot be sent");
-        }
+    if let Err(fault) = tell(world, room, Audience::One(to), state) {
+        tracing::error!(%fault, "a room's state cannot be sent");
     }
+    tell_members(world, room, Audience::One(to), &rest, MembersJoined);
 }
 
 /// Takes a session out of a room; the others and the match are told why.
@@ -174,10 +173,8 @@ pub(crate) fn kick(world: &mut World, session: SessionId, id: RoomId, reason: &s
     let room = find(world, id)?;
     let presence = member(world, room, session)
         .ok_or_else(|| Fault::not_found(format!("session {session} is not in room {id}")))?;
-    let message = if reason.is_empty() { FaultKind::Kicked.text() } else { reason };
-    let closed =
-        Closed { code: FaultKind::Kicked.code(), reason: "kicked".to_owned(), message: message.to_owned() };
-    send_to_room(world, room, Audience::One(presence), &Outbound::Room(RoomEvent::Closed(closed)))?;
+    let closed = RoomClosed::fault(kicked(reason.to_owned()));
+    tell(world, room, Audience::One(presence), closed)?;
     depart(world, room, presence, "kicked");
     Ok(())
 }
@@ -190,20 +187,20 @@ fn depart(world: &mut World, room: Entity, presence: Entity, reason: &str) {
 
 /// Tells a room who left it: in as few messages as they fit in.
 fn departed(world: &mut World, room: Entity, left: Vec<PresenceInfo>) {
-    tell_members(world, room, Audience::All, &left, RoomEvent::Left);
+    tell_members(world, room, Audience::All, &left, MembersLeft);
     seats_changed(world, room);
     tell_match(world, room, RoomFact::Left(left.into_iter().map(Arc::new).collect()));
 }
 
-fn tell_members(
+fn tell_members<T: Serialize + Send + 'static>(
     world: &mut World,
     room: Entity,
     to: Audience<'_>,
     presences: &[PresenceInfo],
-    event: fn(Vec<PresenceInfo>) -> RoomEvent,
+    event: fn(Vec<PresenceInfo>) -> T,
 ) {
     for some in presences.chunks(PRESENCES_MAX) {
-        if let Err(fault) = send_to_room(world, room, to, &Outbound::Room(event(some.to_vec()))) {
+        if let Err(fault) = tell(world, room, to, event(some.to_vec())) {
             tracing::error!(%fault, "what happened to members cannot be told");
         }
     }
@@ -268,7 +265,7 @@ pub(crate) fn connections_changed(world: &mut World, sessions: &[ConnectionChang
             _ => Audience::All,
         };
         let changed: Vec<PresenceInfo> = changed.into_iter().map(|(_, info)| info).collect();
-        tell_members(world, room, to, &changed, RoomEvent::Changed);
+        tell_members(world, room, to, &changed, MembersChanged);
     }
     for ConnectionChanged { session, lost } in sessions.iter().filter(|change| change.lost > 0) {
         for entity in presences_of(world, *session) {

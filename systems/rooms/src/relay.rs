@@ -1,10 +1,10 @@
 //! Rooms without a script: what a member sends goes to the others.
 
-use kaos_kernel::codec::{Outbound, TO_ROOM};
+use kaos_kernel::codec::TO_ROOM;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Inbox, RoomMessage, Seats};
 
-use crate::broadcast::{Audience, send_to_room};
+use crate::broadcast::{Audience, RoomData, send};
 
 /// Passes on what members of a room without a script sent so far, before its members change: whoever comes
 /// now was not there, and the index of who leaves may be another's next.
@@ -31,8 +31,7 @@ pub(crate) fn relay(world: &mut World, entity: Entity) {
             (member, _) => seat(member).map(Audience::One),
         };
         if let Some(audience) = audience
-            && let Err(fault) =
-                send_to_room(world, entity, audience, &Outbound::Data { sender: index, op, data, reliable })
+            && let Err(fault) = send(world, entity, audience, RoomData { sender: index, op, data, reliable })
         {
             tracing::error!(%fault, "a relayed message cannot be sent");
         }

@@ -9,7 +9,7 @@ use kaos_wire::prost::Message as _;
 use kaos_wire::{ClientMessage, Opcode, v1};
 use serde::{Deserialize, Serialize};
 
-use crate::ops::wire::{read, reply};
+use crate::ops::wire::read;
 
 /// Registers the operation of this file.
 pub(crate) fn register(app: &mut App) {
@@ -82,8 +82,8 @@ fn context(world: &mut World, caller: &Caller) -> RpcContext {
     }
 }
 
-fn raw(payload: &dyn Payload) -> Result<Bytes, Fault> {
-    reply::<RpcReply>(payload).map(|reply| reply.payload.0.clone())
+fn raw(reply: &dyn Payload) -> Result<Bytes, Fault> {
+    reply.as_type::<RpcReply>().map(|reply| reply.payload.0.clone())
 }
 
 fn parse(payload: &[u8]) -> Result<(u32, Box<dyn Payload>), Fault> {
@@ -93,7 +93,7 @@ fn parse(payload: &[u8]) -> Result<(u32, Box<dyn Payload>), Fault> {
     }
 }
 
-fn render(cid: u32, payload: &dyn Payload) -> Result<Vec<u8>, Fault> {
-    let answer = reply::<RpcReply>(payload)?;
+fn render(cid: u32, reply: &dyn Payload) -> Result<Vec<u8>, Fault> {
+    let answer = reply.as_type::<RpcReply>()?;
     Ok(v1::RpcResponse { cid, payload: answer.payload.0.to_vec() }.encode_to_vec())
 }

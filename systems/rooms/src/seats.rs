@@ -29,7 +29,7 @@ pub(crate) fn vacate(world: &mut World, presence: Entity) -> Option<Arc<Presence
 
 /// Seats were taken or left: is the room empty now? Then its end is entered. Is it open?
 pub(crate) fn seats_changed(world: &mut World, entity: Entity) {
-    directory::note(world, entity, false);
+    directory::seats_changed(world, entity);
     let frame = world.resource::<Clock>().frame();
     let empty = world.get::<Seats>(entity).is_none_or(|seats| seats.taken == 0);
     let Some(mut room) = world.get_mut::<Room>(entity) else { return };

@@ -1,9 +1,10 @@
 //! The operations on the server itself: what it offers, and pushing events from scripts.
 
-use kaos_kernel::event::{Events, push_json};
+use kaos_kernel::event::Events;
 use kaos_kernel::op::Ops;
 use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
+use kaos_kernel::send::push_json;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 

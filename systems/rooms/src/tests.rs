@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use kaos_kernel::codec::Closed;
+use kaos_kernel::event::EventRow;
 use kaos_kernel::ids::{PeerId, Ticket};
 use kaos_kernel::input::{Body, Boot, Claim, Door, Input};
 use kaos_kernel::op::{OpRow, Payload};
@@ -17,7 +17,7 @@ use kaos_kernel::server::{Build, Server};
 use serde_json::{Value as Json, json};
 
 use crate::members::join;
-use crate::{DueRooms, Matches, Rooms, Spec, close_room, create_room};
+use crate::{DueRooms, Matches, RoomClosed, Rooms, Spec, close_room, create_room};
 
 /// A runtime that panics where its module says.
 struct Breaking;
@@ -87,6 +87,8 @@ impl Scripts for Breaking {
         _: Result<&dyn Payload, &Fault>,
     ) {
     }
+
+    fn heard(&mut self, _: &mut Env<'_>, _: &EventRow, _: &HookContext, _: &Target, _: &Json) {}
 
     fn hash(&mut self) -> u64 {
         0
@@ -236,11 +238,7 @@ fn a_room_that_is_over_leaves_nothing_on_the_agenda() {
         // A late runner: the next tick is entered for the next frame and not for when it was due.
         kit.frame += late;
         kit.run(Vec::new());
-        close_room(
-            kit.server.world(),
-            id,
-            Closed { code: 0, reason: "ended".into(), message: String::new() },
-        );
+        close_room(kit.server.world(), id, RoomClosed::well("ended", ""));
         let due = kit.server.world().resource::<DueRooms>();
         assert!(due.ticks.is_empty() && due.empty.is_empty() && due.events.is_empty());
     }

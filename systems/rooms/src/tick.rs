@@ -3,19 +3,18 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use kaos_kernel::codec::Closed;
 use kaos_kernel::op::OpTable;
 use kaos_kernel::output::{Level, Log};
 use kaos_kernel::prelude::*;
-use kaos_kernel::room::{Inbox, RoomIndex, RoomStuck, TickSchedule};
-use kaos_kernel::script::Policy;
-use kaos_kernel::script::{Batch, Env, MatchError, MatchErrorKind, ScriptEffects, TickOutcome};
+use kaos_kernel::room::{Inbox, RoomStuck, TickSchedule};
+use kaos_kernel::script::{Batch, Env, MatchError, MatchErrorKind, Policy, ScriptEffects, TickOutcome};
 use kaos_kernel::send::take_broadcasts;
 use kaos_kernel::{ServerStopping, apply_effects};
 
 use crate::broadcast::broadcast;
 use crate::due_rooms::{DueRooms, due_rooms, rearm};
-use crate::errors::{client_text, describe, error_name, panicked};
+use crate::errors::{Outcome, client_text, describe, error_name, panicked};
+use crate::events::RoomClosed;
 use crate::lifecycle::close_room;
 use crate::matches::{MatchEntry, Matches};
 use crate::members::{connections_changed, leave_all};
@@ -119,7 +118,7 @@ fn sessions_changed(world: &mut World) {
     }
     for RoomStuck { room, ms } in stuck {
         let message = format!("the match ran for over {ms} ms without an end");
-        close_room(world, room, Closed { code: FaultKind::Script.code(), reason: "stuck".into(), message });
+        close_room(world, room, RoomClosed::script("stuck", message));
     }
     if let Some(ServerStopping { grace_s }) = stopping {
         world.resource_mut::<DueRooms>().stop_grace_s = Some(grace_s);
@@ -150,11 +149,7 @@ fn terminate_some(world: &mut World) {
     }
     apply(world, effects);
     for id in ids {
-        let closed = Closed {
-            code: FaultKind::Stopping.code(),
-            reason: "stopping".to_owned(),
-            message: FaultKind::Stopping.text().to_owned(),
-        };
+        let closed = RoomClosed::fault(FaultKind::Stopping);
         close_room(world, id, closed);
     }
 }
@@ -162,7 +157,7 @@ fn terminate_some(world: &mut World) {
 fn expire_empty(world: &mut World, frame: u64) {
     while world.resource::<DueRooms>().empty.first().is_some_and(|(end, _)| *end <= frame) {
         let Some((_, id)) = world.resource_mut::<DueRooms>().empty.pop_first() else { return };
-        let closed = Closed { code: 0, reason: "empty".to_owned(), message: "nobody came back".to_owned() };
+        let closed = RoomClosed::well("empty", "nobody came back");
         close_room(world, id, closed);
     }
 }
@@ -177,7 +172,7 @@ fn run_room(
     tick_due: bool,
     beats: &mut Vec<(Entity, TickSchedule)>,
     effects: &mut Vec<ScriptEffects>,
-) -> Option<Closed> {
+) -> Option<RoomClosed> {
     let entity = world.room(id)?;
     let Ok(mut at) = world.get_entity_mut(entity) else { return None };
     let rate = at.get::<Room>()?.tick_rate;
@@ -186,7 +181,9 @@ fn run_room(
         return None;
     }
     // A room with a tick rate always has a match; one without is a defect, and ends.
-    let Some(entry) = matches.by_room.get_mut(&id) else { return Some(internal()) };
+    let Some(entry) = matches.by_room.get_mut(&id) else {
+        return Some(RoomClosed::fault(FaultKind::Internal));
+    };
     let mut tick = None;
     let mut skipped = 0;
     if tick_due {
@@ -232,12 +229,12 @@ fn run_batch(
     id: RoomId,
     batch: &Batch<'_>,
     context: &TickContext,
-) -> Option<Closed> {
+) -> Option<RoomClosed> {
     let ran = catch_unwind(AssertUnwindSafe(|| entry.game.tick(env, batch)));
     let Ok(TickOutcome { errors, ended }) = ran else {
         let text = "a defect of the server ended this room: its runtime panicked in the tick";
         env.log(Level::Error, format!("room {id}"), text);
-        return Some(internal());
+        return Some(RoomClosed::fault(FaultKind::Internal));
     };
     // Of ticks only: a join that fails says nothing of the next tick, and how many of those come is for players to say.
     if batch.tick.is_some() {
@@ -252,47 +249,40 @@ fn run_batch(
         let text =
             format!("match_loop returned nil in tick {tick}: the match is over (`return state` goes on)");
         env.log(Level::Info, format!("room {id}"), text);
-        let message = "the match is over".to_owned();
-        end = Some(Closed { code: 0, reason: "ended".to_owned(), message });
+        end = Some(RoomClosed::well("ended", "the match is over"));
     }
     for error in &errors {
         let in_row = if error.callback == "match_loop" { entry.errors_in_row } else { 0 };
-        let (fatal, policy) = verdict(error, settings.on_error, in_row, settings.errors_max);
-        if let Some(further) = entry.written.write(error, frame, context.hz, fatal) {
+        let (outcome, policy) = verdict(error, settings.on_error, in_row, settings.errors_max);
+        if let Some(further) = entry.written.write(error, frame, context.hz, outcome) {
             let tick = batch.tick.map_or_else(String::new, |tick| format!(" tick {tick}"));
             let place = format!("room {id}{tick}, {} messages", batch.messages.len());
             env.log(Level::Error, format!("room {id}"), describe(error, &place, &policy) + &further);
         }
-        if fatal {
+        if outcome == Outcome::RoomEnds {
             let message = client_text(context.dev, error, "the room's match failed");
-            let reason = error_name(error.kind).to_owned();
-            end = Some(Closed { code: FaultKind::Script.code(), reason, message });
+            end = Some(RoomClosed::script(error_name(error.kind), message));
             break;
         }
     }
     end
 }
 
-fn internal() -> Closed {
-    let message = FaultKind::Internal.text().to_owned();
-    Closed { code: FaultKind::Internal.code(), reason: "internal".to_owned(), message }
-}
-
 /// What the policy says of an error: does the room end, and in which words.
-fn verdict(error: &MatchError, policy: Policy, in_row: u32, errors_max: u32) -> (bool, String) {
+fn verdict(error: &MatchError, policy: Policy, in_row: u32, errors_max: u32) -> (Outcome, String) {
     if error.kind == MatchErrorKind::Memory {
-        return (true, "out of memory: the room ends".to_owned());
+        return (Outcome::RoomEnds, "out of memory: the room ends".to_owned());
     }
     match policy {
-        Policy::End => (true, "policy end: the room ends".to_owned()),
+        Policy::End => (Outcome::RoomEnds, "policy end: the room ends".to_owned()),
         Policy::Skip if in_row >= errors_max => {
-            (true, format!("policy skip ({in_row} of {errors_max} in a row): the room ends"))
+            (Outcome::RoomEnds, format!("policy skip ({in_row} of {errors_max} in a row): the room ends"))
         }
         Policy::Skip if in_row == 0 => {
-            (false, "policy skip: the callback was abandoned, the room goes on".to_owned())
+            (Outcome::RoomGoesOn, "policy skip: the callback was abandoned, the room goes on".to_owned())
         }
         Policy::Skip => (
-            false,
+            Outcome::RoomGoesOn,
             format!(
                 "policy skip ({in_row} of {errors_max} in a row): the callback was abandoned, the room goes on"
             ),

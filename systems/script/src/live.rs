@@ -8,6 +8,7 @@ mod room;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kaos_kernel::event::EventRow;
 use kaos_kernel::op::{OpRow, Payload};
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::{Env, HookContext, MatchError, MatchSeed, OpenedMatch, Scripts, Summary};
@@ -175,6 +176,16 @@ impl Scripts for FrameScripts {
         let arguments = [self.ctx(env, ctx), Value::from_json(request), reply];
         if let Some(Err(error)) = self.hook(env, RegisterKind::After, &name, &arguments) {
             failed(env, &name, &error, "what it follows has happened all the same");
+        }
+    }
+
+    fn heard(&mut self, env: &mut Env<'_>, event: &EventRow, ctx: &HookContext, to: &Target, body: &Json) {
+        let name = event.event.script_name();
+        // In the shape in which `kaos.event_push` takes it.
+        let to = Value::from_json(&serde_json::to_value(to).unwrap_or_default());
+        let arguments = [self.ctx(env, ctx), Value::from_json(body), to];
+        if let Some(Err(error)) = self.hook(env, RegisterKind::After, &name, &arguments) {
+            failed(env, &name, &error, "the event was sent all the same");
         }
     }
 

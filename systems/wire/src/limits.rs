@@ -91,6 +91,11 @@ pub const TICK_RATE_MAX: u32 = 128;
 /// SessionStarted of a resume, over a transport whose channels overtake each other.
 pub const SERVER_RESEND_MAX: usize = 64 << 20;
 
+/// The beginning of a text: at most `max` bytes, without cutting a character in two.
+pub fn cut(text: &str, max: usize) -> &str {
+    text.get(..text.floor_char_boundary(max)).unwrap_or_default()
+}
+
 // ---- defaults of a server, and what a client takes for itself ----
 
 /// Size of the resend buffer: bytes of counted messages (header and payload) that wait to be acknowledged; a server's

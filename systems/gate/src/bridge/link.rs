@@ -117,7 +117,7 @@ impl Link {
     pub(crate) fn close(&self, code: u16, reason: &str) {
         let mut out = lock(&self.out);
         if out.close.is_none() {
-            out.close = Some((code, crate::kaos::encode::cut(reason, 100).to_owned()));
+            out.close = Some((code, kaos_wire::limits::cut(reason, 100).to_owned()));
         }
         drop(out);
         self.wake.notify_one();

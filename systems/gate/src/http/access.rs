@@ -40,7 +40,7 @@ impl Access {
                 FaultKind::Denied,
                 format!(
                     "this server listens on loopback and does not know the host `{}`: add its origin to `http.origins`",
-                    crate::kaos::encode::cut(host, 100)
+                    kaos_wire::limits::cut(host, 100)
                 ),
             ));
         }
@@ -55,7 +55,7 @@ impl Access {
                 FaultKind::Denied,
                 format!(
                     "pages of `{}` may not connect to this server: add that origin to `http.origins`",
-                    crate::kaos::encode::cut(origin, 100)
+                    kaos_wire::limits::cut(origin, 100)
                 ),
             ));
         }

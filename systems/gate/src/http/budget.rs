@@ -4,8 +4,7 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 
 use kaos_kernel::fault::{Fault, FaultKind};
-use kaos_kernel::limit::LimitSettings;
-use kaos_kernel::limit::{ByAddress, Gcra, Rate};
+use kaos_kernel::limit::{ByAddress, Gcra, LimitSettings, Rate};
 use tokio::time::Instant;
 
 use crate::bridge::link::lock;

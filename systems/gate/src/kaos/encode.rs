@@ -1,20 +1,16 @@
 //! What the server says, as payloads of the protocol. The room handle is left to the head.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
-use kaos_kernel::codec::{Encoded, Form, Outbound, RoomEvent};
+use kaos_kernel::codec::{Encoded, Form, Outbound};
 use kaos_kernel::event::Event;
-use kaos_kernel::fault::{Fault, FaultKind};
+use kaos_kernel::fault::Fault;
 use kaos_kernel::input::Counts;
 use kaos_kernel::op::{OpId, OpTable, Payload};
 use kaos_kernel::output::{Channel, HeadKind};
-use kaos_kernel::room::presence::PresenceInfo;
 use kaos_kernel::send::room_data;
-use kaos_wire::limits::{LABEL_MAX, MESSAGE_MAX, PRESENCES_MAX, REASON_MAX};
+use kaos_wire::limits::{MESSAGE_MAX, cut};
 use kaos_wire::prost::Message;
 use kaos_wire::{Opcode, PROTOCOL_MAX, v1};
-use serde_json::Value as Json;
 
 use crate::kaos::codec::of_wire;
 
@@ -44,9 +40,7 @@ pub(crate) fn encode(message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault
             };
             Ok(room_data(opcode as u8, Some(*sender), *op, data.clone(), channel))
         }
-        Outbound::State { .. } => state(message),
         Outbound::Event { row, body } => event(&row.event, &**body),
-        Outbound::Room(event) => room_event(event),
     }
 }
 
@@ -180,92 +174,4 @@ fn refusal(cid: u32, channel: Channel, fault: &Fault) -> Encoded {
         retry_ms: fault.retry_ms,
     };
     plain(op, &payload)
-}
-
-fn state(message: &Outbound) -> Result<Encoded, Fault> {
-    let Outbound::State {
-        room,
-        module,
-        label,
-        tick_rate,
-        tick,
-        server_time_ms,
-        max_players,
-        presences: members,
-        lost,
-    } = message
-    else {
-        return Err(FaultKind::Internal.into());
-    };
-    let payload = v1::RoomState {
-        handle: 0,
-        room_id: room.to_string(),
-        module: module.clone(),
-        label: label_text(label)?.into_owned(),
-        tick_rate: (*tick_rate).into(),
-        tick: *tick,
-        server_time_ms: *server_time_ms,
-        max_players: *max_players,
-        presences: presences(members)?,
-        lost: *lost,
-    };
-    Ok(of(Opcode::RoomState, HeadKind::Handle, payload.encode_to_vec().into()))
-}
-
-fn room_event(event: &RoomEvent) -> Result<Encoded, Fault> {
-    use v1::room_event::{Event, Presences, RoomClosed};
-    let list = |members| Ok::<_, Fault>(Presences { presences: presences(members)? });
-    let event = match event {
-        RoomEvent::Joined(members) => Event::Joined(list(members)?),
-        RoomEvent::Left(members) => Event::Left(list(members)?),
-        RoomEvent::Changed(members) => Event::Changed(list(members)?),
-        RoomEvent::Closed(closed) => Event::Closed(RoomClosed {
-            code: closed.code.into(),
-            reason: cut(&closed.reason, REASON_MAX).to_owned(),
-            message: cut(&closed.message, MESSAGE_MAX).to_owned(),
-        }),
-        RoomEvent::Label(label) => Event::Label(label_text(label)?.into_owned()),
-    };
-    let payload = v1::RoomEvent { handle: 0, event: Some(event) };
-    Ok(of(Opcode::RoomEvent, HeadKind::Handle, payload.encode_to_vec().into()))
-}
-
-fn presences(members: &[PresenceInfo]) -> Result<Vec<v1::Presence>, Fault> {
-    if members.len() > PRESENCES_MAX {
-        return Err(Fault::internal(format!(
-            "{} presences do not fit into one message: it holds {PRESENCES_MAX}, send the others in further events",
-            members.len()
-        )));
-    }
-    let one = |member: &PresenceInfo| v1::Presence {
-        session_id: member.session_id.0,
-        user_id: member.user_id.clone(),
-        username: member.username.clone(),
-        index: member.index.into(),
-        connected: member.connected,
-        reason: member.reason.as_deref().map(|reason| cut(reason, REASON_MAX)).unwrap_or_default().to_owned(),
-    };
-    Ok(members.iter().map(one).collect())
-}
-
-/// A label is text as it stands, or JSON.
-fn label_text(label: &Json) -> Result<Cow<'_, str>, Fault> {
-    let text = match label {
-        Json::Null => Cow::Borrowed(""),
-        Json::String(text) => Cow::Borrowed(text.as_str()),
-        label => Cow::Owned(label.to_string()),
-    };
-    match text.len() {
-        len if len <= LABEL_MAX => Ok(text),
-        len => Err(Fault::invalid(format!("a label of {len} bytes is over the limit of {LABEL_MAX}"))),
-    }
-}
-
-/// The beginning of a text, at most `max` bytes, without cutting a character in two.
-pub(crate) fn cut(text: &str, max: usize) -> &str {
-    let mut end = text.len().min(max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
 }

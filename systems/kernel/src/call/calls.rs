@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bevy_ecs::prelude::*;
@@ -14,7 +13,8 @@ use bytes::Bytes;
 use super::payer::Payer;
 use super::{Call, Outstanding, WorldCell};
 use crate::call::CallSettings;
-use crate::call::handler::{Handler, HandlerFuture};
+use crate::call::handler::{Handler, HandlerFuture, Handlers};
+use crate::call::hooked::AfterHooks;
 use crate::clock::Clock;
 use crate::codec::Form;
 use crate::failures::{fault_of, guarded_or_fault};
@@ -186,17 +186,18 @@ impl Calls {
             return;
         }
         let ops = world.ops();
+        let handlers = world.resource::<Handlers>().clone();
         let frame = world.resource::<Clock>().frame();
         let cell = self.cell.clone();
         std::mem::swap(world, &mut cell.world.borrow_mut());
-        self.poll_all(&ops, frame);
+        self.poll_all(&ops, &handlers, frame);
         self.expire(frame);
         std::mem::swap(world, &mut cell.world.borrow_mut());
         let mut outputs = world.resource_mut::<FrameOutputs>();
         outputs.bypass_change_detection().0.jobs.append(&mut cell.jobs.borrow_mut());
     }
 
-    fn poll_all(&mut self, ops: &Arc<OpTable>, frame: u64) {
+    fn poll_all(&mut self, ops: &OpTable, handlers: &Handlers, frame: u64) {
         self.give_turns();
         self.ready.sort_unstable();
         self.ready.dedup();
@@ -204,7 +205,7 @@ impl Calls {
             self.poll(call);
         }
         for routed in std::mem::take(&mut self.routed) {
-            self.start(ops, frame, routed);
+            self.start(ops, handlers, frame, routed);
         }
         if !self.cell.queue.borrow().is_empty() {
             self.cell.world.borrow().resource::<Clock>().wake_at(frame + 1);
@@ -226,7 +227,7 @@ impl Calls {
     }
 
     /// Starts a call and polls it once. One that only reads, or is refused, never has a place among those that wait.
-    fn start(&mut self, ops: &Arc<OpTable>, frame: u64, routed: Routed) {
+    fn start(&mut self, ops: &OpTable, handlers: &Handlers, frame: u64, routed: Routed) {
         let Routed { op, caller, request, reply_to } = routed;
         let request = match request {
             Ok(request) => request,
@@ -237,7 +238,8 @@ impl Calls {
         };
         let Some(row) = ops.get(op) else { return };
         let kept = self.kept_for_hook(row, &*request);
-        let result = match &row.handler {
+        let Some(handler) = handlers.get(op) else { return };
+        let result = match handler {
             Handler::Read(read) => {
                 let world = self.cell.world.borrow();
                 guarded_or_fault(&row.op.name, || read(&world, &caller, request))
@@ -280,8 +282,7 @@ impl Calls {
     /// The request as JSON, when a hook will ask for it after the handler took it.
     fn kept_for_hook(&self, row: &OpRow, request: &dyn Payload) -> Option<serde_json::Value> {
         let world = self.cell.world.borrow();
-        let hooked =
-            world.get_resource::<crate::script::AfterHooks>().is_some_and(|hooks| hooks.0.contains(&row.id));
+        let hooked = world.get_resource::<AfterHooks>().is_some_and(|hooks| hooks.0.contains(&row.id));
         drop(world);
         hooked.then(|| {
             let json =

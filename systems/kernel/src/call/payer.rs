@@ -6,8 +6,7 @@ use bevy_ecs::prelude::*;
 
 use crate::clock::Clock;
 use crate::ids::SessionId;
-use crate::limit::Addresses;
-use crate::limit::LimitSettings;
+use crate::limit::{Addresses, LimitSettings};
 use crate::session::SessionState;
 use crate::session::budget::FrameLimits;
 use crate::world::WorldExt;

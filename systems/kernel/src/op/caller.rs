@@ -1,12 +1,8 @@
 //! Who calls, and who may.
 
-use bevy_ecs::prelude::*;
-
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{RoomId, SessionId};
 use crate::input::Identity;
-use crate::session::Session;
-use crate::world::WorldExt;
 
 /// Who calls.
 #[derive(Clone, PartialEq, Debug)]
@@ -29,19 +25,6 @@ impl Caller {
         match self {
             Caller::Session(id) => Some(*id),
             _ => None,
-        }
-    }
-
-    /// Who stands behind it: the identity that a door proved. `None`: nobody in particular, a script or the server,
-    /// or a session that is gone.
-    pub fn identity<'a>(&'a self, world: &'a World) -> Option<&'a Identity> {
-        match self {
-            Caller::Session(id) => {
-                let entity = world.session(*id)?;
-                world.get::<Session>(entity).map(|session| &session.identity)
-            }
-            Caller::User(identity) => Some(identity),
-            Caller::Anonymous | Caller::Room(_) | Caller::Server => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! A request or a reply on its way: typed for its handler, plain for everyone between.
 
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::fmt;
 
 use bevy_ecs::prelude::*;
@@ -31,6 +31,18 @@ erased_serde::serialize_trait_object!(Payload);
 impl fmt::Debug for dyn Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).unwrap_or_else(|error| format!("<{error}>")))
+    }
+}
+
+impl dyn Payload {
+    /// The value, by its type: for what a row was registered with, such as its binary form.
+    ///
+    /// # Errors
+    /// `internal`: it is of another type, so that two rows were mixed up.
+    pub fn as_type<T: 'static>(&self) -> Result<&T, Fault> {
+        self.as_any().downcast_ref().ok_or_else(|| {
+            Fault::internal(format!("a payload of another type came where a `{}` was due", type_name::<T>()))
+        })
     }
 }
 

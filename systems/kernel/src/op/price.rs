@@ -1,5 +1,7 @@
 //! What a call costs its caller, and who pays.
 
+use std::fmt;
+
 use super::Payload;
 
 /// The price of a call, in messages of the caller's budget.
@@ -54,6 +56,19 @@ impl Price {
     /// Taken afterwards.
     pub(crate) fn of_reply(&self, reply: &dyn Payload) -> u32 {
         self.reply.map_or(0, |price| price(reply))
+    }
+}
+
+/// `1`, `1 and by request`, `1 and by reply`.
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.fixed)?;
+        match (self.request, self.reply) {
+            (None, None) => Ok(()),
+            (Some(_), None) => f.write_str(" and by request"),
+            (None, Some(_)) => f.write_str(" and by reply"),
+            (Some(_), Some(_)) => f.write_str(" and by request and reply"),
+        }
     }
 }
 

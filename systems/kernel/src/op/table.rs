@@ -1,7 +1,6 @@
 //! The table of operations, and reading a request for a row of it.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
@@ -9,15 +8,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::payload::unpack;
 use super::schema::{Schema, Tree};
-use super::{Op, OpId, Rest, ScriptUse, no_json};
-use crate::call::Call;
-use crate::call::handler::{Handler, HandlerFuture};
+use super::{Op, OpId, Rest, no_json};
 use crate::failures::guarded_or_fault;
 use crate::fault::Fault;
 use crate::input::Body;
-use crate::op::{Auth, Caller, Payload};
+use crate::op::{Auth, Payload};
 use crate::spelling::is_dotted_name;
 
 type ParseFn = fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Payload>, erased_serde::Error>;
@@ -32,7 +28,7 @@ pub trait Reply: Serialize + JsonSchema + 'static {}
 
 impl<T: Serialize + JsonSchema + 'static> Reply for T {}
 
-/// A registered operation: the row, how to read its request, and its handler.
+/// A registered operation: the row, and how to read its request. What runs for it stands in `call`.
 pub struct OpRow {
     /// Its place.
     pub id: OpId,
@@ -43,7 +39,6 @@ pub struct OpRow {
     /// What a reply holds.
     pub reply: Schema,
     parse: ParseFn,
-    pub(crate) handler: Handler,
 }
 
 impl OpRow {
@@ -126,22 +121,6 @@ impl OpRow {
     fn invalid(&self, sentence: &str) -> Fault {
         Fault::invalid(format!("{}: {sentence}", self.op.name))
     }
-
-    /// Runs a [`ScriptUse::Read`] operation on a world that stands still.
-    ///
-    /// # Errors
-    /// The handler's, or [`FaultKind::Internal`](crate::fault::FaultKind::Internal) for an operation that does not read.
-    pub fn read(
-        &self,
-        world: &World,
-        caller: &Caller,
-        request: Box<dyn Payload>,
-    ) -> Result<Box<dyn Payload>, Fault> {
-        match &self.handler {
-            Handler::Read(read) => read(world, caller, request),
-            Handler::Start(_) => Err(Fault::internal(format!("{} does not only read", self.op.name))),
-        }
-    }
 }
 
 /// All operations. Filled while the server is built, frozen with its first frame.
@@ -179,10 +158,11 @@ impl OpTable {
         self.get(*self.by_opcode.get(&opcode)?)
     }
 
-    fn add<Req: Request, Rep: Reply>(&mut self, op: Op, handler: Handler) {
+    /// Adds a row. `None`: there is no place for it, which is among the errors.
+    pub(crate) fn add<Req: Request, Rep: Reply>(&mut self, op: Op) -> Option<OpId> {
         let Ok(place) = u16::try_from(self.rows.len()) else {
             self.errors.push(format!("op {}: the table is full (65536 rows)", op.name));
-            return;
+            return None;
         };
         let id = OpId(place);
         let (request, reply) = (Schema::of::<Req>(), Schema::of::<Rep>());
@@ -214,7 +194,8 @@ impl OpTable {
             let wrong = self.wrong_route(&op, rest, &request);
             self.errors.extend(wrong);
         }
-        self.rows.push(OpRow { id, op, request, reply, parse: parse::<Req>, handler });
+        self.rows.push(OpRow { id, op, request, reply, parse: parse::<Req> });
+        Some(id)
     }
 
     /// What is wrong with a route, as a sentence.
@@ -240,43 +221,6 @@ impl OpTable {
             return Some(format!("op {}: it has {method} {path} twice", op.name));
         }
         rest.wrong(request).map(|sentence| format!("op {}: {sentence}", op.name))
-    }
-
-    pub(crate) fn add_read<Req, Rep>(
-        &mut self,
-        mut op: Op,
-        handler: impl Fn(&World, &Caller, Req) -> Result<Rep, Fault> + Send + Sync + 'static,
-    ) where
-        Req: Request,
-        Rep: Reply,
-    {
-        if op.script != ScriptUse::Never {
-            op.script = ScriptUse::Read;
-        }
-        let read = move |world: &World, caller: &Caller, request: Box<dyn Payload>| {
-            let request = unpack::<Req>(request)?;
-            handler(world, caller, request).map(|reply| Box::new(reply) as Box<dyn Payload>)
-        };
-        self.add::<Req, Rep>(op, Handler::Read(Box::new(read)));
-    }
-
-    pub(crate) fn add_start<Req, Rep, F, Fut>(&mut self, op: Op, handler: F)
-    where
-        Req: Request,
-        Rep: Reply,
-        F: Fn(Call, Req) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Rep, Fault>> + 'static,
-    {
-        let start = move |call: Call, request: Box<dyn Payload>| -> HandlerFuture {
-            match unpack::<Req>(request) {
-                Ok(request) => {
-                    let work = handler(call, request);
-                    Box::pin(async move { work.await.map(|reply| Box::new(reply) as Box<dyn Payload>) })
-                }
-                Err(fault) => Box::pin(std::future::ready(Err(fault))),
-            }
-        };
-        self.add::<Req, Rep>(op, Handler::Start(Box::new(start)));
     }
 }
 

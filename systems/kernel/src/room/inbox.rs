@@ -1,12 +1,15 @@
 //! What waits for a room: messages for its next tick, and joins and leaves to be told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
 
 use crate::burst::CapacityWindow;
+use crate::fault::{Fault, FaultKind};
+use crate::ids::RoomId;
+use crate::room::RoomSettings;
 use crate::room::presence::PresenceInfo;
 
 /// What waits for a room's next tick. Bounded by `room.inbox_messages` and `room.inbox_bytes`; what
@@ -25,6 +28,23 @@ pub struct Inbox {
 }
 
 impl Inbox {
+    /// Whether it takes `bytes` of data more.
+    ///
+    /// # Errors
+    /// `busy`: it is full.
+    pub fn admit(&self, bytes: usize, limits: InboxLimits) -> Result<(), Fault> {
+        if self.messages.len() >= limits.messages || self.bytes + bytes > limits.bytes {
+            return Err(Fault::new(FaultKind::Busy, "the room's inbox is full").retry_in_ms(100));
+        }
+        Ok(())
+    }
+
+    /// Adds a message, which [was admitted](Inbox::admit) or is sent again.
+    pub fn push(&mut self, message: RoomMessage) {
+        self.bytes += message.data.len();
+        self.messages.push_back(message);
+    }
+
     /// Takes the oldest messages, at most `most`, in the order of arrival. `frame` is this one, `second` the frames of a
     /// second: the memory of a burst is [given back](CapacityWindow) after one to two seconds without another.
     pub fn take_messages(&mut self, most: usize, frame: u64, second: u64) -> Vec<RoomMessage> {
@@ -35,6 +55,19 @@ impl Inbox {
             self.messages.shrink_to(rows);
         }
         messages
+    }
+}
+
+/// What an inbox holds at most: `room.inbox_messages` and `room.inbox_bytes`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InboxLimits {
+    messages: usize,
+    bytes: usize,
+}
+
+impl From<&RoomSettings> for InboxLimits {
+    fn from(settings: &RoomSettings) -> Self {
+        InboxLimits { messages: settings.inbox_messages, bytes: settings.inbox_bytes }
     }
 }
 
@@ -63,3 +96,7 @@ pub enum RoomFact {
     /// These went; each says why.
     Left(Vec<Arc<PresenceInfo>>),
 }
+
+/// Relayed rooms with something in their inbox: they have no tick to wait for.
+#[derive(Resource, Default, Debug)]
+pub struct ReadyRooms(pub BTreeSet<RoomId>);

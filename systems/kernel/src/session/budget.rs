@@ -4,12 +4,10 @@ use bevy_ecs::prelude::*;
 
 use crate::clock::Clock;
 use crate::codec::{Inbound, InboundMessage};
-use crate::limit::LimitSettings;
-use crate::limit::Rate;
+use crate::limit::{LimitSettings, Rate};
 use crate::op::OpTable;
-use crate::room::RoomSettings;
-use crate::session::SessionSettings;
-use crate::session::SessionState;
+use crate::room::{InboxLimits, RoomSettings};
+use crate::session::{SessionSettings, SessionState};
 
 /// A session that sends more than so many times its rate of messages is no client that was told to slow down: it
 /// ends, and so does one that sends so many times its rate of bytes. Everything counts for this, heartbeats and what
@@ -30,8 +28,7 @@ pub(crate) struct FrameLimits {
     pub(crate) flood_bytes: Rate,
     pub(crate) bad: Rate,
     pub(crate) resend_bytes: usize,
-    pub(crate) inbox_messages: usize,
-    pub(crate) inbox_bytes: usize,
+    pub(crate) inbox: InboxLimits,
 }
 
 impl FrameLimits {
@@ -50,8 +47,7 @@ impl FrameLimits {
             // The last of so many is the one that ends the session.
             bad: Rate::slow(BAD_FORGOTTEN_S, limit.bad_messages_max.saturating_sub(1)),
             resend_bytes: world.resource::<SessionSettings>().resend_bytes,
-            inbox_messages: room.inbox_messages,
-            inbox_bytes: room.inbox_bytes,
+            inbox: room.into(),
         }
     }
 }

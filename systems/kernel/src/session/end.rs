@@ -15,8 +15,8 @@ use crate::output::{Channel, Close, FrameOutputs, Send};
 use crate::session::SessionSettings;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::resend::ResendBuffer;
-use crate::session::{ConnectionChanged, PeerIndex, Session, SessionEnding, SessionIndex};
-use crate::world::WorldExt;
+use crate::session::{ConnectionChanged, PeerIndex, Session, SessionEnding};
+use crate::world::{SessionIndex, WorldExt};
 
 /// Sends a message that is not counted, at once and before anything that waits in the resend buffer.
 pub(crate) fn send_now(world: &mut World, peer: PeerId, message: &Outbound) {

@@ -9,6 +9,19 @@ use crate::ids::PeerId;
 use crate::input::Counts;
 use crate::output::{Channel, Head, HeadKind, Send};
 
+/// Sessions whose resend buffer may have something for their peer, by slot.
+#[derive(Resource, Default)]
+pub(crate) struct DirtySessions(pub(crate) Vec<u32>);
+
+/// Whether the client has the SessionStarted of its last resume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LastStart {
+    /// It has, or there was none.
+    Arrived,
+    /// The peer may have been lost before it came.
+    MayBeLost,
+}
+
 /// A counted message that the client has not acknowledged.
 #[derive(Clone, Debug)]
 struct Kept {
@@ -148,16 +161,16 @@ impl ResendBuffer {
         self.data.blocked = false;
     }
 
-    /// A new peer, and what the client has received: everything else that is kept goes out again. `knows`: the client
-    /// has the SessionStarted of its last resume, if there was one. `None`: the counts are a lie.
-    pub(crate) fn resume(&mut self, received: Counts, knows: bool) -> Option<Resumed> {
+    /// A new peer, and what the client has received: everything else that is kept goes out again. `last` says whether the
+    /// client knows what it was told at its last resume. `None`: the counts are a lie.
+    pub(crate) fn resume(&mut self, received: Counts, last: LastStart) -> Option<Resumed> {
         if !self.acknowledge(received) {
             return None;
         }
         let base = self.rewind();
         // What it has not received and is not kept. What was dropped and had been received is no loss.
         let lost = base.data - received.data;
-        if knows {
+        if last == LastStart::Arrived {
             self.stated = 0;
         }
         let unstated = lost.saturating_sub(self.stated);
@@ -242,7 +255,7 @@ mod tests {
         let mut resend = keep(4);
         sent(&mut resend);
         let base = Counts { control: 0, data: 3 };
-        assert_eq!(resend.resume(base, true), Some(Resumed { base, lost: 0, unstated: 0 }));
+        assert_eq!(resend.resume(base, LastStart::Arrived), Some(Resumed { base, lost: 0, unstated: 0 }));
         assert_eq!(sent(&mut resend), [(4, 3)]);
         assert!(resend.acknowledge(Counts { control: 0, data: 4 }));
         assert_eq!(resend.bytes, 0);
@@ -257,7 +270,10 @@ mod tests {
         assert_eq!(resend.data.queue.len(), 4, "a little more than must be");
         assert!(resend.drop_room_data(one * 5 / 2));
         let base = Counts { control: 0, data: 3 };
-        assert_eq!(resend.resume(Counts::default(), true), Some(Resumed { base, lost: 3, unstated: 3 }));
+        assert_eq!(
+            resend.resume(Counts::default(), LastStart::Arrived),
+            Some(Resumed { base, lost: 3, unstated: 3 })
+        );
         assert_eq!(sent(&mut resend), [(4, 3), (5, 9)]);
     }
 
@@ -269,7 +285,7 @@ mod tests {
         assert!(resend.drop_room_data(one * 4));
         let kept = resend.data.queue.len() as u64;
         // The acknowledgement of five was on its way when the connection died.
-        let resumed = resend.resume(Counts { control: 0, data: 5 }, true).expect("true counts");
+        let resumed = resend.resume(Counts { control: 0, data: 5 }, LastStart::Arrived).expect("true counts");
         let base = Counts { control: 0, data: 5.max(8 - kept) };
         assert_eq!(resumed, Resumed { base, lost: base.data - 5, unstated: base.data - 5 });
     }
@@ -280,13 +296,13 @@ mod tests {
         let one = resend.bytes / 8;
         assert!(resend.drop_room_data(one * 4));
         let lost = 8 - resend.data.queue.len() as u64;
-        let first = resend.resume(Counts::default(), true).expect("true counts");
+        let first = resend.resume(Counts::default(), LastStart::Arrived).expect("true counts");
         assert_eq!((first.lost, first.unstated), (lost, lost));
         // The peer was lost before the client saw anything: the next one is told again, the RoomState is kept.
-        let second = resend.resume(Counts::default(), false).expect("true counts");
+        let second = resend.resume(Counts::default(), LastStart::MayBeLost).expect("true counts");
         assert_eq!((second.lost, second.unstated), (lost, 0));
         // It saw the second one and is lost again: what it was told is behind it.
-        let third = resend.resume(second.base, true).expect("true counts");
+        let third = resend.resume(second.base, LastStart::Arrived).expect("true counts");
         assert_eq!((third.lost, third.unstated), (0, 0));
     }
 

@@ -10,18 +10,15 @@ use crate::failures::guarded;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId};
 use crate::input::{Claim, Counts, Identity};
-use crate::limit::Addresses;
-use crate::limit::LimitSettings;
+use crate::limit::{Addresses, LimitSettings};
 use crate::session::SessionSettings;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_peer, end_session, send_now};
-use crate::session::resend::{ResendBuffer, Resumed};
-use crate::session::{
-    ConnectionChanged, Handles, Peer, PeerIndex, Session, SessionIndex, SessionStarted, SessionState,
-};
+use crate::session::resend::{DirtySessions, LastStart, ResendBuffer, Resumed};
+use crate::session::{ConnectionChanged, Handles, Peer, PeerIndex, Session, SessionStarted, SessionState};
 use crate::settings::NodeSettings;
-use crate::stages::ingest::{DirtySessions, Stopping};
-use crate::world::WorldExt;
+use crate::stopping::Stopping;
+use crate::world::{SessionIndex, WorldExt};
 
 pub(crate) fn open(world: &mut World, peer: PeerId, door: crate::input::Door, address: std::net::IpAddr) {
     let now = world.resource::<Clock>().now_ns();
@@ -197,7 +194,9 @@ fn resume(
     if !(equals(state.resume_token) || by_former) || ending {
         return Err(cannot());
     }
-    let resumed = world.get_mut::<ResendBuffer>(entity).ok_or_else(cannot)?.resume(received, !by_former);
+    // Who shows the token before the last one may not have been told the last.
+    let last = if by_former { LastStart::MayBeLost } else { LastStart::Arrived };
+    let resumed = world.get_mut::<ResendBuffer>(entity).ok_or_else(cannot)?.resume(received, last);
     let Some(Resumed { base, lost, unstated }) = resumed else {
         return Err(Fault::new(FaultKind::Protocol, "the client claims messages that were never sent"));
     };

@@ -7,11 +7,10 @@ use crate::codec::Outbound;
 use crate::failures::guarded;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::SessionId;
-use crate::session::Session;
-use crate::session::SessionSettings;
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_peer, close_slow_reader, end_session, lose_peer, send_now};
 use crate::session::resend::ResendBuffer;
+use crate::session::{Session, SessionSettings};
 use crate::world::WorldExt;
 
 /// Peers that never started, sessions that went silent, seats that waited long enough, readers that are too slow.

@@ -7,27 +7,25 @@ use super::hooks;
 use crate::call::calls::{Calls, Finished, ReplyTo};
 use crate::clock::Clock;
 use crate::codec::{Outbound, SessionCodec};
-use crate::event::deliver_pushes;
 use crate::failures::guarded_or_fault;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::SessionId;
 use crate::op::{OpId, OpTable, Payload, write_json};
 use crate::output::{Answer, Channel, FrameOutputs, Level, Log, Reply, Send};
-use crate::room::RoomIndex;
-use crate::send::{Asked, Outbox, kicked, post};
-use crate::session::SessionSettings;
+use crate::send::{Asked, Outbox, deliver_pushes, kicked, post};
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_slow_reader, end_session, remove_ended};
-use crate::session::resend::ResendBuffer;
+use crate::session::resend::{DirtySessions, ResendBuffer};
 use crate::session::watch::rearm;
-use crate::session::{Session, SessionIndex};
-use crate::stages::ingest::{DirtySessions, Stopping};
-use crate::world::WorldExt;
+use crate::session::{Session, SessionSettings};
+use crate::stopping::Stopping;
+use crate::world::{RoomIndex, SessionIndex, WorldExt};
 
 /// The whole of `Core::Flush`.
 pub(crate) fn flush(world: &mut World) {
     finish_calls(world);
     deliver_pushes(world);
+    hooks::heard(world);
     expand(world);
     kick(world);
     remove_ended(world);

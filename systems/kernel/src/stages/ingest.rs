@@ -12,19 +12,19 @@ use crate::failures::guarded;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{PeerId, SessionId, Ticket};
 use crate::input::{Body, Gone, Identity, Input};
-use crate::limit::Addresses;
-use crate::limit::LimitSettings;
+use crate::limit::{Addresses, LimitSettings};
 use crate::op::{Caller, OpRow};
 use crate::output::{Answer, FrameOutputs, Reply};
 use crate::room::RoomStuck;
 use crate::session::SessionSettings;
 use crate::session::end::{close_peer, end_session, forget_peer, lose_peer, send_now};
-use crate::session::resend::ResendBuffer;
+use crate::session::resend::{DirtySessions, ResendBuffer};
 use crate::session::start::{open, start};
 use crate::session::watch::expire;
-use crate::session::{Peer, PeerIndex, Session, SessionIndex};
+use crate::session::{Peer, PeerIndex, Session};
 use crate::stages::hooks::HookDice;
-use crate::world::WorldExt;
+use crate::stopping::{ServerStopping, Stopping};
+use crate::world::{SessionIndex, WorldExt};
 
 /// The inputs of this frame, and the data among them that Route will read.
 #[derive(Resource, Default)]
@@ -134,21 +134,6 @@ fn take(world: &mut World, input: Input) {
         }
     }
 }
-
-/// The server is stopping: no new sessions, calls or rooms.
-#[derive(Resource)]
-pub struct Stopping;
-
-/// The server was asked to stop.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ServerStopping {
-    /// What match_terminate is told, in seconds.
-    pub grace_s: u32,
-}
-
-/// Sessions whose resend buffer may have something for their peer.
-#[derive(Resource, Default)]
-pub(crate) struct DirtySessions(pub(crate) Vec<u32>);
 
 fn session_of(world: &World, peer: PeerId) -> Option<SessionId> {
     let entity = world.resource::<PeerIndex>().get(peer)?;

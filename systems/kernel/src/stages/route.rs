@@ -279,13 +279,10 @@ fn to_room(
         ));
     }
     let mut inbox = room.get_mut::<Inbox>().ok_or_else(not_in_room)?;
-    let full = inbox.messages.len() >= limits.inbox_messages || inbox.bytes + data.len() > limits.inbox_bytes;
-    if full && !again {
-        return Err(Fault::new(FaultKind::Busy, "the room's inbox is full").retry_in_ms(100));
+    if !again {
+        inbox.admit(data.len(), limits.inbox)?;
     }
-    inbox.bytes += data.len();
-    let frame = limits.frame;
-    inbox.messages.push_back(RoomMessage { sender: Some(sender), to, op, data, reliable, frame });
+    inbox.push(RoomMessage { sender: Some(sender), to, op, data, reliable, frame: limits.frame });
     if relayed {
         world.resource_mut::<ReadyRooms>().0.insert(id);
     }

@@ -4,11 +4,13 @@ use kaos_kernel::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::broadcast::{Audience, tell};
+use crate::directory;
 use crate::due_rooms::DueRooms;
-use crate::label::LabelSchema;
-use crate::label::set_label;
+use crate::events::LabelChanged;
+use crate::label::{LabelSchema, check_label};
 use crate::lifecycle::find;
-use crate::matches::ask_match;
+use crate::matches::{Matches, ask_match};
 use crate::members::kick;
 
 /// Registers the operations of this file.
@@ -77,6 +79,24 @@ async fn kick_op(cx: Call, request: Kick) -> Result<(), Fault> {
 
 async fn label_op(cx: Call, request: Relabel) -> Result<(), Fault> {
     cx.with(|world| set_label(world, request.room_id, request.label))
+}
+
+/// Changes a room's label and tells its members.
+fn set_label(world: &mut World, id: RoomId, label: Json) -> Result<(), Fault> {
+    let bytes_max = world.resource::<RoomSettings>().label_bytes_max;
+    check_label(&label, bytes_max)?;
+    let entity = find(world, id)?;
+    let Some(mut room) = world.get_mut::<Room>(entity).filter(|room| room.label != label) else {
+        return Ok(());
+    };
+    room.label = label.clone();
+    directory::label_changed(world, entity);
+    if let Some(mut matches) = world.get_non_send_mut::<Matches>()
+        && let Some(entry) = matches.by_room.get_mut(&id)
+    {
+        entry.game.set_label(&label);
+    }
+    tell(world, entity, Audience::All, LabelChanged(label))
 }
 
 async fn signal_op(cx: Call, request: Signal) -> Result<Json, Fault> {

@@ -1,12 +1,12 @@
 //! `room.join` and `room.leave`.
 
-use kaos_kernel::codec::Closed;
 use kaos_kernel::prelude::*;
 use kaos_wire::Opcode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::directory::RoomDirectory;
+use crate::events::RoomClosed;
 use crate::lifecycle::{Spec, close_room, create_room};
 use crate::members::{join, leave, may_join};
 use crate::ops::Named;
@@ -108,7 +108,7 @@ async fn join_op(cx: Call, mut request: Join) -> Result<Joined, Fault> {
         let id = create_room(world, spec)?;
         let seat = join(world, session, id, &metadata).inspect_err(|_| {
             // Made for this join and nobody else: it goes with it.
-            let closed = Closed { code: 0, reason: "empty".to_owned(), message: "nobody came".to_owned() };
+            let closed = RoomClosed::well("empty", "nobody came");
             close_room(world, id, closed);
         })?;
         Ok(Joined { room_id: id, handle: seat.handle, index: seat.index, created: true })

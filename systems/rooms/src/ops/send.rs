@@ -3,7 +3,7 @@
 use kaos_kernel::codec::TO_ROOM;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Inbox, ReadyRooms, RoomMessage};
-use kaos_kernel::script::Broadcast;
+use kaos_kernel::send::Broadcast;
 use serde::{Deserialize, Serialize};
 
 use crate::broadcast::broadcast;
@@ -71,26 +71,13 @@ async fn send_op(cx: Call, request: SendTo) -> Result<(), Fault> {
     cx.with(|world| {
         let entity = find(world, request.room_id)?;
         let frame = world.resource::<Clock>().frame();
-        let (messages_max, bytes_max) = {
-            let settings = world.resource::<RoomSettings>();
-            (settings.inbox_messages, settings.inbox_bytes)
-        };
+        let limits = world.resource::<RoomSettings>().into();
         let relayed = world.get::<Room>(entity).is_some_and(|room| room.tick_rate == 0);
         let mut inbox =
             world.get_mut::<Inbox>(entity).ok_or_else(|| Fault::not_found("the room is ending"))?;
         let data = request.data.0;
-        if inbox.messages.len() >= messages_max || inbox.bytes + data.len() > bytes_max {
-            return Err(Fault::new(FaultKind::Busy, "the room's inbox is full").retry_in_ms(100));
-        }
-        inbox.bytes += data.len();
-        inbox.messages.push_back(RoomMessage {
-            sender: None,
-            to: TO_ROOM,
-            op: request.op,
-            data,
-            reliable: true,
-            frame,
-        });
+        inbox.admit(data.len(), limits)?;
+        inbox.push(RoomMessage { sender: None, to: TO_ROOM, op: request.op, data, reliable: true, frame });
         if relayed {
             world.resource_mut::<ReadyRooms>().0.insert(request.room_id);
             world.resource::<Clock>().wake_at(frame + 1);

@@ -11,8 +11,6 @@ use crate::ops::Named;
 use crate::ops::create::{Create, Created};
 use crate::ops::join::{Join, Joined};
 
-// ---- binary forms ---------------------------------------------------------------------------
-
 pub(crate) fn form(
     request: Opcode,
     reply: Opcode,
@@ -25,12 +23,6 @@ pub(crate) fn form(
 /// Reads a payload with all checks of the wire.
 pub(crate) fn read(op: Opcode, payload: &[u8]) -> Result<ClientMessage<'_>, Fault> {
     decode_client(op as u8, payload).map_err(|error| Fault::invalid(error.to_string()))
-}
-
-/// The reply of an operation, as the type that its renderer expects.
-pub(crate) fn reply<T: 'static>(reply: &dyn Payload) -> Result<&T, Fault> {
-    let reply = reply.as_any().downcast_ref::<T>();
-    reply.ok_or_else(|| Fault::internal("a reply reached the wrong renderer"))
 }
 
 fn parse_json(text: &str, field: &str) -> Result<Json, Fault> {
@@ -57,8 +49,8 @@ pub(crate) fn parse_create(payload: &[u8]) -> Result<(u32, Box<dyn Payload>), Fa
     Ok((m.cid, Box::new(create)))
 }
 
-pub(crate) fn render_created(cid: u32, payload: &dyn Payload) -> Result<Vec<u8>, Fault> {
-    let created = reply::<Created>(payload)?;
+pub(crate) fn render_created(cid: u32, reply: &dyn Payload) -> Result<Vec<u8>, Fault> {
+    let created = reply.as_type::<Created>()?;
     Ok(v1::RoomCreated { cid, room_id: created.room_id.to_string() }.encode_to_vec())
 }
 
@@ -79,8 +71,8 @@ fn parse_room_id(text: &str) -> Result<Option<RoomId>, Fault> {
     text.parse().map(Some).map_err(|error| Fault::invalid(format!("room_id: {error}")))
 }
 
-pub(crate) fn render_joined(cid: u32, payload: &dyn Payload) -> Result<Vec<u8>, Fault> {
-    let joined = reply::<Joined>(payload)?;
+pub(crate) fn render_joined(cid: u32, reply: &dyn Payload) -> Result<Vec<u8>, Fault> {
+    let joined = reply.as_type::<Joined>()?;
     let message = v1::RoomJoined {
         cid,
         room_id: joined.room_id.to_string(),
@@ -97,7 +89,7 @@ pub(crate) fn parse_leave(payload: &[u8]) -> Result<(u32, Box<dyn Payload>), Fau
     Ok((m.cid, Box::new(Named { room_id })))
 }
 
-pub(crate) fn render_left(cid: u32, payload: &dyn Payload) -> Result<Vec<u8>, Fault> {
-    let left = reply::<Named>(payload)?;
+pub(crate) fn render_left(cid: u32, reply: &dyn Payload) -> Result<Vec<u8>, Fault> {
+    let left = reply.as_type::<Named>()?;
     Ok(v1::RoomLeft { cid, room_id: left.room_id.to_string() }.encode_to_vec())
 }

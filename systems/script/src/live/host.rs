@@ -2,7 +2,8 @@
 
 use kaos_kernel::op::{OpRow, Payload};
 use kaos_kernel::prelude::*;
-use kaos_kernel::script::{Broadcast, Command, Env};
+use kaos_kernel::script::{Command, Env};
+use kaos_kernel::send::Broadcast;
 
 use crate::functions::{FunctionHost, WAITS, parse_request};
 use crate::host::{self, Host, Raised};

@@ -68,7 +68,8 @@ fn of_script(library: &Library, callback: Callback, error: &ScriptError) -> Matc
         ErrorKind::Contract => MatchErrorKind::Contract,
     };
     MatchError {
-        place: error.place().into(),
+        // A file alone is no place: what its callbacks do is told apart.
+        place: if error.line == 0 { Box::default() } else { error.place().into() },
         stack: if error.traceback.is_empty() { Vec::new() } else { vec![error.stack_line()] },
         refusal: error.refusal.as_ref().and_then(|refusal| library.functions.told(refusal)),
         ..MatchError::new(callback.name(), kind, error.to_string())

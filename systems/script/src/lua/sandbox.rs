@@ -5,10 +5,9 @@ use std::ffi::{CStr, CString, c_int};
 use mlua::ffi;
 
 use super::broadcast::push_broadcast;
-use super::convert;
-use super::functions;
 use super::runtime::EXTENSION;
 use super::slot::{HostSlot, State, bytes_at, push_function, raise, slot_of};
+use super::{convert, functions};
 use crate::functions::FunctionName;
 
 /// Globals that reach out of the sandbox, or see what differs from run to run. (`load` takes text only and

@@ -1,4 +1,4 @@
-//! Rooms by id, and those with something to relay.
+//! Rooms by their ids.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,3 @@ impl RoomIndex {
         self.0.is_empty()
     }
 }
-
-/// Relayed rooms with something in their inbox: they have no tick to wait for.
-#[derive(Resource, Default, Debug)]
-pub struct ReadyRooms(pub std::collections::BTreeSet<RoomId>);

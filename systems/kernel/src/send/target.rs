@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Fault;
 use crate::ids::{RoomId, SessionId};
 use crate::room::presence::{Presence, Presences};
-use crate::session::{Session, SessionIndex};
+use crate::session::Session;
 use crate::spelling::nearest;
-use crate::world::WorldExt;
+use crate::world::{SessionIndex, WorldExt};
 
 /// To whom.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
