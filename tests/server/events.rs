@@ -34,6 +34,17 @@ async fn move_text(cx: Call, bytes: usize) -> Result<usize, Fault> {
     cx.with(|world| push(world, &Target::Session(id), moved)).map(|pushed| pushed.sessions)
 }
 
+async fn listen(cx: Call, _: ()) -> Result<(), Fault> {
+    let id = cx.session()?.id;
+    cx.with(|world| world.resource_mut::<Party>().0.push(id));
+    Ok(())
+}
+
+async fn close(cx: Call, room: RoomId) -> Result<(), Fault> {
+    cx.with(|world| kaos_rooms::close_room(world, room, kaos_rooms::RoomClosed::well("over", "")));
+    Ok(())
+}
+
 /// Pushes from a system, to whoever is in the party, once a second.
 fn toll(party: Res<Party>, mut push: Push) {
     if !party.0.is_empty() {
@@ -49,6 +60,8 @@ fn bells(app: &mut App) {
         .target("party", |world, _| world.resource::<Party>().0.clone())
         .op(Op::new("bell.ring").price(1), ring)
         .op(Op::new("bell.move").session().price(1), move_text)
+        .op(Op::new("bell.listen").session().price(1), listen)
+        .op(Op::new("bell.close").price(1), close)
         .add_systems(Frame, toll.in_set(Stage::Serve).run_if(every_ms(1000)));
 }
 
@@ -85,7 +98,7 @@ fn an_event_reaches_a_session_a_user_a_room_and_what_a_feature_names() {
     }
     assert_eq!(eve.call("bell.ring", &json!({ "to": { "room": room }, "times": 3 })), Ok(json!(2)));
     assert_eq!((heard(&ada), heard(&bob), heard(&eve)), (rang(3), rang(3), vec![]));
-    t.with_server(|server| server.world().resource_mut::<Party>().0.push(id));
+    ada.call("bell.listen", &Json::Null).expect("in the party");
     t.run_ms(1000);
     assert_eq!((heard(&ada), heard(&bob)), (rang(12), vec![]));
 }
@@ -169,4 +182,65 @@ fn what_rooms_tell_is_told_by_rooms_alone() {
     });
     t.frames(2);
     assert_eq!(ada.events(), []);
+}
+
+#[test]
+fn a_script_hooks_events_of_features_and_of_rooms() {
+    let hooks = "
+    kaos.register_after('bell_rang', function(ctx, event, to)
+      kaos.logger_info('rang ' .. event.times .. ' for ' .. (to.room or to.session or to.user or to.named.kind))
+      kaos.event_push(to, 'bell.rang', { times = event.times + 100 })
+    end)
+    kaos.register_after('room_closed', function(ctx, event, to)
+      kaos.logger_info('closed ' .. event.reason .. ' ' .. to.room)
+    end)";
+    let mut t = server_of([("hooks.lua", hooks)]).plugins(bells).start();
+    let ada = t.connect("ada");
+    let id = ada.session().expect("started");
+    assert_eq!(ada.call("bell.ring", &json!({ "to": { "session": id }, "times": 1 })), Ok(json!(1)));
+    t.frames(2);
+    // What the hook pushes passes no hook.
+    assert_eq!(heard(&ada), [rang(1), rang(101)].concat());
+    ada.call("bell.listen", &Json::Null).expect("in the party");
+    t.run_ms(1100);
+    assert_eq!(heard(&ada), [rang(12), rang(112)].concat());
+    let room = ada.create(Default::default()).expect("created");
+    ada.join_id(&room).expect("joined");
+    ada.call("bell.close", &json!(room)).expect("closed");
+    t.frames(2);
+    let logged: Vec<String> = t.logs().iter().map(|log| log.text.clone()).collect();
+    for line in [format!("rang 1 for {id}"), "rang 12 for party".to_owned(), format!("closed over {room}")] {
+        assert_eq!(logged.iter().filter(|text| **text == line).count(), 1, "{line}: {logged:?}");
+    }
+    t.replays_equally();
+}
+
+#[test]
+fn a_hook_that_cannot_be_is_a_sentence_at_the_start_and_a_crowd_of_events_is_bounded() {
+    let wrong =
+        server_of([("hooks.lua", "kaos.register_before('bell_rang', function() end)")]).plugins(bells);
+    let wrong = wrong.try_start().err().expect("refused").0.join("\n");
+    assert!(wrong.contains("hooks.lua:1") && wrong.contains("hook it with `kaos.register_after`"), "{wrong}");
+    let wrong = server_of([("hooks.lua", "kaos.register_after('bell_rung', function() end)")]).plugins(bells);
+    let wrong = wrong.try_start().err().expect("refused").0.join("\n");
+    assert!(wrong.contains("Did you mean `bell_rang`?"), "{wrong}");
+
+    let hooks = "local n = 0
+    kaos.register_after('bell_rang', function() n = n + 1 kaos.logger_info('heard ' .. n) end)";
+    let mut t = server_of([("hooks.lua", hooks)])
+        .plugins(|app| {
+            bells(app);
+            app.op(Op::new("bell.peal").price(1), async |cx: Call, times: u32| -> Result<(), Fault> {
+                for times in 0..times {
+                    cx.with(|world| push(world, &Target::User("nobody".into()), Rang { times }))?;
+                }
+                Ok(())
+            });
+        })
+        .start();
+    let ada = t.connect("ada");
+    assert_eq!(ada.call("bell.peal", &json!(3000)), Ok(Json::Null));
+    let last = t.logs().iter().map(|log| log.text.clone()).collect::<Vec<_>>();
+    assert!(last.iter().any(|text| text.starts_with("1976 further events of this frame")), "{last:?}");
+    t.replays_equally();
 }

@@ -185,7 +185,7 @@ fn scripts_that_do_not_fit_stop_the_start_with_their_place() {
     let hook = build("a.lua", "kaos.register_before('room_jion', function(c, m) return m end)");
     assert_eq!(
         hook,
-        "scripts/a.lua:1: a script registers a hook before `room_jion`, and no operation has that name. \
+        "scripts/a.lua:1: a script registers a hook before `room_jion`, and no operation or event has that name. \
          Did you mean `room_join`?"
     );
     let idle = build("a.lua", "\nkaos.register_after('room_send', function() end)");

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use crate::call::job::Job;
 use crate::dice::Dice;
+use crate::event::EventRow;
 use crate::fault::Fault;
 use crate::ids::{RoomId, SessionId};
 use crate::op::{Caller, OpId, OpRow, OpTable, Payload};
@@ -19,7 +20,7 @@ use crate::output::{Level, Log};
 use crate::room::presence::PresenceInfo;
 use crate::room::{RoomFact, RoomMessage};
 use crate::running::{MatchGuard, RunningMatch};
-use crate::send::Broadcast;
+use crate::send::{Broadcast, Target};
 
 /// Every script of the server, behind one door. Implemented by kaos-script; the frame thread owns it.
 pub trait Scripts: 'static {
@@ -59,6 +60,9 @@ pub trait Scripts: 'static {
         request: &Json,
         result: Result<&dyn Payload, &Fault>,
     );
+
+    /// Runs the hook of an event that was pushed to `to`. What fails in it is written to the log.
+    fn heard(&mut self, env: &mut Env<'_>, event: &EventRow, context: &HookContext, to: &Target, body: &Json);
 
     /// A number that is equal when the state of the hooks' virtual machine is.
     fn hash(&mut self) -> u64;
@@ -201,7 +205,7 @@ pub struct Summary {
     pub rpcs: BTreeSet<String>,
     /// Operations with a before-hook, by script name (`room_join`).
     pub before: BTreeSet<String>,
-    /// Operations with an after-hook, by script name.
+    /// Operations and events with an after-hook, by script name.
     pub after: BTreeSet<String>,
 }
 

@@ -5,6 +5,7 @@
 
 mod asked;
 mod broadcast;
+mod hooked;
 mod kick;
 mod outbox;
 mod push;
@@ -12,6 +13,7 @@ mod target;
 
 pub(crate) use asked::Asked;
 pub use broadcast::{Broadcast, Broadcasts, take_broadcasts};
+pub(crate) use hooked::{EventHooks, HOOKED_MAX, HookedEvent};
 pub use kick::{Kicks, kicked};
 pub use outbox::{Outbox, post, room_data};
 pub(crate) use push::deliver_pushes;

@@ -1,5 +1,7 @@
 //! The server as a state machine: built once, then `frame(n, inputs) -> outputs`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 
@@ -18,12 +20,12 @@ use crate::hash::{StateHashers, hash_outputs, hash_state};
 use crate::input::Input;
 use crate::journal::{Header, Journal, Record};
 use crate::limit::{Addresses, LimitSettings};
-use crate::op::{OpTable, Ops};
+use crate::op::{OpId, OpTable, Ops};
 use crate::output::{FrameOutputs, Outputs};
 use crate::room::presence::Presence;
 use crate::room::{ReadyRooms, RoomSettings, RoomStuck};
 use crate::script::{MatchSettings, RpcIds, ScriptHost, Summary};
-use crate::send::{Asked, Outbox, Targets};
+use crate::send::{Asked, EventHooks, Outbox, Targets};
 use crate::session::deadline::Deadlines;
 use crate::session::resend::DirtySessions;
 use crate::session::{ConnectionChanged, PeerIndex, SessionEnding, SessionSettings, SessionStarted};
@@ -200,7 +202,8 @@ impl Server {
         self.world.clear_trackers();
         let mut frame_outputs = self.world.resource_mut::<FrameOutputs>();
         std::mem::swap(&mut frame_outputs.bypass_change_detection().0, outputs);
-        if !self.world.resource::<Asked>().is_empty() {
+        let hooks_wait = !self.world.resource::<EventHooks>().is_empty();
+        if hooks_wait || !self.world.resource::<Asked>().is_empty() {
             self.world.resource::<Clock>().wake_at(n + 1);
         }
         self.due = self.world.resource::<Clock>().due();
@@ -342,7 +345,7 @@ pub struct ScriptsHash(pub u64);
 
 /// Operations and events that have one name in scripts.
 fn clashing_names(world: &World) -> Vec<String> {
-    let ops: std::collections::BTreeSet<String> =
+    let ops: BTreeSet<String> =
         world.resource::<Ops>().0.rows().iter().map(|row| row.op.script_name()).collect();
     let events = world.resource::<Events>().0.rows().iter().map(|row| &row.event);
     let clashing = events.filter(|event| ops.contains(&event.script_name()));
@@ -380,6 +383,7 @@ fn app(build: &Build) -> App {
         .init_resource::<Addresses>()
         .init_resource::<Outbox>()
         .init_resource::<Asked>()
+        .init_resource::<EventHooks>()
         .init_resource::<StateHashers>()
         .init_resource::<RpcIds>()
         .init_resource::<BeforeHooks>()
@@ -427,28 +431,45 @@ fn hook_scripts(world: &mut World) -> Vec<String> {
     wrong.extend(clashing_names(world));
     wrong.extend(world.resource::<Jobs>().wrong());
     let Some(summary) = world.get_non_send::<ScriptHost>().map(|host| host.0.summary()) else { return wrong };
-    let ops = world.ops();
-    let mut find = |names: &std::collections::BTreeSet<String>, which: &str| {
-        let mut found = std::collections::BTreeSet::new();
-        for name in names {
-            match ops.rows().iter().find(|row| row.op.script_name() == *name) {
-                Some(row) => {
-                    found.insert(row.id);
-                }
-                None => wrong.push(format!(
-                    "a script registers a hook {which} `{name}`, and no operation has that name{}",
-                    nearest(name, ops.rows().iter().map(|row| row.op.script_name()))
-                )),
-            }
-        }
-        found
-    };
-    let before = find(&summary.before, "before");
-    let after = find(&summary.after, "after");
+    let (before, heard) = hooked(world, &summary.before, "before", &mut wrong);
+    // Nobody asks for an event, so nothing comes before it.
+    wrong.extend(heard.iter().map(|name| format!("a script registers a hook before the event {name}")));
+    let (after, heard) = hooked(world, &summary.after, "after", &mut wrong);
+    world.resource_mut::<EventHooks>().hooked = heard;
     world.insert_resource(BeforeHooks(before));
     world.insert_resource(AfterHooks(after));
     world.insert_resource(RpcIds(summary.rpcs));
     wrong
+}
+
+/// The operations and events behind the names of hooks; a name that nothing has is a sentence more in `wrong`.
+fn hooked(
+    world: &World,
+    names: &BTreeSet<String>,
+    which: &str,
+    wrong: &mut Vec<String>,
+) -> (BTreeSet<OpId>, BTreeSet<String>) {
+    let ops = world.resource::<Ops>().0.rows().iter().map(|row| (row.op.script_name(), row.id));
+    let ops: BTreeMap<String, OpId> = ops.collect();
+    let events = world.resource::<Events>().0.rows().iter();
+    let events: BTreeMap<String, &str> =
+        events.map(|row| (row.event.script_name(), row.event.name.as_str())).collect();
+    let (mut found_ops, mut found_events) = (BTreeSet::new(), BTreeSet::new());
+    for name in names {
+        match (ops.get(name), events.get(name)) {
+            (Some(op), _) => {
+                found_ops.insert(*op);
+            }
+            (None, Some(event)) => {
+                found_events.insert((*event).to_owned());
+            }
+            (None, None) => wrong.push(format!(
+                "a script registers a hook {which} `{name}`, and no operation or event has that name{}",
+                nearest(name, ops.keys().chain(events.keys()).cloned())
+            )),
+        }
+    }
+    (found_ops, found_events)
 }
 
 #[cfg(test)]

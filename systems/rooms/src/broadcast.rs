@@ -43,8 +43,10 @@ pub(crate) fn tell<T: Serialize + Send + 'static>(
     event: T,
 ) -> Result<(), Fault> {
     // What is told to nobody is not written at all.
-    if world.get::<Presences>(room).is_some() {
-        let payload = write(world, event)?;
+    if world.get::<Presences>(room).is_some()
+        && let Some(target) = target(world, room, to)
+    {
+        let payload = write(world, &target, event)?;
         address(world, room, to, payload);
     }
     Ok(())
@@ -61,6 +63,18 @@ pub(crate) fn send(world: &mut World, room: Entity, to: Audience<'_>, data: Room
         address(world, room, to, payload);
     }
     Ok(())
+}
+
+/// What hooks are told of whom an event of a room is for.
+fn target(world: &World, room: Entity, to: Audience<'_>) -> Option<Target> {
+    match to {
+        Audience::One(presence) => {
+            world.get::<Presence>(presence).map(|presence| Target::Session(presence.info.session_id))
+        }
+        Audience::All | Audience::Except(_) | Audience::Sessions(_) => {
+            world.get::<Room>(room).map(|room| Target::Room(room.id))
+        }
+    }
 }
 
 fn address(world: &mut World, room: Entity, to: Audience<'_>, payload: u32) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use kaos_kernel::event::EventRow;
 use kaos_kernel::ids::{PeerId, Ticket};
 use kaos_kernel::input::{Body, Boot, Claim, Door, Input};
 use kaos_kernel::op::{OpRow, Payload};
@@ -80,6 +81,8 @@ impl Scripts for Breaking {
         _: Result<&dyn Payload, &Fault>,
     ) {
     }
+
+    fn heard(&mut self, _: &mut Env<'_>, _: &EventRow, _: &HookContext, _: &Target, _: &Json) {}
 
     fn hash(&mut self) -> u64 {
         0

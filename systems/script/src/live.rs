@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kaos_kernel::event::EventRow;
 use kaos_kernel::op::{OpRow, Payload};
 use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
@@ -342,6 +343,16 @@ impl Scripts for LiveScripts {
         let arguments = [context(env, ctx, self.wait_ms, &self.settings), Value::from_json(request), reply];
         if let Some(Err(error)) = self.hook(env, RegisterKind::After, &name, &arguments) {
             failed(env, &name, &error, "what it follows has happened all the same");
+        }
+    }
+
+    fn heard(&mut self, env: &mut Env<'_>, event: &EventRow, ctx: &HookContext, to: &Target, body: &Json) {
+        let name = event.event.script_name();
+        // In the shape in which `kaos.event_push` takes it.
+        let to = Value::from_json(&serde_json::to_value(to).unwrap_or_default());
+        let arguments = [context(env, ctx, self.wait_ms, &self.settings), Value::from_json(body), to];
+        if let Some(Err(error)) = self.hook(env, RegisterKind::After, &name, &arguments) {
+            failed(env, &name, &error, "the event was sent all the same");
         }
     }
 

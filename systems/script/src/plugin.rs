@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use kaos_kernel::event::{EventTable, Events};
 use kaos_kernel::op::{Auth, OpTable};
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::{RunRpc, ScriptHost};
@@ -66,6 +67,7 @@ impl Plugin for Scripts {
         let dev = app.world().resource::<NodeSettings>().dev;
         let settings = shown_settings(app.world());
         let ops = app.world().ops();
+        let events = app.world().resource::<Events>().0.clone();
         let functions = functions(&ops);
         let limits = Limits { memory_bytes: game.memory_bytes, load_fuel: game.fuel_init, fuel: game.fuel };
         let loaded = self.sources.clone().and_then(|sources| Library::load(sources, functions, limits));
@@ -74,7 +76,7 @@ impl Plugin for Scripts {
             let (vm, _) =
                 library.service_vm(library.hash, &mut Vec::new()).map_err(|error| vec![error.into()])?;
             let rows = vm.registered();
-            let wrong = idle_hooks(&rows, &ops);
+            let wrong = idle_hooks(&rows, &ops, &events);
             if !wrong.is_empty() {
                 return Err(wrong);
             }
@@ -122,21 +124,32 @@ fn run_rpcs(app: &mut App, scripting: Scripting) {
     );
 }
 
-/// Hooks that would never run: no operation has their name, or only scripts call it.
-fn idle_hooks(rows: &[Registered], ops: &OpTable) -> Vec<Diagnostic> {
-    let names =
-        || ops.rows().iter().filter(|row| row.op.auth != Auth::Server).map(|row| row.op.script_name());
+/// Hooks that would never run: no operation or event has their name, or only scripts call the operation.
+fn idle_hooks(rows: &[Registered], ops: &OpTable, events: &EventTable) -> Vec<Diagnostic> {
     let mut wrong = Vec::new();
     for row in rows.iter().filter(|row| row.kind != RegisterKind::Rpc) {
         let (kind, name) = (row.kind.name(), &row.name);
-        let sentence = match ops.rows().iter().find(|op| op.op.script_name() == *name) {
-            None => format!("no operation has that name{}", nearest(name, names())),
+        let op = ops.rows().iter().find(|op| op.op.script_name() == *name);
+        let is_event = events.rows().iter().any(|event| event.event.script_name() == *name);
+        let sentence = match op {
             Some(op) if op.op.auth == Auth::Server => {
                 "only scripts call that operation, and their calls pass no hooks".to_owned()
             }
             Some(_) => continue,
+            None if is_event && row.kind == RegisterKind::After => continue,
+            None if is_event => {
+                "that is an event, which nobody asks for: hook it with `kaos.register_after`".to_owned()
+            }
+            None => no_such(name, ops, events),
         };
         wrong.push(row.diagnostic(format!("a script registers a hook {kind} `{name}`, and {sentence}")));
     }
     wrong
+}
+
+fn no_such(name: &str, ops: &OpTable, events: &EventTable) -> String {
+    let called = ops.rows().iter().filter(|row| row.op.auth != Auth::Server);
+    let names = called.map(|row| row.op.script_name());
+    let near = nearest(name, names.chain(events.rows().iter().map(|row| row.event.script_name())));
+    format!("no operation or event has that name{near}")
 }

@@ -9,6 +9,7 @@ use bevy_ecs::world::DeferredWorld;
 use serde::Serialize;
 
 use super::asked::Asked;
+use super::hooked::note;
 use super::outbox::{Outbox, post};
 use super::target::{Target, recipients};
 use crate::codec::Outbound;
@@ -31,7 +32,7 @@ pub struct Pushed {
 /// event carries this type.
 pub fn push<T: Serialize + Send + 'static>(world: &mut World, to: &Target, body: T) -> Result<Pushed, Fault> {
     let row = world.resource::<Events>().0.of::<T>()?.clone();
-    deliver(world, to, row, Box::new(body))
+    deliver(world, to, row, Box::new(body), Source::Server)
 }
 
 /// [`push`] by name, for scripts: the body is read as the event's type.
@@ -50,17 +51,25 @@ pub fn push_json(
         return Err(Fault::invalid(format!("{event}: the server alone tells it; a script cannot push it")));
     }
     let body = row.parse(body)?;
-    deliver(world, to, row, body)
+    deliver(world, to, row, body, Source::Script)
 }
 
 /// Writes an event once, for a caller that addresses it itself with [`Outbox::to`]: a room, which may mean some of its
-/// members only.
+/// members only. `to` is what hooks are told.
 ///
 /// # Errors
 /// As [`push`].
-pub fn write<T: Serialize + Send + 'static>(world: &mut World, body: T) -> Result<u32, Fault> {
+pub fn write<T: Serialize + Send + 'static>(world: &mut World, to: &Target, body: T) -> Result<u32, Fault> {
     let row = world.resource::<Events>().0.of::<T>()?.clone();
+    note(world, &row, to, &body);
     post(world, &Outbound::Event { row, body: Box::new(body) })
+}
+
+/// Who pushes. What scripts push passes no hooks: a hook that pushes what it hooks would never end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Server,
+    Script,
 }
 
 fn deliver(
@@ -68,12 +77,16 @@ fn deliver(
     to: &Target,
     row: Arc<EventRow>,
     body: Box<dyn Payload>,
+    source: Source,
 ) -> Result<Pushed, Fault> {
     if row.event.form.is_some_and(|form| form.room) && !matches!(to, Target::Room(_)) {
         let name = &row.event.name;
         return Err(Fault::internal(format!("the event {name} is told in a room: its target has to be one")));
     }
     let recipients = recipients(world, to)?;
+    if source == Source::Server {
+        note(world, &row, to, &*body);
+    }
     // To nobody: it is not written at all.
     if recipients.is_empty() {
         return Ok(Pushed::default());
@@ -132,7 +145,7 @@ pub(crate) fn deliver_pushes(world: &mut World) {
     for (system, (to, row, body)) in pushes {
         debug_assert!(EventTable::fits(&row, &*body), "the row was looked up by the type of the body");
         let name = row.event.name.clone();
-        if let Err(fault) = deliver(world, &to, row, body) {
+        if let Err(fault) = deliver(world, &to, row, body, Source::Server) {
             tracing::warn!(%system, event = name, %fault, "an event was not sent");
         }
     }

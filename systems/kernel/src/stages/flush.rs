@@ -25,6 +25,7 @@ use crate::world::{RoomIndex, SessionIndex, WorldExt};
 pub(crate) fn flush(world: &mut World) {
     finish_calls(world);
     deliver_pushes(world);
+    hooks::heard(world);
     expand(world);
     kick(world);
     remove_ended(world);

@@ -11,9 +11,9 @@ use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::input::Identity;
 use crate::op::{Caller, OpTable};
-use crate::output::FrameOutputs;
+use crate::output::{FrameOutputs, Level, Log};
 use crate::script::{Env, HookContext, ScriptEffects, ScriptHost};
-use crate::send::Asked;
+use crate::send::{Asked, EventHooks, HOOKED_MAX, HookedEvent};
 use crate::settings::NodeSettings;
 use crate::world::WorldExt;
 
@@ -77,6 +77,33 @@ pub(crate) fn after(world: &mut World, calls: &mut Calls, finished: &[Finished])
         }
     }
     world.insert_non_send(host);
+}
+
+/// Tells hooks of the events of this frame. What they order runs in the next one. Called by Flush.
+pub(crate) fn heard(world: &mut World) {
+    if world.resource::<EventHooks>().is_empty() {
+        return;
+    }
+    let (events, left_out) = world.resource_mut::<EventHooks>().take();
+    let Some(mut host) = world.remove_non_send::<ScriptHost>() else { return };
+    let ops = world.ops();
+    for HookedEvent { row, to, body } in events {
+        let context = context(world, &Caller::Server);
+        let (_, effects) = with_env(world, &ops, |env| host.0.heard(env, &row, &context, &to, &body));
+        let ordered = !effects.commands.is_empty();
+        world.non_send_scope::<Calls, _>(|world, calls| apply(world, calls, effects));
+        if ordered {
+            let clock = world.resource::<Clock>();
+            clock.wake_at(clock.frame() + 1);
+        }
+    }
+    world.insert_non_send(host);
+    if left_out > 0 {
+        let text =
+            format!("{left_out} further events of this frame passed no hooks: one frame takes {HOOKED_MAX}");
+        let log = Log { level: Level::Warn, source: "hooks".to_owned(), text };
+        world.resource_mut::<FrameOutputs>().0.logs.push(log);
+    }
 }
 
 /// Hooks call in the server's name: what they may do is their author's business. `None`: the runtime panicked.
