@@ -9,11 +9,8 @@ const CRATES: [&str; 8] = ["client", "gate", "kernel", "lua", "rooms", "rudp", "
 
 /// Subjects of a crate that know each other in a circle today. The list may shrink and not grow: who opens a circle takes
 /// it out here.
-const CIRCLES: &[(&str, &[&str])] = &[
-    ("kernel", &["call", "frame", "hash", "script", "send", "server", "session", "settings", "stages"]),
-    ("script", &["functions", "library"]),
-    ("script", &["plugin", "worker"]),
-];
+const CIRCLES: &[(&str, &[&str])] =
+    &[("script", &["functions", "library"]), ("script", &["plugin", "worker"])];
 
 /// Operations that doors or scripts know by name all the same, and why.
 const KNOWN_BY_NAME: &[(&str, &str, &str)] = &[(

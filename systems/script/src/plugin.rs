@@ -8,7 +8,7 @@ use kaos_kernel::op::{Auth, OpTable};
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::{RunRpc, ScriptHost};
 use kaos_kernel::server::{BuildErrors, ScriptsHash};
-use kaos_kernel::settings::section::ScriptSettings;
+use kaos_kernel::settings::Sections;
 use kaos_kernel::spelling::nearest;
 
 use crate::functions::functions;
@@ -41,7 +41,7 @@ pub(crate) struct Scripting {
     pub(crate) fuel: i64,
     /// How long a request may wait for answers, in ms.
     pub(crate) wait_ms: u64,
-    /// What scripts see of plugins' settings.
+    /// What scripts see of the settings.
     pub(crate) settings: Option<Value>,
     pub(crate) dev: bool,
 }
@@ -104,14 +104,10 @@ impl Plugin for Scripts {
     }
 }
 
-/// What scripts see of plugins' settings, as `ctx.settings`; `None`: there is nothing to be seen.
+/// What scripts see of the settings, as `ctx.settings`; `None`: there is nothing to be seen.
 fn shown_settings(world: &World) -> Option<Value> {
-    let shown = &world.get_resource::<ScriptSettings>()?.0;
-    let sections = shown.iter().map(|(section, values)| {
-        let values = values.iter().map(|(name, value)| (name.clone(), Value::from_json(value)));
-        (section.clone(), Value::map(values))
-    });
-    (!shown.is_empty()).then(|| Value::map(sections))
+    let shown = world.resource::<Sections>().shown_to_scripts(world.resource::<Settings>());
+    shown.as_ref().map(Value::from_json)
 }
 
 /// Registers rpcs as jobs.
