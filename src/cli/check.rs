@@ -44,7 +44,7 @@ pub(super) fn run(
             if !args.json {
                 warnings(out, loaded);
             }
-            match offline::build(config.settings(), config.quantum(), &config.scripts, plugins) {
+            match offline::build(config.settings(), config.quantum(), &config.server.scripts, plugins) {
                 Ok(mut server) => {
                     found.extend(rehearse(&mut server));
                     summary = Some(server.scripts()).filter(|_| found.is_empty());
@@ -76,7 +76,7 @@ pub(super) fn run(
             out.line(&format!(
                 "{}  configuration ({file}) and {}/",
                 out.green("good"),
-                loaded.config.scripts.display()
+                loaded.config.server.scripts.display()
             ));
             out.line(&format!("  matches  {}", names(summary.matches)));
             out.line(&format!("  rpcs     {}", names(summary.rpcs)));

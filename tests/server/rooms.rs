@@ -88,7 +88,7 @@ fn joining_tells_the_room_whole_and_the_others_who_came() {
 
 #[test]
 fn a_room_that_a_client_made_ends_when_it_stays_empty() {
-    let mut t = server_of([]).settings(|s| s.room.empty_ms = 1000).start();
+    let mut t = server_of([]).set("room.empty_ms", 1000).start();
     let ada = t.connect("ada");
     let room = ada.create(relayed(0)).expect("made");
     t.run_ms(500);
@@ -123,10 +123,8 @@ fn join_or_create_fills_rooms_before_it_makes_new_ones() {
 
 #[test]
 fn who_may_make_rooms_is_a_setting() {
-    let only = |who| move |s: &mut kaos_kernel::settings::Settings| s.room.create = who;
-    use kaos_kernel::room::RoomCreation;
-    for who in [RoomCreation::Users, RoomCreation::Server] {
-        let mut t = server_of([]).settings(only(who)).start();
+    for who in ["users", "server"] {
+        let mut t = server_of([]).set("room.create", who).start();
         let refused = t.connect("ada").create(relayed(0)).expect_err("anonymous");
         assert_eq!(refused.kind.word(), "denied");
     }
@@ -211,7 +209,7 @@ fn a_room_that_asks_for_more_seats_than_the_server_gives_is_not_made() {
         function M.match_leave(_, s) return s end
         function M.match_loop(_, s) return s end
         return M";
-    let mut t = server_of([("matches/m.lua", source)]).settings(|s| s.room.seats_max = 100).start();
+    let mut t = server_of([("matches/m.lua", source)]).set("room.seats_max", 100).start();
     let ada = t.connect("ada");
     let join = |seats: u32| {
         ada.join_with(v1::RoomJoin {
@@ -234,9 +232,9 @@ fn a_room_that_asks_for_more_seats_than_the_server_gives_is_not_made() {
 #[test]
 fn a_session_and_an_address_make_so_many_rooms_and_no_more_until_some_end() {
     let settings = |s: &mut Settings| {
-        s.limit.session_rooms_created_max = 3;
-        s.limit.address_rooms_created_max = 5;
-        s.room.empty_ms = 1000;
+        s.set("limit.session_rooms_created_max", 3);
+        s.set("limit.address_rooms_created_max", 5);
+        s.set("room.empty_ms", 1000);
     };
     let other = "local M = {}
         function M.match_init() return { state = {}, tick_rate = 5 } end
@@ -284,8 +282,7 @@ const TWO_SEATS: &str = "local M = {}
 
 #[test]
 fn a_frame_opens_few_matches_for_clients_and_the_rest_in_their_order() {
-    let settings = |s: &mut Settings| s.room.frame_openings_max = 4;
-    let mut t = server_of([("matches/own.lua", TWO_SEATS)]).settings(settings).start();
+    let mut t = server_of([("matches/own.lua", TWO_SEATS)]).set("room.frame_openings_max", 4).start();
     let players: Vec<Player> = (0..10).map(|n| t.connect(&format!("p{n}"))).collect();
     let create = json!({ "module": "own" });
     let cids: Vec<Vec<u32>> = (0..3)
@@ -313,8 +310,7 @@ fn a_frame_opens_few_matches_for_clients_and_the_rest_in_their_order() {
 
 #[test]
 fn who_waited_for_a_room_joins_the_one_that_others_made_meanwhile() {
-    let settings = |s: &mut Settings| s.room.frame_openings_max = 1;
-    let mut t = server_of([("matches/own.lua", TWO_SEATS)]).settings(settings).start();
+    let mut t = server_of([("matches/own.lua", TWO_SEATS)]).set("room.frame_openings_max", 1).start();
     let players: Vec<Player> = (0..6).map(|n| t.connect(&format!("p{n}"))).collect();
     let fill = json!({ "module": "own", "max_players": 1 });
     let first = players[0].start_call("room.create", &fill);

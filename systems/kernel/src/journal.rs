@@ -24,7 +24,7 @@ pub struct Header {
     pub version: String,
     /// Microseconds in a frame.
     pub quantum_us: u32,
-    /// The settings of the frame, as JSON.
+    /// Every setting of the frame with its value, as one JSON object by key. Secrets are not in it.
     pub settings: String,
     /// Of all scripts' names and bytes.
     pub scripts_hash: u64,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::{HookContext, RpcContext};
-use kaos_kernel::settings::section::ScriptSettings;
+use kaos_kernel::settings::Sections;
 
 use crate::contract::MatchInit;
 use crate::error::ScriptError;
@@ -16,7 +16,7 @@ use crate::value::Value;
 pub(crate) struct ScriptContext {
     /// How long a call may wait for its answer, in ms: for `ctx.deadline`.
     wait_ms: u64,
-    /// `ctx.settings`: what scripts see of plugins' settings; `None`: there is nothing to be seen.
+    /// `ctx.settings`: what scripts see of the settings; `None`: there is nothing to be seen.
     settings: Option<Value>,
 }
 
@@ -49,13 +49,8 @@ impl<'a> CallContext<'a> {
 impl ScriptContext {
     /// From what the server was built with.
     pub(crate) fn of(world: &World) -> Self {
-        let shown = world.get_resource::<ScriptSettings>().map(|settings| &settings.0);
-        let section = |values: &BTreeMap<String, serde_json::Value>| {
-            Value::map(values.iter().map(|(name, value)| (name.clone(), Value::from_json(value))))
-        };
-        let settings = shown
-            .filter(|shown| !shown.is_empty())
-            .map(|shown| Value::map(shown.iter().map(|(name, values)| (name.clone(), section(values)))));
+        let shown = world.resource::<Sections>().shown_to_scripts(world.resource::<Settings>());
+        let settings = shown.as_ref().map(Value::from_json);
         ScriptContext { wait_ms: world.resource::<CallSettings>().wait_ms, settings }
     }
 
