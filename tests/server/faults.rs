@@ -141,7 +141,7 @@ fn a_match_that_cannot_begin_refuses_the_join_and_leaves_no_room() {
         return M";
     let mut t = server_of([("matches/never.lua", source)]).start();
     let refused = t.connect("ada").join("never").expect_err("match_init fails");
-    assert_eq!(refused.kind.word(), "script");
+    assert_eq!(refused.kind.name(), "script");
     assert_eq!(t.population().rooms, 0);
     t.frames(2);
     assert!(t.logs().iter().any(|log| log.text.contains("scripts/matches/never.lua:2: not today")));
@@ -275,7 +275,7 @@ fn in_development_and_only_then_clients_are_told_the_errors_of_matches() {
                 ..Default::default()
             };
             let refused = t.connect("ada").join_with(request).expect_err("it fails");
-            assert_eq!(refused.kind.word(), "script");
+            assert_eq!(refused.kind.name(), "script");
             assert_eq!(refused.message.contains(error), dev, "{at}: {refused}");
             assert_eq!(refused.message.contains("the server's log has the details"), !dev, "{at}: {refused}");
         }

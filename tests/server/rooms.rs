@@ -79,8 +79,8 @@ fn joining_tells_the_room_whole_and_the_others_who_came() {
     let names: Vec<&str> = state.presences.iter().map(|p| p.username.as_str()).collect();
     assert_eq!((names, state.max_players, state.label.as_str()), (vec!["ada", "bob"], 2, "lobby"));
     let full = t.connect("eve").join_id(&room).expect_err("two seats");
-    assert_eq!(full.kind.word(), "full");
-    assert_eq!(ada.join_id(&room).expect_err("twice").kind.word(), "exists");
+    assert_eq!(full.kind.name(), "full");
+    assert_eq!(ada.join_id(&room).expect_err("twice").kind.name(), "exists");
     bob.leave(&room).expect("leaves");
     assert_eq!(ada.events(), [Event::Left(vec![("bob".into(), "left".into())])]);
     t.replays_equally();
@@ -99,7 +99,7 @@ fn a_room_that_a_client_made_ends_when_it_stays_empty() {
     assert_eq!(t.population().rooms, 1);
     t.run_ms(20);
     assert_eq!(t.population().rooms, 0);
-    assert_eq!(ada.join_id(&room).expect_err("gone").kind.word(), "not_found");
+    assert_eq!(ada.join_id(&room).expect_err("gone").kind.name(), "not_found");
     t.replays_equally();
 }
 
@@ -126,7 +126,7 @@ fn who_may_make_rooms_is_a_setting() {
     for who in ["users", "server"] {
         let mut t = server_of([]).set("room.create", who).start();
         let refused = t.connect("ada").create(relayed(0)).expect_err("anonymous");
-        assert_eq!(refused.kind.word(), "denied");
+        assert_eq!(refused.kind.name(), "denied");
     }
 }
 
@@ -220,7 +220,7 @@ fn a_room_that_asks_for_more_seats_than_the_server_gives_is_not_made() {
     };
     let refused = [ada.create(relayed(101)).err(), join(101).err()].map(|fault| fault.expect("refused"));
     for fault in refused {
-        assert_eq!(fault.kind.word(), "invalid");
+        assert_eq!(fault.kind.name(), "invalid");
         assert_eq!(fault.message, "max_players is 101: it goes from 1 to 100 (`room.seats_max`)");
     }
     assert_eq!(t.population().rooms, 0);
@@ -250,7 +250,7 @@ fn a_session_and_an_address_make_so_many_rooms_and_no_more_until_some_end() {
     let made: Vec<String> = (0..3).map(|_| ada.create(relayed(0)).expect("made")).collect();
     let refusals = [ada.create(relayed(0)).map(drop), ada.join("other").map(drop)];
     for refusal in refusals.map(|refusal| refusal.expect_err("enough")) {
-        assert_eq!(refusal.kind.word(), "busy");
+        assert_eq!(refusal.kind.name(), "busy");
         assert!(refusal.message.contains("3 rooms"), "{refusal}");
     }
     ada.join_id(&made[0]).expect("what is there may be joined");

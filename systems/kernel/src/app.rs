@@ -67,7 +67,7 @@ pub trait KaosApp {
     /// type of its own, which says what its body holds.
     fn event<T: Request>(&mut self, event: Event) -> &mut Self;
 
-    /// Registers a kind of [`Target::Named`]: how the sessions behind one of its names are found.
+    /// Registers a kind of [`Target::Named`](crate::send::Target::Named): how the sessions behind one of its names are found.
     fn target(&mut self, kind: &str, resolve: Resolve) -> &mut Self;
 
     /// Registers a section of the configuration, which [`settings!`](crate::settings!) wrote: it is a resource of its type

@@ -81,7 +81,7 @@ pub(crate) fn hash_state(world: &mut World) -> u64 {
             &session.identity,
             &session.vars,
             session.peer,
-            session.door.word(),
+            session.door.name(),
             (session.started, session.last_input, session.last_heard, session.lost_since, session.rtt_us),
             (state.resume_token, state.received, state.bad_messages.arrival_time()),
             world.get::<Handles>(entity).map(Handles::len),

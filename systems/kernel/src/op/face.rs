@@ -314,7 +314,7 @@ pub(crate) fn no_json(error: &serde_json::Error) -> Fault {
 
 /// KaosNet's own refusal: `{"code", "name", "message"}`. When to try again stands in the header `Retry-After`.
 pub fn refusal(fault: &Fault, status: u16) -> Refusal {
-    let body = json!({ "code": fault.kind.code(), "name": fault.kind.word(), "message": fault.message });
+    let body = json!({ "code": fault.kind.code(), "name": fault.kind.name(), "message": fault.message });
     Refusal { status, body }
 }
 

@@ -2,7 +2,7 @@
 //! the same words on every door.
 //!
 //! The type's own derive (schemars) says it as a JSON Schema, from which documents are made. Checking needs less of it, and
-//! often: that is the [`Shape`] (`shape`), held against a [`Tree`] (`tree`).
+//! often: that is the shape (`shape`), held against a [`Tree`] (`tree`).
 
 mod format;
 mod shape;

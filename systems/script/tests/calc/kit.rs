@@ -157,7 +157,7 @@ impl Kit {
         let reply = self.call("rpc", &json!({ "id": id, "payload": payload }));
         reply
             .map(|reply| reply["payload"].as_str().unwrap().to_owned())
-            .map_err(|fault| (fault.kind.word().to_owned(), fault.message.into_owned()))
+            .map_err(|fault| (fault.kind.name().to_owned(), fault.message.into_owned()))
     }
 
     /// Does something with the scripts of the frame, as a room does.
