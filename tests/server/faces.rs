@@ -313,15 +313,22 @@ fn a_route_that_cannot_be_is_a_sentence_at_the_start() {
         let bad = Op::new("thing.bad")
             .rest("GET /v1/things/{name}")
             .rest("FETCH /v1/things")
+            .rest("/v1/nothing")
             .rest("GET /v1/twice")
             .rest("GET /v1/twice")
             .price(1);
-        app.read_op(bad, handler);
+        let first = Op::new("thing.by_id").rest("GET /v1/by/{ids}").price(1);
+        let second = Op::new("thing.by_word").rest("GET /v1/by/{text}").price(1);
+        app.read_op(bad, handler).read_op(first, handler).read_op(second, handler);
     });
     let wrong = wrong.try_start().err().expect("refused").0.join("\n");
-    for part in
-        ["its request has no field `name`", "`FETCH /v1/things` is no route", "has GET /v1/twice twice"]
-    {
+    for part in [
+        "its request has no field `name`",
+        "`FETCH /v1/things` is not a route",
+        "`/v1/nothing` is not a route: write `GET /v1/things`",
+        "has GET /v1/twice twice",
+        "GET /v1/by/{text} belongs to thing.by_id",
+    ] {
         assert!(wrong.contains(part), "{part}\n{wrong}");
     }
 }

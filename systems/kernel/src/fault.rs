@@ -90,7 +90,7 @@ faults! {
     /// The session cannot be resumed: unknown, given up, or the token was used before.
     CannotResume = 22 "cannot_resume" http 410 grpc 5 "the session cannot be resumed: start a new one";
     /// The peer did not keep to the protocol.
-    Protocol = 23 "protocol" http 400 grpc 3 "the peer did not resend to the protocol";
+    Protocol = 23 "protocol" http 400 grpc 3 "the peer did not keep to the protocol";
     /// The session read too slowly for too long.
     SlowReader = 24 "slow_reader" http 408 grpc 14 "the client read too slowly for too long";
     /// The session was closed by the game or an operator.
