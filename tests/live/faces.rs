@@ -159,7 +159,7 @@ fn the_shapes_that_other_servers_clients_send_can_all_be_faces() {
     };
     let said = refused("GET /v2/call/5?limit=x", "", "", 400, 3);
     assert_eq!(said, "legacy.ask: `limit` is \"x\", not an integer from 1 to 100");
-    assert_eq!(refused("POST /v2/call/a", "", "{}", 400, 3), "legacy.ask: the body is no JSON string");
+    assert_eq!(refused("POST /v2/call/a", "", "{}", 400, 3), "legacy.ask: the body is not a JSON string");
     assert_eq!(
         refused("POST /v2/account", "", &"x".repeat(300_000), 400, 3),
         "the request body is over the limit of 262144 bytes"

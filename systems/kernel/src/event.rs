@@ -1,7 +1,7 @@
-//! The event table: one row for each thing that the server tells clients by itself, from which doors, scripts and clients
-//! are derived. It stands beside the operation table, which is what clients ask for.
+//! The event table: one row per event, which the server sends to clients unprompted. Doors and functions of scripts are
+//! derived from it. Its counterpart is the operation table, for what clients request.
 //!
-//! This file is the row, and `table` is all of them. How events are sent is in `send`.
+//! This file defines the row, and `table` has all rows. How events are sent is in `send`.
 
 mod table;
 
@@ -11,42 +11,43 @@ use crate::output::Channel;
 
 pub use table::{EventRow, EventTable, Events};
 
-/// The body of an event as JSON, in bytes, when the row does not say otherwise.
+/// The default of [`Event::bytes_max`].
 pub const EVENT_BYTES_MAX: usize = 16 * 1024;
 
-/// The same for an unreliable event, and the most that its row may allow: it has to fit into one datagram.
+/// The default and the maximum of [`Event::bytes_max`] for an unreliable event, which has to fit into one datagram.
 pub const EVENT_UNRELIABLE_BYTES_MAX: usize = 1_000;
 
-/// The most that a row may allow: what one message of the protocol carries, less its name.
+/// The maximum of [`Event::bytes_max`] for a reliable event: what one message of the protocol carries besides the name.
 pub const EVENT_BYTES_LIMIT: usize = 65_000;
 
-/// A binary form of an event, for what is pushed too often to be JSON under a name. Its number and layout are part of the
-/// protocol, so only the server's own crates have one.
+/// The binary form of an event, for one that is pushed too often to be sent as JSON with a name. Opcode and layout are
+/// part of the protocol, so only events of the server's own crates have one.
 #[derive(Clone, Copy, Debug)]
 pub struct EventForm {
-    /// The message number.
+    /// The opcode.
     pub opcode: u8,
-    /// Whether each recipient's name for the room stands before the body.
+    /// Whether the recipient's room handle precedes the body. Such an event can be pushed only to a room.
     pub room: bool,
     /// Writes the body.
     pub render: fn(&dyn Payload) -> Result<Vec<u8>, Fault>,
 }
 
-/// One row of the event table, as it is registered.
+/// The definition of an event, as a plugin registers it.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Dotted, lower case, the last part a past participle, or what is told: `guestbook.signed`, `room.state`. 1 to 64
-    /// bytes.
+    /// The dotted name, in lower case, 1 to 64 bytes. The last part is a past participle or a noun for the content:
+    /// `guestbook.signed`, `room.state`.
     pub name: String,
     /// One sentence for the API page.
     pub about: &'static str,
-    /// [`Channel::Control`]: it arrives, in order, and is counted for resume. [`Channel::Unreliable`]: it may be lost, and
-    /// is not sent to a client that is away.
+    /// [`Channel::Control`] or [`Channel::Data`]: the event arrives, in order, and is counted for resume.
+    /// [`Channel::Unreliable`]: the event may be lost, and is not sent to a client that is away.
     pub channel: Channel,
-    /// The body as JSON, in bytes; a longer one is refused to whoever pushes it. 1 to [`EVENT_BYTES_LIMIT`], by default
-    /// [`EVENT_BYTES_MAX`].
+    /// The longest body as JSON, in bytes. Pushing a longer one is an error. By default [`EVENT_BYTES_MAX`], for an
+    /// unreliable event [`EVENT_UNRELIABLE_BYTES_MAX`]; 1 to [`EVENT_BYTES_LIMIT`], for an unreliable event 1 to
+    /// [`EVENT_UNRELIABLE_BYTES_MAX`]. An event with a binary form is not bounded by it.
     pub bytes_max: usize,
-    /// The binary form, if it has one.
+    /// The binary form; `None`: the event is sent as JSON with its name.
     pub form: Option<EventForm>,
 }
 
@@ -62,33 +63,33 @@ impl Event {
         }
     }
 
-    /// Says in a sentence when it comes.
+    /// Sets the sentence for the API page: when the event is sent.
     pub fn about(mut self, about: &'static str) -> Self {
         self.about = about;
         self
     }
 
-    /// Lets it be lost: for what the next one makes worthless. Up to [`EVENT_UNRELIABLE_BYTES_MAX`] bytes.
+    /// Makes it unreliable, of up to [`EVENT_UNRELIABLE_BYTES_MAX`] bytes: for content that the next event supersedes.
     pub fn unreliable(mut self) -> Self {
         self.channel = Channel::Unreliable;
         self.bytes_max = self.bytes_max.min(EVENT_UNRELIABLE_BYTES_MAX);
         self
     }
 
-    /// Bounds the body, in bytes of JSON.
+    /// Sets the longest body, in bytes of JSON.
     pub fn bytes_max(mut self, bytes: usize) -> Self {
         self.bytes_max = bytes;
         self
     }
 
-    /// Gives it a binary form, on the channel of its opcode.
+    /// Gives it a binary form, sent on `channel`.
     pub fn form(mut self, channel: Channel, form: EventForm) -> Self {
         self.channel = channel;
         self.form = Some(form);
         self
     }
 
-    /// The name in scripts: dots become underscores.
+    /// The name of its hook in scripts: dots become underscores.
     pub fn script_name(&self) -> String {
         self.name.replace('.', "_")
     }

@@ -1,7 +1,8 @@
-//! The operation table: one row an operation, from which every door, script and metric is derived.
+//! The operation table: one row per operation, from which every door, script function and metric is derived.
 //!
-//! This file is the row; `table` is all of them and reads their requests, `caller` says who may call, `payload` is what
-//! travels between a door and a handler.
+//! This file defines the row. `table` has all rows and reads their requests. `face` defines HTTP routes and binary forms,
+//! `schema` describes and checks requests and replies, and `price` defines what a call costs. `caller` defines who calls
+//! and who may, and `payload` is a request or reply between a door and a handler.
 
 mod caller;
 mod face;
@@ -13,7 +14,7 @@ pub use caller::{Auth, Caller};
 pub use face::{
     Face, ParseWire, RawReply, Refusal, Refuse, RequestShape, Rest, RestBody, RestReply, WireForm, refusal,
 };
-pub(crate) use face::{no_json, write_json};
+pub(crate) use face::{not_json, write_json};
 pub use payload::Payload;
 pub(crate) use payload::unpack;
 pub use price::Price;
@@ -23,51 +24,52 @@ pub use table::{OpRow, OpTable, Ops, Reply, Request};
 
 use std::collections::BTreeMap;
 
-/// The place of an operation in the table: the order of registration.
+/// The position of an operation in the table, in order of registration.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct OpId(pub u16);
 
-/// How a script may call.
+/// How scripts may call an operation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ScriptUse {
-    /// Answered at once, from the world as it stood when the stage began.
+    /// The call returns at once. It reads the world as it was when the stage began.
     Read,
-    /// Applied after the stage in the order of rooms; nothing comes back but an id drawn beforehand.
+    /// The request is applied after the stage, in the order of rooms. The script gets nothing back, except an id that is
+    /// drawn beforehand.
     Command,
-    /// Yields until the answer is there: in rpcs, spawned coroutines and hooks of kept operations.
+    /// The call waits for the answer. For rpcs only.
     Wait,
-    /// Runs another rpc, in the rpc that calls it: on its thread and with what is left of its fuel, so that rpcs never wait
-    /// for each other's threads. For rpcs only.
+    /// The operation runs another rpc inside the calling one: on the same thread and with the remaining fuel, so that rpcs
+    /// never wait for each other's threads. For rpcs only.
     Rpc,
-    /// What `kaos.broadcast` is in an rpc. In a match it is no operation: the room's data go out with the frame's others.
-    /// One operation of a server is called so.
+    /// The operation that `kaos.broadcast` calls in an rpc. In a match `kaos.broadcast` is not an operation: its data is
+    /// sent with the other messages of the frame. A server has at most one such operation.
     Broadcast,
-    /// Not for scripts.
+    /// Scripts cannot call it.
     Never,
 }
 
 impl ScriptUse {
-    /// Whether scripts have a function that is named for the operation.
+    /// Whether scripts have a function named after the operation.
     pub fn is_function(self) -> bool {
         !matches!(self, ScriptUse::Broadcast | ScriptUse::Never)
     }
 }
 
-/// What is known when a script calls an operation that is applied later.
+/// What a [`ScriptCheck`] may look at besides the request.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckContext<'a> {
-    /// The match modules, by the name under which rooms are made.
+    /// The file of each match module, by the name under which rooms are created.
     pub matches: &'a BTreeMap<String, String>,
 }
 
-/// Whether a request that fits its schema can be meant so, as far as is known when a script calls. The sentence is raised
-/// at the script's line.
+/// Checks a request that fits its schema when a script makes the call, before the operation is applied. The error is a
+/// sentence, raised at the script's line.
 pub type ScriptCheck = fn(&CheckContext<'_>, &dyn Tree) -> Result<(), String>;
 
-/// One row of the table, as it is registered.
+/// The definition of an operation, as a plugin registers it.
 #[derive(Clone)]
 pub struct Op {
-    /// Dotted, lower case: `room.join`. In scripts the dot is an underscore.
+    /// The dotted name, in lower case: `room.join`. In scripts dots become underscores.
     pub name: String,
     /// One sentence for the API page.
     pub about: &'static str,
@@ -75,21 +77,22 @@ pub struct Op {
     pub auth: Auth,
     /// How scripts may call.
     pub script: ScriptUse,
-    /// The request's fields that a script gives by position.
+    /// The request fields that scripts pass by position, in that order.
     pub args: &'static [&'static str],
-    /// A request field that a script's command fills with an id drawn beforehand, and gets back.
+    /// The request field that a script's command fills with an id drawn beforehand. The script gets that id back.
     pub draws: Option<&'static str>,
-    /// What a script is told at its line, beyond what the request's schema refuses.
+    /// A check of a script's request beyond its schema.
     pub check: Option<ScriptCheck>,
-    /// How doors reach it, beside the generic call by name that every operation has.
+    /// How doors reach the operation, besides the generic call by name that every operation has.
     pub faces: Vec<Face>,
-    /// What a call costs, and who pays. `None` only for what no client may call: another row without a price is no row,
-    /// since who adds it has to think of whoever calls it without end.
+    /// What a call costs. `None` is allowed only for [`Auth::Server`]. For any other operation a missing price stops the
+    /// start, so that its author has to consider clients that call it without pause.
     pub price: Option<Price>,
 }
 
 impl Op {
-    /// An operation for sessions and users on every door, called `wait`ing by scripts.
+    /// An operation for sessions and users over every door, with [`ScriptUse::Wait`]. It has no price yet: add one with
+    /// [`Op::price`], or make it [`Op::server`].
     pub fn new(name: impl Into<String>) -> Self {
         Op {
             name: name.into(),
@@ -104,7 +107,7 @@ impl Op {
         }
     }
 
-    /// Says in a sentence what it does.
+    /// Sets the sentence for the API page.
     pub fn about(mut self, about: &'static str) -> Self {
         self.about = about;
         self
@@ -116,26 +119,27 @@ impl Op {
         self
     }
 
-    /// Asks for a live session: for what works on the one that calls, over UDP or WebSocket. Not with
-    /// [`Op::rest`], since a request over HTTP has no session.
+    /// Requires a live session, over UDP or WebSocket: for operations on the calling session. It cannot be combined with
+    /// [`Op::rest`], because a request over HTTP has no session.
     pub fn session(mut self) -> Self {
         self.auth = Auth::Session;
         self
     }
 
-    /// Closes every door but scripts and the server.
+    /// Lets only scripts, plugins and the server call.
     pub fn server(mut self) -> Self {
         self.auth = Auth::Server;
         self
     }
 
-    /// Says how scripts may call. Handlers registered by `read_op` are [`ScriptUse::Read`] by themselves.
+    /// Sets how scripts may call. An operation registered with `read_op` becomes [`ScriptUse::Read`], unless it is
+    /// [`ScriptUse::Never`].
     pub fn script(mut self, script: ScriptUse) -> Self {
         self.script = script;
         self
     }
 
-    /// Lets scripts read it, unless they may not call it at all: a handler that only reads is called at once.
+    /// Makes it [`ScriptUse::Read`], unless scripts may not call it at all: a handler that only reads can answer at once.
     pub(crate) fn read_by_scripts(mut self) -> Self {
         if self.script != ScriptUse::Never {
             self.script = ScriptUse::Read;
@@ -143,58 +147,58 @@ impl Op {
         self
     }
 
-    /// Names the request's fields that a script gives by position.
+    /// Names the request fields that scripts pass by position.
     pub fn args(mut self, args: &'static [&'static str]) -> Self {
         self.args = args;
         self
     }
 
-    /// Says what a script is told at its line when it calls, beyond what the request's schema refuses.
+    /// Adds a check of a script's request, beyond its schema.
     pub fn check(mut self, check: ScriptCheck) -> Self {
         self.check = Some(check);
         self
     }
 
-    /// Names the field that gets an id drawn beforehand when a script calls.
+    /// Names the request field that is filled with an id drawn beforehand when a script calls.
     pub fn draws(mut self, field: &'static str) -> Self {
         self.draws = Some(field);
         self
     }
 
-    /// Adds an HTTP route: `"GET /v1/afk"`. An operation may have several.
+    /// Adds an HTTP route, such as `"GET /v1/afk"`. An operation may have several.
     pub fn rest(self, route: &str) -> Self {
         self.face(Face::Rest(Rest::new(route)))
     }
 
-    /// Adds a way to reach it.
+    /// Adds a way for doors to reach it.
     pub fn face(mut self, face: Face) -> Self {
         self.faces.push(face);
         self
     }
 
-    /// Gives it a binary form.
+    /// Gives it a binary form. An operation has at most one.
     pub fn wire(self, form: WireForm) -> Self {
         self.face(Face::Wire(form))
     }
 
-    /// Says what a call costs: a number of messages of its caller's budget, or a [`Price`] that depends on the call.
+    /// Sets what a call costs: a number of messages of its caller's budget, or a [`Price`] that depends on the call.
     pub fn price(mut self, price: impl Into<Price>) -> Self {
         self.price = Some(price.into());
         self
     }
 
-    /// Its HTTP routes, each with its place among the faces.
+    /// Its HTTP routes, each with its index in `faces`.
     pub fn rests(&self) -> impl Iterator<Item = (u16, &Rest)> + '_ {
         let numbered = (0..).zip(&self.faces);
-        numbered.filter_map(|(at, face)| match face {
-            Face::Rest(rest) => Some((at, rest)),
+        numbered.filter_map(|(index, face)| match face {
+            Face::Rest(rest) => Some((index, rest)),
             Face::Wire(_) => None,
         })
     }
 
-    /// One of its HTTP routes, by its place among the faces.
-    pub fn rest_at(&self, at: u16) -> Option<&Rest> {
-        self.rests().find(|(place, _)| *place == at).map(|(_, rest)| rest)
+    /// One of its HTTP routes, by its index in `faces`.
+    pub fn rest_at(&self, index: u16) -> Option<&Rest> {
+        self.rests().find(|(own_index, _)| *own_index == index).map(|(_, rest)| rest)
     }
 
     /// Its binary form, if it has one.
@@ -205,7 +209,7 @@ impl Op {
         })
     }
 
-    /// The name in scripts: dots become underscores.
+    /// The name of its function in scripts: dots become underscores.
     pub fn script_name(&self) -> String {
         self.name.replace('.', "_")
     }

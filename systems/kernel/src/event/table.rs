@@ -1,4 +1,4 @@
-//! All events. Filled while the server is built, frozen with its first frame.
+//! The table of events. It is filled while the server is built and does not change after the first frame.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -18,19 +18,20 @@ type ParseEvent = fn(serde_json::Value) -> Result<Box<dyn Payload>, serde_json::
 /// A registered event.
 #[derive(Debug)]
 pub struct EventRow {
-    /// The row.
+    /// Its definition.
     pub event: Event,
-    /// What its body holds.
+    /// The schema of its body.
     pub body: Schema,
-    of: TypeId,
+    /// The type of its body.
+    body_type: TypeId,
     parse: ParseEvent,
 }
 
 impl EventRow {
-    /// Reads a body that a script made.
+    /// Reads a body from a script.
     ///
     /// # Errors
-    /// `invalid`, with the name of the event and what does not fit.
+    /// `invalid`, with the name of the event and a sentence about what does not fit.
     pub fn parse(&self, body: serde_json::Value) -> Result<Box<dyn Payload>, Fault> {
         let invalid = |sentence: String| Fault::invalid(format!("{}: {sentence}", self.event.name));
         self.body.check(&body).map_err(invalid)?;
@@ -46,7 +47,7 @@ pub struct EventTable {
     rows: Vec<Arc<EventRow>>,
     by_name: BTreeMap<String, usize>,
     by_type: BTreeMap<TypeId, usize>,
-    /// What is wrong with the table, as sentences; a server is not built while there is any.
+    /// What is wrong with the table, as sentences. A server with any of them is not built.
     pub(crate) errors: Vec<String>,
 }
 
@@ -72,10 +73,10 @@ impl EventTable {
         })
     }
 
-    /// The row of a type.
+    /// The row whose body has the type `T`.
     ///
     /// # Errors
-    /// `internal`: the type was not registered.
+    /// `internal`: no event has this type.
     pub(crate) fn of<T: 'static>(&self) -> Result<&Arc<EventRow>, Fault> {
         let row = self.by_type.get(&TypeId::of::<T>()).and_then(|at| self.rows.get(*at));
         row.ok_or_else(|| {
@@ -84,6 +85,7 @@ impl EventTable {
         })
     }
 
+    /// Adds a row and collects in `errors` what is wrong with it.
     pub(crate) fn add<T: Request>(&mut self, event: Event) {
         let name = event.name.clone();
         if name.len() > 64 || !is_dotted_name(&name) {
@@ -118,11 +120,11 @@ impl EventTable {
         if let Some(word) = body.unchecked() {
             self.errors.push(format!("event {name}: {}", not_checked(word)));
         }
-        self.rows.push(Arc::new(EventRow { event, body, of: TypeId::of::<T>(), parse }));
+        self.rows.push(Arc::new(EventRow { event, body, body_type: TypeId::of::<T>(), parse }));
     }
 
-    /// Whether the row carries this body.
+    /// Whether the body has the type of the row.
     pub(crate) fn fits(row: &EventRow, body: &dyn Payload) -> bool {
-        body.as_any().type_id() == row.of
+        body.as_any().type_id() == row.body_type
     }
 }

@@ -1,5 +1,5 @@
-//! The faces of an operation: how each kind of door reaches it. A face owns both conversions, from what came to the request
-//! and from the reply to what goes out, so that no handler knows a door and no door an operation.
+//! The faces of an operation: how each kind of door reaches it. A face owns both conversions, from a door's message to the
+//! request and from the reply to a door's message. So handlers do not know doors, and doors do not know operations.
 
 mod parts;
 pub(crate) use parts::Parts;
@@ -23,62 +23,64 @@ pub enum Face {
     Wire(WireForm),
 }
 
-/// Reads a request and its cid from an operation's own binary form.
+/// Reads the cid and the request of a message in an operation's binary form.
 pub type ParseWire = fn(&[u8]) -> Result<(u32, Box<dyn Payload>), Fault>;
 
-/// An operation's own binary form.
+/// An operation's binary form.
 #[derive(Clone, Copy, Debug)]
 pub struct WireForm {
-    /// The channel of its messages.
+    /// The channel of requests and replies.
     pub channel: Channel,
-    /// The message number of the request.
+    /// The opcode of the request.
     pub opcode: u8,
-    /// The message number of the answer.
+    /// The opcode of the reply.
     pub reply_opcode: u8,
-    /// Reads a request and its cid.
+    /// Reads the cid and the request.
     pub parse: ParseWire,
-    /// Writes a reply with its cid.
+    /// Writes the reply with the request's cid.
     pub render: fn(u32, &dyn Payload) -> Result<Vec<u8>, Fault>,
 }
 
-/// What the body of an HTTP request is.
+/// What the body of an HTTP request contains.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RestBody {
-    /// The request, or those of its fields that stand neither in the path nor in the query. Nothing is an object without
-    /// fields.
+    /// JSON: the whole request, or those of its fields that are neither in the path nor in the query. An empty body counts
+    /// as an object without fields.
     Json,
-    /// This field, as it came.
+    /// The bytes of this field, unread.
     Raw(&'static str),
-    /// A JSON string, whose text is this field. Nothing, or null, leaves the field out.
+    /// A JSON string, whose text is this field. An empty body or null leaves the field out.
     Text(&'static str),
-    /// Nothing: what comes is not looked at.
+    /// Nothing: a body is ignored.
     None,
 }
 
-/// Takes the bytes of a reply that is no JSON.
+/// Takes the bytes to send from a reply that is not sent as JSON.
 pub type RawReply = fn(&dyn Payload) -> Result<Bytes, Fault>;
 
-/// What a reply is written as.
+/// How a reply is written.
 #[derive(Clone, Copy, Debug)]
 pub enum RestReply {
-    /// JSON, as the reply's type has it.
+    /// The JSON of the reply's type.
     Json,
-    /// JSON of another shape: other names, fields left out, large numbers as text.
+    /// JSON that this function makes of the reply: with other names, without some fields, with large numbers as text.
     Shaped(fn(&dyn Payload) -> Result<Json, Fault>),
     /// Bytes.
     Raw {
-        /// Takes them out of the reply.
+        /// Takes the bytes from the reply.
         bytes: RawReply,
-        /// Their content type. `None`: `application/octet-stream`, or JSON for whoever sent JSON.
+        /// The content type. `None`: `application/json` when the request's own content type is that, otherwise
+        /// `application/octet-stream`.
         content_type: Option<&'static str>,
     },
 }
 
-/// Reshapes what path, query and body said, before it is held against the request's schema: other names for fields, fields
-/// that are left out in silence, numbers as text. A raw body is no part of it.
+/// Changes the fields from query and body before they are checked against the request's schema: renames fields, drops
+/// some silently, reads numbers from text. It gets neither the path's parameters, which are added afterwards, nor a raw
+/// body, and it is not called for a JSON body that is not an object.
 pub type RequestShape = fn(&Schema, Map<String, Json>) -> Result<Map<String, Json>, Fault>;
 
-/// A refusal as it goes out.
+/// The HTTP response to a refused request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     /// The HTTP status.
@@ -87,7 +89,7 @@ pub struct Refusal {
     pub body: Json,
 }
 
-/// How a refusal is written: of a fault, and the status that KaosNet itself would give it.
+/// Writes a refusal, from its fault and the HTTP status that KaosNet itself would use.
 pub type Refuse = fn(&Fault, u16) -> Refusal;
 
 /// An HTTP route.
@@ -95,31 +97,31 @@ pub type Refuse = fn(&Fault, u16) -> Refusal;
 pub struct Rest {
     /// GET, POST, PUT, PATCH or DELETE.
     pub method: String,
-    /// With `{name}` for what becomes a field of the request.
+    /// The path. A segment `{name}` is a parameter, which becomes the request field of that name.
     pub path: String,
-    /// The fields that may come in the query string; `None`: any.
+    /// The fields that may be in the query string; `None`: any.
     pub query: Option<&'static [&'static str]>,
-    /// What the body is.
+    /// What the body contains.
     pub body: RestBody,
-    /// Reshapes the request before it is checked.
+    /// Changes the fields from query and body before the request is checked.
     pub shape: Option<RequestShape>,
-    /// What the reply is written as.
+    /// How the reply is written.
     pub reply: RestReply,
     /// How a refusal is written.
     pub refuse: Refuse,
-    /// Only for requests with this key in the query string, whatever its value: they pass by a route of the same method
-    /// and path without. The key is no field.
+    /// Restricts the route to requests with this key in the query string, whatever its value. Such a request prefers this
+    /// route to one of the same method and path without `when`. The key is not a request field.
     pub when: Option<&'static str>,
-    /// A key of the query string that holds a credential. The door takes it out of the request, so that it is in no
-    /// journal. The key is no field.
+    /// A key of the query string whose value is a credential; it takes precedence over the header `Authorization`. The
+    /// door removes it from the request, so that it gets into no journal. The key is not a request field.
     pub credential: Option<&'static str>,
 }
 
 impl Rest {
-    /// A route such as `GET /v1/rooms/{room_id}`. GET and DELETE have no body, the others a JSON one; any field may come in
-    /// the query string.
+    /// A route such as `GET /v1/rooms/{room_id}`. By default GET and DELETE have no body and the others have a JSON body;
+    /// any field may be in the query string.
     pub fn new(route: &str) -> Self {
-        // Without a method it is not a route, as `wrong` says.
+        // `problem` reports a route without a method.
         let (method, path) = route.split_once(' ').unwrap_or(("", route));
         let body = if matches!(method, "GET" | "DELETE") { RestBody::None } else { RestBody::Json };
         Rest {
@@ -135,48 +137,48 @@ impl Rest {
         }
     }
 
-    /// Names the fields that may come in the query string.
+    /// Names the fields that may be in the query string.
     pub fn query(mut self, fields: &'static [&'static str]) -> Self {
         self.query = Some(fields);
         self
     }
 
-    /// Says what the body is.
+    /// Sets what the body contains.
     pub fn body(mut self, body: RestBody) -> Self {
         self.body = body;
         self
     }
 
-    /// Reshapes the request before it is checked.
+    /// Sets the function that changes the fields from query and body before the request is checked.
     pub fn shape(mut self, shape: RequestShape) -> Self {
         self.shape = Some(shape);
         self
     }
 
-    /// Says what the reply is written as.
+    /// Sets how the reply is written.
     pub fn reply(mut self, reply: RestReply) -> Self {
         self.reply = reply;
         self
     }
 
-    /// Sends bytes instead of JSON: as `application/octet-stream`, or as JSON to whoever sent JSON.
+    /// Sends bytes as the reply, with the default content type of [`RestReply::Raw`].
     pub fn raw_reply(self, bytes: RawReply) -> Self {
         self.reply(RestReply::Raw { bytes, content_type: None })
     }
 
-    /// Answers only requests with this key in the query string.
+    /// Restricts the route to requests with this key in the query string; see the field `when`.
     pub fn when(mut self, key: &'static str) -> Self {
         self.when = Some(key);
         self
     }
 
-    /// Takes a credential from this key of the query string, besides the header `Authorization`.
+    /// Accepts a credential in this key of the query string, with precedence over the header `Authorization`.
     pub fn credential(mut self, key: &'static str) -> Self {
         self.credential = Some(key);
         self
     }
 
-    /// Writes refusals in a shape of its own.
+    /// Sets how refusals are written.
     pub fn refusals(mut self, refuse: Refuse) -> Self {
         self.refuse = refuse;
         self
@@ -189,8 +191,8 @@ impl Rest {
         names.flatten()
     }
 
-    /// What is wrong with a route of an operation with this request, as a sentence.
-    pub(crate) fn wrong(&self, request: &Schema) -> Option<String> {
+    /// A sentence about what is wrong with this route for an operation with this request; `None`: nothing.
+    pub(crate) fn problem(&self, request: &Schema) -> Option<String> {
         let known = ["GET", "POST", "PUT", "PATCH", "DELETE"];
         if !known.contains(&self.method.as_str()) || !self.path.starts_with('/') {
             let route = format!("{} {}", self.method, self.path);
@@ -202,19 +204,19 @@ impl Rest {
             RestBody::Json | RestBody::None => None,
         };
         let mut fields = self.parameters().chain(body);
-        // What reshapes the query knows other names.
+        // With a `shape` the query string may use other names than the request does.
         let mut allowed = self.query.into_iter().flatten().copied().filter(|_| self.shape.is_none());
-        let lost = fields.find(|field| !request.has_field(field));
-        if let Some(lost) = lost.or_else(|| allowed.find(|field| !request.has_field(field))) {
-            return Some(format!("{}: its request has no field `{lost}`", route()));
+        let unknown = fields.find(|field| !request.has_field(field));
+        if let Some(unknown) = unknown.or_else(|| allowed.find(|field| !request.has_field(field))) {
+            return Some(format!("{}: its request has no field `{unknown}`", route()));
         }
         let key = self.when.into_iter().chain(self.credential).find(|key| request.names_field(key))?;
         Some(format!("{}: the key `{key}` is a field of its request, too", route()))
     }
 
-    /// Whether two routes of one server would answer the same requests.
+    /// Whether two routes of one server would match the same requests.
     pub(crate) fn conflicts_with(&self, other: &Rest) -> bool {
-        // What a parameter is called does not tell requests apart.
+        // The name of a parameter does not tell requests apart, so all parameters are compared as equal.
         let segments = |path: &str| -> Vec<Option<String>> {
             path.split('/').map(|part| (!part.starts_with('{')).then(|| part.to_owned())).collect()
         };
@@ -223,12 +225,12 @@ impl Rest {
             && segments(&self.path) == segments(&other.path)
     }
 
-    /// Puts a request together from path, query and body.
+    /// Assembles a request from path, query and body.
     ///
     /// # Errors
-    /// `invalid`: a field that may not come in the query, or is given twice; a body that is no JSON.
-    pub(crate) fn read<'b>(&self, schema: &Schema, came: &'b RestRequest) -> Result<Parts<'b>, Fault> {
-        let RestRequest { parameters, query, body, .. } = came;
+    /// `invalid`: a field that may not be in the query or is given twice; a body that is not JSON or has the wrong type.
+    pub(crate) fn read<'b>(&self, schema: &Schema, request: &'b RestRequest) -> Result<Parts<'b>, Fault> {
+        let RestRequest { parameters, query, body, .. } = request;
         let mut fields = self.read_query(schema, query)?;
         let mut raw = None;
         let mut whole = None;
@@ -239,74 +241,82 @@ impl Rest {
             RestBody::Text(field) => match read_json(body)? {
                 Json::Null => {}
                 text @ Json::String(_) => merge(&mut fields, Map::from_iter([(field.to_owned(), text)]))?,
-                _ => return Err(Fault::invalid("the body is no JSON string")),
+                _ => return Err(Fault::invalid("the body is not a JSON string")),
             },
             RestBody::Json => match read_json(body)? {
-                Json::Object(own) => merge(&mut fields, own)?,
+                Json::Object(more) => merge(&mut fields, more)?,
                 value if fields.is_empty() && parameters.is_empty() => whole = Some(value),
-                _ => return Err(Fault::invalid("the body is no JSON object")),
+                _ => return Err(Fault::invalid("the body is not a JSON object")),
             },
         }
-        if let (Some(shape), None) = (self.shape, &whole) {
-            fields = shape(schema, fields)?;
+        if let (Some(change), None) = (self.shape, &whole) {
+            fields = change(schema, fields)?;
         }
-        // Last, and over everything else: what the path names cannot be forged by a field.
+        // Parameters come last and overwrite: a field of query or body must not replace what the path names.
         for (name, text) in parameters {
             let value = schema.read_text(name, std::slice::from_ref(text)).map_err(Fault::invalid)?;
             fields.insert(name.clone(), value);
         }
-        let nothing = fields.is_empty() && raw.is_none();
-        let json = whole.unwrap_or_else(|| if nothing { schema.nothing() } else { Json::Object(fields) });
+        let is_empty = fields.is_empty() && raw.is_none();
+        let json = whole.unwrap_or_else(|| if is_empty { schema.nothing() } else { Json::Object(fields) });
         Ok(Parts { json, raw })
     }
 
-    /// The fields that the query string says, each as its type reads it.
+    /// The fields in the query string, each read by its type.
     fn read_query(&self, schema: &Schema, query: &[(String, String)]) -> Result<Map<String, Json>, Fault> {
         let mut fields = Map::new();
-        // Sorted by name once, and not searched for each: a stranger says how many names there are. The sort is stable, so
-        // the texts of one name stay in their order.
+        // Grouped by one sort instead of a search per name, because the client chooses the number of names. The sort is
+        // stable, so the values of one name stay in their order.
         let mut pairs: Vec<&(String, String)> = query.iter().collect();
         pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
-        for of_name in pairs.chunk_by(|(a, _), (b, _)| a == b) {
-            let Some((name, _)) = of_name.first() else { continue };
+        for group in pairs.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some((name, _)) = group.first() else { continue };
             if self.query.is_some_and(|allowed| !allowed.contains(&name.as_str())) {
                 return Err(Fault::invalid(format!("`{name}` cannot be given in the query string")));
             }
-            let texts: Vec<String> = of_name.iter().map(|(_, text)| text.clone()).collect();
+            let texts: Vec<String> = group.iter().map(|(_, text)| text.clone()).collect();
             fields.insert(name.clone(), schema.read_text(name, &texts).map_err(Fault::invalid)?);
         }
         Ok(fields)
     }
 
-    /// Writes a reply.
+    /// Writes a reply as this route sends it.
     ///
     /// # Errors
-    /// The face's own; `internal` for a reply that is no JSON.
+    /// The fault of the route's own function; `internal` for a reply that cannot be written as JSON.
     pub(crate) fn write(&self, reply: &dyn Payload) -> Result<Bytes, Fault> {
         match self.reply {
             RestReply::Raw { bytes, .. } => bytes(reply),
-            RestReply::Shaped(shape) => Ok(shape(reply)?.to_string().into()),
+            RestReply::Shaped(to_json) => Ok(to_json(reply)?.to_string().into()),
             RestReply::Json => write_json(reply),
         }
     }
 }
 
-/// A reply as JSON.
+/// Writes a reply as JSON.
 ///
 /// # Errors
-/// `internal`: it is none.
+/// `internal`: JSON cannot express it.
 pub(crate) fn write_json(reply: &dyn Payload) -> Result<Bytes, Fault> {
     serde_json::to_vec(reply)
         .map(Bytes::from)
-        .map_err(|error| Fault::internal(format!("the reply is no JSON: {error}")))
+        .map_err(|error| Fault::internal(format!("the reply cannot be written as JSON: {error}")))
 }
 
+/// Reads JSON from a body.
+///
+/// # Errors
+/// `invalid`: the body is not JSON.
 fn read_json(body: &[u8]) -> Result<Json, Fault> {
-    serde_json::from_slice(body).map_err(|error| no_json(&error))
+    serde_json::from_slice(body).map_err(|error| not_json(&error))
 }
 
-fn merge(fields: &mut Map<String, Json>, own: Map<String, Json>) -> Result<(), Fault> {
-    for (name, value) in own {
+/// Adds the fields of a body to those of the query string.
+///
+/// # Errors
+/// `invalid`: a field is in both.
+fn merge(fields: &mut Map<String, Json>, more: Map<String, Json>) -> Result<(), Fault> {
+    for (name, value) in more {
         if fields.contains_key(&name) {
             return Err(Fault::invalid(format!("`{name}` is given in the query string and in the body")));
         }
@@ -315,12 +325,12 @@ fn merge(fields: &mut Map<String, Json>, own: Map<String, Json>) -> Result<(), F
     Ok(())
 }
 
-/// Bytes that were to be JSON.
-pub(crate) fn no_json(error: &serde_json::Error) -> Fault {
-    Fault::invalid(format!("this is no JSON: {error}"))
+/// The fault for bytes that should be JSON and are not.
+pub(crate) fn not_json(error: &serde_json::Error) -> Fault {
+    Fault::invalid(format!("this is not JSON: {error}"))
 }
 
-/// KaosNet's own refusal: `{"code", "name", "message"}`. When to try again stands in the header `Retry-After`.
+/// KaosNet's own refusal: `{"code", "name", "message"}`. The door adds the header `Retry-After`.
 pub fn refusal(fault: &Fault, status: u16) -> Refusal {
     let body = json!({ "code": fault.kind.code(), "name": fault.kind.name(), "message": fault.message });
     Refusal { status, body }
@@ -331,7 +341,7 @@ mod tests {
     use super::*;
 
     #[derive(serde::Deserialize, schemars::JsonSchema)]
-    #[expect(dead_code, reason = "its schema alone is looked at")]
+    #[expect(dead_code, reason = "only its schema is used")]
     struct Query {
         a: Vec<u32>,
         b: String,
@@ -341,8 +351,8 @@ mod tests {
     fn the_values_of_a_key_stay_in_their_order_with_others_between_them() {
         let pair = |name: &str, text: &str| (name.to_owned(), text.to_owned());
         let query = vec![pair("a", "2"), pair("b", "x"), pair("a", "1")];
-        let came = RestRequest { face: 0, parameters: Vec::new(), query, body: Bytes::new() };
-        let parts = Rest::new("GET /v1/things").read(&Schema::of::<Query>(), &came).expect("read");
+        let request = RestRequest { face: 0, parameters: Vec::new(), query, body: Bytes::new() };
+        let parts = Rest::new("GET /v1/things").read(&Schema::of::<Query>(), &request).expect("read");
         assert_eq!(parts.json, json!({ "a": [2, 1], "b": "x" }));
     }
 }

@@ -1,4 +1,4 @@
-//! A request or a reply on its way: typed for its handler, plain for everyone between.
+//! A request or reply on its way: typed for its handler, opaque for the code in between.
 
 use std::any::{Any, type_name};
 use std::fmt;
@@ -10,9 +10,9 @@ use crate::fault::Fault;
 
 /// A request or a reply on its way between a door and a handler.
 pub trait Payload: Any + erased_serde::Serialize {
-    /// For taking the value out.
+    /// The value as [`Any`], to take it out by its type.
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
-    /// For looking at the value.
+    /// The value as [`Any`], to read it by its type.
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -35,18 +35,21 @@ impl fmt::Debug for dyn Payload {
 }
 
 impl dyn Payload {
-    /// The value, by its type: for what a row was registered with, such as its binary form.
+    /// The value as a `T`: for functions of a row, such as its binary form.
     ///
     /// # Errors
-    /// `internal`: it is of another type, so that two rows were mixed up.
+    /// `internal`: the value has the wrong type, because two rows were mixed up.
     pub fn as_type<T: 'static>(&self) -> Result<&T, Fault> {
         self.as_any().downcast_ref().ok_or_else(|| {
-            Fault::internal(format!("a payload of another type came where a `{}` was due", type_name::<T>()))
+            Fault::internal(format!("a payload has the wrong type: expected `{}`", type_name::<T>()))
         })
     }
 }
 
-/// A request of the wrong type can only come from a codec or hook that mixed up two rows.
+/// Takes a request out by its type.
+///
+/// # Errors
+/// `internal`: the request has the wrong type, which only a codec or hook that mixed up two rows can cause.
 pub(crate) fn unpack<Req: 'static>(request: Box<dyn Payload>) -> Result<Req, Fault> {
     let request = request.into_any().downcast::<Req>();
     request.map(|request| *request).map_err(|_| Fault::internal("a request reached the wrong handler"))

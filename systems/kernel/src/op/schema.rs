@@ -1,8 +1,9 @@
-//! What a request, a reply or an event holds: made from its type, and used to read text and to refuse what does not fit, in
-//! the same words on every door.
+//! The schema of a request, a reply or an event: made from its type, used to read text and to refuse values that do not
+//! fit, in the same words on every door.
 //!
-//! The type's own derive (schemars) says it as a JSON Schema, from which documents are made. Checking needs less of it, and
-//! often: that is the shape (`shape`), held against a [`Tree`] (`tree`).
+//! schemars derives a JSON Schema from the type, and documents are made from that. Checks run for every request and need
+//! only a part of it. That part is compiled into a shape (`shape`), which checks a [`Tree`] (`tree`); `format` has the
+//! text formats of ids.
 
 mod format;
 mod shape;
@@ -16,18 +17,20 @@ use serde_json::Value as Json;
 use format::Format;
 use shape::{Path, Shape};
 
-/// Depth to which a request is checked; what lies deeper is left to the type that reads it. `serde_json` itself reads 128.
+/// The depth to which a request is checked. Deeper values are left to the type that reads them; `serde_json` itself reads
+/// 128 levels.
 const DEPTH_MAX: usize = 64;
 
-/// What a type holds.
+/// The schema of a type.
 #[derive(Clone, Debug)]
 pub struct Schema {
     json: Json,
+    /// The part of `json` that is checked.
     shape: Shape,
 }
 
 impl Schema {
-    /// Of a type.
+    /// The schema of a type.
     pub fn of<T: JsonSchema>() -> Self {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
         let json = settings.into_generator().into_root_schema_for::<T>().to_value();
@@ -35,22 +38,22 @@ impl Schema {
         Schema { json, shape }
     }
 
-    /// As a JSON Schema, draft 2020-12, without references but those of types that hold themselves.
+    /// The JSON Schema, draft 2020-12. Only types that contain themselves are referenced; all others are inlined.
     pub fn json(&self) -> &Json {
         &self.json
     }
 
-    /// A bound that the schema states and [`Schema::check`] does not hold.
+    /// The keyword of a bound that the schema states and [`Schema::check`] does not check; `None`: all are checked.
     pub(crate) fn unchecked(&self) -> Option<&'static str> {
         unchecked(&self.json)
     }
 
-    /// The names of its fields; none when it is no object.
+    /// The names of its fields; empty when it is not an object.
     pub fn fields(&self) -> impl Iterator<Item = &str> + '_ {
         self.shape.object().into_iter().flat_map(|fields| fields.named.keys().map(String::as_str))
     }
 
-    /// Whether there is a field of that name, or any is welcome.
+    /// Whether a field of that name is accepted: it is declared, or the type accepts any name.
     pub fn has_field(&self, name: &str) -> bool {
         matches!(self.shape, Shape::Any | Shape::Map(_))
             || self
@@ -59,21 +62,21 @@ impl Schema {
                 .is_some_and(|fields| fields.others.is_some() || fields.named.contains_key(name))
     }
 
-    /// Whether there is a field of that name: not only since any is welcome.
+    /// Whether a field of that name is declared.
     pub(crate) fn names_field(&self, name: &str) -> bool {
         self.shape.object().is_some_and(|fields| fields.named.contains_key(name))
     }
 
-    /// What stands for a request when nothing was sent: null if the type takes it, otherwise an object without fields.
+    /// The request that an empty body stands for: null if the type accepts it, otherwise an object without fields.
     pub fn nothing(&self) -> Json {
         if self.shape.takes_null() { Json::Null } else { Json::Object(serde_json::Map::new()) }
     }
 
-    /// Reads the texts that a query or a path gives for a field: as the field's type, several of them as a list. What
-    /// cannot be read so stays text, and is refused by [`Schema::check`].
+    /// Reads the texts of a field from a query string or a path, by the field's type; for a list, each text is an item. Text
+    /// that the type cannot read stays text, which [`Schema::check`] then refuses.
     ///
     /// # Errors
-    /// A sentence: the field holds one value, and several were given.
+    /// A sentence: the field is not a list, and there are several texts.
     pub fn read_text(&self, field: &str, texts: &[String]) -> Result<Json, String> {
         let any = Shape::Any;
         let shape = match &self.shape {
@@ -87,15 +90,16 @@ impl Schema {
         }
     }
 
-    /// [`Schema::check`], for an object to which a field will be added.
-    pub(crate) fn check_but(&self, value: &Json, added: &str) -> Result<(), String> {
+    /// [`Schema::check`] for an object to which the field `excluded` will be added later: it is not required yet, and
+    /// refused if it is there already.
+    pub(crate) fn check_without(&self, value: &Json, excluded: &str) -> Result<(), String> {
         let Some(fields) = self.shape.object() else { return Ok(()) };
         let mut fields = fields.clone();
-        fields.named.remove(added);
+        fields.named.remove(excluded);
         Shape::Object(fields).check(value, &Path::Root, DEPTH_MAX)
     }
 
-    /// Checks a value: fields that are not there, values of the wrong type or out of their range.
+    /// Checks a value for missing fields, unknown fields, values of the wrong type and values out of range.
     ///
     /// # Errors
     /// A sentence that names the field.
@@ -104,7 +108,8 @@ impl Schema {
     }
 }
 
-/// Bounds of JSON Schema that are not checked here. A duplicate in a set (`uniqueItems`) is no mistake: serde drops it.
+/// Keywords of JSON Schema whose bounds are not checked. `uniqueItems` is not among them: a duplicate in a set is allowed,
+/// and serde drops it.
 const UNCHECKED: [&str; 8] = [
     "allOf",
     "pattern",
@@ -116,12 +121,13 @@ const UNCHECKED: [&str; 8] = [
     "not",
 ];
 
+/// The first keyword of [`UNCHECKED`] in a schema or its parts.
 fn unchecked(schema: &Json) -> Option<&'static str> {
-    let Json::Object(words) = schema else { return None };
-    // The pattern of an id is held with its format.
-    let held = |word: &str| word == "pattern" && Format::of(schema).is_some();
-    let own = UNCHECKED.into_iter().find(|word| words.contains_key(*word) && !held(word));
-    let each = |name: &str| match words.get(name) {
+    let Json::Object(keywords) = schema else { return None };
+    // The check of an id's format includes its pattern.
+    let is_checked = |keyword: &str| keyword == "pattern" && Format::of(schema).is_some();
+    let own = UNCHECKED.into_iter().find(|keyword| keywords.contains_key(*keyword) && !is_checked(keyword));
+    let in_part = |name: &str| match keywords.get(name) {
         Some(Json::Object(parts)) if matches!(name, "properties" | "$defs") => {
             parts.values().find_map(unchecked)
         }
@@ -131,7 +137,7 @@ fn unchecked(schema: &Json) -> Option<&'static str> {
     };
     let parts =
         ["properties", "$defs", "items", "additionalProperties", "oneOf", "anyOf", "allOf", "prefixItems"];
-    own.or_else(|| parts.into_iter().find_map(each))
+    own.or_else(|| parts.into_iter().find_map(in_part))
 }
 
 #[cfg(test)]
@@ -152,14 +158,14 @@ mod tests {
 
     #[derive(Deserialize, JsonSchema)]
     #[serde(rename_all = "snake_case")]
-    #[expect(dead_code, reason = "only its schema is looked at")]
+    #[expect(dead_code, reason = "only its schema is used")]
     enum To {
         Room(String),
         Named { kind: String, id: u8 },
     }
 
     #[derive(Deserialize, JsonSchema)]
-    #[expect(dead_code, reason = "only its schema is looked at")]
+    #[expect(dead_code, reason = "only its schema is used")]
     struct Query {
         /// A name.
         module: Option<String>,
@@ -178,7 +184,7 @@ mod tests {
     }
 
     #[derive(Deserialize, JsonSchema)]
-    #[expect(dead_code, reason = "only its schema is looked at")]
+    #[expect(dead_code, reason = "only its schema is used")]
     struct Bounded {
         #[schemars(length(min = 10, max = 128))]
         device: Option<String>,
@@ -196,20 +202,20 @@ mod tests {
     }
 
     #[derive(Deserialize, JsonSchema)]
-    #[expect(dead_code, reason = "only its schema is looked at")]
+    #[expect(dead_code, reason = "only its schema is used")]
     struct Ids {
         room: RoomId,
         session: Option<SessionId>,
     }
 
     #[derive(Deserialize, JsonSchema)]
-    #[expect(dead_code, reason = "only its schema is looked at")]
+    #[expect(dead_code, reason = "only its schema is used")]
     struct Unchecked {
         list: Vec<Inner>,
     }
 
     #[derive(Deserialize, JsonSchema)]
-    #[expect(dead_code, reason = "only its schema is looked at")]
+    #[expect(dead_code, reason = "only its schema is used")]
     struct Inner {
         #[schemars(regex(pattern = "^a"))]
         name: String,
@@ -267,7 +273,7 @@ mod tests {
             (json!({ "speed": 0.4 }), "`speed` is 0.4, not a number from 0.5 to 2"),
             (json!({ "weight": -1 }), "`weight` is -1, not a number of at least 0"),
             (json!({ "letter": "ab" }), "`letter` is \"ab\", not text of exactly 1 character"),
-            // The fields of a map that the type holds flattened.
+            // A field of the flattened map.
             (json!({ "score": 256 }), "`score` is 256, not an integer from 0 to 255"),
         ] {
             assert_eq!(schema.check(&value), Err(sentence.to_owned()));
@@ -326,7 +332,7 @@ mod tests {
     }
 
     #[derive(Deserialize, JsonSchema)]
-    #[expect(dead_code, reason = "its schema alone is looked at")]
+    #[expect(dead_code, reason = "only its schema is used")]
     #[serde(tag = "kind", rename_all = "snake_case")]
     enum Goal {
         Room { room: String },
@@ -334,7 +340,7 @@ mod tests {
     }
 
     #[derive(Deserialize, JsonSchema)]
-    #[expect(dead_code, reason = "its schema alone is looked at")]
+    #[expect(dead_code, reason = "only its schema is used")]
     struct Shot {
         strength: u8,
         #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! The table of operations, and reading a request for a row of it.
+//! The table of operations, and how a row reads its requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::schema::{Schema, Tree};
-use super::{Face, Op, OpId, Rest, no_json};
+use super::{Face, Op, OpId, Rest, not_json};
 use crate::failures::guarded_or_fault;
 use crate::fault::Fault;
 use crate::input::Body;
@@ -18,31 +18,31 @@ use crate::spelling::is_dotted_name;
 
 type ParseFn = fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Payload>, erased_serde::Error>;
 
-/// What an operation is asked: read from JSON and from scripts, and described by its schema.
+/// The type of a request: read from JSON and from scripts, and described by its schema.
 pub trait Request: Serialize + DeserializeOwned + JsonSchema + 'static {}
 
 impl<T: Serialize + DeserializeOwned + JsonSchema + 'static> Request for T {}
 
-/// What an operation replies.
+/// The type of a reply.
 pub trait Reply: Serialize + JsonSchema + 'static {}
 
 impl<T: Serialize + JsonSchema + 'static> Reply for T {}
 
-/// A registered operation: the row, and how to read its request. What runs for it stands in `call`.
+/// A registered operation: its definition, its schemas, and how to read its request. Its handler is in `call::handler`.
 pub struct OpRow {
-    /// Its place.
+    /// Its position in the table.
     pub id: OpId,
-    /// The row.
+    /// Its definition.
     pub op: Op,
-    /// What a request holds.
+    /// The schema of its request.
     pub request: Schema,
-    /// What a reply holds.
+    /// The schema of its reply.
     pub reply: Schema,
     parse: ParseFn,
 }
 
 impl OpRow {
-    /// Reads a request from any serde format. Who has a [`Tree`] of it [checks](OpRow::check) it before.
+    /// Reads a request from any serde format. A caller that has a [`Tree`] of it should [check](OpRow::check) that first.
     ///
     /// # Errors
     /// [`FaultKind::Invalid`](crate::fault::FaultKind::Invalid) with serde's sentence.
@@ -52,7 +52,7 @@ impl OpRow {
         })
     }
 
-    /// Whether a request fits its schema.
+    /// Checks whether a request fits its schema.
     ///
     /// # Errors
     /// `invalid`, with a sentence that names the field.
@@ -63,20 +63,21 @@ impl OpRow {
     /// Reads a request as it came through a door.
     ///
     /// # Errors
-    /// As [`OpRow::check`] and [`OpRow::parse`]; also when it came through a face that the operation has not.
+    /// As [`OpRow::check`] and [`OpRow::parse`]; `invalid` also for a route that the operation does not have.
     pub fn parse_body(&self, body: &Body) -> Result<Box<dyn Payload>, Fault> {
         match body {
             Body::Json(bytes) => self.parse_json(bytes),
-            Body::Rest(came) => {
-                let face = self.op.rest_at(came.face);
-                let face = face.ok_or_else(|| self.invalid("it has no such route"))?;
-                let parts = face.read(&self.request, came).map_err(|fault| self.invalid(&fault.message))?;
-                // The raw field is what it is; only the others are checked.
+            Body::Rest(request) => {
+                let route = self.op.rest_at(request.face);
+                let route = route.ok_or_else(|| self.invalid("it has no such route"))?;
+                let parts =
+                    route.read(&self.request, request).map_err(|fault| self.invalid(&fault.message))?;
+                // A raw field may contain any bytes, so only the other fields are checked.
                 match parts.raw {
                     None => self.check(&parts.json)?,
                     Some((field, _)) => {
-                        let sentence = self.request.check_but(&parts.json, field);
-                        sentence.map_err(|sentence| self.invalid(&sentence))?;
+                        let checked = self.request.check_without(&parts.json, field);
+                        checked.map_err(|sentence| self.invalid(&sentence))?;
                     }
                 }
                 self.parse(&mut *parts.into_deserializer())
@@ -84,26 +85,27 @@ impl OpRow {
         }
     }
 
-    /// Reads a request from JSON; empty means that nothing was sent.
+    /// Reads a request from JSON. No bytes at all stand for [`Schema::nothing`].
     ///
     /// # Errors
     /// As [`OpRow::check`] and [`OpRow::parse`].
     pub fn parse_json(&self, bytes: &[u8]) -> Result<Box<dyn Payload>, Fault> {
-        let json = match bytes.is_empty() {
-            true => self.request.nothing(),
-            false => serde_json::from_slice(bytes).map_err(|error| self.invalid(&no_json(&error).message))?,
+        let json = if bytes.is_empty() {
+            self.request.nothing()
+        } else {
+            serde_json::from_slice(bytes).map_err(|error| self.invalid(&not_json(&error).message))?
         };
         self.check(&json)?;
         self.parse(&mut <dyn erased_serde::Deserializer<'_>>::erase(json))
     }
 
-    /// What a call takes before its request is read, in messages.
+    /// The price that is charged before the request is read, in messages.
     pub(crate) fn price_unread(&self) -> u32 {
         self.op.price.map_or(1, |price| price.unread())
     }
 
-    /// What a call takes before it begins, in messages. A plugin's function that panics costs its caller nothing beyond
-    /// [`OpRow::price_unread`], and is in the log.
+    /// The price that is charged before the call begins, in messages, [`OpRow::price_unread`] included. When the plugin's
+    /// price function panics, that is written to the log and the price is [`OpRow::price_unread`].
     pub(crate) fn price_of_request(&self, request: &dyn Payload) -> u32 {
         let price = guarded_or_fault(&self.op.name, "the call costs the least it can", || {
             Ok(self.op.price.map_or(1, |price| price.of_request(request)))
@@ -111,7 +113,8 @@ impl OpRow {
         price.unwrap_or_else(|_| self.price_unread())
     }
 
-    /// What a call takes when it has its reply, in messages; as for a function that panics, see above.
+    /// The price that is charged for the reply, in messages. When the plugin's price function panics, that is written to
+    /// the log and the price is 0.
     pub(crate) fn price_of_reply(&self, reply: &dyn Payload) -> u32 {
         let price = guarded_or_fault(&self.op.name, "the call costs nothing more", || {
             Ok(self.op.price.map_or(0, |price| price.of_reply(reply)))
@@ -119,22 +122,23 @@ impl OpRow {
         price.unwrap_or(0)
     }
 
+    /// An `invalid` fault whose sentence begins with the operation's name.
     fn invalid(&self, sentence: &str) -> Fault {
         Fault::invalid(format!("{}: {sentence}", self.op.name))
     }
 }
 
-/// All operations. Filled while the server is built, frozen with its first frame.
+/// All operations. The table is filled while the server is built and does not change after the first frame.
 #[derive(Default)]
 pub struct OpTable {
     rows: Vec<OpRow>,
     by_name: BTreeMap<String, OpId>,
     by_opcode: BTreeMap<u8, OpId>,
-    /// What is wrong with the table, as sentences; a server is not built while there is any.
+    /// What is wrong with the table, as sentences. A server with any of them is not built.
     pub(crate) errors: Vec<String>,
 }
 
-/// The table as a resource; shared, since handlers start while the world is elsewhere.
+/// The table as a resource. It is shared, because a handler starts while the world is borrowed.
 #[derive(Resource, Clone, Default)]
 pub struct Ops(pub Arc<OpTable>);
 
@@ -144,7 +148,7 @@ impl OpTable {
         &self.rows
     }
 
-    /// A row by its place.
+    /// A row by its position.
     pub fn get(&self, id: OpId) -> Option<&OpRow> {
         self.rows.get(usize::from(id.0))
     }
@@ -154,18 +158,18 @@ impl OpTable {
         self.get(*self.by_name.get(name)?)
     }
 
-    /// A row by the message number of its request.
+    /// A row by the opcode of its request.
     pub fn by_opcode(&self, opcode: u8) -> Option<&OpRow> {
         self.get(*self.by_opcode.get(&opcode)?)
     }
 
-    /// Adds a row. `None`: there is no place for it, which is among the errors.
+    /// Adds a row and collects in `errors` what is wrong with it. `None`: the table is full, and the row is not added.
     pub(crate) fn add<Req: Request, Rep: Reply>(&mut self, op: Op) -> Option<OpId> {
-        let Ok(place) = u16::try_from(self.rows.len()) else {
+        let Ok(position) = u16::try_from(self.rows.len()) else {
             self.errors.push(format!("op {}: the table is full (65536 rows)", op.name));
             return None;
         };
-        let id = OpId(place);
+        let id = OpId(position);
         let (request, reply) = (Schema::of::<Req>(), Schema::of::<Rep>());
         if let Some(word) = request.unchecked() {
             self.errors.push(format!("op {}: {}", op.name, not_checked(word)));
@@ -195,15 +199,15 @@ impl OpTable {
             self.errors.push(format!("op {}: it has two binary forms; an operation has one", op.name));
         }
         for (_, rest) in op.rests() {
-            let wrong = self.wrong_route(&op, rest, &request);
-            self.errors.extend(wrong);
+            let problem = self.route_problem(&op, rest, &request);
+            self.errors.extend(problem);
         }
         self.rows.push(OpRow { id, op, request, reply, parse: parse::<Req> });
         Some(id)
     }
 
-    /// What is wrong with a route, as a sentence.
-    fn wrong_route(&self, op: &Op, rest: &Rest, request: &Schema) -> Option<String> {
+    /// A sentence about what is wrong with a route; `None`: nothing.
+    fn route_problem(&self, op: &Op, rest: &Rest, request: &Schema) -> Option<String> {
         let Rest { method, path, .. } = rest;
         let refuses = match op.auth {
             Auth::Session => Some(("a live session", "session")),
@@ -224,17 +228,19 @@ impl OpTable {
         if op.rests().filter(|(_, other)| rest.conflicts_with(other)).count() > 1 {
             return Some(format!("op {}: it has {method} {path} twice", op.name));
         }
-        rest.wrong(request).map(|sentence| format!("op {}: {sentence}", op.name))
+        rest.problem(request).map(|sentence| format!("op {}: {sentence}", op.name))
     }
 }
 
-/// A bound that stands in a schema and is not held would be believed by handlers and documents alike.
-pub(crate) fn not_checked(word: &str) -> String {
+/// The sentence about a bound in a schema that is not checked. Such a bound is an error, because handlers and documents
+/// would rely on it.
+pub(crate) fn not_checked(keyword: &str) -> String {
     format!(
-        "its schema says `{word}`, which is not checked: check it in the handler and leave it out of the type"
+        "its schema says `{keyword}`, which is not checked: check it in the handler and leave it out of the type"
     )
 }
 
+/// Reads a request of one type and erases the type.
 fn parse<Req: Request>(
     from: &mut dyn erased_serde::Deserializer<'_>,
 ) -> Result<Box<dyn Payload>, erased_serde::Error> {

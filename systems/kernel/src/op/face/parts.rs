@@ -1,4 +1,4 @@
-//! A request put together of what a door has, as something that serde reads.
+//! A request assembled from the parts of an HTTP request, as a serde deserializer.
 
 use bytes::Bytes;
 use serde::Deserializer;
@@ -6,14 +6,16 @@ use serde::de::value::MapDeserializer;
 use serde::de::{IntoDeserializer, Visitor};
 use serde_json::{Map, Value as Json};
 
-/// A request put together: JSON, and perhaps a field that is bytes.
+/// An assembled request.
 pub(crate) struct Parts<'b> {
+    /// The fields from path, query and a JSON body.
     pub(crate) json: Json,
+    /// The name and bytes of the field that is a raw body.
     pub(crate) raw: Option<(&'static str, &'b Bytes)>,
 }
 
 impl Parts<'_> {
-    /// As what serde reads.
+    /// A deserializer of the whole request.
     pub(crate) fn into_deserializer(self) -> Box<dyn erased_serde::Deserializer<'static>> {
         let Some((field, bytes)) = self.raw else {
             return Box::new(<dyn erased_serde::Deserializer<'_>>::erase(self.json));
@@ -30,6 +32,7 @@ impl Parts<'_> {
     }
 }
 
+/// The value of one field.
 enum Part {
     Json(Json),
     Bytes(Bytes),

@@ -1,20 +1,20 @@
-//! A value that can be looked at without knowing its type, and how a refusal shows it.
+//! A value that can be inspected without knowing its type, and how a refusal shows it.
 
 use std::fmt;
 
 use serde_json::Value as Json;
 
-/// Characters of a wrong text that its refusal repeats.
+/// The longest text, in characters, that a refusal quotes. Of a longer text it states the length.
 pub(super) const SHOWN_MAX: usize = 40;
 
-/// A value that can be looked at without knowing its type: JSON, or what a script made.
+/// A value that can be inspected without knowing its type: JSON, or a value of a script.
 pub trait Tree {
-    /// What it is.
+    /// The kind of this value, with its parts.
     fn node(&self) -> Node<'_>;
 }
 
 impl dyn Tree + '_ {
-    /// A field that is text.
+    /// The text of a field; `None`: there is no such field, or it is not text.
     pub fn text(&self, field: &str) -> Option<&str> {
         let Node::Map(map) = self.node() else { return None };
         match map.into_iter().find(|(name, _)| *name == field)?.1.node() {
@@ -26,23 +26,23 @@ impl dyn Tree + '_ {
 
 /// One value of a [`Tree`].
 pub enum Node<'a> {
-    /// Nothing.
+    /// Null.
     Null,
     /// True or false.
     Bool(bool),
-    /// A whole number.
+    /// An integer.
     Integer(i128),
     /// Any other number.
     Float(f64),
     /// Text.
     Text(&'a str),
-    /// Bytes that are no text.
+    /// The number of bytes in a value that is not text.
     Bytes(usize),
     /// Values in order.
     List(Vec<&'a dyn Tree>),
     /// Values by name.
     Map(Vec<(&'a str, &'a dyn Tree)>),
-    /// A list or a map without anything in it, in a language that does not tell them apart.
+    /// An empty list or map, in a language that does not distinguish the two.
     Empty,
 }
 
@@ -65,7 +65,7 @@ impl Tree for Json {
     }
 }
 
-/// What was given, in words: never more than a line.
+/// Shows a refused value in words, in at most one line.
 pub(super) struct Shown<'a>(pub(super) &'a Node<'a>);
 
 impl fmt::Display for Shown<'_> {
@@ -79,7 +79,7 @@ impl fmt::Display for Shown<'_> {
                 write!(f, "text of {} characters", text.chars().count())
             }
             Node::Text(text) => write!(f, "{}", Json::from(*text)),
-            Node::Bytes(length) => write!(f, "{length} bytes that are no text"),
+            Node::Bytes(length) => write!(f, "{length} bytes that are not text"),
             Node::List(list) => write!(f, "a list of {}", list.len()),
             Node::Map(_) => f.write_str("an object"),
             Node::Empty => f.write_str("an empty table"),
