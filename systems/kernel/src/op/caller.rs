@@ -1,21 +1,21 @@
-//! Who calls, and who may.
+//! The caller of an operation, and the callers that an operation admits.
 
 use crate::fault::{Fault, FaultKind};
 use crate::ids::{RoomId, SessionId};
 use crate::input::Identity;
 
-/// Who calls.
+/// The caller of an operation.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Caller {
     /// A live session.
     Session(SessionId),
-    /// Credentials that a door proved, without a session.
+    /// A user without a session, whose credentials a door verified.
     User(Identity),
-    /// Nobody in particular.
+    /// A request without credentials.
     Anonymous,
     /// A room's script.
     Room(RoomId),
-    /// The server, a hook or a plugin.
+    /// The server, a hook, a plugin, or a job that asks the frame for an operation.
     Server,
 }
 
@@ -28,40 +28,44 @@ impl Caller {
         }
     }
 
-    /// Is it a script, a plugin or the server itself?
+    /// Whether the caller is a script, a hook, a plugin, a job or the server itself.
     pub fn is_server(&self) -> bool {
         matches!(self, Caller::Room(_) | Caller::Server)
     }
 
-    /// May this caller call an operation with that auth?
+    /// Checks whether this caller may call an operation with this `auth`.
     ///
     /// # Errors
     /// `unauthenticated`, `needs_session` or `denied`.
     pub fn allowed(&self, auth: Auth) -> Result<(), Fault> {
         match (auth, self) {
-            (Auth::Public, _) | (_, Caller::Server) => Ok(()),
+            (_, Caller::Server) | (Auth::Public, _) => Ok(()),
             (Auth::User, Caller::Anonymous) => Err(Fault::new(
                 FaultKind::Unauthenticated,
                 "credentials are missing: send a session token as `Authorization: Bearer …`",
             )),
-            (Auth::User, _) | (Auth::Session, Caller::Session(_)) | (Auth::Server, Caller::Room(_)) => Ok(()),
-            (Auth::Session, _) => Err(FaultKind::NeedsSession.into()),
-            (Auth::Server, _) => {
+            (Auth::User, Caller::Session(_) | Caller::User(_) | Caller::Room(_)) => Ok(()),
+            (Auth::Session, Caller::Session(_)) => Ok(()),
+            (Auth::Session, Caller::User(_) | Caller::Anonymous | Caller::Room(_)) => {
+                Err(FaultKind::NeedsSession.into())
+            }
+            (Auth::Server, Caller::Room(_)) => Ok(()),
+            (Auth::Server, Caller::Session(_) | Caller::User(_) | Caller::Anonymous) => {
                 Err(Fault::new(FaultKind::Denied, "only scripts and the server may do this"))
             }
         }
     }
 }
 
-/// Who may call.
+/// Who may call an operation. [`Caller::Server`] may call every operation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Auth {
-    /// Anyone who reaches a door.
+    /// Every caller.
     Public,
-    /// Anyone with proved or permitted credentials, over any door; scripts too.
+    /// Every session, anonymous sessions included; users with verified credentials over HTTP; scripts.
     User,
-    /// A live session.
+    /// Live sessions; no scripts of rooms.
     Session,
-    /// Scripts, plugins and the server itself; no door.
+    /// Scripts, plugins and the server itself; no client.
     Server,
 }

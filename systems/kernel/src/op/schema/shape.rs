@@ -1,4 +1,4 @@
-//! What is checked of a type: the shape of its JSON Schema, and the words for what does not fit it.
+//! The shape: the part of a JSON Schema that is checked, and the sentences about values that do not fit it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,36 +9,34 @@ use super::format::Format;
 use super::tree::{Node, SHOWN_MAX, Shown, Tree};
 use crate::spelling::nearest;
 
-/// What is checked of a type.
+/// The values that a type accepts, as far as they are checked.
 #[derive(Clone, Debug)]
 pub(super) enum Shape {
+    /// Any value.
     Any,
+    /// Null only.
     Null,
+    /// True or false.
     Bool,
-    Integer {
-        min: i128,
-        max: i128,
-    },
-    Number {
-        min: f64,
-        max: f64,
-    },
-    /// `names`: one of these; empty: any text of so many characters.
-    Text {
-        names: Vec<String>,
-        length: Length,
-    },
+    /// An integer, both bounds included.
+    Integer { min: i128, max: i128 },
+    /// Any number, both bounds included. An infinite bound stands for none.
+    Number { min: f64, max: f64 },
+    /// One of `names`. When `names` is empty: any text of this length in characters.
+    Text { names: Vec<String>, length: Length },
+    /// The text of an id.
     Id(Format),
-    List {
-        item: Box<Shape>,
-        length: Length,
-    },
+    /// A list of this length, whose items all have one shape.
+    List { item: Box<Shape>, length: Length },
+    /// An object with fields of any name, whose values all have one shape.
     Map(Box<Shape>),
+    /// An object with declared fields.
     Object(Fields),
+    /// A value that fits one of these shapes.
     Either(Vec<Shape>),
 }
 
-/// How long a text or a list is, both ends included.
+/// The allowed lengths of a text or a list, both ends included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Length {
     min: u64,
@@ -48,17 +46,18 @@ pub(super) struct Length {
 impl Length {
     const ANY: Length = Length { min: 0, max: u64::MAX };
 
+    /// The lengths that a schema allows with the keywords `min` and `max`.
     fn of(schema: &Json, min: &str, max: &str) -> Self {
         let bound = |name: &str| schema.get(name).and_then(Json::as_u64);
         Length { min: bound(min).unwrap_or(0), max: bound(max).unwrap_or(u64::MAX) }
     }
 
-    fn holds(self, length: usize) -> bool {
+    fn contains(self, length: usize) -> bool {
         (self.min..=self.max).contains(&(length as u64))
     }
 }
 
-/// ` of 1 to 3`: what follows "a list" or "text"; nothing when any length will do.
+/// ` of 1 to 3`, to follow "a list" or "text"; nothing when any length is allowed.
 impl fmt::Display for Length {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.min, self.max) {
@@ -74,18 +73,20 @@ impl fmt::Display for Length {
 /// The fields of an object.
 #[derive(Clone, Debug)]
 pub(super) struct Fields {
+    /// The declared fields.
     pub(super) named: BTreeMap<String, Field>,
-    /// What fields of any other name hold; `None`: there are no others.
+    /// The shape of fields with any other name; `None`: other names are refused.
     pub(super) others: Option<Box<Shape>>,
 }
 
 impl Fields {
-    /// What a field holds; `None`: there is none of that name.
+    /// The shape of a field; `None`: no field of that name is accepted.
     pub(super) fn shape_of(&self, name: &str) -> Option<&Shape> {
         self.named.get(name).map(|field| &field.shape).or(self.others.as_deref())
     }
 }
 
+/// A declared field of an object.
 #[derive(Clone, Debug)]
 pub(super) struct Field {
     pub(super) shape: Shape,
@@ -93,11 +94,12 @@ pub(super) struct Field {
 }
 
 impl Shape {
-    /// What it does not know it takes as any value: the type that reads it decides.
+    /// The shape of a schema. A schema that it does not understand becomes [`Shape::Any`]: the type that reads the value
+    /// decides.
     pub(super) fn of(schema: &Json) -> Self {
         for choice in ["oneOf", "anyOf"] {
             if let Some(list) = schema.get(choice).and_then(Json::as_array) {
-                // Fields beside the choice belong to each of its objects: a struct that holds an enum flattened.
+                // Fields next to the choice belong to each of its objects: a struct with a flattened enum has these.
                 let own = schema.get("properties").map(|_| Shape::object_of(schema));
                 let own = own.as_ref().and_then(Shape::object);
                 let alternatives = list.iter().map(|schema| Shape::of(schema).with_fields(own));
@@ -117,7 +119,7 @@ impl Shape {
         }
     }
 
-    /// An object with these fields, too; anything else as it is.
+    /// Adds `more` to an object's own fields. Any other shape stays as it is.
     fn with_fields(mut self, more: Option<&Fields>) -> Self {
         if let (Shape::Object(fields), Some(more)) = (&mut self, more) {
             fields.named.extend(more.named.iter().map(|(name, field)| (name.clone(), field.clone())));
@@ -126,6 +128,7 @@ impl Shape {
         self
     }
 
+    /// The shape of a schema whose `type` is `kind`.
     fn of_kind(kind: &str, schema: &Json) -> Self {
         let part = |name: &str| schema.get(name).map_or(Shape::Any, Shape::of);
         match kind {
@@ -153,12 +156,13 @@ impl Shape {
         }
     }
 
+    /// The shape of an integer: the bounds of its `format`, narrowed by `minimum` and `maximum`.
     fn integer(schema: &Json) -> Self {
         let bound = |name: &str| match schema.get(name) {
             Some(bound) => bound.as_i64().map(i128::from).or(bound.as_u64().map(i128::from)),
             None => None,
         };
-        // A u64 has no maximum in its schema, and an i64 neither bound.
+        // The schema of a u64 has no maximum, and that of an i64 has neither bound: the format supplies them.
         let (least, most) = match schema.get("format").and_then(Json::as_str) {
             Some("uint64" | "uint") => (0, i128::from(u64::MAX)),
             Some("uint32") => (0, i128::from(u32::MAX)),
@@ -169,9 +173,10 @@ impl Shape {
         Shape::Integer { min: min.max(least), max: max.min(most) }
     }
 
+    /// The shape of an object: a map without `properties`, otherwise its fields.
     fn object_of(schema: &Json) -> Self {
         let properties = schema.get("properties").and_then(Json::as_object);
-        // A struct that holds a map flattened has fields of its own and those of the map.
+        // A struct with a flattened map has both its own fields and those of the map.
         let others = match schema.get("additionalProperties") {
             Some(value @ Json::Object(_)) => Some(Box::new(Shape::of(value))),
             Some(Json::Bool(true)) => Some(Box::new(Shape::Any)),
@@ -180,7 +185,7 @@ impl Shape {
         let Some(properties) = properties else {
             return match (others, schema.get("additionalProperties")) {
                 (Some(others), _) => Shape::Map(others),
-                // A struct without fields has neither.
+                // A struct without fields that denies unknown ones.
                 (None, Some(Json::Bool(false))) => {
                     Shape::Object(Fields { named: BTreeMap::new(), others: None })
                 }
@@ -195,7 +200,7 @@ impl Shape {
         Shape::Object(Fields { named: properties.iter().map(field).collect(), others })
     }
 
-    /// Names of one enum are one choice.
+    /// Joins alternatives into one shape. The names of an enum, which come as one alternative each, become one text.
     fn either(shapes: Vec<Shape>) -> Self {
         let mut all = Vec::new();
         for shape in shapes {
@@ -215,6 +220,7 @@ impl Shape {
         }
     }
 
+    /// The fields of an object, or of the first alternative that is an object.
     pub(super) fn object(&self) -> Option<&Fields> {
         match self {
             Shape::Object(fields) => Some(fields),
@@ -223,6 +229,7 @@ impl Shape {
         }
     }
 
+    /// The shape of a list's items, or of those of the first alternative that is a list.
     pub(super) fn list(&self) -> Option<&Shape> {
         match self {
             Shape::List { item, .. } => Some(item),
@@ -231,6 +238,7 @@ impl Shape {
         }
     }
 
+    /// Whether null is accepted.
     pub(super) fn takes_null(&self) -> bool {
         match self {
             Shape::Null | Shape::Any => true,
@@ -239,6 +247,7 @@ impl Shape {
         }
     }
 
+    /// Reads text from a query string or a path. Text that the shape cannot read stays text.
     pub(super) fn read_text(&self, text: &str) -> Json {
         let read = match self {
             Shape::Integer { .. } => {
@@ -250,7 +259,7 @@ impl Shape {
             Shape::Bool => text.parse::<bool>().map(Json::from).ok(),
             Shape::Either(shapes) => {
                 let read = shapes.iter().map(|shape| shape.read_text(text));
-                // What is no text was meant: text takes everything.
+                // An alternative that reads a value other than text wins, because text accepts everything.
                 read.into_iter().find(|read| !read.is_string())
             }
             _ => None,
@@ -258,21 +267,25 @@ impl Shape {
         read.unwrap_or_else(|| Json::String(text.to_owned()))
     }
 
+    /// Checks the value at `path`, down to `depth` levels.
+    ///
+    /// # Errors
+    /// A sentence that names the first part that does not fit.
     pub(super) fn check(&self, value: &dyn Tree, path: &Path<'_>, depth: usize) -> Result<(), String> {
         if depth == 0 {
             return Ok(());
         }
         let node = value.node();
-        let wrong = || Err(format!("{path} is {}, not {self}", Shown(&node)));
+        let mismatch = || format!("{path} is {}, not {self}", Shown(&node));
         match (self, &node) {
             (Shape::Any, _)
             | (Shape::Null, Node::Null | Node::Empty)
             | (Shape::Bool, Node::Bool(_))
             | (Shape::Map(_), Node::Empty) => Ok(()),
-            (Shape::List { length, .. }, Node::Empty) if length.holds(0) => Ok(()),
-            // A list of bytes, as scripts have it.
+            (Shape::List { length, .. }, Node::Empty) if length.contains(0) => Ok(()),
+            // A list of bytes, which a script passes as a string.
             (Shape::List { item, length }, Node::Bytes(bytes))
-                if matches!(**item, Shape::Integer { min: 0, max: 255 }) && length.holds(*bytes) =>
+                if matches!(**item, Shape::Integer { min: 0, max: 255 }) && length.contains(*bytes) =>
             {
                 Ok(())
             }
@@ -285,12 +298,12 @@ impl Shape {
             (Shape::Number { min, max }, Node::Float(number)) if (min..=max).contains(&number) => Ok(()),
             (Shape::Text { names, .. }, Node::Text(text)) if names.iter().any(|name| name == text) => Ok(()),
             (Shape::Text { names, length }, Node::Text(text))
-                if names.is_empty() && (*length == Length::ANY || length.holds(text.chars().count())) =>
+                if names.is_empty() && (*length == Length::ANY || length.contains(text.chars().count())) =>
             {
                 Ok(())
             }
-            (Shape::Id(format), Node::Text(text)) if format.holds(text) => Ok(()),
-            (Shape::List { item, length }, Node::List(list)) if length.holds(list.len()) => {
+            (Shape::Id(format), Node::Text(text)) if format.accepts(text) => Ok(()),
+            (Shape::List { item, length }, Node::List(list)) if length.contains(list.len()) => {
                 let mut each = list.iter().enumerate();
                 each.try_for_each(|(at, value)| item.check(*value, &Path::Item(path, at), depth - 1))
             }
@@ -299,12 +312,15 @@ impl Shape {
                 .try_for_each(|(name, value)| item.check(*value, &Path::Field(path, name), depth - 1)),
             (Shape::Object(fields), Node::Map(map)) => check_fields(fields, map, path, depth),
             (Shape::Object(fields), Node::Empty) => check_fields(fields, &[], path, depth),
-            (Shape::Either(shapes), _) => check_either(shapes, value, path, depth).unwrap_or_else(wrong),
-            _ => wrong(),
+            (Shape::Either(shapes), _) => {
+                check_either(shapes, value, path, depth).map_err(|meant| meant.unwrap_or_else(mismatch))
+            }
+            _ => Err(mismatch()),
         }
     }
 }
 
+/// Checks the fields of an object: unknown names, wrong values, and required fields that are missing.
 fn check_fields(
     fields: &Fields,
     map: &[(&str, &dyn Tree)],
@@ -338,43 +354,58 @@ fn check_fields(
     }
 }
 
-/// `None`: it fits none, and none of them says it better than all together.
+/// Checks a value that has to fit one of `shapes`.
+///
+/// # Errors
+/// The sentence of the alternative that was evidently meant; `None` when no alternative stands out.
 fn check_either(
     shapes: &[Shape],
     value: &dyn Tree,
     path: &Path<'_>,
     depth: usize,
-) -> Option<Result<(), String>> {
+) -> Result<(), Option<String>> {
     let mut refused = Vec::new();
     for shape in shapes {
         match shape.check(value, path, depth - 1) {
-            Ok(()) => return Some(Ok(())),
+            Ok(()) => return Ok(()),
             Err(sentence) => refused.push((shape, sentence)),
         }
     }
-    // Of objects the one that has the first field: a variant is named by it.
-    let Node::Map(map) = value.node() else { return None };
-    let first = map.first().map_or("", |(name, _)| name);
+    let Node::Map(map) = value.node() else { return Err(None) };
     refused.retain(|(shape, _)| shape.object().is_some());
-    let only = refused.len() == 1;
-    let of_first = |shape: &Shape| shape.object().is_some_and(|fields| fields.named.contains_key(first));
-    refused.into_iter().find(|(shape, _)| only || of_first(shape)).map(|(_, sentence)| Err(sentence))
+    // The only object is meant, or the one that declares the value's first field: an enum's variant is named by it.
+    let is_only_object = refused.len() == 1;
+    let first = map.first().map_or("", |(name, _)| name);
+    let declares_first =
+        |shape: &Shape| shape.object().is_some_and(|fields| fields.named.contains_key(first));
+    let meant = refused.into_iter().find(|(shape, _)| is_only_object || declares_first(shape));
+    Err(meant.map(|(_, sentence)| sentence))
 }
 
-/// Where in a request a value stands. It becomes text when something is wrong and not before: most requests fit.
+/// The place of a value in a request. It is written as text only for a sentence, because most requests fit.
 pub(super) enum Path<'p> {
+    /// The request itself.
     Root,
+    /// A field of the object at a path.
     Field(&'p Path<'p>, &'p str),
+    /// An item of the list at a path.
     Item(&'p Path<'p>, usize),
 }
 
 impl Path<'_> {
+    /// Writes the path without quotes: `to.ids[3]`.
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Path::Root => Ok(()),
             Path::Field(Path::Root, name) => f.write_str(name),
-            Path::Field(above, name) => above.write(f).and_then(|()| write!(f, ".{name}")),
-            Path::Item(above, at) => above.write(f).and_then(|()| write!(f, "[{at}]")),
+            Path::Field(parent, name) => {
+                parent.write(f)?;
+                write!(f, ".{name}")
+            }
+            Path::Item(parent, index) => {
+                parent.write(f)?;
+                write!(f, "[{index}]")
+            }
         }
     }
 }
@@ -390,7 +421,7 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// What was wanted, in words.
+/// The expected value, in words.
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
