@@ -1,7 +1,9 @@
-//! What leaves by itself: messages, events, room data and kicks, asked for from anywhere and done in a fixed order.
+//! What the server sends or closes unprompted: messages, events, room data and kicks, requested from anywhere and carried
+//! out in a fixed order.
 //!
-//! `outbox` is the messages of a frame; `push` sends events to a `target`, `broadcast` room data, `kick` closes sessions.
-//! What systems want is collected in `asked`: kicks and events leave in Flush, broadcasts at the end of Match.
+//! `outbox` has the messages of a frame. `push` sends events to a `target`, and `hooked` keeps those that scripts have a
+//! hook for. `broadcast` sends room data, and `kick` closes sessions. `asked` collects what systems request: kicks and
+//! events are carried out in Flush, broadcasts at the end of `Core::Match`.
 
 mod asked;
 mod broadcast;
@@ -15,6 +17,7 @@ pub(crate) use asked::Asked;
 pub use broadcast::{Broadcast, Broadcasts, take_broadcasts};
 pub(crate) use hooked::{EventHooks, HOOKED_MAX, HookedEvent};
 pub use kick::{Kicks, kicked};
+pub(crate) use outbox::Addressed;
 pub use outbox::{Outbox, post, room_data};
 pub(crate) use push::deliver_pushes;
 pub use push::{Push, Pushed, push, push_json, write};

@@ -1,28 +1,33 @@
-//! What systems and scripts want sent or done, until its place in the frame comes.
+//! The kicks, broadcasts and events that systems requested, until the stage that carries them out.
 
 use std::collections::BTreeMap;
 
 use bevy_ecs::prelude::*;
 
 use super::broadcast::Broadcast;
-use super::push::Waiting;
+use super::push::QueuedPush;
 use crate::ids::SessionId;
 
-/// What was asked for, by session and room, so that the order of asking systems does not show.
+/// The requests of systems. Kicks are sorted by session and the rest by the name of its source, so that the order in which
+/// systems ran does not show.
 #[derive(Resource, Default)]
 pub(crate) struct Asked {
+    /// The sessions to close, each with its reason.
     pub(crate) kicks: BTreeMap<SessionId, String>,
+    /// Room data to send.
     pub(crate) broadcasts: BySource<Broadcast>,
-    pub(crate) pushes: BySource<Waiting>,
+    /// Events to send.
+    pub(crate) pushes: BySource<QueuedPush>,
 }
 
 impl Asked {
+    /// Whether nothing is requested.
     pub(crate) fn is_empty(&self) -> bool {
         self.kicks.is_empty() && self.broadcasts.is_empty() && self.pushes.is_empty()
     }
 }
 
-/// What systems and scripts asked for, each with the name of who asked.
+/// Requests of one kind, each with the name of its source.
 pub(crate) struct BySource<T>(Vec<(String, T)>);
 
 impl<T> Default for BySource<T> {
@@ -32,17 +37,18 @@ impl<T> Default for BySource<T> {
 }
 
 impl<T> BySource<T> {
+    /// Whether nothing is requested.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Adds what one source asked for.
-    pub(crate) fn add(&mut self, source: &str, asked: impl IntoIterator<Item = T>) {
-        self.0.extend(asked.into_iter().map(|one| (source.to_owned(), one)));
+    /// Adds the requests of one source.
+    pub(crate) fn add(&mut self, source: &str, requests: impl IntoIterator<Item = T>) {
+        self.0.extend(requests.into_iter().map(|request| (source.to_owned(), request)));
     }
 
-    /// Takes all of it: in the order of the sources' names, and within one source in the order in which it asked. The
-    /// order in which systems happen to run does not show.
+    /// Takes all requests, sorted by the names of their sources. Those of one source stay in the order in which they were
+    /// made.
     pub(crate) fn take(&mut self) -> Vec<(String, T)> {
         let mut all = std::mem::take(&mut self.0);
         all.sort_by(|(a, _), (b, _)| a.cmp(b));

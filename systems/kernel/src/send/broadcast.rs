@@ -10,25 +10,25 @@ use bytes::Bytes;
 use super::asked::Asked;
 use crate::ids::{RoomId, SessionId};
 
-/// A broadcast: room data to members. Kept apart from commands since it is the hot path.
+/// A broadcast: room data to members. It is separate from commands because it is on the hot path.
 #[derive(Clone, Debug)]
 pub struct Broadcast {
-    /// To which room.
+    /// The room.
     pub room: RoomId,
-    /// In whose name; `None`: the server's.
+    /// The sender, a member of the room; `None`: the server.
     pub sender: Option<SessionId>,
     /// The game's own number.
     pub op: u8,
     /// The game's own bytes.
     pub data: Bytes,
-    /// To whom; `None`: all members.
+    /// The recipients; `None`: all members.
     pub to: Option<Arc<[SessionId]>>,
-    /// Must it arrive?
+    /// Whether it is sent reliably.
     pub reliable: bool,
 }
 
-/// Sends room data from a system. What is asked for before `Core::Match` leaves in this frame; what is asked for in
-/// `Stage::Match` or later leaves in the next one, since the rooms have had their turn.
+/// Sends room data from a system, at the end of `Core::Match`. Data from an earlier stage leaves in this frame; data from
+/// `Stage::Match` or later leaves in the next frame.
 #[derive(SystemParam)]
 pub struct Broadcasts<'s> {
     buffer: Deferred<'s, BroadcastBuffer>,
@@ -47,6 +47,7 @@ impl Broadcasts<'_> {
     }
 }
 
+/// The broadcasts of one system, until its deferred parameters are applied.
 #[derive(Default)]
 pub(crate) struct BroadcastBuffer(Vec<Broadcast>);
 
@@ -59,7 +60,7 @@ impl SystemBuffer for BroadcastBuffer {
     }
 }
 
-/// Takes what systems asked to be sent, in the order of their names.
+/// Takes the broadcasts that systems requested, in the order of the systems' names.
 pub fn take_broadcasts(world: &mut World) -> Vec<Broadcast> {
     if world.resource::<Asked>().broadcasts.is_empty() {
         return Vec::new();

@@ -7,19 +7,21 @@ use super::asked::Asked;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::SessionId;
 
-/// Closes sessions from a system. Several kicks of one session in a frame are one, for the least reason.
+/// Closes sessions from a system. Several kicks of one session in a frame count as one, with the reason that sorts first.
 #[derive(SystemParam)]
 pub struct Kicks<'s> {
     buffer: Deferred<'s, KickBuffer>,
 }
 
 impl Kicks<'_> {
-    /// Closes a session at the end of this frame; the client is told `kicked` and this reason.
+    /// Closes a session at the end of this frame, or of the next frame when called in `Stage::Flush`. The client gets the
+    /// fault `kicked` with this reason.
     pub fn kick(&mut self, session: SessionId, reason: &str) {
         self.buffer.0.push((session, reason.to_owned()));
     }
 }
 
+/// The kicks of one system, until its deferred parameters are applied.
 #[derive(Default)]
 pub(crate) struct KickBuffer(Vec<(SessionId, String)>);
 
@@ -38,7 +40,7 @@ impl SystemBuffer for KickBuffer {
     }
 }
 
-/// Why a session that was kicked ends: for this reason, or for the usual one when it is empty.
+/// The fault with which a kicked session ends; an empty reason stands for the default sentence.
 pub fn kicked(reason: String) -> Fault {
     if reason.is_empty() { FaultKind::Kicked.into() } else { Fault::new(FaultKind::Kicked, reason) }
 }

@@ -1,4 +1,4 @@
-//! To whom an event goes. Plain data, so that it can name somebody who is connected to another node.
+//! The target of an event. It is plain data, so that it can name a user who is connected to another node.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::session::Session;
 use crate::spelling::nearest;
 use crate::world::{SessionIndex, WorldExt};
 
-/// To whom.
+/// The target of an event.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Target {
@@ -23,29 +23,34 @@ pub enum Target {
     User(String),
     /// Every member of a room.
     Room(RoomId),
-    /// What a feature has a name for: a stream, a party. See [`KaosApp::target`](crate::app::KaosApp::target).
+    /// A feature's own kind of target, such as a stream or a party; see [`KaosApp::target`](crate::app::KaosApp::target).
     Named {
-        /// Under which name the feature registered it.
+        /// The name under which the feature registered the kind.
         kind: String,
-        /// Which of them.
+        /// The id of one target of this kind.
         id: String,
     },
 }
 
-/// How a feature finds the sessions behind one of its own targets, in an order that is the same in every process.
+/// Finds the sessions of one of a feature's own targets, by its id. Their order has to be the same in every process.
 pub type Resolve = fn(&World, &str) -> Vec<SessionId>;
 
 /// The kinds of targets that features have registered.
 #[derive(Resource, Clone, Default, Debug)]
 pub struct Targets(pub(crate) BTreeMap<String, Resolve>);
 
-/// A session's slot and its name for the room, if it is a room's event.
-pub(crate) type Recipient = (u32, u16);
+/// A session that gets an event.
+pub(crate) struct Recipient {
+    /// The session's slot.
+    pub(crate) slot: u32,
+    /// The session's handle of the room; 0 when the target is not a room.
+    pub(crate) handle: u16,
+}
 
-/// The sessions behind a target that are there and not ending.
+/// The sessions of a target that exist and are not ending.
 ///
 /// # Errors
-/// `not_found`: no feature has such targets.
+/// `not_found`: no feature has targets of this kind.
 pub(crate) fn recipients(world: &World, to: &Target) -> Result<Vec<Recipient>, Fault> {
     Ok(match to {
         Target::Session(id) => live(world, *id).into_iter().collect(),
@@ -59,7 +64,8 @@ pub(crate) fn recipients(world: &World, to: &Target) -> Result<Vec<Recipient>, F
             let presences = entities.iter().filter_map(|entity| world.get::<Presence>(*entity));
             presences
                 .filter_map(|presence| {
-                    live(world, presence.info.session_id).map(|(slot, _)| (slot, presence.handle))
+                    let recipient = live(world, presence.info.session_id)?;
+                    Some(Recipient { handle: presence.handle, ..recipient })
                 })
                 .collect()
         }
@@ -74,7 +80,8 @@ pub(crate) fn recipients(world: &World, to: &Target) -> Result<Vec<Recipient>, F
     })
 }
 
+/// The session as a recipient without a room; `None`: it does not exist or is ending.
 fn live(world: &World, id: SessionId) -> Option<Recipient> {
     let session = world.get::<Session>(world.session(id)?)?;
-    session.ending.is_none().then_some((id.slot(), 0))
+    session.ending.is_none().then_some(Recipient { slot: id.slot(), handle: 0 })
 }

@@ -12,7 +12,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::ids::SessionId;
 use crate::op::{OpId, OpTable, Payload, write_json};
 use crate::output::{Answer, Channel, FrameOutputs, Level, Log, Reply, Send};
-use crate::send::{Asked, Outbox, deliver_pushes, kicked, post};
+use crate::send::{Addressed, Asked, Outbox, deliver_pushes, kicked, post};
 use crate::session::deadline::{DeadlineOf, Deadlines};
 use crate::session::end::{close_slow_reader, end_session, remove_ended};
 use crate::session::resend::{DirtySessions, ResendBuffer};
@@ -143,7 +143,7 @@ fn expand(world: &mut World) {
     let (payloads, sends) = world.resource_mut::<Outbox>().take();
     let mut touched = std::mem::take(&mut world.resource_mut::<DirtySessions>().0);
     let mut direct: Vec<Send> = Vec::new();
-    for (slot, handle, payload) in &sends {
+    for Addressed { slot, handle, payload } in &sends {
         let Some(encoded) = payloads.get(*payload as usize) else { continue };
         let Some(entity) = world.resource::<SessionIndex>().at(*slot) else { continue };
         let head = codec.0.head(encoded, *handle);
