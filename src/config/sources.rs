@@ -193,7 +193,7 @@ impl Layers {
         }
         let text = choices.iter().find_map(Value::as_str).map(str::to_owned);
         let written = text.or_else(|| choices.first().map(Value::to_string)).unwrap_or_default();
-        let is = if row.is_secret { "has another type".to_owned() } else { format!("is `{written}`") };
+        let is = if row.is_secret { "has the wrong type".to_owned() } else { format!("is `{written}`") };
         let sentence = format!("`{path}` {is}: expected {}", row.expects());
         self.problem(at, sentence);
     }

@@ -55,7 +55,7 @@ fn mistakes_are_named_with_file_line_and_the_next_step() {
         ),
         ("room:\n  max_players: -1\n", "kaosnet.yaml:2: `room.max_players` is `-1`: expected a whole number"),
         ("dev: maybe\n", "kaosnet.yaml:1: `dev` is `maybe`: expected true or false"),
-        ("room: 5\n", "kaosnet.yaml:1: `room` is a section: its keys stand under it, such as `room.create`"),
+        ("room: 5\n", "kaosnet.yaml:1: `room` is a section: its keys are under it, such as `room.create`"),
         (
             "room:\n  create: nobody\n",
             "kaosnet.yaml:2: `room.create` is `nobody`: expected one of `anyone`, `users`, `server`",
@@ -85,7 +85,7 @@ fn mistakes_are_named_with_file_line_and_the_next_step() {
         ),
         (
             "session:\n  key: [hush]\n",
-            "kaosnet.yaml:2: `session.key` has another type: expected a text or null",
+            "kaosnet.yaml:2: `session.key` has the wrong type: expected a text or null",
         ),
         ("- a\n- b\n", "kaosnet.yaml:1: there is no key here: a configuration is keys with their values"),
         ("hello\n", "kaosnet.yaml:1: there is no key here: "),

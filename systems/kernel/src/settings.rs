@@ -1,7 +1,8 @@
-//! What can be set: sections of keys, which their owners write, and the values that were set for them.
+//! Settings: sections of keys, which their owners define, and the values of these keys.
 //!
-//! `macros` is how an owner writes a section, `row` what is known of one of its keys, `section` the section as a type, `table`
-//! all sections of a server; `node` is the section that has no other owner. Nothing here knows whose sections there are.
+//! `macros` defines a section, `row` describes one of its keys, `section` is the section as a type, and `table` has all
+//! sections of a server. `node` is the one section that is defined here. Nothing else in this folder knows which sections
+//! exist.
 
 mod macros;
 mod node;
@@ -21,12 +22,13 @@ use bevy_ecs::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-/// What was set, by key: `room.empty_ms`. A key that is not in it has its default. It never changes while a server runs.
+/// The values that were set, by key, such as `room.empty_ms`. A key without a value has its default. The values never
+/// change while a server runs.
 #[derive(Resource, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Settings(BTreeMap<String, Json>);
 
-// The names alone: some values are secrets.
+// Prints only the keys, because some values are secrets.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
@@ -34,33 +36,33 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Sets a key. Whether it is there and takes the value is found out when a server is built.
+    /// Sets a key. A key that does not exist, or does not accept the value, is found when a server is built.
     pub fn set(&mut self, key: impl Into<String>, value: impl Into<Json>) {
         self.0.insert(key.into(), value.into());
     }
 
-    /// What was set for a key.
+    /// The value that was set for a key; `None`: the key has its default.
     pub fn get(&self, key: &str) -> Option<&Json> {
         self.0.get(key)
     }
 
-    /// Every key that was set, by name.
+    /// Every key that was set, with its value, in the order of keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// Reads a section.
+    /// Reads a section. Ranges are not checked.
     ///
     /// # Errors
-    /// A sentence for each value of another type.
+    /// One sentence per value of the wrong type.
     pub fn section<S: Section>(&self) -> Result<S, Vec<String>> {
         S::read(self)
     }
 
-    /// Changes a section; all of its keys are set after that.
+    /// Changes a section. Afterwards all of its keys are set.
     ///
     /// # Errors
-    /// As [`Settings::section`], and then nothing is changed.
+    /// As [`Settings::section`]; then nothing is changed.
     pub fn change<S: Section>(&mut self, change: impl FnOnce(&mut S)) -> Result<(), Vec<String>> {
         let mut section = S::read(self)?;
         change(&mut section);
@@ -142,11 +144,11 @@ mod tests {
             ("shop.closes", 7.into(), "`shop.closes` is 7: it goes from 8 to 24"),
             ("shop.fee", 2.into(), "`shop.fee` is 2: it goes from 0 to 1.5"),
             ("shop.goods", Json::Array(Vec::new()), "`shop.goods` is empty"),
-            ("shop.till", 5.into(), "`shop.till` has another type: expected a text or null"),
+            ("shop.till", 5.into(), "`shop.till` has the wrong type: expected a text or null"),
             ("shop.oppens", 5.into(), "unknown key `shop.oppens`. Did you mean `shop.opens`?"),
             ("shop.node", 5.into(), "unknown key `shop.node`. Did you mean `node`?"),
             ("shop.wares", 5.into(), "`shop.wares` is called `shop.goods` now"),
-            ("shop", 5.into(), "`shop` is a section: its keys stand under it, such as `shop.opens`"),
+            ("shop", 5.into(), "`shop` is a section: its keys are under it, such as `shop.opens`"),
             ("shp.opens", 5.into(), "unknown key `shp.opens`. Did you mean `shop.opens`?"),
             (
                 "guests.max",

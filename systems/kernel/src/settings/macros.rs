@@ -1,6 +1,6 @@
-//! `settings!`: a section written once, in its owner's file.
+//! `settings!`: defines a section once, in its owner's file.
 
-/// Writes a section of the configuration: a struct with its defaults, and of each key its type, range, unit and meaning.
+/// Defines a section of the configuration: a struct with the type, default, range, unit and meaning of each key.
 ///
 /// ```
 /// # use kaos_kernel::prelude::*;
@@ -22,24 +22,26 @@
 ///     app.settings::<GuestbookSettings>();
 /// }
 /// ```
-/// In a system or handler it is the resource `GuestbookSettings`. In the configuration its keys are `guestbook.pages` and so
-/// on: in the file, as flags, as variables. The comments above keys are what people read of them, everywhere.
+/// Systems and handlers read the section as the resource `GuestbookSettings`. Its keys are `guestbook.pages` and so on: in
+/// the configuration file, as flags and as environment variables. The doc comments of the keys are shown everywhere as
+/// their descriptions.
 ///
-/// Behind the default stands, in this order and each only where it is needed:
+/// The default may be followed by any of these, in this order:
 ///
-/// * `in 1..=1000`: the range, for numbers.
+/// * `in 1..=1000`: the range of a number.
 /// * `within |book| 1..=book.pages`: a range that depends on other keys of the section.
-/// * `unit "ms"`: what a number counts.
-/// * `expects "a colour"`: what the key takes, for a type whose schema does not say it.
-/// * `shown to scripts`: scripts see it, as `ctx.settings.guestbook.nameless`.
-/// * `kept secret`: neither printed nor written into journals, so nothing inside the frame may depend on it; a job may.
-/// * `was "guestbook.leaves"`: the key's former name, which is refused with the one of today.
+/// * `unit "ms"`: the unit of a number.
+/// * `expects "a colour"`: the accepted values in words, for a type whose schema does not state them.
+/// * `shown to scripts`: scripts see the value, as `ctx.settings.guestbook.nameless`.
+/// * `kept secret`: the value is neither printed nor written into journals, so nothing inside the frame may depend on it; a
+///   job may.
+/// * `was "guestbook.leaves"`: a former name of the key. Setting it is refused with a sentence that states the present name.
 ///
-/// `in "guestbook", checked by path::to::function {` names a `fn(&GuestbookSettings) -> Vec<String>` for what ranges do not
-/// say: a sentence for each value that cannot be, beginning with its key in back quotes.
+/// `in "guestbook", checked by path::to::function {` names a `fn(&GuestbookSettings) -> Vec<String>` for rules that ranges
+/// cannot express. It returns one sentence per refused value, which begins with the key in back quotes.
 ///
-/// A type is anything that is `Serialize`, `Deserialize` and [`JsonSchema`](schemars::JsonSchema): numbers, `bool`, text,
-/// enums without fields, `Option`s and lists of these.
+/// The type of a key is `Clone`, `PartialEq`, `Debug`, `Serialize`, `Deserialize` and
+/// [`JsonSchema`](schemars::JsonSchema): numbers, `bool`, text, enums without fields, `Option`s and lists of these.
 #[macro_export]
 macro_rules! settings {
     (
@@ -70,7 +72,7 @@ macro_rules! settings {
             }
         }
 
-        // By hand, since a secret is not printed.
+        // Not derived, because a secret must not be printed.
         impl ::std::fmt::Debug for $name {
             fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.debug_struct(stringify!($name))
@@ -108,15 +110,16 @@ macro_rules! settings {
 
             fn read(from: &$crate::settings::Settings) -> Result<Self, Vec<String>> {
                 let mut read = $name::default();
-                let fits = [$((
-                    stringify!($field),
+                let mistyped: Vec<&str> = [$(
                     $crate::settings::read_value(from, $section, stringify!($field), &mut read.$field),
-                ),)+];
-                let wrong: Vec<&str> = fits.iter().filter(|(_, fits)| !fits).map(|(name, _)| *name).collect();
-                if wrong.is_empty() {
+                )+]
+                .into_iter()
+                .flatten()
+                .collect();
+                if mistyped.is_empty() {
                     Ok(read)
                 } else {
-                    Err($crate::settings::mistyped(&Self::rows(), &wrong, from))
+                    Err($crate::settings::mistyped(&Self::rows(), &mistyped, from))
                 }
             }
 
@@ -125,7 +128,7 @@ macro_rules! settings {
                     $($crate::settings::out_of_range($section, stringify!($field), &self.$field, $range),)?
                 )+];
                 let wrong: Vec<String> = fixed.into_iter().flatten().collect();
-                // What depends on a value that cannot be is no news.
+                // A range that depends on a wrong value would only add a misleading sentence.
                 if !wrong.is_empty() {
                     return wrong;
                 }
@@ -144,7 +147,7 @@ macro_rules! settings {
     };
 }
 
-/// For [`settings!`](crate::settings!): the words that a row may have, so that a mistyped one does not compile.
+/// For [`settings!`](crate::settings!): turns the words `scripts` and `secret` into true. Any other word does not compile.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! setting_flag {
@@ -156,7 +159,7 @@ macro_rules! setting_flag {
     };
 }
 
-/// For [`settings!`](crate::settings!): a value as it may be printed.
+/// For [`settings!`](crate::settings!): the value to print, or a placeholder for a secret.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! setting_shown {

@@ -1,4 +1,4 @@
-//! What can be set for the node itself.
+//! The settings of the node itself.
 
 crate::settings! {
     /// The node.
@@ -11,6 +11,7 @@ crate::settings! {
     }
 }
 
+/// Checks the length of the node's name.
 fn check_name(node: &NodeSettings) -> Vec<String> {
     let fits = (1..=64).contains(&node.node.len());
     if fits { Vec::new() } else { vec!["`node` is a name of 1 to 64 bytes".to_owned()] }

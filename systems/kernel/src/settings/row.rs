@@ -1,4 +1,4 @@
-//! A row: what is known of one key, without its type.
+//! A row: the description of one key, independent of the key's type.
 
 use std::ops::RangeInclusive;
 
@@ -15,42 +15,43 @@ use super::Settings;
 pub struct SettingRow {
     /// The whole key: `guestbook.pages`.
     pub key: String,
-    /// Its section; empty: it has none.
+    /// Its section; empty: the key is not in a section.
     pub section: &'static str,
     /// Its name in the section.
     pub name: &'static str,
-    /// What it means, in sentences.
+    /// Its meaning, in sentences.
     pub doc: String,
-    /// What it counts, such as `ms`; empty: nothing, or the sentences say it.
+    /// Its unit, such as `ms`; empty: it has none, or `doc` states it.
     pub unit: &'static str,
-    /// What holds when nobody says otherwise.
+    /// Its default.
     pub default: Json,
-    /// What it takes, in words: `true or false`.
+    /// The accepted type or names, in words: `true or false`.
     pub expects: String,
-    /// The least and the most, for numbers.
+    /// The range of a number; `None`: there is none.
     pub range: Option<SettingRange>,
     /// Whether scripts see it, as `ctx.settings.<section>.<name>`.
     pub in_ctx: bool,
-    /// Whether it is neither shown nor written into journals.
+    /// Whether its value is neither shown nor written into journals.
     pub is_secret: bool,
-    /// Its former names, with their sections.
+    /// Its former names, as whole keys.
     pub was: &'static [&'static str],
+    /// Reads a value as the key's type and writes it again; `None`: the value has the wrong type.
     read: fn(&Json) -> Option<Json>,
 }
 
-/// The least and the most that a key takes.
+/// The range of a key, both ends included.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SettingRange {
-    /// The least.
+    /// The minimum.
     pub min: Json,
-    /// The most.
+    /// The maximum.
     pub max: Json,
-    /// Whether other keys move it; then this is where it lies while those have their defaults.
+    /// Whether the range depends on other keys. If so, `min` and `max` apply while those keys have their defaults.
     pub depends: bool,
 }
 
 impl SettingRow {
-    /// The row of a key of this type, without a range. For [`settings!`](crate::settings!).
+    /// For [`settings!`](crate::settings!): the row of a key of type `T`, without a range.
     #[doc(hidden)]
     pub fn of<T: Serialize + DeserializeOwned + JsonSchema>(
         section: &'static str,
@@ -77,32 +78,32 @@ impl SettingRow {
         }
     }
 
-    /// For [`settings!`](crate::settings!).
+    /// For [`settings!`](crate::settings!): sets a fixed range.
     #[doc(hidden)]
     pub fn set_range<T: Serialize>(&mut self, range: RangeInclusive<T>) {
         self.range =
             Some(SettingRange { min: to_json(range.start()), max: to_json(range.end()), depends: false });
     }
 
-    /// For [`settings!`](crate::settings!).
+    /// For [`settings!`](crate::settings!): sets a range that depends on other keys, as it is with their defaults.
     #[doc(hidden)]
     pub fn set_dependent_range<T: Serialize>(&mut self, range: RangeInclusive<T>) {
-        self.set_range(range);
-        self.range.iter_mut().for_each(|range| range.depends = true);
+        self.range =
+            Some(SettingRange { min: to_json(range.start()), max: to_json(range.end()), depends: true });
     }
 
-    /// A value as the type of this key writes it: a whole number of a key that takes fractions becomes one of these. `None`:
-    /// it has another type. Its range is another question.
+    /// The value as this key's type writes it, for example 1.0 for 1 when the key takes fractions. `None`: the value has
+    /// the wrong type. The range is not checked.
     pub fn read(&self, value: &Json) -> Option<Json> {
         (self.read)(value)
     }
 
-    /// What was set, or the default; a value of another type, which no server is built with, counts as not set.
+    /// The value that was set, or the default. A value of the wrong type, with which no server is built, counts as not set.
     pub fn value(&self, set: &Settings) -> Json {
         set.get(&self.key).and_then(|value| self.read(value)).unwrap_or_else(|| self.default.clone())
     }
 
-    /// What it takes, in words, with its range if that is always the same.
+    /// The accepted values in words, with the range if it does not depend on other keys.
     pub fn expects(&self) -> String {
         match self.range.as_ref().filter(|range| !range.depends) {
             Some(SettingRange { min, max, .. }) => format!("{} from {min} to {max}", self.expects),
@@ -110,16 +111,16 @@ impl SettingRow {
         }
     }
 
-    /// The sentence about a value of another type.
+    /// The sentence about a value of the wrong type. It does not quote a secret.
     pub fn mistyped(&self, value: &Json) -> String {
         let key = &self.key;
         if self.is_secret {
-            return format!("`{key}` has another type: expected {}", self.expects());
+            return format!("`{key}` has the wrong type: expected {}", self.expects());
         }
         format!("`{key}` is {value}: expected {}", self.expects())
     }
 
-    /// Meaning, unit and range, for a page or a comment.
+    /// Meaning, unit and range in one line, for a page or a comment.
     pub fn line(&self) -> String {
         let range = self.range.as_ref().map(|SettingRange { min, max, depends }| {
             format!("{min} to {max}{}", if *depends { " by default" } else { "" })
@@ -140,7 +141,7 @@ pub(super) fn to_json<T: Serialize>(value: &T) -> Json {
     serde_json::to_value(value).unwrap_or_default()
 }
 
-/// What a type takes, in words, from its schema.
+/// The values that a type accepts, in words, from its schema.
 fn expected(schema: &Json) -> String {
     let mut names = Vec::new();
     collect_names(schema, &mut names);
@@ -157,7 +158,7 @@ fn expected(schema: &Json) -> String {
     }
 }
 
-/// The names of an enum without fields.
+/// Collects the names of an enum without fields.
 fn collect_names<'a>(schema: &'a Json, names: &mut Vec<&'a str>) {
     names.extend(schema.get("const").and_then(Json::as_str));
     for (word, nested) in [("enum", false), ("oneOf", true), ("anyOf", true)] {
@@ -171,6 +172,7 @@ fn collect_names<'a>(schema: &'a Json, names: &mut Vec<&'a str>) {
     }
 }
 
+/// Whether a schema accepts null.
 fn takes_null(schema: &Json) -> bool {
     let is_null = |kind: &Json| kind == "null";
     let kinds = schema.get("type");
@@ -178,6 +180,7 @@ fn takes_null(schema: &Json) -> bool {
         || schema.get("anyOf").and_then(Json::as_array).is_some_and(|all| all.iter().any(takes_null))
 }
 
+/// The type of a schema in words, null aside.
 fn kind(schema: &Json) -> &'static str {
     let first = |kinds: &'_ Json| -> Option<String> {
         let all = kinds.as_array().map_or_else(|| std::slice::from_ref(kinds), Vec::as_slice);

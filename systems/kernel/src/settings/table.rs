@@ -1,4 +1,4 @@
-//! The table of sections: every key of a server with these plugins, and what is said about values and keys that do not fit.
+//! The table of sections: every key of a server and its plugins, and the sentences about wrong values and unknown keys.
 
 use std::collections::BTreeMap;
 
@@ -8,20 +8,22 @@ use serde_json::{Map, Value as Json};
 use super::{Section, SettingRow, Settings};
 use crate::spelling::nearest;
 
-/// A section as it was registered.
+/// A registered section.
 #[derive(Clone, Debug)]
 pub struct SectionRows {
-    /// Its name; empty: its keys stand alone.
+    /// Its name; empty: its keys are not in a section.
     pub name: &'static str,
-    /// Its keys, in the order in which they were written.
+    /// Its keys, in the order of their definition.
     pub rows: Vec<SettingRow>,
-    wrong: fn(&Settings) -> Vec<String>,
+    /// Reads and checks the section; see [`SectionRows::wrong`].
+    check: fn(&Settings) -> Vec<String>,
 }
 
 impl SectionRows {
-    /// Everything that is wrong with the values of these keys, a sentence each, which begins with its key in back quotes.
+    /// Checks the values of these keys. Returns one sentence per wrong value, which begins with its key in back quotes.
+    /// While a value has the wrong type, ranges are not checked.
     pub fn wrong(&self, settings: &Settings) -> Vec<String> {
-        (self.wrong)(settings)
+        (self.check)(settings)
     }
 }
 
@@ -29,28 +31,30 @@ impl SectionRows {
 #[derive(Resource, Clone, Default, Debug)]
 pub struct Sections {
     list: Vec<SectionRows>,
-    /// What is wrong with sections and with what was set for them.
+    /// What is wrong with the definitions of sections and with the values that registered sections were read from, one
+    /// sentence each. A server with any of them is not built.
     pub(crate) errors: Vec<String>,
 }
 
 impl Sections {
-    /// Adds a section. A key that is there already, or that no file and variable could name, is an error of the build.
+    /// Adds a section. Its first key that exists already, or that a file or variable cannot name, becomes one of
+    /// [`Sections::errors`].
     pub fn add<S: Section>(&mut self) {
         let rows = S::rows();
-        let refused = rows.iter().find_map(|row| self.refusal(row));
-        self.errors.extend(refused);
+        let problem = rows.iter().find_map(|row| self.problem(row));
+        self.errors.extend(problem);
         self.list.push(SectionRows {
             name: S::NAME,
             rows,
-            wrong: |settings| match S::read(settings) {
-                Ok(read) => read.check(),
+            check: |settings| match S::read(settings) {
+                Ok(section) => section.check(),
                 Err(wrong) => wrong,
             },
         });
     }
 
-    /// Why a row cannot be added.
-    fn refusal(&self, row: &SettingRow) -> Option<String> {
+    /// A sentence about why a row cannot be added; `None`: it can.
+    fn problem(&self, row: &SettingRow) -> Option<String> {
         let key = &row.key;
         let is_plain =
             |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
@@ -93,41 +97,42 @@ impl Sections {
         self.rows().find(|row| row.key == key)
     }
 
-    /// Whether keys stand under this name.
+    /// Whether a section has this name.
     pub fn is_section(&self, name: &str) -> bool {
         !name.is_empty() && self.list.iter().any(|section| section.name == name)
     }
 
-    /// The same sections in another order: those that are equal in it stay as they are.
+    /// Sorts the sections by a key of their names. The sort is stable.
     pub fn sort_by_key<K: Ord>(&mut self, order: impl Fn(&str) -> K) {
         self.list.sort_by_key(|section| order(section.name));
     }
 
-    /// Adds the sections of another table behind those of this one.
+    /// Appends the sections and errors of another table. Keys are checked as in [`Sections::add`].
     pub fn append(&mut self, others: Sections) {
         for section in others.list {
-            let refused = section.rows.iter().find_map(|row| self.refusal(row));
-            self.errors.extend(refused);
+            let problem = section.rows.iter().find_map(|row| self.problem(row));
+            self.errors.extend(problem);
             self.list.push(section);
         }
         self.errors.extend(others.errors);
     }
 
-    /// What is wrong with the table itself, a sentence each.
+    /// What is wrong with the definitions and the values of registered sections, one sentence each.
     pub fn errors(&self) -> &[String] {
         &self.errors
     }
 
-    /// Every key with its value: what was set, or the default.
+    /// Every key with its value: the one that was set, or the default.
     pub fn whole(&self, set: &Settings) -> Settings {
         self.with(set, |_| true)
     }
 
-    /// As [`Sections::whole`], without what is kept secret: what a journal's header holds.
+    /// As [`Sections::whole`], without secrets: the settings in a journal's header.
     pub fn whole_but_secrets(&self, set: &Settings) -> Settings {
         self.with(set, |row| !row.is_secret)
     }
 
+    /// The wanted keys with their values.
     fn with(&self, set: &Settings, wanted: impl Fn(&SettingRow) -> bool) -> Settings {
         let mut whole = Settings::default();
         for row in self.rows().filter(|row| wanted(row)) {
@@ -136,7 +141,8 @@ impl Sections {
         whole
     }
 
-    /// What scripts see: an object for each section, with its keys that are shown to them. `None`: nothing.
+    /// The settings that scripts see: an object per section, and the keys without a section next to these. `None`: no key is
+    /// shown to scripts.
     pub fn shown_to_scripts(&self, set: &Settings) -> Option<Json> {
         let mut sections: BTreeMap<&str, Map<String, Json>> = BTreeMap::new();
         for row in self.rows().filter(|row| row.in_ctx) {
@@ -147,35 +153,40 @@ impl Sections {
         (!shown.is_empty()).then_some(Json::Object(shown))
     }
 
-    /// The sentence about a key that does not exist.
+    /// The sentence about a key that does not exist. The first case that applies decides: the key is the name of a section;
+    /// it is a former name; a known key is similar; its section does not exist.
     pub fn unknown(&self, key: &str) -> String {
         if self.is_section(key) {
             let first = self.rows().find(|row| row.section == key).map_or("", |row| row.key.as_str());
-            return format!("`{key}` is a section: its keys stand under it, such as `{first}`");
+            return format!("`{key}` is a section: its keys are under it, such as `{first}`");
         }
         if let Some(row) = self.renamed(key) {
             return format!("`{key}` is called `{}` now", row.key);
         }
         let near = self.near(key);
-        match key.split_once('.').filter(|(section, _)| near.is_empty() && !self.is_section(section)) {
-            Some((section, _)) => {
+        if !near.is_empty() {
+            return format!("unknown key `{key}`{near}");
+        }
+        match key.split_once('.') {
+            Some((section, _)) if !self.is_section(section) => {
                 format!("unknown key `{key}`: no plugin of this server has a section `{section}`")
             }
-            None => format!("unknown key `{key}`{near}"),
+            _ => format!("unknown key `{key}`"),
         }
     }
 
-    /// The row of a key by a name that it had once.
+    /// The row of a key, by one of its former names.
     pub fn renamed(&self, was: &str) -> Option<&SettingRow> {
         self.rows().find(|row| row.was.contains(&was))
     }
 
-    /// Sentences about everything that was set and that nobody has.
+    /// One sentence per key that was set and does not exist.
     pub fn all_unknown(&self, set: &Settings) -> Vec<String> {
         set.iter().filter(|(key, _)| self.row(key).is_none()).map(|(key, _)| self.unknown(key)).collect()
     }
 
-    /// `. Did you mean …?`: a key of the same section with a similar name, or the same name in another section.
+    /// `. Did you mean …?` for a key that was probably meant; empty when there is none. In a section that exists, that is a
+    /// similar name of the section, or else the same name in another one. Otherwise it is a similar key or section.
     fn near(&self, key: &str) -> String {
         let Some((section, name)) = key.split_once('.').filter(|(section, _)| self.is_section(section))
         else {
