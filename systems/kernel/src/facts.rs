@@ -1,9 +1,11 @@
-//! Facts: what happened, told to any number of readers. Each reader sees every fact exactly once, however seldom it runs.
+//! Facts: reports of what happened, for any number of readers. Each reader sees every fact exactly once, however seldom it
+//! runs, as long as no more than [`FACTS_MAX`] facts of that kind wait for it.
 //!
-//! Bevy's own messages are gone two frames after they were written, so that a system which runs once a second misses most
-//! of them. A fact stays until every registered reader has seen it. Readers do not share anything that is written, so two
-//! of them need no order between them.
+//! Bevy drops its own messages two frames after they were written, so a system that runs once a second misses most of
+//! them. A fact stays until every registered reader has seen it. Readers write nothing that they share, so two of them
+//! need no order between them.
 
+use std::any::TypeId;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -16,13 +18,12 @@ use bevy_ecs::system::SystemParam;
 use crate::clock::Clock;
 use crate::failures;
 
-/// Facts of one kind that may wait for a reader. A reader that has not run for so many has a defect: the oldest are
-/// dropped, and the frame reports it as it reports a system that failed. 65,536 ends of sessions are over three times
-/// the sessions that a server holds by default.
+/// The most facts of one kind that wait for a reader. A reader that is this far behind has a defect: the oldest facts are
+/// dropped, and the frame reports the reader like a system that failed. 65,536 is over three times the number of sessions
+/// that a server admits by default.
 pub const FACTS_MAX: usize = 65_536;
 
-/// What can be told: plain data. It has to say everything by itself, since a reader may see it when what it is about is
-/// gone.
+/// The type of a fact: plain data. It has to be complete in itself, because its subject may be gone when a reader sees it.
 pub trait Fact: Send + Sync + 'static {}
 
 impl<F: Send + Sync + 'static> Fact for F {}
@@ -31,14 +32,14 @@ impl<F: Send + Sync + 'static> Fact for F {}
 #[derive(Resource, Debug)]
 pub struct Facts<F: Fact> {
     kept: VecDeque<F>,
-    /// The number of the first that is kept; facts are numbered from 0 in the order of writing.
+    /// The number of the first fact in `kept`. Facts are numbered from 0 in the order of writing.
     first: u64,
-    /// The number of the first that was written after [`mark`].
+    /// The number of the first fact after the last [`mark`]: facts with lower numbers were written before it.
     marked: u64,
-    /// The number of the first that was written after the last frame.
+    /// The number of the first fact after the last frame.
     settled: u64,
-    /// How far each reader has come. Shared with the reader, which moves it without writing to the world: a reader that
-    /// is gone leaves the only reference here.
+    /// For each reader the number of the first fact that it has not seen. Each is shared with its reader, which advances
+    /// it without writing to the world. When the reader is dropped, this is the only reference left.
     readers: Vec<Arc<AtomicU64>>,
 }
 
@@ -49,8 +50,8 @@ impl<F: Fact> Default for Facts<F> {
 }
 
 impl<F: Fact> Facts<F> {
-    /// Tells a fact. Readers that run later in this frame see it in this frame, all others in the next one, which comes
-    /// even when nothing else asks for it.
+    /// Adds a fact. Readers that run later in this frame see it in this frame, all others in the next frame, which is then
+    /// run even if nothing else requests it.
     pub fn write(&mut self, fact: F) {
         self.kept.push_back(fact);
     }
@@ -61,78 +62,82 @@ impl<F: Fact> Facts<F> {
         self.kept.iter().take(count)
     }
 
+    /// The number of the next fact to be written.
     fn end(&self) -> u64 {
         self.first + self.kept.len() as u64
     }
 
-    /// Drops what every reader has seen. Returns whether something was written after the mark.
+    /// Drops the facts that every reader has seen, and the oldest ones beyond [`FACTS_MAX`].
     fn settle(&mut self) -> Settled {
         self.readers.retain(|reader| Arc::strong_count(reader) > 1);
         let seen = self.readers.iter().map(|reader| reader.load(Ordering::Relaxed)).min();
-        // What the kernel itself has to look at once more stays until the next mark has passed it.
+        // Facts after the mark stay: the kernel reads them with `before_mark` after the next mark.
         let seen = seen.unwrap_or(self.end()).min(self.marked);
-        let over = self.kept.len().saturating_sub(FACTS_MAX);
-        let drop = usize::try_from(seen.saturating_sub(self.first)).unwrap_or(usize::MAX).max(over);
-        let from = self.first + drop as u64;
+        let excess = self.kept.len().saturating_sub(FACTS_MAX);
+        let dropped = usize::try_from(seen.saturating_sub(self.first)).unwrap_or(usize::MAX).max(excess);
+        let from = self.first + dropped as u64;
         let missed = self.readers.iter().any(|reader| reader.load(Ordering::Relaxed) < from);
-        // A reader in an earlier stage than the writer sees it in the next frame, so that has to come. Once: a reader that
-        // does not run in each frame asks for its own.
+        // A reader in an earlier stage than the writer sees the fact in the next frame, so that frame has to run. Only that
+        // one: a reader that does not run in every frame makes its own wake-up requests.
         let end = self.end();
         let unread = self.readers.iter().any(|reader| reader.load(Ordering::Relaxed) < end);
         let late = end > self.marked || (unread && end > self.settled);
         self.settled = end;
-        self.kept.drain(..drop.min(self.kept.len()));
+        self.kept.drain(..dropped.min(self.kept.len()));
         self.first = from;
         self.marked = self.marked.max(self.first);
         if self.kept.is_empty() {
-            // The memory of a burst.
+            // Frees the memory of a burst.
             self.kept.shrink_to(64);
         }
         Settled { late, missed }
     }
 }
 
+/// The result of [`Facts::settle`].
 struct Settled {
-    /// A reader that may run in each frame has not seen what was written in this one: the next frame has to come.
+    /// Whether the next frame has to run: a fact of this frame was written after the mark, or some reader has not seen it.
     late: bool,
-    /// A reader lost facts.
+    /// Whether facts were dropped that some reader had not seen.
     missed: bool,
 }
 
-/// How far one reader has come: for exclusive systems, which have no [`FactReader`]. Make it while the plugin is built.
+/// The position of one reader: for exclusive systems, which cannot have a [`FactReader`]. Create it while the plugin is
+/// built.
 #[derive(Debug)]
 pub struct FactCursor<F: Fact> {
-    at: Arc<AtomicU64>,
+    /// The number of the first fact that the reader has not seen.
+    next: Arc<AtomicU64>,
     of: PhantomData<fn() -> F>,
 }
 
 impl<F: Fact> FactCursor<F> {
-    /// The facts that this reader has not seen, in the order of writing. Those that were dropped since it did not run
-    /// for [`FACTS_MAX`] of them are missing.
+    /// The facts that this reader has not seen, in the order of writing, which count as seen from now on. Facts that were
+    /// dropped because the reader was more than [`FACTS_MAX`] behind are missing.
     pub fn read<'f>(&self, facts: &'f Facts<F>) -> impl Iterator<Item = &'f F> + use<'f, F> {
-        let from = self.at.swap(facts.end(), Ordering::Relaxed);
+        let from = self.next.swap(facts.end(), Ordering::Relaxed);
         let skip = usize::try_from(from.saturating_sub(facts.first)).unwrap_or(usize::MAX);
         facts.kept.iter().skip(skip)
     }
 
     /// Whether there is nothing to read.
     pub fn is_empty(&self, facts: &Facts<F>) -> bool {
-        self.at.load(Ordering::Relaxed) >= facts.end()
+        self.next.load(Ordering::Relaxed) >= facts.end()
     }
 }
 
 impl<F: Fact> FromWorld for FactCursor<F> {
-    /// Registers a reader, which sees what is written from now on.
+    /// Registers a reader, which sees the facts that are written from now on.
     fn from_world(world: &mut World) -> Self {
         let mut facts = world.get_resource_or_init::<Facts<F>>();
-        let at = Arc::new(AtomicU64::new(facts.end()));
-        facts.readers.push(at.clone());
-        FactCursor { at, of: PhantomData }
+        let next = Arc::new(AtomicU64::new(facts.end()));
+        facts.readers.push(next.clone());
+        FactCursor { next, of: PhantomData }
     }
 }
 
-/// Reads facts in a system. It sees every one that is written after the server was built, exactly once: also when it runs
-/// once a second.
+/// Reads facts in a system. It sees every fact that is written after the server was built, exactly once, even if it runs
+/// only once a second; see [`FACTS_MAX`] for the bound.
 ///
 /// ```
 /// # use kaos_kernel::prelude::*;
@@ -149,7 +154,7 @@ pub struct FactReader<'w, 's, F: Fact> {
 }
 
 impl<F: Fact> FactReader<'_, '_, F> {
-    /// The facts that this system has not seen, in the order of writing.
+    /// The facts that this system has not seen, in the order of writing, which count as seen from now on.
     pub fn read(&mut self) -> impl Iterator<Item = &F> + '_ {
         self.cursor.read(&self.facts)
     }
@@ -160,53 +165,61 @@ impl<F: Fact> FactReader<'_, '_, F> {
     }
 }
 
-type Mark = fn(&mut World);
-type Settle = fn(&mut World) -> (&'static str, Settled);
+/// One kind of fact, and what a frame does with it.
+#[derive(Clone, Copy)]
+struct FactKind {
+    id: TypeId,
+    name: &'static str,
+    mark: fn(&mut World),
+    settle: fn(&mut World) -> Settled,
+}
 
-/// What is done with every kind of fact in every frame.
+/// The kinds of facts that are registered.
 #[derive(Resource, Default)]
-pub(crate) struct FactKinds(Vec<(Mark, Settle)>);
+pub(crate) struct FactKinds(Vec<FactKind>);
 
-/// Adds a kind of fact to the server.
+/// Registers a kind of fact. A second registration changes nothing.
 pub(crate) fn add<F: Fact>(app: &mut App) {
     app.init_resource::<Facts<F>>().init_resource::<FactKinds>();
-    let mark: Mark = |world| {
-        let mut facts = world.resource_mut::<Facts<F>>();
-        let facts = facts.bypass_change_detection();
-        facts.marked = facts.end();
-    };
-    let settle: Settle = |world| {
-        let settled = world.resource_mut::<Facts<F>>().bypass_change_detection().settle();
-        (std::any::type_name::<F>(), settled)
+    let kind = FactKind {
+        id: TypeId::of::<F>(),
+        name: std::any::type_name::<F>(),
+        mark: |world| {
+            let mut facts = world.resource_mut::<Facts<F>>();
+            let facts = facts.bypass_change_detection();
+            facts.marked = facts.end();
+        },
+        settle: |world| world.resource_mut::<Facts<F>>().bypass_change_detection().settle(),
     };
     let mut kinds = app.world_mut().resource_mut::<FactKinds>();
-    if !kinds.0.iter().any(|(known, _)| std::ptr::fn_addr_eq(*known, mark)) {
-        kinds.0.push((mark, settle));
+    if !kinds.0.iter().any(|known| known.id == kind.id) {
+        kinds.0.push(kind);
     }
 }
 
-/// Divides a frame: every reader of `Core::Match` and `Stage::Match` sees in this frame what was written before.
+/// Divides a frame at the end of `Core::Serve`: readers in `Core::Match` and `Stage::Match` see in this frame every fact
+/// that was written before the mark.
 pub(crate) fn mark(world: &mut World) {
-    for at in 0..world.resource::<FactKinds>().0.len() {
-        if let Some((mark, _)) = world.resource::<FactKinds>().0.get(at).copied() {
-            mark(world);
+    for index in 0..world.resource::<FactKinds>().0.len() {
+        if let Some(kind) = world.resource::<FactKinds>().0.get(index).copied() {
+            (kind.mark)(world);
         }
     }
 }
 
-/// Forgets what every reader has seen, at the end of a frame. What was written too late for this frame's readers brings
-/// the next one.
+/// Drops the facts that every reader has seen, at the end of a frame. Requests the next frame if readers of this one missed
+/// a fact because it was written too late for them.
 pub(crate) fn settle(world: &mut World) {
-    for at in 0..world.resource::<FactKinds>().0.len() {
-        let Some((_, settle)) = world.resource::<FactKinds>().0.get(at).copied() else { continue };
-        let (name, settled) = settle(world);
+    for index in 0..world.resource::<FactKinds>().0.len() {
+        let Some(kind) = world.resource::<FactKinds>().0.get(index).copied() else { continue };
+        let settled = (kind.settle)(world);
         if settled.late {
             let clock = world.resource::<Clock>();
             clock.wake_at(clock.frame() + 1);
         }
         if settled.missed {
-            let said = format!("it has not run for {FACTS_MAX} facts, and missed the oldest of them");
-            failures::note(format!("a reader of `{name}`"), said);
+            let error = format!("it has not run for {FACTS_MAX} facts, and missed the oldest of them");
+            failures::note(format!("a reader of `{}`", kind.name), error);
         }
     }
 }
