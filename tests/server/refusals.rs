@@ -94,8 +94,8 @@ fn an_rpc_refuses_with_a_word_of_the_fault_table() {
 fn a_defect_stays_hidden_and_is_written_to_the_log() {
     let (mut t, ada) = start();
     for (what, logged) in [
-        ("misspelt", "`precondtion` is no code that a request is refused with"),
-        ("servers", "`internal` is no code that a request is refused with"),
+        ("misspelt", "`precondtion` is not a code that a request is refused with"),
+        ("servers", "`internal` is not a code that a request is refused with"),
         ("numbered", "x (code 9)"),
         ("text", "a defect"),
         ("forgotten", "another defect"),

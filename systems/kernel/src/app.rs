@@ -1,4 +1,5 @@
-//! What a plugin says to the app beside bevy's own words: operations, jobs, and the clock.
+//! The methods that KaosNet adds to bevy's [`App`]: a plugin registers operations, jobs, pools, events, targets, settings
+//! and facts with them, and reads the clock.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,71 +19,70 @@ use crate::send::{Resolve, Targets};
 use crate::server::BuildErrors;
 use crate::settings::{self, Section};
 
-/// KaosNet's words on a bevy [`App`].
+/// KaosNet's methods on a bevy [`App`].
 pub trait KaosApp {
-    /// Registers an operation: at once a message on every door, a function in scripts, a metric, a limit.
+    /// Registers an operation. From its row follow a message on every door, a function in scripts, a metric and a price.
     fn op<Req, Rep, F, Fut>(&mut self, op: Op, handler: F) -> &mut Self
     where
         Req: Request,
         Rep: Reply,
-        F: Fn(Call, Req) -> Fut + std::marker::Send + Sync + 'static,
+        F: Fn(Call, Req) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Rep, Fault>> + 'static;
 
-    /// Registers an operation that only reads: scripts may call it in the middle of a tick.
+    /// Registers an operation that only reads the world: scripts may call it in the middle of a tick and get the reply at
+    /// once.
     fn read_op<Req, Rep>(
         &mut self,
         op: Op,
-        handler: impl Fn(&World, &Caller, Req) -> Result<Rep, Fault> + std::marker::Send + Sync + 'static,
+        handler: impl Fn(&World, &Caller, Req) -> Result<Rep, Fault> + Send + Sync + 'static,
     ) -> &mut Self
     where
         Req: Request,
         Rep: Reply;
 
-    /// Registers how a type of job is done, on a thread of [its pool](Job::POOL). It may block.
+    /// Registers the work of a job type. It runs on a thread of [its pool](Job::POOL) and may block.
     fn job<J: Job>(
         &mut self,
-        work: impl Fn(J, &mut JobContext<'_>) -> Result<J::Out, Fault> + std::marker::Send + Sync + 'static,
+        work: impl Fn(J, &mut JobContext<'_>) -> Result<J::Out, Fault> + Send + Sync + 'static,
     ) -> &mut Self {
         self.job_with(|_| Ok(()), move |(): &mut (), job, cx| work(job, cx), |_| ())
     }
 
-    /// Registers how a type of job is done, with a state that each thread of [its pool](Job::POOL) keeps: a connection, a
-    /// virtual machine. `make` makes it on the thread, from randomness of the door, with the first job and after a panic;
-    /// `rest` is called when an answer is out.
+    /// Registers the work of a job type with a state that each thread of [its pool](Job::POOL) keeps, such as a connection
+    /// or a virtual machine. `make` creates the state on the thread, for the first job and again after a panic; it gets a
+    /// random number from the door. `rest` is called after each job, when its result has been sent.
     fn job_with<J: Job, S: 'static>(
         &mut self,
-        make: impl Fn(u64) -> Result<S, Fault> + std::marker::Send + Sync + 'static,
-        work: impl Fn(&mut S, J, &mut JobContext<'_>) -> Result<J::Out, Fault>
-        + std::marker::Send
-        + Sync
-        + 'static,
-        rest: impl Fn(&mut S) + std::marker::Send + Sync + 'static,
+        make: impl Fn(u64) -> Result<S, Fault> + Send + Sync + 'static,
+        work: impl Fn(&mut S, J, &mut JobContext<'_>) -> Result<J::Out, Fault> + Send + Sync + 'static,
+        rest: impl Fn(&mut S) + Send + Sync + 'static,
     ) -> &mut Self;
 
-    /// Adds a pool of threads for jobs, under a name of its own.
+    /// Adds a pool of threads for jobs. Its name has to be new.
     fn pool(&mut self, pool: Pool) -> &mut Self;
 
-    /// Registers an event: what the server tells clients by itself, pushed by [`push`](crate::send::push) or a system's
-    /// [`Push`](crate::send::Push), and heard by its name on every door that carries KaosNet's protocol. Each event has a
-    /// type of its own, which says what its body holds.
+    /// Registers an event, which the server sends to clients unprompted: with [`push`](crate::send::push), or with
+    /// [`Push`](crate::send::Push) from a system. Clients get it by its name over every door that carries KaosNet's
+    /// protocol. `T` is the type of its body; each event needs its own type.
     fn event<T: Request>(&mut self, event: Event) -> &mut Self;
 
-    /// Registers a kind of [`Target::Named`](crate::send::Target::Named): how the sessions behind one of its names are found.
+    /// Registers a kind of [`Target::Named`](crate::send::Target::Named): `resolve` finds the sessions of one target.
     fn target(&mut self, kind: &str, resolve: Resolve) -> &mut Self;
 
-    /// Registers a section of the configuration, which [`settings!`](crate::settings!) wrote: it is a resource of its type
-    /// then, and can be read while plugins are built. It belongs in a plugin's `build`: the keys that a file or flag may
-    /// have are those that are registered there.
+    /// Registers a section of the configuration, defined by [`settings!`](crate::settings!). It becomes a resource of its
+    /// type at once and can be read while plugins are built. Call it in a plugin's `build`: only keys that are registered
+    /// there may be in a file or flag.
     fn settings<S: Section>(&mut self) -> &mut Self;
 
-    /// Registers a kind of fact: [`FactReader`](crate::facts::FactReader)s see all that is
-    /// [written](crate::facts::Facts::write) of it.
+    /// Registers a kind of fact: [`FactReader`](crate::facts::FactReader)s see the facts that are
+    /// [written](crate::facts::Facts::write).
     fn fact<F: Fact>(&mut self) -> &mut Self;
 
-    /// The clock: for turning seconds into frames while building.
+    /// The clock, to convert seconds to frames while plugins are built.
     fn clock(&self) -> &Clock;
 }
 
+/// Adds an operation and its handler at the same position of both tables.
 fn add_op<Req: Request, Rep: Reply>(app: &mut App, op: Op, handler: Handler) {
     app.init_resource::<Ops>().init_resource::<Handlers>();
     let world = app.world_mut();
@@ -90,7 +90,7 @@ fn add_op<Req: Request, Rep: Reply>(app: &mut App, op: Op, handler: Handler) {
     let added = Arc::get_mut(&mut world.resource_mut::<Ops>().0).map(|table| table.add::<Req, Rep>(op));
     match (added, Arc::get_mut(&mut world.resource_mut::<Handlers>().0)) {
         (Some(Some(_)), Some(handlers)) => handlers.push(handler),
-        // The table is full, and says so.
+        // The table is full, which is one of its errors.
         (Some(None), _) => {}
         _ => tracing::error!("an operation was registered after the server was built: it is not there"),
     }
@@ -101,7 +101,7 @@ impl KaosApp for App {
     where
         Req: Request,
         Rep: Reply,
-        F: Fn(Call, Req) -> Fut + std::marker::Send + Sync + 'static,
+        F: Fn(Call, Req) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Rep, Fault>> + 'static,
     {
         add_op::<Req, Rep>(self, op, Handler::start(handler));
@@ -111,7 +111,7 @@ impl KaosApp for App {
     fn read_op<Req, Rep>(
         &mut self,
         op: Op,
-        handler: impl Fn(&World, &Caller, Req) -> Result<Rep, Fault> + std::marker::Send + Sync + 'static,
+        handler: impl Fn(&World, &Caller, Req) -> Result<Rep, Fault> + Send + Sync + 'static,
     ) -> &mut Self
     where
         Req: Request,
@@ -124,12 +124,9 @@ impl KaosApp for App {
 
     fn job_with<J: Job, S: 'static>(
         &mut self,
-        make: impl Fn(u64) -> Result<S, Fault> + std::marker::Send + Sync + 'static,
-        work: impl Fn(&mut S, J, &mut JobContext<'_>) -> Result<J::Out, Fault>
-        + std::marker::Send
-        + Sync
-        + 'static,
-        rest: impl Fn(&mut S) + std::marker::Send + Sync + 'static,
+        make: impl Fn(u64) -> Result<S, Fault> + Send + Sync + 'static,
+        work: impl Fn(&mut S, J, &mut JobContext<'_>) -> Result<J::Out, Fault> + Send + Sync + 'static,
+        rest: impl Fn(&mut S) + Send + Sync + 'static,
     ) -> &mut Self {
         self.init_resource::<Jobs>();
         self.world_mut().resource_mut::<Jobs>().add(J::NAME, J::POOL, make_worker::<J, S>(make, work, rest));

@@ -1,4 +1,5 @@
-//! Between bytes and meaning. The kernel knows the meaning; a door registers a [`Codec`] that knows the bytes.
+//! Messages and the interface that turns them into bytes. The kernel defines the messages; a door registers a [`Codec`]
+//! that defines the bytes.
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
@@ -10,70 +11,69 @@ use crate::input::Counts;
 use crate::op::{OpId, OpTable, Payload};
 use crate::output::{Channel, Head, HeadKind};
 
-/// Turns messages into bytes and back. One for each wire format; today there is one.
-pub trait Codec: std::marker::Send + Sync + 'static {
-    /// Reads every message in `bytes` and hands it to `each`. Stops at what cannot be split into
-    /// messages and says so.
+/// Turns messages into bytes and back. There is one codec per wire format, and at present one format.
+pub trait Codec: Send + Sync + 'static {
+    /// Reads every message in `bytes` and passes it to `each`.
     ///
     /// # Errors
-    /// The bytes are not whole messages. What came before was handed over.
+    /// The bytes cannot be split into whole messages. Messages before that point were passed on.
     fn decode(&self, bytes: &Bytes, ops: &OpTable, each: &mut dyn FnMut(Inbound)) -> Result<(), Fault>;
 
     /// Writes the part of a message that is the same for every recipient.
     ///
     /// # Errors
-    /// It is longer than the format can carry.
+    /// The message is longer than the format can carry, or cannot be written.
     fn encode(&self, message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault>;
 
-    /// Writes what stands before the body for one recipient. `handle` names the room for this session.
+    /// Writes the head, which precedes the body, for one recipient. `handle` is that session's handle of the room.
     fn head(&self, encoded: &Encoded, handle: u16) -> Head;
 }
 
-/// The codec of the sessions.
+/// The codec of all sessions.
 #[derive(Resource, Clone)]
 pub struct SessionCodec(pub std::sync::Arc<dyn Codec>);
 
 /// A message from a client.
 pub struct Inbound {
-    /// The channel in which the sender counted it; `None` when it is not counted.
+    /// The channel in which the client counts it for resume; `None`: it is not counted.
     pub counted: Option<Channel>,
-    /// Its size in bytes with the header.
+    /// Its size in bytes, header included.
     pub size: usize,
-    /// What it says.
+    /// Its content.
     pub message: InboundMessage,
 }
 
-/// What a client's message says.
+/// The content of a client's message.
 pub enum InboundMessage {
-    /// The client lives, and this is what it received.
+    /// A sign of life, with the numbers of messages that the client received.
     Heartbeat {
-        /// To be echoed.
+        /// The client's own time in microseconds, which the server echoes.
         client_time_us: u64,
-        /// What the client received.
+        /// The numbers of reliable messages that the client received.
         received: Counts,
-        /// The client's last measured round trip, 0: unknown.
+        /// The round-trip time that the client measured last, in microseconds; 0: unknown.
         rtt_us: u32,
     },
-    /// Goodbye: the seat is given up at once.
+    /// The client ends its session: the seat is given up at once.
     End,
     /// Data for a room.
     Data(InboundData),
     /// A call of an operation.
     Call {
-        /// Comes back in the answer.
+        /// The client's number for the call, which the reply repeats.
         cid: u32,
-        /// The operation, as the table numbers it.
+        /// The operation.
         op: OpId,
-        /// The request, read.
+        /// The request.
         request: Box<dyn Payload>,
-        /// How the answer is to be written.
+        /// The form of the reply.
         form: Form,
     },
     /// A message that can be split off but not read, or that a client may not send.
     Bad {
-        /// Of the request, when it could be read; otherwise 0.
+        /// The cid of the request; 0: it could not be read, or the message is not a request.
         cid: u32,
-        /// The channel of the answer: where the answer of such a message would be counted.
+        /// The channel in which the refusal is counted: that of a reply to such a message.
         channel: Channel,
         /// What is wrong.
         fault: Fault,
@@ -82,32 +82,33 @@ pub enum InboundMessage {
 
 /// Data for a room, from a client.
 pub struct InboundData {
-    /// The room, as this session calls it.
+    /// The session's handle of the room.
     pub handle: u16,
-    /// A member, or [`TO_ROOM`].
+    /// The index of the member it is for, or [`TO_ROOM`].
     pub to: u16,
     /// The game's own number.
     pub op: u8,
     /// The game's own bytes.
     pub data: Bytes,
-    /// Did it come reliably?
+    /// Whether it was sent reliably.
     pub reliable: bool,
 }
 
-/// The recipient index that means the room itself, and the sender index that means the server.
+/// The index that stands for no member: from a client the recipient is the room itself, to a client the sender is the
+/// server.
 pub const TO_ROOM: u16 = u16::MAX;
 
-/// How a call's answer is written.
+/// The form of a call's reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Form {
-    /// As JSON under the generic reply.
+    /// JSON in the generic reply message.
     Json,
-    /// In the operation's own binary form.
+    /// The operation's binary form.
     Wire,
 }
 
 impl Form {
-    /// The channel in which an operation's answer is counted.
+    /// The channel in which an operation's reply is counted.
     pub fn channel(self, ops: &OpTable, op: OpId) -> Channel {
         match self {
             Form::Json => Channel::Control,
@@ -120,27 +121,27 @@ impl Form {
 
 /// A message to clients.
 pub enum Outbound {
-    /// A session began or goes on.
+    /// A session began or was resumed.
     Started {
         /// The session.
         session: SessionId,
-        /// The user.
+        /// The user's id.
         user_id: String,
-        /// The name.
+        /// The user's name.
         username: String,
-        /// For the next resume.
+        /// The token for the next resume.
         resume_token: [u8; 16],
-        /// Did it go on?
+        /// Whether the session was resumed.
         resumed: bool,
-        /// What the server received.
+        /// The numbers of reliable messages that the server received.
         received: Counts,
-        /// Where the server's counts go on.
+        /// The sequence numbers that the server's next messages follow.
         base: Counts,
-        /// Reliable room data that was lost meanwhile.
+        /// The number of reliable room messages that were lost while the client was away.
         lost: u64,
-        /// How often a heartbeat is expected, in milliseconds.
+        /// The interval in which heartbeats are expected, in milliseconds.
         heartbeat_ms: u32,
-        /// How long the seat waits, in milliseconds.
+        /// How long a seat is kept for a lost client, in milliseconds.
         seat_ms: u32,
         /// Unix time of the frame, in milliseconds.
         server_time_ms: u64,
@@ -149,29 +150,29 @@ pub enum Outbound {
     },
     /// The session ended.
     Ended(Fault),
-    /// The server lives, and this is what it received.
+    /// A sign of life, with the numbers of messages that the server received.
     Heartbeat {
-        /// The client's own time, echoed.
+        /// The client's own time in microseconds, echoed.
         client_time_us: u64,
-        /// What the server received.
+        /// The numbers of reliable messages that the server received.
         received: Counts,
         /// Unix time of the frame, in milliseconds.
         server_time_ms: u64,
     },
-    /// The answer to a call.
+    /// The reply to a call.
     Answer {
-        /// Of the request.
+        /// The cid of the request.
         cid: u32,
         /// The operation.
         op: OpId,
-        /// How to write it.
+        /// The form of the reply.
         form: Form,
-        /// The reply, or why not.
+        /// The reply, or the fault.
         result: Result<Box<dyn Payload>, Fault>,
     },
-    /// A refusal that belongs to no call.
+    /// The refusal of a message that did not become a call, or the fault that replaces a reply that cannot be written.
     Refusal {
-        /// Of the request, when known; otherwise 0.
+        /// The cid of the request; 0: unknown, or the message was not a request.
         cid: u32,
         /// The channel to count it in.
         channel: Channel,
@@ -180,35 +181,35 @@ pub enum Outbound {
     },
     /// Data from a room.
     Data {
-        /// A member's index, or [`TO_ROOM`]: the server.
+        /// The index of the member who sent it, or [`TO_ROOM`] for the server.
         sender: u16,
         /// The game's own number.
         op: u8,
         /// The game's own bytes.
         data: Bytes,
-        /// Must it arrive?
+        /// Whether it is sent reliably.
         reliable: bool,
     },
-    /// An event that a feature pushed.
+    /// An event.
     Event {
         /// Its row.
         row: std::sync::Arc<EventRow>,
-        /// What it says.
+        /// Its body.
         body: Box<dyn Payload>,
     },
 }
 
-/// A message written once, waiting for its heads.
+/// A message that is written except for its heads, which differ by recipient.
 #[derive(Clone, Debug)]
 pub struct Encoded {
-    /// The message's own number in the format.
+    /// The opcode.
     pub op: u8,
-    /// How it travels.
+    /// The channel.
     pub channel: Channel,
-    /// Is it counted for resume?
+    /// Whether the server counts it for resume.
     pub counted: bool,
-    /// What the head is made of.
+    /// The contents of the head.
     pub head: HeadKind,
-    /// The shared part.
+    /// The part that all recipients share.
     pub body: Bytes,
 }

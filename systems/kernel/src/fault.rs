@@ -1,4 +1,4 @@
-//! Why a request was refused: one row per fault, the same on every door.
+//! Faults: the reasons for refusing a request. The table has one row per fault, which is the same on every door.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,7 +25,7 @@ macro_rules! faults {
                 self as u16
             }
 
-            /// Its name on the wire: one word that a program can match.
+            /// The name on the wire: one word that a program can match.
             pub fn name(self) -> &'static str {
                 match self { $(FaultKind::$name => $word,)* }
             }
@@ -40,7 +40,7 @@ macro_rules! faults {
                 match self { $(FaultKind::$name => $grpc,)* }
             }
 
-            /// What it means, when no sharper sentence is at hand.
+            /// The default sentence, for a fault without one of its own.
             pub fn text(self) -> &'static str {
                 match self { $(FaultKind::$name => $text,)* }
             }
@@ -51,15 +51,15 @@ macro_rules! faults {
 faults! {
     /// The request cannot be read, or a value in it is out of range.
     Invalid = 3 "invalid" http 400 grpc 3 "the request cannot be read";
-    /// The work took longer than it may.
+    /// The work took longer than allowed.
     Deadline = 4 "deadline" http 504 grpc 4 "this took too long and was given up";
-    /// What was named is not there.
+    /// The named thing does not exist.
     NotFound = 5 "not_found" http 404 grpc 5 "there is no such thing";
-    /// What was to be made is there already.
+    /// The thing to be created exists already.
     Exists = 6 "exists" http 409 grpc 6 "it exists already";
-    /// Known, but not allowed.
+    /// The caller is known, but not allowed to do this.
     Denied = 7 "denied" http 403 grpc 7 "this is not allowed";
-    /// Too many requests; `retry_ms` says when the next one passes.
+    /// Too many requests; `retry_ms` states when the next one passes.
     RateLimited = 8 "rate_limited" http 429 grpc 8 "too many requests";
     /// Not possible in the present state.
     Precondition = 9 "precondition" http 409 grpc 9 "this is not possible now";
@@ -71,7 +71,7 @@ faults! {
     Unimplemented = 12 "unimplemented" http 501 grpc 12 "the server does not know this operation";
     /// A defect of the server or of a plugin.
     Internal = 13 "internal" http 500 grpc 13 "the server made a mistake; its log has the details";
-    /// A bound of the server is reached; `retry_ms` says when to come back.
+    /// A bound of the server is reached; `retry_ms` states when to try again.
     Busy = 14 "busy" http 503 grpc 14 "the server has too much to do";
     /// The script failed; in development the message is its error.
     Script = 15 "script" http 500 grpc 13 "the script failed; the server's log has the details";
@@ -104,8 +104,8 @@ faults! {
 }
 
 impl FaultKind {
-    /// What a game may refuse a request with: scripts by these words, plugins by these kinds. The others are said by the
-    /// server alone: of sessions and connections, and of defects.
+    /// The kinds with which a game may refuse a request; scripts use their names. Only the server uses the others, which are
+    /// about sessions, connections and defects.
     pub const OF_REQUESTS: &'static [FaultKind] = &[
         FaultKind::Invalid,
         FaultKind::Deadline,
@@ -121,10 +121,10 @@ impl FaultKind {
         FaultKind::Unauthenticated,
     ];
 
-    /// The kind that a game means by this word.
+    /// The kind in [`FaultKind::OF_REQUESTS`] that has this name.
     ///
     /// # Errors
-    /// A sentence with the words that there are.
+    /// A sentence that lists the names.
     pub fn of_request(name: &str) -> Result<FaultKind, String> {
         let kinds = || FaultKind::OF_REQUESTS.iter();
         kinds().find(|kind| kind.name() == name).copied().ok_or_else(|| {
@@ -132,21 +132,21 @@ impl FaultKind {
             let near = nearest(name, names.iter().map(|name| (*name).to_owned()));
             let name: String = name.chars().take(64).collect();
             format!(
-                "`{name}` is no code that a request is refused with: it is one of {}{near}",
+                "`{name}` is not a code that a request is refused with: it is one of {}{near}",
                 names.join(", ")
             )
         })
     }
 }
 
-/// A refusal: what kind, a sentence for people, and when to try again.
+/// The reason for a refusal: its kind, a sentence for people, and when to try again.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Fault {
     /// The row of the table.
     pub kind: FaultKind,
-    /// What was refused, why, and what to do; lower case, no full stop.
+    /// A sentence that states what was refused, why, and what to do; in lower case, without a full stop.
     pub message: Cow<'static, str>,
-    /// Milliseconds after which the same request may pass; 0: do not repeat it.
+    /// The milliseconds after which the same request may pass; 0: do not repeat it.
     pub retry_ms: u32,
 }
 
@@ -171,7 +171,7 @@ impl Fault {
         Fault::new(FaultKind::Internal, message)
     }
 
-    /// The same fault, saying when to come back.
+    /// Sets the milliseconds after which the same request may pass.
     pub fn retry_in_ms(mut self, ms: u32) -> Self {
         self.retry_ms = ms;
         self

@@ -1,4 +1,4 @@
-//! The seam to scripts: what a runtime offers the frame, and what the frame offers a running script.
+//! The interface to scripts: what a runtime implements for the frame, and what the frame offers a running script.
 
 mod settings;
 pub use settings::{MatchSettings, Policy};
@@ -22,12 +22,12 @@ use crate::room::{RoomFact, RoomMessage};
 use crate::running::{MatchGuard, RunningMatch};
 use crate::send::{Broadcast, Target};
 
-/// Every script of the server, behind one door. Implemented by kaos-script; the frame thread owns it.
+/// All scripts of the server. kaos-script implements it, and the frame thread owns it.
 pub trait Scripts: 'static {
-    /// What was loaded.
+    /// The scripts that were loaded.
     fn summary(&self) -> Summary;
 
-    /// Opens a match: a virtual machine of its own, `match_init` called with `params`.
+    /// Opens a match: creates its virtual machine and calls `match_init` with `params`.
     ///
     /// # Errors
     /// The module does not exist, or its `match_init` failed or broke the contract.
@@ -39,7 +39,7 @@ pub trait Scripts: 'static {
         params: &Json,
     ) -> Result<OpenedMatch, MatchError>;
 
-    /// Runs the before-hook of an operation: the request comes back, changed or not.
+    /// Runs the before-hook of an operation. Returns the request, changed or not.
     ///
     /// # Errors
     /// The hook refused (returned nil, or `nil, reason`) or failed.
@@ -51,7 +51,7 @@ pub trait Scripts: 'static {
         request: Box<dyn Payload>,
     ) -> Result<Box<dyn Payload>, Fault>;
 
-    /// Runs the after-hook of an operation. What fails in it is written to the log.
+    /// Runs the after-hook of an operation. A failure is written to the log.
     fn after(
         &mut self,
         env: &mut Env<'_>,
@@ -61,22 +61,22 @@ pub trait Scripts: 'static {
         result: Result<&dyn Payload, &Fault>,
     );
 
-    /// Runs the hook of an event that was pushed to `to`. What fails in it is written to the log.
+    /// Runs the hook of an event that was pushed to `to`. A failure is written to the log.
     fn heard(&mut self, env: &mut Env<'_>, event: &EventRow, context: &HookContext, to: &Target, body: &Json);
 
-    /// A number that is equal when the state of the hooks' virtual machine is.
+    /// A hash of the state of the hooks' virtual machine: equal states give equal hashes, in any process.
     fn hash(&mut self) -> u64;
 }
 
-/// The scripts, as non-send data. There are none in a server that was built without them.
+/// The scripts, as non-send data. A server that was built without scripts does not have it.
 pub struct ScriptHost(pub Box<dyn Scripts>);
 
 /// A match in a room: one virtual machine.
 pub trait Match: 'static {
-    /// `match_join_attempt`. A module without it admits.
+    /// Calls `match_join_attempt`. A module without it admits everyone.
     ///
     /// # Errors
-    /// The callback failed; the join is refused.
+    /// The callback failed, and the join is refused.
     fn join_attempt(
         &mut self,
         env: &mut Env<'_>,
@@ -84,100 +84,101 @@ pub trait Match: 'static {
         metadata: &Json,
     ) -> Result<Admission, MatchError>;
 
-    /// Tells what happened and runs a tick if one is due. Each callback is guarded by itself: one that
-    /// fails is abandoned, reported, and the next one runs.
+    /// Calls the callbacks for joins and leaves, then `match_loop` if a tick is due. Each callback is guarded separately:
+    /// one that fails is abandoned and reported, and the next one runs.
     fn tick(&mut self, env: &mut Env<'_>, batch: &Batch<'_>) -> TickOutcome;
 
-    /// `match_signal`. A module without it answers nothing.
+    /// Calls `match_signal`. For a module without it the answer is null.
     ///
     /// # Errors
     /// The callback failed.
     fn signal(&mut self, env: &mut Env<'_>, data: &Json) -> Result<Json, MatchError>;
 
-    /// `match_terminate`, if there is one.
+    /// Calls `match_terminate`, if the module has it.
     ///
     /// # Errors
     /// The callback failed.
     fn terminate(&mut self, env: &mut Env<'_>, grace_s: u32) -> Result<(), MatchError>;
 
-    /// The room's label or connected members changed, so what `ctx` shows has to.
+    /// Sets the label that `ctx` shows, after the room's label changed.
     fn set_label(&mut self, label: &Json);
 
-    /// A number that is equal when the state is, in any process.
+    /// A hash of the state: equal states give equal hashes, in any process.
     fn hash(&mut self) -> u64;
 
-    /// The state as JSON, for tests and inspection; what JSON cannot hold is shown as text.
+    /// The state as JSON, for tests and inspection. Values that JSON cannot express are shown as text.
     fn state(&mut self) -> Json;
 
-    /// Bytes that its virtual machine holds.
+    /// The memory of its virtual machine, in bytes.
     fn memory_bytes(&mut self) -> usize;
 }
 
-/// What a new match is told.
+/// The identity and the seed of a new match.
 #[derive(Clone, Copy, Debug)]
 pub struct MatchSeed {
     /// The room's id.
     pub room: RoomId,
-    /// The seed of all its randomness, hash order included; from the room's dice.
+    /// The seed of all its randomness, the order of hash tables included; from the room's dice.
     pub seed: u64,
 }
 
-/// What `match_init` gave.
+/// A match that was opened, with the results of `match_init`.
 pub struct OpenedMatch {
     /// The match.
     pub game: Box<dyn Match>,
-    /// Ticks a second, 1 to 128.
+    /// Ticks per second, 1 to 128.
     pub tick_rate: u8,
-    /// Text or an object.
+    /// The room's label: text or an object.
     pub label: Json,
-    /// Seats; `None`: the default of the server.
+    /// The number of seats; `None`: the server's default.
     pub max_players: Option<u32>,
 }
 
 /// The answer of `match_join_attempt`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Admission {
-    /// Come in.
+    /// The client may join.
     Yes,
-    /// Not now; a sentence that the client is told.
+    /// The join is refused; the client gets this sentence.
     No(String),
 }
 
-/// What a match is handed at once.
+/// The input of one run of a match.
 pub struct Batch<'a> {
-    /// The tick that is due; `None`: only events.
+    /// The number of the tick that is due; `None`: none is due, and only `events` are handled.
     pub tick: Option<u64>,
-    /// Ticks that were left out before this one.
+    /// The number of ticks that were left out before this one.
     pub skipped: u64,
-    /// Joins and leaves, in order. The match hears of them before the tick.
+    /// Joins and leaves, in order. They are handled before the tick.
     pub events: &'a [RoomFact],
     /// Messages, in order; empty unless a tick is due.
     pub messages: &'a [RoomMessage],
 }
 
-/// What a tick came to.
+/// The outcome of one run of a match.
 #[derive(Default, Debug)]
 pub struct TickOutcome {
     /// Callbacks that failed, in order.
     pub errors: Vec<MatchError>,
-    /// The match returned nil: it is over.
+    /// Whether the match is over, because it returned nil.
     pub ended: bool,
 }
 
 /// A callback that failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MatchError {
-    /// The callback: `match_loop`.
+    /// The name of the callback, such as `match_loop`.
     pub callback: &'static str,
-    /// What kind of failure.
+    /// The kind of failure.
     pub kind: MatchErrorKind,
-    /// Where it happened: `scripts/matches/arena.lua:24`; empty when the line is not known.
+    /// File and line, such as `scripts/matches/arena.lua:24`; empty when the line is not known.
     pub place: Box<str>,
-    /// The first line, with the place: `scripts/matches/arena.lua:24: attempt to …`.
+    /// The first line of the error, with the place: `scripts/matches/arena.lua:24: attempt to …`.
     pub message: String,
-    /// The stack, a line each.
+    /// The stack, one line per entry.
     pub stack: Vec<String>,
-    /// The script meant to refuse, and no defect: what whoever asked is told. It is written to no log.
+    /// The fault for the caller when the script refused on purpose; that is not written to the log. `None`: the failure is
+    /// a defect.
     pub refusal: Option<Fault>,
 }
 
@@ -194,24 +195,24 @@ impl MatchError {
 pub enum MatchErrorKind {
     /// The script raised an error.
     Error,
-    /// It used up its fuel.
+    /// The callback used up its fuel.
     Fuel,
-    /// Its virtual machine is out of memory: the room ends, whatever the policy.
+    /// The virtual machine is out of memory: the room ends, whatever the policy.
     Memory,
-    /// It broke the contract: a missing callback, a wrong return value.
+    /// The script broke the contract: a missing callback, a wrong return value.
     Contract,
-    /// There is no such module.
+    /// The module does not exist.
     NoModule,
 }
 
-/// What was loaded from the scripts' directory.
+/// The scripts that were loaded from the scripts' directory.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Summary {
-    /// Files.
+    /// The files.
     pub modules: Vec<String>,
-    /// Modules that are matches, by the name under which rooms are made.
+    /// The names of match modules, under which rooms are created.
     pub matches: BTreeSet<String>,
-    /// Rpc ids.
+    /// The ids of rpcs.
     pub rpcs: BTreeSet<String>,
     /// Operations with a before-hook, by script name (`room_join`).
     pub before: BTreeSet<String>,
@@ -219,18 +220,18 @@ pub struct Summary {
     pub after: BTreeSet<String>,
 }
 
-/// Rpc ids that scripts registered: others are refused without leaving the frame.
+/// The rpc ids that scripts registered. A call of any other id is refused without leaving the frame.
 #[derive(Resource, Default)]
 pub struct RpcIds(pub BTreeSet<String>);
 
-/// A hook's `ctx`.
+/// The `ctx` of a hook.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct HookContext {
-    /// The calling session.
+    /// The calling session; `None`: the caller is not a session.
     pub session_id: Option<SessionId>,
-    /// Its user; empty when there is none.
+    /// The caller's user id; empty: there is no user.
     pub user_id: String,
-    /// Its name; empty when there is none.
+    /// The caller's username; empty: there is no user.
     pub username: String,
     /// Unix time of the frame, in milliseconds.
     pub now_ms: u64,
@@ -238,33 +239,33 @@ pub struct HookContext {
     pub node: String,
 }
 
-/// What a script can reach while it runs: the world as it stood, and lists for what it wants done.
+/// The environment of a running script: the world as it was when the stage began, and lists of what the script requests.
 pub struct Env<'a> {
-    /// The world, standing still.
+    /// The world, which does not change while the script runs.
     pub world: &'a World,
     /// The operations.
     pub ops: &'a OpTable,
-    /// As whom the script calls.
+    /// The caller of the script's operations.
     pub caller: Caller,
-    /// For ids that a command draws beforehand.
+    /// The source of ids that a command draws beforehand.
     pub dice: &'a mut Dice,
     /// Unix time of the frame, in milliseconds.
     pub now_ms: u64,
-    /// Commands, in the order in which they were given.
+    /// Commands, in the order of the script's calls.
     pub commands: Vec<Command>,
-    /// Broadcasts, in the order in which they were made.
+    /// Broadcasts, in the order of the script's calls.
     pub broadcasts: Vec<Broadcast>,
     /// Lines for the log.
     pub logs: Vec<Log>,
-    /// Notes for who looks from outside that a room's match runs.
-    _turn: Option<MatchGuard<'a>>,
+    /// Marks the room's match as running until it is dropped; `None`: the caller is not a room, or nobody watches.
+    _run: Option<MatchGuard<'a>>,
 }
 
 impl<'a> Env<'a> {
-    /// An empty one. As long as it lives, a room that calls [is running](crate::running::RunningMatch).
+    /// An environment with empty lists. While it exists, a calling room [is running](crate::running::RunningMatch).
     pub fn new(world: &'a World, ops: &'a OpTable, caller: Caller, dice: &'a mut Dice) -> Self {
         let now_ms = world.resource::<crate::clock::Clock>().now_ms();
-        let _turn = match (&caller, world.get_resource::<RunningMatch>()) {
+        let run = match (&caller, world.get_resource::<RunningMatch>()) {
             (Caller::Room(room), Some(running)) => Some(running.enter(*room)),
             _ => None,
         };
@@ -277,7 +278,7 @@ impl<'a> Env<'a> {
             commands: Vec::new(),
             broadcasts: Vec::new(),
             logs: Vec::new(),
-            _turn,
+            _run: run,
         }
     }
 
@@ -286,7 +287,7 @@ impl<'a> Env<'a> {
         self.logs.push(Log { level, source: source.into(), text: text.into() });
     }
 
-    /// What the script wanted, without the borrows of the world.
+    /// The script's requests, without the borrow of the world.
     pub fn finish(self) -> ScriptEffects {
         ScriptEffects {
             caller: self.caller,
@@ -297,36 +298,36 @@ impl<'a> Env<'a> {
     }
 }
 
-/// What a script wanted done.
+/// The requests of a script, to be carried out after it ran.
 pub struct ScriptEffects {
-    /// As whom.
+    /// The caller of the commands.
     pub caller: Caller,
-    /// Commands.
+    /// Commands, in the order of the script's calls.
     pub commands: Vec<Command>,
-    /// Broadcasts.
+    /// Broadcasts, in the order of the script's calls.
     pub broadcasts: Vec<Broadcast>,
     /// Lines for the log.
     pub logs: Vec<Log>,
 }
 
-/// A command: an operation that is applied after the stage.
+/// A command: a call of an operation that is applied after the stage.
 #[derive(Debug)]
 pub struct Command {
-    /// Which.
+    /// The operation.
     pub op: OpId,
-    /// With what.
+    /// The request.
     pub request: Box<dyn Payload>,
 }
 
-/// Runs a script's rpc on a virtual machine that no request has used. Whoever runs scripts registers how, and its pool; the
-/// answer is what the function returned.
+/// The job of running a script's rpc on a virtual machine that no request has used before. kaos-script registers its work
+/// and its pool. The result is the return value of the rpc's function.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRpc {
     /// The name under which the script registered it.
     pub id: String,
     /// The request's bytes.
     pub payload: Bytes,
-    /// Who calls, for `ctx`.
+    /// The rpc's `ctx`.
     pub context: RpcContext,
 }
 
@@ -336,20 +337,20 @@ impl Job for RunRpc {
     const POOL: &'static str = "rpc";
 }
 
-/// What an rpc's `ctx` holds.
+/// The `ctx` of an rpc.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct RpcContext {
-    /// The calling session; `None` when the call came by HTTP or from the server.
+    /// The calling session; `None`: the call came over HTTP or from the server.
     pub session_id: Option<SessionId>,
-    /// The caller's account; empty when there is none.
+    /// The caller's user id; empty: there is no user.
     pub user_id: String,
-    /// The caller's name; empty when there is none.
+    /// The caller's username; empty: there is no user.
     pub username: String,
     /// The session's variables.
     pub vars: std::collections::BTreeMap<String, String>,
     /// Unix time of the frame in which it was called, in milliseconds.
     pub now_ms: u64,
-    /// A seed for the dice of this one request.
+    /// The seed of this request's dice.
     pub seed: u64,
     /// The node's name.
     pub node: String,

@@ -1,13 +1,14 @@
-//! What can be set for matches, the scripts that run in rooms.
+//! The settings of matches, which are the scripts that run in rooms.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What happens to a room whose callback failed.
+/// What happens to a room when a callback of its match fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
-    /// The callback is abandoned, the state stays as it left it; `errors_max` failed ticks in a row end the room.
+    /// The callback is abandoned, and the state stays as the callback left it. `errors_max` failed ticks in a row end the
+    /// room.
     #[default]
     Skip,
     /// The room ends.

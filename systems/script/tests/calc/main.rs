@@ -117,7 +117,7 @@ fn a_refusal_is_told_and_a_defect_is_not() {
         logged[..2],
         ["scripts/lib/services.calc:13: some-number", "scripts/lib/services.calc:17: a-defect"]
     );
-    let sentence = "scripts/lib/services.calc:15: `precondtion` is no code that a request is refused with";
+    let sentence = "scripts/lib/services.calc:15: `precondtion` is not a code that a request is refused with";
     assert!(logged[2].starts_with(sentence), "{}", logged[2]);
 }
 

@@ -67,7 +67,7 @@ fn anything_can_be_an_error() {
         ("error({ code = 'full' })", "the error is a table with the code full"),
         (
             "error({ code = 'ful' })",
-            "`ful` is no code that a request is refused with: it is one of invalid, deadline, not_found, exists, denied, \
+            "`ful` is not a code that a request is refused with: it is one of invalid, deadline, not_found, exists, denied, \
              rate_limited, precondition, full, refused, unimplemented, busy, unauthenticated. Did you mean `full`?",
         ),
         ("error({ message = {}, code = print })", "the error is a table"),
