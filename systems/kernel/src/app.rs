@@ -1,5 +1,5 @@
-//! The methods that KaosNet adds to bevy's [`App`]: a plugin registers operations, jobs, pools, events, targets, settings
-//! and facts with them, and reads the clock.
+//! The methods that KaosNet adds to bevy's [`App`]: a plugin registers operations, jobs, pools, events, targets,
+//! settings and facts with them, and reads the clock.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,7 +21,8 @@ use crate::settings::{self, Section};
 
 /// KaosNet's methods on a bevy [`App`].
 pub trait KaosApp {
-    /// Registers an operation. From its row follow a message on every door, a function in scripts, a metric and a price.
+    /// Registers an operation. From its row follow a message on every door, a function in scripts, a metric and a
+    /// price.
     fn op<Req, Rep, F, Fut>(&mut self, op: Op, handler: F) -> &mut Self
     where
         Req: Request,
@@ -29,8 +30,8 @@ pub trait KaosApp {
         F: Fn(Call, Req) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Rep, Fault>> + 'static;
 
-    /// Registers an operation that only reads the world: scripts may call it in the middle of a tick and get the reply at
-    /// once.
+    /// Registers an operation that only reads the world: scripts may call it in the middle of a tick and get the reply
+    /// at once.
     fn read_op<Req, Rep>(
         &mut self,
         op: Op,
@@ -48,9 +49,9 @@ pub trait KaosApp {
         self.job_with(|_| Ok(()), move |(): &mut (), job, cx| work(job, cx), |_| ())
     }
 
-    /// Registers the work of a job type with a state that each thread of [its pool](Job::POOL) keeps, such as a connection
-    /// or a virtual machine. `make` creates the state on the thread, for the first job and again after a panic; it gets a
-    /// random number from the door. `rest` is called after each job, when its result has been sent.
+    /// Registers the work of a job type with a state that each thread of [its pool](Job::POOL) keeps, such as a
+    /// connection or a virtual machine. `make` creates the state on the thread, for the first job and again after a
+    /// panic; it gets a random number from the door. `rest` is called after each job, when its result has been sent.
     fn job_with<J: Job, S: 'static>(
         &mut self,
         make: impl Fn(u64) -> Result<S, Fault> + Send + Sync + 'static,
@@ -69,9 +70,9 @@ pub trait KaosApp {
     /// Registers a kind of [`Target::Named`](crate::send::Target::Named): `resolve` finds the sessions of one target.
     fn target(&mut self, kind: &str, resolve: Resolve) -> &mut Self;
 
-    /// Registers a section of the configuration, defined by [`settings!`](crate::settings!). It becomes a resource of its
-    /// type at once and can be read while plugins are built. Call it in a plugin's `build`: only keys that are registered
-    /// there may be in a file or flag.
+    /// Registers a section of the configuration, defined by [`settings!`](crate::settings!). It becomes a resource of
+    /// its type at once and can be read while plugins are built. Call it in a plugin's `build`: only keys that are
+    /// registered there may be in a file or flag.
     fn settings<S: Section>(&mut self) -> &mut Self;
 
     /// Registers a kind of fact: [`FactReader`](crate::facts::FactReader)s see the facts that are

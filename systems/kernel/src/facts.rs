@@ -1,5 +1,5 @@
-//! Facts: reports of what happened, for any number of readers. Each reader sees every fact exactly once, however seldom it
-//! runs, as long as no more than [`FACTS_MAX`] facts of that kind wait for it.
+//! Facts: reports of what happened, for any number of readers. Each reader sees every fact exactly once, however seldom
+//! it runs, as long as no more than [`FACTS_MAX`] facts of that kind wait for it.
 //!
 //! Bevy drops its own messages two frames after they were written, so a system that runs once a second misses most of
 //! them. A fact stays until every registered reader has seen it. Readers write nothing that they share, so two of them
@@ -18,12 +18,13 @@ use bevy_ecs::system::SystemParam;
 use crate::clock::Clock;
 use crate::failures;
 
-/// The most facts of one kind that wait for a reader. A reader that is this far behind has a defect: the oldest facts are
-/// dropped, and the frame reports the reader like a system that failed. 65,536 is over three times the number of sessions
-/// that a server admits by default.
+/// The most facts of one kind that wait for a reader. A reader that is this far behind has a defect: the oldest facts
+/// are dropped, and the frame reports the reader like a system that failed. 65,536 is over three times the number of
+/// sessions that a server admits by default.
 pub const FACTS_MAX: usize = 65_536;
 
-/// The type of a fact: plain data. It has to be complete in itself, because its subject may be gone when a reader sees it.
+/// The type of a fact: plain data. It has to be complete in itself, because its subject may be gone when a reader sees
+/// it.
 pub trait Fact: Send + Sync + 'static {}
 
 impl<F: Send + Sync + 'static> Fact for F {}
@@ -38,8 +39,8 @@ pub struct Facts<F: Fact> {
     marked: u64,
     /// The number of the first fact after the last frame.
     settled: u64,
-    /// For each reader the number of the first fact that it has not seen. Each is shared with its reader, which advances
-    /// it without writing to the world. When the reader is dropped, this is the only reference left.
+    /// For each reader the number of the first fact that it has not seen. Each is shared with its reader, which
+    /// advances it without writing to the world. When the reader is dropped, this is the only reference left.
     readers: Vec<Arc<AtomicU64>>,
 }
 
@@ -50,8 +51,8 @@ impl<F: Fact> Default for Facts<F> {
 }
 
 impl<F: Fact> Facts<F> {
-    /// Adds a fact. Readers that run later in this frame see it in this frame, all others in the next frame, which is then
-    /// run even if nothing else requests it.
+    /// Adds a fact. Readers that run later in this frame see it in this frame, all others in the next frame, which is
+    /// then run even if nothing else requests it.
     pub fn write(&mut self, fact: F) {
         self.kept.push_back(fact);
     }
@@ -77,8 +78,8 @@ impl<F: Fact> Facts<F> {
         let dropped = usize::try_from(seen.saturating_sub(self.first)).unwrap_or(usize::MAX).max(excess);
         let from = self.first + dropped as u64;
         let missed = self.readers.iter().any(|reader| reader.load(Ordering::Relaxed) < from);
-        // A reader in an earlier stage than the writer sees the fact in the next frame, so that frame has to run. Only that
-        // one: a reader that does not run in every frame makes its own wake-up requests.
+        // A reader in an earlier stage than the writer sees the fact in the next frame, so that frame has to run. Only
+        // that one: a reader that does not run in every frame makes its own wake-up requests.
         let end = self.end();
         let unread = self.readers.iter().any(|reader| reader.load(Ordering::Relaxed) < end);
         let late = end > self.marked || (unread && end > self.settled);
@@ -96,7 +97,8 @@ impl<F: Fact> Facts<F> {
 
 /// The result of [`Facts::settle`].
 struct Settled {
-    /// Whether the next frame has to run: a fact of this frame was written after the mark, or some reader has not seen it.
+    /// Whether the next frame has to run: a fact of this frame was written after the mark, or some reader has not seen
+    /// it.
     late: bool,
     /// Whether facts were dropped that some reader had not seen.
     missed: bool,
@@ -112,8 +114,8 @@ pub struct FactCursor<F: Fact> {
 }
 
 impl<F: Fact> FactCursor<F> {
-    /// The facts that this reader has not seen, in the order of writing, which count as seen from now on. Facts that were
-    /// dropped because the reader was more than [`FACTS_MAX`] behind are missing.
+    /// The facts that this reader has not seen, in the order of writing, which count as seen from now on. Facts that
+    /// were dropped because the reader was more than [`FACTS_MAX`] behind are missing.
     pub fn read<'f>(&self, facts: &'f Facts<F>) -> impl Iterator<Item = &'f F> + use<'f, F> {
         let from = self.next.swap(facts.end(), Ordering::Relaxed);
         let skip = usize::try_from(from.saturating_sub(facts.first)).unwrap_or(usize::MAX);
@@ -136,8 +138,8 @@ impl<F: Fact> FromWorld for FactCursor<F> {
     }
 }
 
-/// Reads facts in a system. It sees every fact that is written after the server was built, exactly once, even if it runs
-/// only once a second; see [`FACTS_MAX`] for the bound.
+/// Reads facts in a system. It sees every fact that is written after the server was built, exactly once, even if it
+/// runs only once a second; see [`FACTS_MAX`] for the bound.
 ///
 /// ```
 /// # use kaos_kernel::prelude::*;
@@ -197,8 +199,8 @@ pub(crate) fn add<F: Fact>(app: &mut App) {
     }
 }
 
-/// Divides a frame at the end of `Core::Serve`: readers in `Core::Match` and `Stage::Match` see in this frame every fact
-/// that was written before the mark.
+/// Divides a frame at the end of `Core::Serve`: readers in `Core::Match` and `Stage::Match` see in this frame every
+/// fact that was written before the mark.
 pub(crate) fn mark(world: &mut World) {
     for index in 0..world.resource::<FactKinds>().0.len() {
         if let Some(kind) = world.resource::<FactKinds>().0.get(index).copied() {
@@ -207,8 +209,8 @@ pub(crate) fn mark(world: &mut World) {
     }
 }
 
-/// Drops the facts that every reader has seen, at the end of a frame. Requests the next frame if readers of this one missed
-/// a fact because it was written too late for them.
+/// Drops the facts that every reader has seen, at the end of a frame. Requests the next frame if readers of this one
+/// missed a fact because it was written too late for them.
 pub(crate) fn settle(world: &mut World) {
     for index in 0..world.resource::<FactKinds>().0.len() {
         let Some(kind) = world.resource::<FactKinds>().0.get(index).copied() else { continue };

@@ -104,8 +104,8 @@ faults! {
 }
 
 impl FaultKind {
-    /// The kinds with which a game may refuse a request; scripts use their names. Only the server uses the others, which are
-    /// about sessions, connections and defects.
+    /// The kinds with which a game may refuse a request; scripts use their names. Only the server uses the others,
+    /// which are about sessions, connections and defects.
     pub const OF_REQUESTS: &'static [FaultKind] = &[
         FaultKind::Invalid,
         FaultKind::Deadline,

@@ -1,8 +1,8 @@
 //! The operation table: one row per operation, from which every door, script function and metric is derived.
 //!
-//! This file defines the row. `table` has all rows and reads their requests. `face` defines HTTP routes and binary forms,
-//! `schema` describes and checks requests and replies, and `price` defines what a call costs. `caller` defines who calls
-//! and who may, and `payload` is a request or reply between a door and a handler.
+//! This file defines the row. `table` has all rows and reads their requests. `face` defines HTTP routes and binary
+//! forms, `schema` describes and checks requests and replies, and `price` defines what a call costs. `caller` defines
+//! who calls and who may, and `payload` is a request or reply between a door and a handler.
 
 mod caller;
 mod face;
@@ -33,16 +33,16 @@ pub struct OpId(pub u16);
 pub enum ScriptUse {
     /// The call returns at once. It reads the world as it was when the stage began.
     Read,
-    /// The request is applied after the stage, in the order of rooms. The script gets nothing back, except an id that is
-    /// drawn beforehand.
+    /// The request is applied after the stage, in the order of rooms. The script gets nothing back, except an id that
+    /// is drawn beforehand.
     Command,
     /// The call waits for the answer. For rpcs only.
     Wait,
-    /// The operation runs another rpc inside the calling one: on the same thread and with the remaining fuel, so that rpcs
-    /// never wait for each other's threads. For rpcs only.
+    /// The operation runs another rpc inside the calling one: on the same thread and with the remaining fuel, so that
+    /// rpcs never wait for each other's threads. For rpcs only.
     Rpc,
-    /// The operation that `kaos.broadcast` calls in an rpc. In a match `kaos.broadcast` is not an operation: its data is
-    /// sent with the other messages of the frame. A server has at most one such operation.
+    /// The operation that `kaos.broadcast` calls in an rpc. In a match `kaos.broadcast` is not an operation: its data
+    /// is sent with the other messages of the frame. A server has at most one such operation.
     Broadcast,
     /// Scripts cannot call it.
     Never,
@@ -85,8 +85,8 @@ pub struct Op {
     pub check: Option<ScriptCheck>,
     /// How doors reach the operation, besides the generic call by name that every operation has.
     pub faces: Vec<Face>,
-    /// What a call costs. `None` is allowed only for [`Auth::Server`]. For any other operation a missing price stops the
-    /// start, so that its author has to consider clients that call it without pause.
+    /// What a call costs. `None` is allowed only for [`Auth::Server`]. For any other operation a missing price stops
+    /// the start, so that its author has to consider clients that call it without pause.
     pub price: Option<Price>,
 }
 
@@ -119,8 +119,8 @@ impl Op {
         self
     }
 
-    /// Requires a live session, over UDP or WebSocket: for operations on the calling session. It cannot be combined with
-    /// [`Op::rest`], because a request over HTTP has no session.
+    /// Requires a live session, over UDP or WebSocket: for operations on the calling session. It cannot be combined
+    /// with [`Op::rest`], because a request over HTTP has no session.
     pub fn session(mut self) -> Self {
         self.auth = Auth::Session;
         self
@@ -139,7 +139,8 @@ impl Op {
         self
     }
 
-    /// Makes it [`ScriptUse::Read`], unless scripts may not call it at all: a handler that only reads can answer at once.
+    /// Makes it [`ScriptUse::Read`], unless scripts may not call it at all: a handler that only reads can answer at
+    /// once.
     pub(crate) fn read_by_scripts(mut self) -> Self {
         if self.script != ScriptUse::Never {
             self.script = ScriptUse::Read;

@@ -84,8 +84,8 @@ pub trait Match: 'static {
         metadata: &Json,
     ) -> Result<Admission, MatchError>;
 
-    /// Calls the callbacks for joins and leaves, then `match_loop` if a tick is due. Each callback is guarded separately:
-    /// one that fails is abandoned and reported, and the next one runs.
+    /// Calls the callbacks for joins and leaves, then `match_loop` if a tick is due. Each callback is guarded
+    /// separately: one that fails is abandoned and reported, and the next one runs.
     fn tick(&mut self, env: &mut Env<'_>, batch: &Batch<'_>) -> TickOutcome;
 
     /// Calls `match_signal`. For a module without it the answer is null.
@@ -177,8 +177,8 @@ pub struct MatchError {
     pub message: String,
     /// The stack, one line per entry.
     pub stack: Vec<String>,
-    /// The fault for the caller when the script refused on purpose; that is not written to the log. `None`: the failure is
-    /// a defect.
+    /// The fault for the caller when the script refused on purpose; that is not written to the log. `None`: the failure
+    /// is a defect.
     pub refusal: Option<Fault>,
 }
 
@@ -239,7 +239,8 @@ pub struct HookContext {
     pub node: String,
 }
 
-/// The environment of a running script: the world as it was when the stage began, and lists of what the script requests.
+/// The environment of a running script: the world as it was when the stage began, and lists of what the script
+/// requests.
 pub struct Env<'a> {
     /// The world, which does not change while the script runs.
     pub world: &'a World,
@@ -319,8 +320,8 @@ pub struct Command {
     pub request: Box<dyn Payload>,
 }
 
-/// The job of running a script's rpc on a virtual machine that no request has used before. kaos-script registers its work
-/// and its pool. The result is the return value of the rpc's function.
+/// The job of running a script's rpc on a virtual machine that no request has used before. kaos-script registers its
+/// work and its pool. The result is the return value of the rpc's function.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunRpc {
     /// The name under which the script registered it.

@@ -1,9 +1,9 @@
-//! What the server sends or closes unprompted: messages, events, room data and kicks, requested from anywhere and carried
-//! out in a fixed order.
+//! What the server sends or closes unprompted: messages, events, room data and kicks, requested from anywhere and
+//! carried out in a fixed order.
 //!
-//! `outbox` has the messages of a frame. `push` sends events to a `target`, and `hooked` keeps those that scripts have a
-//! hook for. `broadcast` sends room data, and `kick` closes sessions. `asked` collects what systems request: kicks and
-//! events are carried out in Flush, broadcasts at the end of `Core::Match`.
+//! `outbox` has the messages of a frame. `push` sends events to a `target`, and `hooked` keeps those that scripts have
+//! a hook for. `broadcast` sends room data, and `kick` closes sessions. `asked` collects what systems request: kicks
+//! and events are carried out in Flush, broadcasts at the end of `Core::Match`.
 
 mod asked;
 mod broadcast;

@@ -1,8 +1,8 @@
 //! Settings: sections of keys, which their owners define, and the values of these keys.
 //!
 //! `macros` defines a section, `row` describes one of its keys, `section` is the section as a type, and `table` has all
-//! sections of a server. `node` is the one section that is defined here. Nothing else in this folder knows which sections
-//! exist.
+//! sections of a server. `node` is the one section that is defined here. Nothing else in this folder knows which
+//! sections exist.
 
 mod macros;
 mod node;

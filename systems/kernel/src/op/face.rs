@@ -1,5 +1,5 @@
-//! The faces of an operation: how each kind of door reaches it. A face owns both conversions, from a door's message to the
-//! request and from the reply to a door's message. So handlers do not know doors, and doors do not know operations.
+//! The faces of an operation: how each kind of door reaches it. A face owns both conversions, from a door's message to
+//! the request and from the reply to a door's message. So handlers do not know doors, and doors do not know operations.
 
 mod parts;
 pub(crate) use parts::Parts;
@@ -44,8 +44,8 @@ pub struct WireForm {
 /// What the body of an HTTP request contains.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RestBody {
-    /// JSON: the whole request, or those of its fields that are neither in the path nor in the query. An empty body counts
-    /// as an object without fields.
+    /// JSON: the whole request, or those of its fields that are neither in the path nor in the query. An empty body
+    /// counts as an object without fields.
     Json,
     /// The bytes of this field, unread.
     Raw(&'static str),
@@ -109,8 +109,8 @@ pub struct Rest {
     pub reply: RestReply,
     /// How a refusal is written.
     pub refuse: Refuse,
-    /// Restricts the route to requests with this key in the query string, whatever its value. Such a request prefers this
-    /// route to one of the same method and path without `when`. The key is not a request field.
+    /// Restricts the route to requests with this key in the query string, whatever its value. Such a request prefers
+    /// this route to one of the same method and path without `when`. The key is not a request field.
     pub when: Option<&'static str>,
     /// A key of the query string whose value is a credential; it takes precedence over the header `Authorization`. The
     /// door removes it from the request, so that it gets into no journal. The key is not a request field.
@@ -118,8 +118,8 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// A route such as `GET /v1/rooms/{room_id}`. By default GET and DELETE have no body and the others have a JSON body;
-    /// any field may be in the query string.
+    /// A route such as `GET /v1/rooms/{room_id}`. By default GET and DELETE have no body and the others have a JSON
+    /// body; any field may be in the query string.
     pub fn new(route: &str) -> Self {
         // `problem` reports a route without a method.
         let (method, path) = route.split_once(' ').unwrap_or(("", route));
@@ -228,7 +228,8 @@ impl Rest {
     /// Assembles a request from path, query and body.
     ///
     /// # Errors
-    /// `invalid`: a field that may not be in the query or is given twice; a body that is not JSON or has the wrong type.
+    /// `invalid`: a field that may not be in the query or is given twice; a body that is not JSON or has the wrong
+    /// type.
     pub(crate) fn read<'b>(&self, schema: &Schema, request: &'b RestRequest) -> Result<Parts<'b>, Fault> {
         let RestRequest { parameters, query, body, .. } = request;
         let mut fields = self.read_query(schema, query)?;

@@ -6,13 +6,13 @@ use super::Payload;
 
 /// The price of a call, in messages of the caller's budget.
 ///
-/// A session pays from `limit.session_messages`, a caller over HTTP from the `limit.address_calls` of its address. Calls by
-/// scripts, plugins and the server are free: a script pays with fuel. So an operation that no client may call needs no
-/// price.
+/// A session pays from `limit.session_messages`, a caller over HTTP from the `limit.address_calls` of its address.
+/// Calls by scripts, plugins and the server are free: a script pays with fuel. So an operation that no client may call
+/// needs no price.
 ///
-/// The price of the request is due before the call begins: a caller who cannot pay is refused with `rate_limited`. It is
-/// capped at a burst, so that the most expensive call passes when the budget is full. The price of the reply is charged
-/// afterwards in any case: a caller in debt has to wait until it is paid off. A handler can charge more with
+/// The price of the request is due before the call begins: a caller who cannot pay is refused with `rate_limited`. It
+/// is capped at a burst, so that the most expensive call passes when the budget is full. The price of the reply is
+/// charged afterwards in any case: a caller in debt has to wait until it is paid off. A handler can charge more with
 /// [`Call::charge`](crate::call::Call::charge).
 #[derive(Clone, Copy, Debug)]
 pub struct Price {
@@ -30,14 +30,14 @@ impl Price {
         Price { fixed: messages.max(1), request: None, reply: None }
     }
 
-    /// A price that depends on the request, such as on the length of a list. 0 counts as 1. A request that cannot be read
-    /// costs 1.
+    /// A price that depends on the request, such as on the length of a list. 0 counts as 1. A request that cannot be
+    /// read costs 1.
     pub fn of(request: fn(&dyn Payload) -> u32) -> Self {
         Price { fixed: 1, request: Some(request), reply: None }
     }
 
-    /// Adds a price that depends on the reply, such as on the number of results. It is charged after the call; a refusal
-    /// costs nothing more.
+    /// Adds a price that depends on the reply, such as on the number of results. It is charged after the call; a
+    /// refusal costs nothing more.
     pub fn and_after(mut self, reply: fn(&dyn Payload) -> u32) -> Self {
         self.reply = Some(reply);
         self

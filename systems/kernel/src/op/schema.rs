@@ -1,9 +1,9 @@
 //! The schema of a request, a reply or an event: made from its type, used to read text and to refuse values that do not
 //! fit, in the same words on every door.
 //!
-//! schemars derives a JSON Schema from the type, and documents are made from that. Checks run for every request and need
-//! only a part of it. That part is compiled into a shape (`shape`), which checks a [`Tree`] (`tree`); `format` has the
-//! text formats of ids.
+//! schemars derives a JSON Schema from the type, and documents are made from that. Checks run for every request and
+//! need only a part of it. That part is compiled into a shape (`shape`), which checks a [`Tree`] (`tree`); `format` has
+//! the text formats of ids.
 
 mod format;
 mod shape;
@@ -17,8 +17,8 @@ use serde_json::Value as Json;
 use format::Format;
 use shape::{Path, Shape};
 
-/// The depth to which a request is checked. Deeper values are left to the type that reads them; `serde_json` itself reads
-/// 128 levels.
+/// The depth to which a request is checked. Deeper values are left to the type that reads them; `serde_json` itself
+/// reads 128 levels.
 const DEPTH_MAX: usize = 64;
 
 /// The schema of a type.
@@ -72,8 +72,8 @@ impl Schema {
         if self.shape.takes_null() { Json::Null } else { Json::Object(serde_json::Map::new()) }
     }
 
-    /// Reads the texts of a field from a query string or a path, by the field's type; for a list, each text is an item. Text
-    /// that the type cannot read stays text, which [`Schema::check`] then refuses.
+    /// Reads the texts of a field from a query string or a path, by the field's type; for a list, each text is an item.
+    /// Text that the type cannot read stays text, which [`Schema::check`] then refuses.
     ///
     /// # Errors
     /// A sentence: the field is not a list, and there are several texts.
@@ -108,8 +108,8 @@ impl Schema {
     }
 }
 
-/// Keywords of JSON Schema whose bounds are not checked. `uniqueItems` is not among them: a duplicate in a set is allowed,
-/// and serde drops it.
+/// Keywords of JSON Schema whose bounds are not checked. `uniqueItems` is not among them: a duplicate in a set is
+/// allowed, and serde drops it.
 const UNCHECKED: [&str; 8] = [
     "allOf",
     "pattern",

@@ -42,7 +42,8 @@ pub struct OpRow {
 }
 
 impl OpRow {
-    /// Reads a request from any serde format. A caller that has a [`Tree`] of it should [check](OpRow::check) that first.
+    /// Reads a request from any serde format. A caller that has a [`Tree`] of it should [check](OpRow::check) that
+    /// first.
     ///
     /// # Errors
     /// [`FaultKind::Invalid`](crate::fault::FaultKind::Invalid) with serde's sentence.
@@ -104,8 +105,8 @@ impl OpRow {
         self.op.price.map_or(1, |price| price.unread())
     }
 
-    /// The price that is charged before the call begins, in messages, [`OpRow::price_unread`] included. When the plugin's
-    /// price function panics, that is written to the log and the price is [`OpRow::price_unread`].
+    /// The price that is charged before the call begins, in messages, [`OpRow::price_unread`] included. When the
+    /// plugin's price function panics, that is written to the log and the price is [`OpRow::price_unread`].
     pub(crate) fn price_of_request(&self, request: &dyn Payload) -> u32 {
         let price = guarded_or_fault(&self.op.name, "the call costs the least it can", || {
             Ok(self.op.price.map_or(1, |price| price.of_request(request)))
@@ -113,8 +114,8 @@ impl OpRow {
         price.unwrap_or_else(|_| self.price_unread())
     }
 
-    /// The price that is charged for the reply, in messages. When the plugin's price function panics, that is written to
-    /// the log and the price is 0.
+    /// The price that is charged for the reply, in messages. When the plugin's price function panics, that is written
+    /// to the log and the price is 0.
     pub(crate) fn price_of_reply(&self, reply: &dyn Payload) -> u32 {
         let price = guarded_or_fault(&self.op.name, "the call costs nothing more", || {
             Ok(self.op.price.map_or(0, |price| price.of_reply(reply)))

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
-    /// The callback is abandoned, and the state stays as the callback left it. `errors_max` failed ticks in a row end the
-    /// room.
+    /// The callback is abandoned, and the state stays as the callback left it. `errors_max` failed ticks in a row end
+    /// the room.
     #[default]
     Skip,
     /// The room ends.

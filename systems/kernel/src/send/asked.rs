@@ -8,8 +8,8 @@ use super::broadcast::Broadcast;
 use super::push::QueuedPush;
 use crate::ids::SessionId;
 
-/// The requests of systems. Kicks are sorted by session and the rest by the name of its source, so that the order in which
-/// systems ran does not show.
+/// The requests of systems. Kicks are sorted by session and the rest by the name of its source, so that the order in
+/// which systems ran does not show.
 #[derive(Resource, Default)]
 pub(crate) struct Asked {
     /// The sessions to close, each with its reason.
@@ -47,8 +47,8 @@ impl<T> BySource<T> {
         self.0.extend(requests.into_iter().map(|request| (source.to_owned(), request)));
     }
 
-    /// Takes all requests, sorted by the names of their sources. Those of one source stay in the order in which they were
-    /// made.
+    /// Takes all requests, sorted by the names of their sources. Those of one source stay in the order in which they
+    /// were made.
     pub(crate) fn take(&mut self) -> Vec<(String, T)> {
         let mut all = std::mem::take(&mut self.0);
         all.sort_by(|(a, _), (b, _)| a.cmp(b));

@@ -27,8 +27,8 @@ pub struct Broadcast {
     pub reliable: bool,
 }
 
-/// Sends room data from a system, at the end of `Core::Match`. Data from an earlier stage leaves in this frame; data from
-/// `Stage::Match` or later leaves in the next frame.
+/// Sends room data from a system, at the end of `Core::Match`. Data from an earlier stage leaves in this frame; data
+/// from `Stage::Match` or later leaves in the next frame.
 #[derive(SystemParam)]
 pub struct Broadcasts<'s> {
     buffer: Deferred<'s, BroadcastBuffer>,

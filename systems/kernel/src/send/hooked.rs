@@ -11,8 +11,8 @@ use crate::event::EventRow;
 use crate::failures::guarded_or_fault;
 use crate::op::Payload;
 
-/// The most events of one frame that are passed to hooks. Later ones are counted, and the log states the number: an event
-/// that is pushed once per member of a crowd must not run a script as often.
+/// The most events of one frame that are passed to hooks. Later ones are counted, and the log states the number: an
+/// event that is pushed once per member of a crowd must not run a script as often.
 pub(crate) const HOOKED_MAX: usize = 1024;
 
 /// The events that have a hook, and those pushed since hooks ran last.

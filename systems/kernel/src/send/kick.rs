@@ -7,15 +7,16 @@ use super::asked::Asked;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::SessionId;
 
-/// Closes sessions from a system. Several kicks of one session in a frame count as one, with the reason that sorts first.
+/// Closes sessions from a system. Several kicks of one session in a frame count as one, with the reason that sorts
+/// first.
 #[derive(SystemParam)]
 pub struct Kicks<'s> {
     buffer: Deferred<'s, KickBuffer>,
 }
 
 impl Kicks<'_> {
-    /// Closes a session at the end of this frame, or of the next frame when called in `Stage::Flush`. The client gets the
-    /// fault `kicked` with this reason.
+    /// Closes a session at the end of this frame, or of the next frame when called in `Stage::Flush`. The client gets
+    /// the fault `kicked` with this reason.
     pub fn kick(&mut self, session: SessionId, reason: &str) {
         self.buffer.0.push((session, reason.to_owned()));
     }

@@ -35,8 +35,8 @@ impl Outbox {
         u32::try_from(self.payloads.len() - 1).unwrap_or(u32::MAX)
     }
 
-    /// Sends a payload, by its index, to the session in `slot`. `handle` is that session's handle of the room, or 0 for a
-    /// message that does not belong to a room.
+    /// Sends a payload, by its index, to the session in `slot`. `handle` is that session's handle of the room, or 0 for
+    /// a message that does not belong to a room.
     pub fn to(&mut self, slot: u32, handle: u16, payload: u32) {
         self.sends.push(Addressed { slot, handle, payload });
     }

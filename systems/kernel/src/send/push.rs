@@ -20,8 +20,8 @@ use crate::op::Payload;
 /// The result of a push.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Pushed {
-    /// The number of sessions that the event was sent to. With 0 the event is dropped; a feature that needs it later has to
-    /// store it. A session that is away and may resume counts: it gets a reliable event after its resume.
+    /// The number of sessions that the event was sent to. With 0 the event is dropped; a feature that needs it later
+    /// has to store it. A session that is away and may resume counts: it gets a reliable event after its resume.
     pub sessions: usize,
 }
 
@@ -39,8 +39,8 @@ pub fn push<T: Serialize + Send + 'static>(world: &mut World, to: &Target, body:
 /// Pushes an event by its name, for scripts. The body is read as the event's type.
 ///
 /// # Errors
-/// As [`push`]; also `not_found`: no event has this name, and `invalid`: the body does not fit, or the event has a binary
-/// form, which only the server may push.
+/// As [`push`]; also `not_found`: no event has this name, and `invalid`: the body does not fit, or the event has a
+/// binary form, which only the server may push.
 pub fn push_json(
     world: &mut World,
     to: &Target,
@@ -104,8 +104,9 @@ fn deliver(
     Ok(Pushed { sessions: recipients.len() })
 }
 
-/// Pushes events from a system. They leave at the end of this frame, or of the next frame when pushed in `Stage::Flush`.
-/// Like broadcasts they are collected and leave in the order of the systems' names, whichever ran first.
+/// Pushes events from a system. They leave at the end of this frame, or of the next frame when pushed in
+/// `Stage::Flush`. Like broadcasts they are collected and leave in the order of the systems' names, whichever ran
+/// first.
 ///
 /// An event that cannot be sent, such as one that is longer than its row allows, is dropped, and the log says why.
 #[derive(SystemParam)]

@@ -23,7 +23,8 @@ pub enum Target {
     User(String),
     /// Every member of a room.
     Room(RoomId),
-    /// A feature's own kind of target, such as a stream or a party; see [`KaosApp::target`](crate::app::KaosApp::target).
+    /// A feature's own kind of target, such as a stream or a party; see
+    /// [`KaosApp::target`](crate::app::KaosApp::target).
     Named {
         /// The name under which the feature registered the kind.
         kind: String,

@@ -22,9 +22,9 @@
 ///     app.settings::<GuestbookSettings>();
 /// }
 /// ```
-/// Systems and handlers read the section as the resource `GuestbookSettings`. Its keys are `guestbook.pages` and so on: in
-/// the configuration file, as flags and as environment variables. The doc comments of the keys are shown everywhere as
-/// their descriptions.
+/// Systems and handlers read the section as the resource `GuestbookSettings`. Its keys are `guestbook.pages` and so on:
+/// in the configuration file, as flags and as environment variables. The doc comments of the keys are shown everywhere
+/// as their descriptions.
 ///
 /// The default may be followed by any of these, in this order:
 ///
@@ -33,12 +33,13 @@
 /// * `unit "ms"`: the unit of a number.
 /// * `expects "a colour"`: the accepted values in words, for a type whose schema does not state them.
 /// * `shown to scripts`: scripts see the value, as `ctx.settings.guestbook.nameless`.
-/// * `kept secret`: the value is neither printed nor written into journals, so nothing inside the frame may depend on it; a
-///   job may.
-/// * `was "guestbook.leaves"`: a former name of the key. Setting it is refused with a sentence that states the present name.
+/// * `kept secret`: the value is neither printed nor written into journals, so nothing inside the frame may depend on
+///   it; a job may.
+/// * `was "guestbook.leaves"`: a former name of the key. Setting it is refused with a sentence that states the present
+///   name.
 ///
-/// `in "guestbook", checked by path::to::function {` names a `fn(&GuestbookSettings) -> Vec<String>` for rules that ranges
-/// cannot express. It returns one sentence per refused value, which begins with the key in back quotes.
+/// `in "guestbook", checked by path::to::function {` names a `fn(&GuestbookSettings) -> Vec<String>` for rules that
+/// ranges cannot express. It returns one sentence per refused value, which begins with the key in back quotes.
 ///
 /// The type of a key is `Clone`, `PartialEq`, `Debug`, `Serialize`, `Deserialize` and
 /// [`JsonSchema`](schemars::JsonSchema): numbers, `bool`, text, enums without fields, `Option`s and lists of these.
@@ -147,7 +148,8 @@ macro_rules! settings {
     };
 }
 
-/// For [`settings!`](crate::settings!): turns the words `scripts` and `secret` into true. Any other word does not compile.
+/// For [`settings!`](crate::settings!): turns the words `scripts` and `secret` into true. Any other word does not
+/// compile.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! setting_flag {

@@ -92,13 +92,14 @@ impl SettingRow {
             Some(SettingRange { min: to_json(range.start()), max: to_json(range.end()), depends: true });
     }
 
-    /// The value as this key's type writes it, for example 1.0 for 1 when the key takes fractions. `None`: the value has
-    /// the wrong type. The range is not checked.
+    /// The value as this key's type writes it, for example 1.0 for 1 when the key takes fractions. `None`: the value
+    /// has the wrong type. The range is not checked.
     pub fn read(&self, value: &Json) -> Option<Json> {
         (self.read)(value)
     }
 
-    /// The value that was set, or the default. A value of the wrong type, with which no server is built, counts as not set.
+    /// The value that was set, or the default. A value of the wrong type, with which no server is built, counts as not
+    /// set.
     pub fn value(&self, set: &Settings) -> Json {
         set.get(&self.key).and_then(|value| self.read(value)).unwrap_or_else(|| self.default.clone())
     }

@@ -33,8 +33,8 @@ pub trait Section: Resource + Clone + Default {
     fn check(&self) -> Vec<String>;
 }
 
-/// Registers a section: reads its values and makes it a resource. If any value is wrong, the server is not built, and the
-/// resource has the defaults meanwhile.
+/// Registers a section: reads its values and makes it a resource. If any value is wrong, the server is not built, and
+/// the resource has the defaults meanwhile.
 pub(crate) fn add<S: Section>(app: &mut App) {
     app.init_resource::<Sections>();
     let world = app.world_mut();
@@ -57,8 +57,8 @@ pub fn write_value<T: Serialize>(to: &mut Settings, section: &str, name: &str, v
     to.set(key(section, name), to_json(value));
 }
 
-/// For [`settings!`](crate::settings!): reads a key into `to`, if it was set. Returns its name when the value has the wrong
-/// type; `to` stays as it was then.
+/// For [`settings!`](crate::settings!): reads a key into `to`, if it was set. Returns its name when the value has the
+/// wrong type; `to` stays as it was then.
 #[doc(hidden)]
 pub fn read_value<T: DeserializeOwned>(
     from: &Settings,
@@ -97,7 +97,8 @@ pub fn out_of_range<T: PartialOrd + Display>(
     Some(format!("`{key}` is {value}: it goes from {min} to {max}"))
 }
 
-/// For [`settings!`](crate::settings!): states the types of the closure after `within`, which the compiler cannot infer.
+/// For [`settings!`](crate::settings!): states the types of the closure after `within`, which the compiler cannot
+/// infer.
 #[doc(hidden)]
 pub fn dependent<S, T>(range: fn(&S) -> RangeInclusive<T>) -> fn(&S) -> RangeInclusive<T> {
     range

@@ -141,8 +141,8 @@ impl Sections {
         whole
     }
 
-    /// The settings that scripts see: an object per section, and the keys without a section next to these. `None`: no key is
-    /// shown to scripts.
+    /// The settings that scripts see: an object per section, and the keys without a section next to these. `None`: no
+    /// key is shown to scripts.
     pub fn shown_to_scripts(&self, set: &Settings) -> Option<Json> {
         let mut sections: BTreeMap<&str, Map<String, Json>> = BTreeMap::new();
         for row in self.rows().filter(|row| row.in_ctx) {
@@ -153,8 +153,8 @@ impl Sections {
         (!shown.is_empty()).then_some(Json::Object(shown))
     }
 
-    /// The sentence about a key that does not exist. The first case that applies decides: the key is the name of a section;
-    /// it is a former name; a known key is similar; its section does not exist.
+    /// The sentence about a key that does not exist. The first case that applies decides: the key is the name of a
+    /// section; it is a former name; a known key is similar; its section does not exist.
     pub fn unknown(&self, key: &str) -> String {
         if self.is_section(key) {
             let first = self.rows().find(|row| row.section == key).map_or("", |row| row.key.as_str());
@@ -185,8 +185,9 @@ impl Sections {
         set.iter().filter(|(key, _)| self.row(key).is_none()).map(|(key, _)| self.unknown(key)).collect()
     }
 
-    /// `. Did you mean …?` for a key that was probably meant; empty when there is none. In a section that exists, that is a
-    /// similar name of the section, or else the same name in another one. Otherwise it is a similar key or section.
+    /// `. Did you mean …?` for a key that was probably meant; empty when there is none. In a section that exists, that
+    /// is a similar name of the section, or else the same name in another one. Otherwise it is a similar key or
+    /// section.
     fn near(&self, key: &str) -> String {
         let Some((section, name)) = key.split_once('.').filter(|(section, _)| self.is_section(section))
         else {

@@ -94,8 +94,8 @@ pub(super) struct Field {
 }
 
 impl Shape {
-    /// The shape of a schema. A schema that it does not understand becomes [`Shape::Any`]: the type that reads the value
-    /// decides.
+    /// The shape of a schema. A schema that it does not understand becomes [`Shape::Any`]: the type that reads the
+    /// value decides.
     pub(super) fn of(schema: &Json) -> Self {
         for choice in ["oneOf", "anyOf"] {
             if let Some(list) = schema.get(choice).and_then(Json::as_array) {
