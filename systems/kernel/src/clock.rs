@@ -1,55 +1,57 @@
-//! Time inside the frame: a grid of numbered frames, and the asking that keeps a frame from being skipped.
+//! Time inside the frame: a grid of numbered frames, and the wake-up requests that keep a frame from being skipped.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bevy_ecs::prelude::*;
 
-/// The length of a frame, in microseconds: frame n happens at exactly n·Q.
+/// The length of a frame, Q. Frame n happens exactly n·Q after frame 0.
 ///
-/// Q divides a second into whole frames and is at most 4 ms, so that a room of 128 ticks a second
+/// Q divides a second into a whole number of frames. It is at most 4 ms, so that a room with 128 ticks per second
 /// (7.8 ms apart) never has two ticks due in one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quantum(u32);
 
 impl Quantum {
-    /// The values that are possible, in microseconds.
+    /// The possible values, in microseconds.
     pub const CHOICES_US: [u32; 5] = [250, 500, 1000, 2000, 4000];
 
-    /// `None` unless `us` is one of [`Quantum::CHOICES_US`].
+    /// The quantum of `us` microseconds; `None`: it is not one of [`Quantum::CHOICES_US`].
     pub fn from_us(us: u32) -> Option<Self> {
         Self::CHOICES_US.contains(&us).then_some(Quantum(us))
     }
 
-    /// Microseconds in a frame.
+    /// The length of a frame, in microseconds.
     pub fn us(self) -> u64 {
         u64::from(self.0)
     }
 
-    /// Frames in a second.
+    /// Frames per second.
     pub fn hz(self) -> u64 {
         1_000_000 / u64::from(self.0)
     }
 }
 
 impl Default for Quantum {
-    /// 500 µs: routing in under a millisecond at 0.3 % of a core (research, frame loop).
+    /// 500 µs: messages are routed in under a millisecond, at 0.3 % of a core.
     fn default() -> Self {
         Quantum(500)
     }
 }
 
-/// Which frame this is and what time that makes it. Changes only between frames.
+/// The number and the time of this frame. Both change only between frames.
 #[derive(Resource, Debug)]
 pub struct Clock {
     quantum: Quantum,
     frame: u64,
-    /// Unix time of frame 0, in microseconds; from the journal's `Boot` and `Wall`.
+    /// Unix time of frame 0, in microseconds; from the inputs `Boot` and `Wall`.
     wall_us: u64,
-    /// The earliest frame that something asked for. Atomic since asking is a read of the clock.
+    /// The earliest frame that was requested; `u64::MAX`: none. It is atomic so that a system needs only a shared
+    /// reference to the clock for a wake-up request.
     wake: AtomicU64,
 }
 
 impl Clock {
+    /// A clock at frame 0, whose Unix time is not known yet.
     pub(crate) fn new(quantum: Quantum) -> Self {
         Clock { quantum, frame: 0, wall_us: 0, wake: AtomicU64::new(u64::MAX) }
     }
@@ -64,7 +66,7 @@ impl Clock {
         self.quantum
     }
 
-    /// Frames in a second.
+    /// Frames per second.
     pub fn hz(&self) -> u64 {
         self.quantum.hz()
     }
@@ -84,19 +86,19 @@ impl Clock {
         self.wall_us
     }
 
-    /// Frames in that many seconds.
+    /// The number of frames in `secs` seconds.
     pub fn frames_in_secs(&self, secs: u64) -> u64 {
         secs.saturating_mul(self.hz())
     }
 
-    /// Frames in that many milliseconds, rounded up.
+    /// The number of frames in `ms` milliseconds, rounded up.
     pub fn frames_in_ms(&self, ms: u64) -> u64 {
         ms.saturating_mul(1000).div_ceil(self.quantum.us())
     }
 
-    /// Has `frame` come? When it has not, asks that it be run, so that it will not be skipped as quiet.
+    /// Whether `frame` has come. If not, this also makes a wake-up request for it, so that it is not skipped as quiet.
     ///
-    /// Ask in every frame in which you run: an asking lasts until the next frame that runs.
+    /// Call it in every frame in which the system runs: a wake-up request lasts only until the next frame that runs.
     pub fn reached(&self, frame: u64) -> bool {
         if self.frame >= frame {
             return true;
@@ -105,52 +107,61 @@ impl Clock {
         false
     }
 
-    /// Asks that `frame` be run. A frame that has passed means the next one.
+    /// Makes a wake-up request: `frame` will be run even if it is quiet. This frame or an earlier one stands for the
+    /// next.
     pub fn wake_at(&self, frame: u64) {
         self.wake.fetch_min(frame.max(self.frame + 1), Ordering::Relaxed);
     }
 
-    /// The time of this frame in nanoseconds since frame 0: what rates are counted by.
+    /// The time of this frame in nanoseconds since frame 0, unlike [`Clock::now_us`], which is Unix time. Rate limits
+    /// use it.
     pub(crate) fn now_ns(&self) -> u64 {
         self.frame().saturating_mul(self.quantum().us() * 1000)
     }
 
+    /// Begins a frame. Wake-up requests of the frame before are dropped.
     pub(crate) fn enter(&mut self, frame: u64) {
         self.frame = frame;
         *self.wake.get_mut() = u64::MAX;
     }
 
+    /// Sets the Unix time of this frame, in milliseconds.
     pub(crate) fn set_wall_ms(&mut self, ms: u64) {
-        // Kept as the time of frame 0, so that `now` stays a function of the frame number.
+        // Stored as the time of frame 0, so that the time stays a function of the frame number.
         self.wall_us = ms.saturating_mul(1000).saturating_sub(self.frame.saturating_mul(self.quantum.us()));
     }
 
-    /// The earliest frame that was asked for; `None`: nothing is due.
+    /// The earliest frame for which there is a wake-up request; `None`: there is none.
     pub fn due(&self) -> Option<u64> {
         let wake = self.wake.load(Ordering::Relaxed);
         (wake != u64::MAX).then_some(wake)
     }
 }
 
-/// A run condition: true in the first frame and then once in every `frames`, on the grid of their multiples.
+/// A run condition that is true once per period of `frames` frames, for the first time when it is first evaluated.
+/// Periods begin at multiples of `frames`; 0 counts as 1.
 ///
-/// It asks for the frames it needs, so a system under it is never skipped.
+/// It makes a wake-up request for the beginning of the next period, so that its system is never skipped.
 pub fn every(frames: u64) -> impl FnMut(Res<Clock>, Local<Option<u64>>) -> bool + Clone {
-    move |clock: Res<Clock>, mut last: Local<Option<u64>>| turn(&clock, frames, &mut last)
+    move |clock: Res<Clock>, mut last: Local<Option<u64>>| enter_period(&clock, frames, &mut last)
 }
 
-/// [`every`], in milliseconds of the grid.
+/// [`every`] with a period of `ms` milliseconds, rounded up to whole frames.
 pub fn every_ms(ms: u64) -> impl FnMut(Res<Clock>, Local<Option<u64>>) -> bool + Clone {
-    move |clock: Res<Clock>, mut last: Local<Option<u64>>| turn(&clock, clock.frames_in_ms(ms), &mut last)
+    move |clock: Res<Clock>, mut last: Local<Option<u64>>| {
+        enter_period(&clock, clock.frames_in_ms(ms), &mut last)
+    }
 }
 
-/// Is it a new turn of `frames` frames since the `last`? Asks for the frame in which the next one begins.
-fn turn(clock: &Clock, frames: u64, last: &mut Option<u64>) -> bool {
+/// Makes a wake-up request for the next period of `frames` frames, and stores the number of this period in `last`.
+/// Returns whether this period is a new one.
+fn enter_period(clock: &Clock, frames: u64, last: &mut Option<u64>) -> bool {
     let frames = frames.max(1);
-    let turn = clock.frame() / frames;
-    clock.wake_at((turn + 1) * frames);
-    // By turns and not by `frame % frames`: a runner that was late jumps over frame numbers.
-    last.replace(turn).is_none_or(|last| turn > last)
+    let period = clock.frame() / frames;
+    clock.wake_at((period + 1) * frames);
+    // Periods are compared instead of testing `frame % frames`, because a runner that was late leaves out frame
+    // numbers.
+    last.replace(period).is_none_or(|last| period > last)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Hashes of outputs and state: how two runs are compared without comparing two runs.
+//! Hashes of outputs and state, by which two runs are compared without keeping either.
 
 use bevy_ecs::prelude::*;
 use serde::Serialize;
@@ -12,7 +12,8 @@ use crate::session::resend::ResendBuffer;
 use crate::session::{Handles, Session, SessionState};
 use crate::world::{RoomIndex, SessionIndex};
 
-/// Adds a frame's outputs to a running hash. What only people read, the log, is not part of it.
+/// Adds a frame's outputs to a running hash. Text for people is left out: log lines, the reasons of closes, and the
+/// sentences of faults with their `retry_ms`.
 pub fn hash_outputs(frame: u64, outputs: &Outputs, into: u64) -> u64 {
     let mut hash = Xxh3::with_seed(into);
     hash.update(&frame.to_le_bytes());
@@ -41,7 +42,7 @@ pub fn hash_outputs(frame: u64, outputs: &Outputs, into: u64) -> u64 {
         hash.update(&close.peer.generation.to_le_bytes());
         hash.update(&close.code.to_le_bytes());
     }
-    let mut result = |ticket: u64, seq: u32, result: &Result<bytes::Bytes, crate::fault::Fault>| {
+    let mut add_result = |ticket: u64, seq: u32, result: &Result<bytes::Bytes, crate::fault::Fault>| {
         hash.update(&ticket.to_le_bytes());
         hash.update(&seq.to_le_bytes());
         match result {
@@ -56,10 +57,10 @@ pub fn hash_outputs(frame: u64, outputs: &Outputs, into: u64) -> u64 {
         }
     };
     for reply in &outputs.replies {
-        result(reply.ticket.0, u32::MAX, &reply.result);
+        add_result(reply.ticket.0, u32::MAX, &reply.result);
     }
     for answer in &outputs.answers {
-        result(answer.ticket.0, answer.seq, &answer.result);
+        add_result(answer.ticket.0, answer.seq, &answer.result);
     }
     for job in &outputs.jobs {
         hash.update(&job.ticket.0.to_le_bytes());
@@ -72,20 +73,34 @@ pub fn hash_outputs(frame: u64, outputs: &Outputs, into: u64) -> u64 {
     hash.digest()
 }
 
-/// More state to be hashed: kaos-rooms adds the matches, a plugin may add its own.
+/// Functions that hash further state: kaos-rooms adds that of the matches, and a plugin may add its own.
 #[derive(Resource, Default)]
 pub struct StateHashers(pub Vec<fn(&mut World) -> u64>);
 
-/// One thing's part of the state hash: the sum over things does not depend on their order.
+/// The seed of the server's own part of the state hash.
+const SERVER: u64 = 1;
+/// The seed of a session's part.
+const SESSION: u64 = 2;
+/// The seed of a room's part.
+const ROOM: u64 = 3;
+/// The seed of a presence's part.
+const PRESENCE: u64 = 4;
+
+/// The part of one thing in the state hash. `kind` is one of the seeds above, so that equal values of two kinds have
+/// different parts. The parts are summed, so that their order does not matter.
 fn part<T: Serialize>(kind: u64, value: &T) -> u64 {
-    // What cannot be written cannot be compared either: a constant, so that the sum stays a function.
+    // A value that cannot be written gets a constant, so that equal states still have equal hashes.
     postcard::to_allocvec(value).map_or(kind, |bytes| xxh3_64_with_seed(&bytes, kind))
 }
 
 /// A hash of the server's state. Equal states give equal hashes, in any process.
+///
+/// It is not complete. Of inboxes, resend buffers, handles and seats it has numbers and sizes, not contents. Calls,
+/// deadlines and all rate limits but that of bad messages are left out. A difference there may show in later outputs.
 pub(crate) fn hash_state(world: &mut World) -> u64 {
-    // Not the frame number: a run that skips quiet frames stands at an earlier one, in the same state.
-    let mut sum = part(1, &(world.resource::<Clock>().wall_us(), world.resource::<SessionIndex>().len()));
+    // Without the frame number: a run that skips quiet frames is at an earlier frame, in the same state.
+    let mut sum =
+        part(SERVER, &(world.resource::<Clock>().wall_us(), world.resource::<SessionIndex>().len()));
     for (id, entity) in world.resource::<SessionIndex>().iter() {
         let (Some(session), Some(state)) = (world.get::<Session>(entity), world.get::<SessionState>(entity))
         else {
@@ -105,31 +120,33 @@ pub(crate) fn hash_state(world: &mut World) -> u64 {
             world.get::<Handles>(entity).map(Handles::len),
             resend,
         );
-        sum = sum.wrapping_add(part(2, &row));
+        sum = sum.wrapping_add(part(SESSION, &row));
     }
     for (id, entity) in world.resource::<RoomIndex>().iter() {
         let Some(room) = world.get::<Room>(entity) else { continue };
-        let beat = world.get::<TickSchedule>(entity).map(|beat| (beat.start, beat.next, beat.skipped));
+        let schedule = world
+            .get::<TickSchedule>(entity)
+            .map(|schedule| (schedule.start, schedule.next, schedule.skipped));
         let inbox =
             world.get::<Inbox>(entity).map(|inbox| (inbox.messages.len(), inbox.bytes, inbox.events.len()));
         let row = (
             id.0.as_u128(),
             (&room.module, room.label.to_string(), room.tick_rate, room.max_players, room.empty_since),
             (room.number, room.created, room.ends_empty),
-            beat,
+            schedule,
             inbox,
             world.get::<Seats>(entity).map(|seats| (seats.taken, seats.rows.len())),
         );
-        sum = sum.wrapping_add(part(3, &row));
+        sum = sum.wrapping_add(part(ROOM, &row));
     }
     let mut presences = world.query::<&Presence>();
     for presence in presences.iter(world) {
-        sum = sum.wrapping_add(part(4, &(presence.handle, presence.session_slot, &*presence.info)));
+        sum = sum.wrapping_add(part(PRESENCE, &(presence.handle, presence.session_slot, &*presence.info)));
     }
     let hashers = world.resource::<StateHashers>().0.clone();
-    for (at, hasher) in hashers.iter().enumerate() {
+    for (index, hasher) in hashers.iter().enumerate() {
         let hash = hasher(world);
-        sum = sum.wrapping_add(xxh3_64(&[(at as u64).to_le_bytes(), hash.to_le_bytes()].concat()));
+        sum = sum.wrapping_add(xxh3_64(&[(index as u64).to_le_bytes(), hash.to_le_bytes()].concat()));
     }
     sum
 }
