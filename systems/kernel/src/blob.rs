@@ -1,4 +1,4 @@
-//! Bytes of a game, on their way through formats that know only text.
+//! A game's bytes in formats that may have only text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,8 +7,8 @@ use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Bytes that a script or client gave. Written as text where they are UTF-8 and as bytes otherwise; read
-/// from text, bytes, or a list of numbers.
+/// Bytes from a script or client. They are written as text if they are UTF-8, and as bytes otherwise. They are read
+/// from text, from bytes, or from a list of numbers from 0 to 255; null is read as no bytes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Blob(pub Bytes);
 
@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Blob {
             }
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Blob, A::Error> {
-                // No capacity from the list's own claim: it grows with what is really there.
+                // The capacity is not taken from the length that the list claims; it grows with the items that arrive.
                 let mut bytes = Vec::new();
                 while let Some(byte) = list.next_element::<u8>()? {
                     bytes.push(byte);
@@ -70,7 +70,7 @@ impl JsonSchema for Blob {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // Of bytes a list says each by itself. What scripts give as bytes is checked by the type.
+        // JSON has no bytes, so a list has one number per byte. Bytes from scripts are checked by the type.
         json_schema!({
             "anyOf": [
                 { "type": "string" },

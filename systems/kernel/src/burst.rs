@@ -1,12 +1,12 @@
-//! How much memory a list that is used again and again keeps: what it needed lately, and no burst for ever.
+//! The memory that a reused list keeps: as much as it needed lately, so that the memory of a burst is freed.
 
-/// Remembers the most rows that lists held of late, for whoever clears and refills them.
+/// Measures the most rows that lists had lately, for lists that are cleared and refilled.
 ///
-/// Time is cut into windows. At the first look in each, lists may keep memory for as many rows as they held at
-/// most in the window before it and now, rounded up to a power of two, as lists grow; never for less than
-/// [`CapacityWindow::ROWS_KEPT`]. So what a busy server uses stays where it is and is not allocated anew from frame to
-/// frame, and the memory of a burst is given back by the first look after two windows without one. Nobody
-/// looks on a server that does nothing: it holds the memory of its last burst until something comes in.
+/// Time is divided into windows. The first call of [`CapacityWindow::keep`] in a window states the capacity that lists
+/// should keep: the most rows that they had in the window before and have now, rounded up to a power of two, because
+/// lists grow by doubling, and at least [`CapacityWindow::ROWS_KEPT`]. So a busy server does not allocate its lists
+/// anew in each frame, and the memory of a burst is freed by the first call after two windows without one. A server
+/// that runs no frames makes no calls: it keeps the memory of its last burst until an input comes in.
 ///
 /// ```
 /// use kaos_kernel::burst::CapacityWindow;
@@ -22,20 +22,21 @@
 /// ```
 #[derive(Clone, Copy, Default, Debug)]
 pub struct CapacityWindow {
+    /// The number of this window.
     window: u64,
-    /// The most of this window.
+    /// The most rows in this window.
     most: usize,
-    /// The most of the window before.
+    /// The most rows in the window before.
     before: usize,
 }
 
 impl CapacityWindow {
-    /// Rows whose memory is always kept: as many as a list makes room for at its first.
+    /// The capacity that is always kept: what a list allocates for its first row.
     pub const ROWS_KEPT: usize = 4;
 
-    /// Notes that lists hold `rows` at `now`, which never falls. Returns the rows that they should
-    /// [shrink to](Vec::shrink_to) when a window begins, and `None` within one. `now` and `window` are in
-    /// any one unit, of frames or microseconds; 0 counts as 1.
+    /// Notes that the longest list has `rows` rows at the time `now`, which never decreases. Returns the capacity that
+    /// lists should [shrink to](Vec::shrink_to) when `now` is in a new window, otherwise `None`. `window` is the length
+    /// of a window, in the same unit as `now`, such as frames or microseconds; 0 counts as 1.
     pub fn keep(&mut self, now: u64, window: u64, rows: usize) -> Option<usize> {
         let window = now / window.max(1);
         if window == self.window {
@@ -79,7 +80,7 @@ mod tests {
         assert_eq!(window.keep(10, 10, 1), Some(1024));
         assert_eq!(window.keep(19, 10, 1), None);
         assert_eq!(window.keep(20, 10, 1), Some(CapacityWindow::ROWS_KEPT));
-        // After a long silence at once.
+        // After a pause of more than a window the burst is forgotten at once.
         assert_eq!(window.keep(25, 10, 700), None);
         assert_eq!(window.keep(40, 10, 0), Some(CapacityWindow::ROWS_KEPT));
         assert_eq!(window.keep(41, 0, 40), Some(64));

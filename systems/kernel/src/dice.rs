@@ -1,4 +1,4 @@
-//! Randomness as a function of the seed: one independent stream for each thing that rolls.
+//! Randomness as a function of the server's seed: one independent stream per user of random numbers.
 
 use bevy_ecs::prelude::*;
 use rand_chacha::ChaCha8Rng;
@@ -6,10 +6,10 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-/// A stream of random numbers (ChaCha8, whose values are fixed for all versions of its crate).
+/// A stream of random numbers from ChaCha8, whose crate guarantees the same values in all versions.
 ///
-/// It is predictable to whoever knows the server's seed and nothing else: fit for games and ids, while
-/// keys and tokens are drawn at the doors from the operating system and come in as inputs.
+/// Knowing the server's seed is enough to predict it, so it is fit for games and ids only. Keys and tokens come from
+/// the operating system's randomness: doors draw them and pass them in as inputs.
 #[derive(Clone, Debug)]
 pub struct Dice(ChaCha8Rng);
 
@@ -39,7 +39,7 @@ impl Dice {
     }
 }
 
-/// The server's own seed and its stream for ids, from `Boot`.
+/// The server's seed, from `Boot`, and its stream of ids.
 #[derive(Resource, Debug)]
 pub struct ServerDice {
     seed: u64,
@@ -47,6 +47,7 @@ pub struct ServerDice {
 }
 
 impl ServerDice {
+    /// The dice of a run with this seed.
     pub(crate) fn new(seed: u64) -> Self {
         ServerDice { seed, ids: Dice::of(seed, "ids", 0) }
     }
@@ -56,12 +57,12 @@ impl ServerDice {
         self.seed
     }
 
-    /// A new id for a room, user or other thing.
+    /// A new id, for a room or a user, for example.
     pub fn uuid(&mut self) -> Uuid {
         self.ids.uuid()
     }
 
-    /// The stream of one thing, independent of all others.
+    /// The stream of `name` and `id`, independent of all others.
     pub fn of(&self, name: &str, id: u128) -> Dice {
         Dice::of(self.seed, name, id)
     }

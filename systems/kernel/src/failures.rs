@@ -1,4 +1,4 @@
-//! What fails in a frame and must not end it: systems that panic or cannot run, and guards around single pieces of work.
+//! Failures that must not end a frame: systems that panic or cannot run, and guards around single pieces of work.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,16 +9,18 @@ use bevy_ecs::error::{BevyError, ErrorContext};
 use crate::fault::{Fault, FaultKind};
 
 thread_local! {
-    /// What failed since it was taken last. Bevy's handler is a plain function without a world: this is its way
-    /// into the frame that runs on this thread, and empty between frames.
+    /// The failures of this frame: the number and the last error of each, by kind and name. Bevy's error handler is a
+    /// plain function without access to the world, so it leaves failures here, for the frame that runs on this thread.
+    /// Between frames it is empty.
     static FAILED: RefCell<BTreeMap<String, (u64, String)>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// The crates whose systems hold the state of the whole server: half of one of their stages is no state to go on from.
+/// The crates whose systems own the state of the whole server. The server cannot go on after half of one of their
+/// stages.
 const OWN: [&str; 2] = ["kaos_kernel::", "kaos_rooms::"];
 
-/// Bevy's error handler: a plugin's system, run condition, command or observer is noted and the frame goes on
-/// without it; a panic that escapes a system of the server itself goes on to whoever runs the frame.
+/// Bevy's error handler. It notes the failure of a plugin's system, run condition, command or observer, and the frame
+/// goes on without it. The failure of one of the server's own systems goes on as a panic to the caller of the frame.
 pub(crate) fn failed(mut error: BevyError, context: ErrorContext) {
     let name = context.name().to_string();
     if matches!(context, ErrorContext::System { .. }) && OWN.iter().any(|own| name.starts_with(own)) {
@@ -26,31 +28,31 @@ pub(crate) fn failed(mut error: BevyError, context: ErrorContext) {
         return;
     }
     let what = format!("{} `{name}`", context.kind());
-    let said = match error.take_payload() {
-        Some(payload) => panicked(&*payload),
-        // The first line: a backtrace may follow, when the environment asks for one.
+    let error = match error.take_payload() {
+        Some(payload) => panic_text(&*payload),
+        // Only the first line, because a backtrace may follow if the environment enables it.
         None => error.to_string().lines().next().unwrap_or_default().to_owned(),
     };
-    note(what, said);
+    note(what, error);
 }
 
-/// Notes that something failed in this frame that is no system: `what` names it, `said` says how.
-pub(crate) fn note(what: String, said: String) {
+/// Notes a failure of this frame: `what` is its kind and name, `error` a sentence.
+pub(crate) fn note(what: String, error: String) {
     FAILED.with_borrow_mut(|failed| {
-        let row = failed.entry(what).or_default();
-        row.0 += 1;
-        row.1 = said;
+        let (count, last_error) = failed.entry(what).or_default();
+        *count += 1;
+        *last_error = error;
     });
 }
 
-/// What a panic said.
-fn panicked(payload: &(dyn std::any::Any + Send)) -> String {
+/// The sentence about a panic.
+fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    format!("it panicked: {}", text.unwrap_or("with something that is no text"))
+    format!("it panicked: {}", text.unwrap_or("with a value that is not text"))
 }
 
-/// Forgets what failed before, on this thread.
+/// Removes the failures that were noted on this thread.
 pub(crate) fn forget() {
     FAILED.with_borrow_mut(BTreeMap::clear);
 }
@@ -58,38 +60,40 @@ pub(crate) fn forget() {
 /// A system, run condition, command or observer that failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
-    /// How many times.
+    /// The number of its failures.
     pub count: u64,
-    /// What it said the last time.
+    /// Its last error.
     pub error: String,
-    /// The frame before which it is not written to the log again.
+    /// The first frame in which it may be written to the log again.
     log_after: u64,
-    /// Failures that were not written.
+    /// The number of failures since it was written to the log.
     unlogged: u64,
 }
 
-/// Everything that failed, by kind and name: ``system `game::move_all` ``. As many rows as there are systems.
+/// Everything that failed, by kind and name: ``system `game::move_all` ``. There is at most one row per system, run
+/// condition, command, observer and kind of fact.
 #[derive(Default, Debug)]
 pub struct Failures(BTreeMap<String, Failure>);
 
 impl Failures {
-    /// In the order of names.
+    /// All failures with their kind and name, in the order of these.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Failure)> + '_ {
         self.0.iter().map(|(name, failure)| (name.as_str(), failure))
     }
 
-    /// Did nothing fail?
+    /// Whether nothing failed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// A sentence for each.
+    /// One sentence per row.
     pub fn sentences(&self) -> Vec<String> {
         self.iter().map(|(name, Failure { count, error, .. })| sentence(name, *count, error)).collect()
     }
 
-    /// Takes what failed in this frame. Of each, one failure in `second` frames is written to the log, with a count.
-    pub(crate) fn take(&mut self, frame: u64, second: u64) {
+    /// Adds the failures of this frame. Each row is written to the log at most once per `frames_per_sec` frames, with
+    /// the number of failures since the last time.
+    pub(crate) fn take(&mut self, frame: u64, frames_per_sec: u64) {
         if FAILED.with_borrow(BTreeMap::is_empty) {
             return;
         }
@@ -104,34 +108,36 @@ impl Failures {
                     "{}; the frame goes on without it",
                     sentence(&name, failure.unlogged, &failure.error)
                 );
-                failure.log_after = frame.saturating_add(second);
+                failure.log_after = frame.saturating_add(frames_per_sec);
                 failure.unlogged = 0;
             }
         }
     }
 }
 
+/// The sentence about `count` failures.
 fn sentence(name: &str, count: u64, error: &str) -> String {
     let times = if count == 1 { String::new() } else { format!(" {count} times, the last time") };
     format!("{name} failed{times}: {}", error)
 }
 
-/// Does a piece of work that may be a plugin's: its request type, its observer. `None`: it panicked, which the
-/// process's panic hook has written.
+/// Does work that may run a plugin's code, such as an observer. `None`: it panicked, and the process's panic hook has
+/// written that to the log.
 pub(crate) fn guarded<R>(work: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
-/// Unwinds out of [`Call::me`](crate::call::Call::me) when it has no session to work on; never seen by a panic hook.
+/// The payload with which [`Call::me`](crate::call::Call::me) unwinds when its session is gone. It does not reach the
+/// panic hook.
 pub(crate) struct Ended(pub(crate) Fault);
 
-/// How a call that unwound is refused: as it says itself, otherwise as `internal`.
+/// The fault of a call that unwound: the one in [`Ended`], or `internal` for a panic.
 pub(crate) fn fault_of(panic: &(dyn std::any::Any + Send)) -> Fault {
     panic.downcast_ref::<Ended>().map_or_else(|| FaultKind::Internal.into(), |ended| ended.0.clone())
 }
 
-/// Does work that may be a plugin's, for an operation or event of that name. A panic becomes a fault, and a line of the log
-/// that says what follows from it.
+/// Does work that may run a plugin's code, for the operation or event `name`. A panic becomes a fault, and is written
+/// to the log with its consequence.
 pub(crate) fn guarded_or_fault<R>(
     name: &str,
     consequence: &str,

@@ -1,4 +1,4 @@
-//! The names that things carry: peers, sessions, rooms, tickets. None of them is an ECS entity id.
+//! The ids of peers, sessions, rooms and tickets. None of them is an ECS entity id.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,35 +9,37 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 pub use uuid::Uuid;
 
-/// One network endpoint, numbered by the doors: a slot that is used again and a generation that never is.
+/// The id of a peer, which is one transport connection. Doors number them: slots are reused, and each use of a slot has
+/// its own generation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct PeerId {
-    /// Place in the doors' table; small numbers, reused.
+    /// The index in the doors' table: a small number, reused.
     pub slot: u32,
-    /// Counts the uses of the slot.
+    /// The number of this use of the slot, from 1.
     pub generation: u32,
 }
 
-/// A session: unique in a cluster for all practical time.
+/// The id of a session, unique in a cluster for all practical time.
 ///
-/// From the lowest bit: slot (20), generation of the slot (20), boot (16), node (8). On the wire a
-/// `fixed64`, in scripts, JSON and logs 16 hexadecimal digits.
+/// From the lowest bit: slot (20), generation of the slot (20), boot (16), node (8). On the wire it is a `fixed64`, in
+/// scripts, JSON and logs 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
 impl SessionId {
-    /// Sessions that one node can hold at a time: the 20 bits of the slot.
+    /// The most sessions that one node can have at a time: the slot has 20 bits.
     pub const SLOTS: u32 = 1 << 20;
 
-    /// The last use of a slot: the 20 bits of the generation.
-    const LAST: u32 = (1 << 20) - 1;
+    /// The last generation of a slot: the generation has 20 bits.
+    const LAST_GENERATION: u32 = (1 << 20) - 1;
 
+    /// Puts an id together. `slot` is below [`SessionId::SLOTS`].
     pub(crate) fn new(slot: u32, generation: u32, boot: u16, node: u8) -> Self {
         let generation = u64::from(generation) & 0xf_ffff;
         SessionId(u64::from(node) << 56 | u64::from(boot) << 40 | generation << 20 | u64::from(slot))
     }
 
-    /// Place in this node's table of sessions.
+    /// The index in this node's table of sessions.
     pub fn slot(self) -> u32 {
         (self.0 & 0xf_ffff) as u32
     }
@@ -65,7 +67,7 @@ impl FromStr for SessionId {
     }
 }
 
-/// A room: a version 4 UUID from the server's dice.
+/// The id of a room: a version 4 UUID from the server's dice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomId(pub Uuid);
 
@@ -91,16 +93,17 @@ impl FromStr for RoomId {
     }
 }
 
-/// Names a request that a door waits for, or a job that left the frame.
+/// The number of a request whose reply a door waits for, or of a job that left the frame. Doors give even numbers from
+/// 2, and the frame gives odd numbers to jobs, so that no two tickets are equal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
 
-/// Text that is no id; the sentence says what one looks like.
+/// Text that is not an id. The sentence states what one looks like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BadId(&'static str);
 
-/// Ids cross scripts, JSON and the journal as text, and only text.
+/// Writes and reads ids as text only: in scripts, in JSON and in the journal.
 macro_rules! as_text {
     ($id:ty) => {
         impl Serialize for $id {
@@ -129,27 +132,33 @@ macro_rules! as_text {
 as_text!(SessionId);
 as_text!(RoomId);
 
-/// Slot and generation to entity: how a session or peer is found without scanning or hashing.
+/// The table from slots to entities, which finds a session without scanning or hashing. It does not compare
+/// generations: a caller with an id has to check that the entity in its slot has the same id.
 ///
-/// A freed slot is used again, the lowest first, so that the table stays as small as the most that
-/// were ever there at a time. After its last generation a slot is not used again: no id comes twice.
+/// The lowest free slot is used next, so that the table is only as long as the most sessions there were at a time.
+/// After its last generation a slot is retired, so that no id is given twice.
 #[derive(Default, Debug)]
 pub(crate) struct Slab {
     rows: Vec<Row>,
-    /// Slots that were used up.
+    /// The number of retired slots.
     retired: u32,
-    /// Free slots, as a sorted set: which one comes next must not depend on the order of leaving.
+    /// The free slots. The set is sorted, because the next slot must not depend on the order in which slots became
+    /// free.
     free: std::collections::BTreeSet<u32>,
 }
 
+/// One slot.
 #[derive(Clone, Copy, Default, Debug)]
 struct Row {
+    /// The generation of its last use; 0: it was never used.
     generation: u32,
+    /// The entity in the slot; `None`: the slot is free, retired, or reserved without an entity yet.
     entity: Option<Entity>,
 }
 
 impl Slab {
-    /// Takes the lowest free slot; `None` when `slots_max` are in use, or all of [`SessionId::SLOTS`] were used up.
+    /// Takes the lowest free slot. Returns it with its new generation. `None`: no slot is free, and `slots_max` are in
+    /// use or the table has [`SessionId::SLOTS`] rows.
     pub(crate) fn reserve(&mut self, slots_max: u32) -> Option<(u32, u32)> {
         let slot = match self.free.pop_first() {
             Some(slot) => slot,
@@ -167,17 +176,19 @@ impl Slab {
         Some((slot, row.generation))
     }
 
+    /// Puts an entity into a reserved slot.
     pub(crate) fn set(&mut self, slot: u32, entity: Entity) {
         if let Some(row) = self.rows.get_mut(slot as usize) {
             row.entity = Some(entity);
         }
     }
 
+    /// Frees a slot that has an entity, or retires it after its last generation. Any other slot stays as it is.
     pub(crate) fn free(&mut self, slot: u32) {
         if let Some(row) = self.rows.get_mut(slot as usize)
             && row.entity.take().is_some()
         {
-            if row.generation < SessionId::LAST {
+            if row.generation < SessionId::LAST_GENERATION {
                 self.free.insert(slot);
             } else {
                 self.retired += 1;
@@ -185,23 +196,24 @@ impl Slab {
         }
     }
 
+    /// The entity in a slot.
     pub(crate) fn get(&self, slot: u32) -> Option<Entity> {
         self.rows.get(slot as usize)?.entity
     }
 }
 
-/// The doors' side of [`PeerId`]: gives out slots and takes them back.
+/// The table from which doors give peer ids.
 #[derive(Default, Debug)]
 pub struct PeerSlots {
-    /// The newest generation of each slot, and whether it is open.
+    /// The generation of each slot's last use, and whether the slot is open.
     rows: Vec<(u32, bool)>,
     free: Vec<u32>,
-    /// Slots that were used up.
+    /// The number of slots that had their last generation.
     retired: usize,
 }
 
 impl PeerSlots {
-    /// A peer id that was never given before; `None` when `peers_max` are in use.
+    /// Gives a peer id that was never given before; `None`: `peers_max` peers are open.
     pub fn open(&mut self, peers_max: u32) -> Option<PeerId> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -220,7 +232,7 @@ impl PeerSlots {
         Some(PeerId { slot, generation: *generation })
     }
 
-    /// Gives the slot back. An id that is not open changes nothing.
+    /// Frees the slot of an open peer. Any other id changes nothing.
     pub fn close(&mut self, peer: PeerId) {
         if let Some((generation, open)) = self.rows.get_mut(peer.slot as usize)
             && *generation == peer.generation
@@ -234,7 +246,7 @@ impl PeerSlots {
         }
     }
 
-    /// Peers that are open now.
+    /// The number of open peers.
     pub fn open_count(&self) -> usize {
         self.rows.len() - self.free.len() - self.retired
     }
@@ -287,7 +299,7 @@ mod tests {
     fn a_slot_whose_generations_are_used_up_is_not_given_again() {
         let mut slab = Slab::default();
         let mut seen = None;
-        for _ in 0..SessionId::LAST {
+        for _ in 0..SessionId::LAST_GENERATION {
             let (slot, generation) = slab.reserve(1).expect("one place");
             assert!(slot == 0 && seen < Some(generation), "{generation} comes twice");
             seen = Some(generation);

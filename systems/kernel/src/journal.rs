@@ -1,8 +1,9 @@
-//! The journal: the inputs of a run, from which a second process makes the same run again.
+//! The journal: the inputs of a run, from which a second process can repeat it.
 //!
-//! A record is `length u32 | checksum u32 | body`, little-endian; the checksum is the low half of the
-//! body's XXH3-64, the body a postcard encoding. The first record is a [`Header`]. Frames in which
-//! nothing came in and which ran exactly when they were due are not written: a replay knows of them.
+//! The file begins with [`MAGIC`]. Records follow, each `length u32 | checksum u32 | body`, little-endian: the body is
+//! encoded with postcard, and the checksum is the low half of its XXH3-64. The first record is a [`Header`], all others
+//! are [`Record`]s. A frame without inputs has a record only if it ran later than it was due. A replay knows which
+//! frames were due, and quiet frames change nothing.
 
 use std::collections::VecDeque;
 
@@ -14,18 +15,18 @@ use crate::input::Input;
 /// The first eight bytes of a journal: name and format version.
 pub const MAGIC: [u8; 8] = *b"KAOSJ\x00\x00\x01";
 
-/// What a journal was made by. A replay refuses what it is not equal to.
+/// The server that wrote a journal. A replay refuses a journal whose header differs from its own server's.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Header {
     /// The server's version.
     pub version: String,
-    /// Microseconds in a frame.
+    /// The length of a frame, in microseconds.
     pub quantum_us: u32,
-    /// Every setting of the frame with its value, as one JSON object by key. Secrets are not in it.
+    /// Every setting with its value, as one JSON object by key, without secrets.
     pub settings: String,
-    /// Of all scripts' names and bytes.
+    /// A hash of the names and bytes of all scripts.
     pub scripts_hash: u64,
-    /// The names of the operations, which say what plugins there are.
+    /// The names of the operations, which depend on the server's plugins.
     pub ops: Vec<String>,
 }
 
@@ -36,13 +37,13 @@ pub enum Record {
     Frame {
         /// Its number.
         frame: u64,
-        /// The frame that ran last before it, 0 when none did. Frames that were due after that one and before
-        /// this one were left out, since the runner was late: a replay leaves them out too.
+        /// The last frame that ran before it; 0: none did. Frames that were due between the two were left out, because
+        /// the runner was late: a replay leaves them out too.
         after: u64,
-        /// What came in.
+        /// Its inputs.
         inputs: Vec<Input>,
     },
-    /// What the run had come to after this frame.
+    /// The hashes of the run after a frame, for comparison with a replay.
     Check {
         /// The last frame that ran.
         frame: u64,
@@ -53,39 +54,42 @@ pub enum Record {
     },
 }
 
-/// The newest part of the run, in memory, bounded; and what a file has not been given yet.
+/// The newest records of a run, in bounded memory; and the bytes that are to be appended to a file.
 #[derive(Debug)]
 pub struct Journal {
     records: VecDeque<Vec<u8>>,
+    /// The size of all `records`, in bytes.
     bytes: usize,
     bytes_max: usize,
+    /// Whether no record was dropped.
     complete: bool,
-    /// Collects every record for a file when a run is written out as it goes.
+    /// The bytes that [`Journal::take_stream`] has not taken yet; `None`: the run is not written to a file.
     stream: Option<Vec<u8>>,
 }
 
 impl Journal {
-    /// Keeps at most `bytes_max` bytes in memory: beyond it the oldest records go, and with them the
-    /// possibility to replay from memory.
+    /// A journal that keeps at most `bytes_max` bytes of records in memory. Beyond that the oldest records are dropped,
+    /// and the run can no longer be replayed from memory.
     pub fn new(bytes_max: usize) -> Self {
         Journal { records: VecDeque::new(), bytes: 0, bytes_max, complete: true, stream: None }
     }
 
-    /// Also collects what is written from here on for [`Journal::take_stream`], behind `header`.
+    /// Collects the beginning of a file, with `header`, and all records from now on for [`Journal::take_stream`].
     pub fn start_stream(&mut self, header: &Header) {
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(record(header));
+        bytes.extend(encode(header));
         self.stream = Some(bytes);
     }
 
-    /// What was written since the last time; the caller appends it to its file.
+    /// Takes the bytes since the last call, which the caller appends to its file. `None`: there are none, or no stream
+    /// was started.
     pub fn take_stream(&mut self) -> Option<Vec<u8>> {
         self.stream.as_mut().filter(|bytes| !bytes.is_empty()).map(std::mem::take)
     }
 
     /// Adds a record.
-    pub fn push(&mut self, what: &Record) {
-        let bytes = record(what);
+    pub fn push(&mut self, record: &Record) {
+        let bytes = encode(record);
         if let Some(stream) = &mut self.stream {
             stream.extend_from_slice(&bytes);
         }
@@ -98,18 +102,18 @@ impl Journal {
         }
     }
 
-    /// Does it begin with the first frame?
+    /// Whether it begins with the first frame, because no record was dropped.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// The whole of it as a file, behind `header`; `None` when the beginning is gone.
+    /// The whole journal as the bytes of a file, with `header`. `None`: the first records were dropped.
     pub fn to_bytes(&self, header: &Header) -> Option<Vec<u8>> {
         if !self.complete {
             return None;
         }
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(record(header));
+        bytes.extend(encode(header));
         for record in &self.records {
             bytes.extend_from_slice(record);
         }
@@ -117,8 +121,9 @@ impl Journal {
     }
 }
 
-fn record<T: Serialize>(body: &T) -> Vec<u8> {
-    // Inputs and headers are plain data: postcard writes all of it.
+/// Writes a record with its length and checksum.
+fn encode<T: Serialize>(body: &T) -> Vec<u8> {
+    // Records and headers are plain data, which postcard can always write.
     let body = postcard::to_allocvec(body).unwrap_or_default();
     let mut bytes = Vec::with_capacity(8 + body.len());
     bytes.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -127,42 +132,43 @@ fn record<T: Serialize>(body: &T) -> Vec<u8> {
     bytes
 }
 
-/// Why a journal cannot be read on. What came before the damage is good.
+/// The reason why a journal cannot be read further. Records before that point are good.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum JournalError {
-    /// Not a journal at all.
-    #[error("this is no KaosNet journal: it does not begin with its name")]
+    /// The file is not a journal.
+    #[error("this is not a KaosNet journal: it does not begin with the name")]
     Foreign,
-    /// A format that this server does not read.
+    /// The format of the journal is not the one that this server reads.
     #[error("this journal has format {0}; this server reads format 1")]
     Format(u8),
     /// The file ends in the middle of a record.
     #[error("the journal ends in the middle of a record, at byte {at}: it was cut off")]
     Truncated {
-        /// Where the record begins.
+        /// The byte at which the record begins.
         at: usize,
     },
-    /// A record is not what was written.
+    /// A record was changed after it was written, or another version wrote it.
     #[error("the journal is damaged at byte {at}: {why}")]
     Damaged {
-        /// Where the record begins.
+        /// The byte at which the record begins.
         at: usize,
         /// What is wrong.
         why: &'static str,
     },
 }
 
-/// Reads a journal record by record.
+/// Reads a journal record by record. After an error it ends.
 pub struct Reader<'a> {
     bytes: &'a [u8],
+    /// The byte at which the next record begins.
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads the header.
+    /// Reads the header, and returns it with a reader of the records after it.
     ///
     /// # Errors
-    /// [`JournalError`]: no journal, or its header is damaged.
+    /// [`JournalError`]: the bytes are not a journal, have another format, or end in or before an intact header.
     pub fn new(bytes: &'a [u8]) -> Result<(Header, Reader<'a>), JournalError> {
         let (name, format) = MAGIC.split_at(7);
         match bytes.get(..8) {
@@ -173,11 +179,12 @@ impl<'a> Reader<'a> {
             _ => return Err(JournalError::Foreign),
         }
         let mut reader = Reader { bytes, at: 8 };
-        let header = reader.body()?.ok_or(JournalError::Truncated { at: 8 })?;
+        let header = reader.next_body()?.ok_or(JournalError::Truncated { at: 8 })?;
         Ok((header, reader))
     }
 
-    fn body<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, JournalError> {
+    /// Reads the next record as a `T`; `None`: the journal ends here.
+    fn next_body<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, JournalError> {
         let at = self.at;
         let rest = self.bytes.get(at..).unwrap_or_default();
         if rest.is_empty() {
@@ -204,9 +211,9 @@ impl Iterator for Reader<'_> {
     type Item = Result<Record, JournalError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let record = self.body().transpose();
+        let record = self.next_body().transpose();
         if matches!(record, Some(Err(_))) {
-            // After damage nothing can be found again: the lengths are not to be trusted.
+            // After damage no record can be found again, because the lengths cannot be trusted.
             self.at = self.bytes.len();
         }
         record

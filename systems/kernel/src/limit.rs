@@ -1,4 +1,4 @@
-//! Rate limits on frame numbers: the generic cell rate algorithm (ITU-T I.371), one number a key.
+//! Rate limits on frame time: the generic cell rate algorithm (ITU-T I.371), with one number of state per key.
 
 mod settings;
 pub use settings::LimitSettings;
@@ -8,81 +8,85 @@ use std::net::IpAddr;
 
 use bevy_ecs::prelude::*;
 
-/// A rate: so many units a second, so many at once.
+/// A rate in units per second, with a burst. A unit is what the limit counts: a message, a byte, a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// Nanoseconds that one unit costs.
+    /// Nanoseconds in which one unit refills; at least 1.
     unit_ns: u64,
-    /// Nanoseconds that may be run up beforehand.
+    /// Nanoseconds in which a whole burst refills.
     burst_ns: u64,
 }
 
 impl Rate {
-    /// `per_sec` units a second, none counting as one, and `burst` at once.
+    /// `per_sec` units per second, and `burst` units at once. A `per_sec` of 0 counts as 1, and one above 1,000,000,000
+    /// as that. With a `burst` of 0 no unit passes.
     pub fn new(per_sec: u32, burst: u32) -> Self {
         let unit_ns = (1_000_000_000 / u64::from(per_sec.max(1))).max(1);
         Rate { unit_ns, burst_ns: unit_ns.saturating_mul(u64::from(burst)) }
     }
 
-    /// So many units, or as many as may be taken at once: more would never be there.
+    /// `units`, capped at a burst: more than a burst could never be taken at once.
     pub(crate) fn at_most_a_burst(self, units: u32) -> u64 {
         u64::from(units).min(self.burst_ns / self.unit_ns)
     }
 
-    /// One unit in so many seconds, so many at once.
+    /// One unit per `secs` seconds, and `burst` units at once. A `secs` of 0 counts as 1.
     pub(crate) fn slow(secs: u32, burst: u32) -> Self {
         let unit_ns = u64::from(secs.max(1)) * 1_000_000_000;
         Rate { unit_ns, burst_ns: unit_ns.saturating_mul(u64::from(burst)) }
     }
 }
 
-/// The state of one key: its theoretical arrival time, in nanoseconds of the grid. A unit that comes no earlier finds nothing
-/// run up.
+/// The state of one key: its theoretical arrival time, in nanoseconds since frame 0. At that time and later the whole
+/// burst is available.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Gcra(u64);
 
 impl Gcra {
-    /// Takes `units`.
+    /// Takes `units` if they are available at `now_ns`, which is in nanoseconds since frame 0. 0 units pass unless the
+    /// key is in debt.
     ///
     /// # Errors
-    /// In how many milliseconds they would be there, at least 1.
+    /// The milliseconds until `units` will be available, at least 1; nothing is taken.
     pub fn take(&mut self, now_ns: u64, units: u64, rate: Rate) -> Result<(), u32> {
-        let even = self.0.max(now_ns).saturating_add(units.saturating_mul(rate.unit_ns));
-        let allowed = now_ns.saturating_add(rate.burst_ns);
-        if even > allowed {
-            let wait_ms = (even - allowed).div_ceil(1_000_000);
+        let arrival = self.0.max(now_ns).saturating_add(units.saturating_mul(rate.unit_ns));
+        let latest = now_ns.saturating_add(rate.burst_ns);
+        if arrival > latest {
+            let wait_ms = (arrival - latest).div_ceil(1_000_000);
             return Err(u32::try_from(wait_ms).unwrap_or(u32::MAX).max(1));
         }
-        self.0 = even;
+        self.0 = arrival;
         Ok(())
     }
 
-    /// Takes `units`, whatever is there: a debt is paid off before anything else is taken.
+    /// Takes `units` whether or not they are available. A key in debt has to wait until the debt is refilled.
     pub fn charge(&mut self, now_ns: u64, units: u64, rate: Rate) {
         self.0 = self.0.max(now_ns).saturating_add(units.saturating_mul(rate.unit_ns));
     }
 
-    /// The theoretical arrival time, for the state hash.
+    /// The theoretical arrival time, in nanoseconds since frame 0, for the state hash.
     pub(crate) fn arrival_time(&self) -> u64 {
         self.0
     }
 
-    /// Is nothing run up any more?
+    /// Whether the whole burst is available again, as for a new key.
     pub fn is_even(&self, now_ns: u64) -> bool {
         self.0 <= now_ns
     }
 }
 
-/// Addresses that are remembered: 65,536 rows of 48 bytes are 3 MiB and more attackers than a session table holds.
+/// The most addresses in a table: 65,536 rows of 48 bytes are 3 MiB, and more addresses than a server admits sessions
+/// by default.
 pub const ADDRESSES_MAX: usize = 1 << 16;
 
-/// A row for each address that has done something lately, for [`subject`]s. At most [`ADDRESSES_MAX`] are remembered.
+/// A table with a row per [`subject`] address that was active lately, [`ADDRESSES_MAX`] at most.
 #[derive(Debug)]
 pub struct ByAddress<R> {
     rows: BTreeMap<IpAddr, R>,
-    /// Rows after which idle ones are thrown out; doubles with what must be remembered.
+    /// The number of rows at which idle rows are removed before one is added; less than 64 counts as 64. After each
+    /// removal it is twice the number of rows that were kept, at most [`ADDRESSES_MAX`].
     sweep_at: usize,
-    /// Before this, in nanoseconds, a full table is not gone through again.
+    /// The time until which a full table is not searched for idle rows again, in nanoseconds since frame 0.
     swept_until: u64,
 }
 
@@ -93,8 +97,9 @@ impl<R> Default for ByAddress<R> {
 }
 
 impl<R: Default> ByAddress<R> {
-    /// The address's row, made when there is none; rows that are `idle` are forgotten now and then. `None` when the
-    /// table is full of others: it is gone through again after a second.
+    /// The row of an address, which is added when it is missing. From time to time this removes the rows for which
+    /// `idle` is true. `None`: the table is full, and no row was idle; a full table is searched for idle rows once a
+    /// second.
     pub fn row(&mut self, address: IpAddr, now_ns: u64, idle: impl Fn(&R) -> bool) -> Option<&mut R> {
         let address = subject(address);
         if !self.rows.contains_key(&address) && self.rows.len() >= self.sweep_at.max(64) {
@@ -111,40 +116,49 @@ impl<R: Default> ByAddress<R> {
         Some(self.rows.entry(address).or_default())
     }
 
-    /// The address's row, if there is one.
+    /// The row of an address; `None`: it has no row.
     pub fn get_mut(&mut self, address: IpAddr) -> Option<&mut R> {
         self.rows.get_mut(&subject(address))
     }
 
-    /// How many addresses are remembered.
-    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    /// The number of addresses in the table.
+    #[expect(clippy::len_without_is_empty, reason = "no caller needs it")]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 }
 
-/// What one address holds and did.
+/// The state of one address.
 #[derive(Clone, Copy, Default, Debug)]
 struct AddressRow {
+    /// Its open peers.
     peers: u32,
+    /// Its budget for calls over HTTP.
     calls: Gcra,
+    /// Its budget for starts of sessions.
     starts: Gcra,
 }
 
-/// Limits by address. When all addresses that are remembered are in debt or connected, a new one is refused.
+/// Limits by address. A new address is refused while the table is full and no address in it is idle. An address is idle
+/// when it has no open peer and its budgets are full.
 #[derive(Resource, Default, Debug)]
 pub(crate) struct Addresses {
     rows: ByAddress<AddressRow>,
 }
 
+/// The milliseconds after which a new address may try again when the table is full.
+const FULL_TABLE_RETRY_MS: u32 = 1000;
+
 impl Addresses {
+    /// The row of an address; `None`: the table is full.
     fn row(&mut self, address: IpAddr, now_ns: u64) -> Option<&mut AddressRow> {
         let idle =
             |row: &AddressRow| row.peers == 0 && row.calls.is_even(now_ns) && row.starts.is_even(now_ns);
         self.rows.row(address, now_ns, idle)
     }
 
-    /// A peer opened; `false`: the address has too many.
+    /// Counts a peer that opened. `false`: the address has `limit.address_peers_max` already, or the table is full; the
+    /// peer is not counted and has to be closed.
     pub(crate) fn open(&mut self, address: IpAddr, now_ns: u64, limits: &LimitSettings) -> bool {
         let Some(row) = self.row(address, now_ns) else { return false };
         let admitted = row.peers < limits.address_peers_max;
@@ -152,13 +166,18 @@ impl Addresses {
         admitted
     }
 
-    /// A peer that was admitted is gone.
+    /// Stops counting a peer that was admitted and is gone.
     pub(crate) fn close(&mut self, address: IpAddr) {
         if let Some(row) = self.rows.get_mut(address) {
             row.peers = row.peers.saturating_sub(1);
         }
     }
 
+    /// Takes `cost`, at most a burst, from the address's budget for calls: what a call costs before its request is
+    /// read.
+    ///
+    /// # Errors
+    /// The milliseconds until that is available, at least 1.
     pub(crate) fn call(
         &mut self,
         address: IpAddr,
@@ -167,13 +186,18 @@ impl Addresses {
         limits: &LimitSettings,
     ) -> Result<(), u32> {
         let rate = Rate::new(limits.address_calls, limits.address_calls_burst);
-        self.row(address, now_ns).ok_or(1000u32)?.calls.take(now_ns, rate.at_most_a_burst(cost), rate)
+        self.row(address, now_ns).ok_or(FULL_TABLE_RETRY_MS)?.calls.take(
+            now_ns,
+            rate.at_most_a_burst(cost),
+            rate,
+        )
     }
 
-    /// Takes the rest of a call's price, of which `paid` is there already. Together they are never more than a burst.
+    /// Takes the rest of a call's `price`, of which [`Addresses::call`] took `paid` already. Together they are at most
+    /// a burst.
     ///
     /// # Errors
-    /// In how many milliseconds the whole price would be there: whoever comes again pays from the beginning.
+    /// The milliseconds until the whole price is available, because a caller that tries again pays `paid` again, too.
     pub(crate) fn call_for(
         &mut self,
         address: IpAddr,
@@ -184,12 +208,13 @@ impl Addresses {
     ) -> Result<(), u32> {
         let rate = Rate::new(limits.address_calls, limits.address_calls_burst);
         let rest = rate.at_most_a_burst(price).saturating_sub(paid.into());
-        let taken = self.row(address, now_ns).ok_or(1000u32)?.calls.take(now_ns, rest, rate);
+        let taken = self.row(address, now_ns).ok_or(FULL_TABLE_RETRY_MS)?.calls.take(now_ns, rest, rate);
         let again_ms = u64::from(paid).saturating_mul(rate.unit_ns).div_ceil(1_000_000);
         taken.map_err(|ms| ms.saturating_add(u32::try_from(again_ms).unwrap_or(u32::MAX)))
     }
 
-    /// Takes what a call from this address turned out to cost.
+    /// Takes the price of a reply or of a handler's work from the address's budget for calls, even if that puts it in
+    /// debt.
     pub(crate) fn charge(&mut self, address: IpAddr, now_ns: u64, cost: u32, limits: &LimitSettings) {
         let rate = Rate::new(limits.address_calls, limits.address_calls_burst);
         if let Some(row) = self.row(address, now_ns) {
@@ -197,13 +222,17 @@ impl Addresses {
         }
     }
 
+    /// Takes one start of a session from the address's budget.
+    ///
+    /// # Errors
+    /// The milliseconds until a start is available, at least 1.
     pub(crate) fn start(&mut self, address: IpAddr, now_ns: u64, limits: &LimitSettings) -> Result<(), u32> {
         let rate = Rate::new(limits.address_starts, limits.address_starts_burst);
-        self.row(address, now_ns).ok_or(1000u32)?.starts.take(now_ns, 1, rate)
+        self.row(address, now_ns).ok_or(FULL_TABLE_RETRY_MS)?.starts.take(now_ns, 1, rate)
     }
 }
 
-/// What counts as one address: an IPv4 address, or the /64 that one IPv6 subscriber gets (RFC 6177).
+/// The address that limits count: an IPv4 address itself, or the /64 network that an IPv6 subscriber gets (RFC 6177).
 pub fn subject(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),

@@ -1,14 +1,14 @@
-//! The server's stop, as everyone can see it.
+//! The stop of the server: the resource and the fact that report it.
 
 use bevy_ecs::prelude::*;
 
-/// The server is stopping: no new sessions, calls or rooms.
+/// A resource that exists while the server is stopping. Then there are no new sessions, calls or rooms.
 #[derive(Resource)]
 pub struct Stopping;
 
-/// The server was asked to stop.
+/// The fact that the server was asked to stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ServerStopping {
-    /// What match_terminate is told, in seconds.
+    /// The grace period that `match_terminate` gets, in seconds.
     pub grace_s: u32,
 }

@@ -1,14 +1,15 @@
-//! Strict mode: finds who changes something in a frame that should have been quiet.
+//! Strict mode: finds the systems that change something in a frame that should have been quiet.
 //!
-//! Sees what bevy's change ticks see. A `Local`, non-send data and anything behind interior mutability
-//! are invisible to it; the comparison of hashes with a run that skips quiet frames finds these.
+//! It sees only changes that bevy's change ticks record. Changes of a `Local`, of non-send data and of anything behind
+//! interior mutability are found by comparing hashes with a run that skips quiet frames.
 
 use bevy_ecs::change_detection::Tick;
 use bevy_ecs::prelude::*;
 
 use crate::clock::Clock;
 
-/// What changed in a quiet frame, as sentences.
+/// The components that changed in a quiet frame, after the tick `before`: one sentence per component, with the system
+/// that changed it.
 pub(crate) fn who_broke_quiet(world: &World, schedule: &Schedule, before: Tick) -> Vec<String> {
     let now = world.read_change_tick();
     let mut found = std::collections::BTreeMap::new();
@@ -35,7 +36,7 @@ pub(crate) fn who_broke_quiet(world: &World, schedule: &Schedule, before: Tick) 
         .collect()
 }
 
-/// The system whose run was the last to begin when the tick was drawn.
+/// The system that made a change: of all systems, the one that had begun last at the tick of the change.
 fn system_at(schedule: &Schedule, changed: Tick, now: Tick) -> String {
     let age = now.get().wrapping_sub(changed.get());
     let systems = schedule.systems().into_iter().flatten();

@@ -1,8 +1,8 @@
-//! What can be set for rates and caps.
+//! The settings of rates and caps.
 
 use crate::ids::SessionId;
 
-/// The most of what has no natural bound.
+/// The maximum of settings without a natural bound.
 const MANY: u32 = 1_000_000_000;
 
 crate::settings! {
@@ -39,8 +39,8 @@ crate::settings! {
         address_rooms_created_max: u32 = 256, in 1..=MANY, was "limit.address_rooms_made_max";
         /// Sessions of this node, with those that lost their connection and still have their seats.
         sessions_max: u32 = 20_000, in 1..=SessionId::SLOTS;
-        /// Unreadable messages after which a session is closed; one is forgotten each minute. A request that can be read
-        /// and asks for something wrong is refused and does not count.
+        /// Unreadable messages after which a session is closed; one is forgotten each minute. A request that can be
+        /// read and asks for something wrong is refused and does not count.
         bad_messages_max: u32 = 10, in 1..=MANY;
     }
 }
