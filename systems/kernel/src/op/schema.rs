@@ -3,11 +3,12 @@
 //!
 //! schemars derives a JSON Schema from the type, and documents are made from that. Checks run for every request and
 //! need only a part of it. That part is compiled into a shape (`shape`), which checks a [`Tree`] (`tree`); `format` has
-//! the text formats of ids.
+//! the text formats of ids, and `words` the words of a refusal.
 
 mod format;
 mod shape;
 mod tree;
+mod words;
 pub use tree::{Node, Tree};
 
 use schemars::JsonSchema;
@@ -15,7 +16,8 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value as Json;
 
 use format::Format;
-use shape::{Path, Shape};
+use shape::Shape;
+use words::Path;
 
 /// The depth to which a request is checked. Deeper values are left to the type that reads them; `serde_json` itself
 /// reads 128 levels.

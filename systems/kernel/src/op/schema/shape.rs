@@ -1,12 +1,12 @@
-//! The shape: the part of a JSON Schema that is checked, and the sentences about values that do not fit it.
+//! The shape: the part of a JSON Schema that is checked.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde_json::Value as Json;
 
 use super::format::Format;
 use super::tree::{Node, SHOWN_MAX, Shown, Tree};
+use super::words::Path;
 use crate::spelling::nearest;
 
 /// The values that a type accepts, as far as they are checked.
@@ -39,12 +39,12 @@ pub(super) enum Shape {
 /// The allowed lengths of a text or a list, both ends included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Length {
-    min: u64,
-    max: u64,
+    pub(super) min: u64,
+    pub(super) max: u64,
 }
 
 impl Length {
-    const ANY: Length = Length { min: 0, max: u64::MAX };
+    pub(super) const ANY: Length = Length { min: 0, max: u64::MAX };
 
     /// The lengths that a schema allows with the keywords `min` and `max`.
     fn of(schema: &Json, min: &str, max: &str) -> Self {
@@ -54,19 +54,6 @@ impl Length {
 
     fn contains(self, length: usize) -> bool {
         (self.min..=self.max).contains(&(length as u64))
-    }
-}
-
-/// ` of 1 to 3`, to follow "a list" or "text"; nothing when any length is allowed.
-impl fmt::Display for Length {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.min, self.max) {
-            (0, u64::MAX) => Ok(()),
-            (min, u64::MAX) => write!(f, " of at least {min}"),
-            (0, max) => write!(f, " of at most {max}"),
-            (min, max) if min == max => write!(f, " of exactly {min}"),
-            (min, max) => write!(f, " of {min} to {max}"),
-        }
     }
 }
 
@@ -380,78 +367,4 @@ fn check_either(
         |shape: &Shape| shape.object().is_some_and(|fields| fields.named.contains_key(first));
     let meant = refused.into_iter().find(|(shape, _)| is_only_object || declares_first(shape));
     Err(meant.map(|(_, sentence)| sentence))
-}
-
-/// The place of a value in a request. It is written as text only for a sentence, because most requests fit.
-pub(super) enum Path<'p> {
-    /// The request itself.
-    Root,
-    /// A field of the object at a path.
-    Field(&'p Path<'p>, &'p str),
-    /// An item of the list at a path.
-    Item(&'p Path<'p>, usize),
-}
-
-impl Path<'_> {
-    /// Writes the path without quotes: `to.ids[3]`.
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Path::Root => Ok(()),
-            Path::Field(Path::Root, name) => f.write_str(name),
-            Path::Field(parent, name) => {
-                parent.write(f)?;
-                write!(f, ".{name}")
-            }
-            Path::Item(parent, index) => {
-                parent.write(f)?;
-                write!(f, "[{index}]")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if matches!(self, Path::Root) {
-            return f.write_str("the request");
-        }
-        f.write_str("`")?;
-        self.write(f)?;
-        f.write_str("`")
-    }
-}
-
-/// The expected value, in words.
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Shape::Any => f.write_str("a value"),
-            Shape::Null => f.write_str("nothing"),
-            Shape::Bool => f.write_str("true or false"),
-            Shape::Integer { min, max } => write!(f, "an integer from {min} to {max}"),
-            Shape::Number { min, max } => match (min.is_finite(), max.is_finite()) {
-                (false, false) => f.write_str("a number"),
-                (true, false) => write!(f, "a number of at least {min}"),
-                (false, true) => write!(f, "a number of at most {max}"),
-                (true, true) => write!(f, "a number from {min} to {max}"),
-            },
-            Shape::Text { names, length: Length::ANY } if names.is_empty() => f.write_str("text"),
-            Shape::Text { names, length } if names.is_empty() => {
-                let s = if *length == (Length { min: 1, max: 1 }) { "" } else { "s" };
-                write!(f, "text{length} character{s}")
-            }
-            Shape::Text { names, .. } => {
-                let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-                f.write_str(&names.join(" or "))
-            }
-            Shape::Id(format) => f.write_str(format.words()),
-            Shape::List { length, .. } => write!(f, "a list{length}"),
-            Shape::Map(_) | Shape::Object(_) => f.write_str("an object"),
-            Shape::Either(shapes) => {
-                let shapes = shapes.iter().filter(|shape| !matches!(shape, Shape::Null));
-                let words: Vec<String> = shapes.map(ToString::to_string).collect();
-                f.write_str(&words.join(" or "))
-            }
-        }
-    }
 }
