@@ -301,7 +301,7 @@ impl Rest {
 pub(crate) fn write_json(reply: &dyn Payload) -> Result<Bytes, Fault> {
     serde_json::to_vec(reply)
         .map(Bytes::from)
-        .map_err(|error| Fault::internal(format!("the reply cannot be written as JSON: {error}")))
+        .map_err(|error| Fault::internal(format!("the reply is not JSON: {error}")))
 }
 
 /// Reads JSON from a body.
