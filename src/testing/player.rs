@@ -14,7 +14,7 @@ use kaos_wire::prost::Message as _;
 use kaos_wire::{Channel, EVERYONE, Opcode, RoomData, ServerMessage, counted, decode_server, messages, v1};
 use serde_json::Value as Json;
 
-use super::Inner;
+use super::run::Inner;
 
 /// Messages that a client sends again in one piece: no more than a quarter of what a door takes in one.
 const PIECE: usize = 1024;
@@ -44,8 +44,8 @@ pub enum Event {
 
 /// The client's side of a session.
 #[derive(Default)]
-pub(crate) struct Client {
-    pub(crate) peer: Option<PeerId>,
+pub(super) struct Client {
+    pub(super) peer: Option<PeerId>,
     session: Option<SessionId>,
     token: [u8; 16],
     received: Counts,
@@ -70,7 +70,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn receive(&mut self, bytes: &[u8]) {
+    pub(super) fn receive(&mut self, bytes: &[u8]) {
         if self.dead {
             return;
         }
@@ -174,7 +174,7 @@ impl Client {
         self.events.push(event);
     }
 
-    pub(crate) fn closed_by_server(&mut self, reason: &str) {
+    pub(super) fn closed_by_server(&mut self, reason: &str) {
         self.peer = None;
         self.ended.get_or_insert_with(|| reason.to_owned());
     }
@@ -191,7 +191,7 @@ impl Client {
         self.kept.push((channel, count, bytes.to_vec()));
     }
 
-    pub(crate) fn heartbeat(&mut self, frame: u64, hz: u64) -> Option<(PeerId, Bytes)> {
+    pub(super) fn heartbeat(&mut self, frame: u64, hz: u64) -> Option<(PeerId, Bytes)> {
         let peer = self.peer.filter(|_| self.alive && self.session.is_some())?;
         if frame < self.last_beat + hz {
             return None;
@@ -214,7 +214,7 @@ pub struct Player {
 }
 
 impl Player {
-    pub(crate) fn connect(inner: &Rc<RefCell<Inner>>, name: &str) -> Player {
+    pub(super) fn connect(inner: &Rc<RefCell<Inner>>, name: &str) -> Player {
         let at = {
             let mut inner = inner.borrow_mut();
             inner.clients.push(Client { alive: true, ..Client::default() });
@@ -226,7 +226,7 @@ impl Player {
     }
 
     /// A connection without a session: it does not say who it is.
-    pub(crate) fn stranger(inner: &Rc<RefCell<Inner>>) -> Player {
+    pub(super) fn stranger(inner: &Rc<RefCell<Inner>>) -> Player {
         let mut state = inner.borrow_mut();
         let peer = state.slots.open(1 << 20);
         if let Some(peer) = peer {
