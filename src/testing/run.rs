@@ -2,18 +2,21 @@
 
 use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kaos_kernel::call::job::{JobContext, Jobs, Worker};
-use kaos_kernel::ids::{PeerSlots, Ticket};
+use kaos_client::Credentials;
+use kaos_kernel::call::job::JobContext;
+use kaos_kernel::ids::Ticket;
 use kaos_kernel::input::{Body, Boot, Identity, Input};
 use kaos_kernel::output::{Log, Outputs};
 use kaos_kernel::prelude::*;
 use kaos_kernel::server::{Population, Server};
 use serde_json::Value as Json;
 
-use super::player::{Client, Player};
+use super::client::Client;
+use super::door::MemoryDoor;
+use super::jobs::{Workers, deadline};
+use super::player::Player;
 use super::setup::Setup;
 use super::view::RoomView;
 use crate::replay::{Replayed, replay};
@@ -26,14 +29,9 @@ pub struct Test {
 pub(super) struct Inner {
     setup: Setup,
     pub(super) server: Server,
-    /// Those that do nothing now, with the names of their jobs. A job may wait for an operation that sends another of its
-    /// type, as in production.
-    workers: Vec<(&'static str, Box<dyn Worker>)>,
-    jobs: Jobs,
-    pub(super) slots: PeerSlots,
+    workers: Workers,
     pub(super) clients: Vec<Client>,
-    pub(super) frame: u64,
-    pub(super) inputs: Vec<Input>,
+    pub(super) door: MemoryDoor,
     outputs: Outputs,
     replies: Vec<(Ticket, Result<Bytes, Fault>)>,
     answers: Vec<(Ticket, u32, Result<Bytes, Fault>)>,
@@ -47,25 +45,14 @@ pub(super) struct Inner {
 impl Inner {
     /// Runs one frame with what came in, and does what it asked for.
     pub(super) fn step(&mut self) {
-        self.server.frame(self.frame, &mut self.inputs, &mut self.outputs);
+        self.turn_clients();
+        self.server.frame(self.door.frame, &mut self.door.inputs, &mut self.outputs);
         if !self.setup.tolerant {
             self.check_failures();
         }
-        self.frame += 1;
+        self.door.frame += 1;
         let outputs = std::mem::take(&mut self.outputs);
-        for send in &outputs.sends {
-            if let Some(client) = self.clients.iter_mut().find(|client| client.peer == Some(send.peer)) {
-                let mut bytes = send.head.to_vec();
-                bytes.extend_from_slice(&send.body);
-                client.receive(&bytes);
-            }
-        }
-        for close in &outputs.closes {
-            self.slots.close(close.peer);
-            if let Some(client) = self.clients.iter_mut().find(|client| client.peer == Some(close.peer)) {
-                client.closed_by_server(close.reason);
-            }
-        }
+        self.tell_clients(&outputs);
         self.replies.extend(outputs.replies.iter().map(|reply| (reply.ticket, reply.result.clone())));
         self.answers.extend(outputs.answers.iter().map(|a| (a.ticket, a.seq, a.result.clone())));
         self.logs.extend(outputs.logs.iter().cloned());
@@ -79,19 +66,38 @@ impl Inner {
         self.outputs = outputs;
     }
 
+    /// Clients do what is due, as clients do: heartbeats, acknowledgements, goodbyes.
+    fn turn_clients(&mut self) {
+        for client in &mut self.clients {
+            client.turn(&mut self.door);
+        }
+    }
+
+    fn tell_clients(&mut self, outputs: &Outputs) {
+        let now = self.door.now();
+        for send in &outputs.sends {
+            if let Some(client) = self.clients.iter_mut().find(|client| client.is_on(send.peer)) {
+                client.receive(now, send);
+            }
+        }
+        for close in &outputs.closes {
+            self.door.closed(close.peer);
+            if let Some(client) = self.clients.iter_mut().find(|client| client.is_on(close.peer)) {
+                client.closed(now, close.reason);
+            }
+        }
+        self.turn_clients();
+    }
+
     /// Does a job at once, where it is seen by the test.
     fn run_job(&mut self, job: kaos_kernel::output::Job) {
         let ticket = job.ticket;
         let answer = self.try_job(&job);
-        self.inputs.push(Input::Done { ticket, answer });
+        self.door.inputs.push(Input::Done { ticket, answer });
     }
 
     fn try_job(&mut self, job: &kaos_kernel::output::Job) -> Result<Bytes, Fault> {
-        let idle = self.workers.iter().position(|(name, _)| *name == job.name);
-        let mut worker = match idle {
-            Some(at) => self.workers.swap_remove(at).1,
-            None => (self.jobs.get(job.name)?.1)(self.setup.seed)?,
-        };
+        let mut worker = self.workers.take(job.name)?;
         let deadline = deadline(self.setup.settings.call.wait_ms);
         let (mut seq, mut logs) = (0, Vec::new());
         let mut ask = |op: &str, request| {
@@ -100,13 +106,12 @@ impl Inner {
         };
         let answer = worker.run(&job.body, &mut JobContext::new(deadline, &mut ask, &mut logs));
         self.logs.extend(logs);
-        worker.rest();
-        self.workers.push((job.name, worker));
+        self.workers.give_back(job.name, worker);
         answer
     }
 
     fn ask(&mut self, ticket: Ticket, seq: u32, op: &str, body: Bytes) -> Result<Bytes, Fault> {
-        self.inputs.push(Input::Ask { ticket, seq, op: op.to_owned(), body });
+        self.door.inputs.push(Input::Ask { ticket, seq, op: op.to_owned(), body });
         for _ in 0..1000 {
             self.step();
             if let Some(at) = self.answers.iter().position(|(t, s, _)| (*t, *s) == (ticket, seq)) {
@@ -118,36 +123,24 @@ impl Inner {
 
     /// Runs to `frame`: every one in strict mode, otherwise those that are due.
     fn run_to(&mut self, frame: u64) {
-        while self.frame < frame {
-            if !self.setup.strict && self.inputs.is_empty() {
-                let due = self.server.due().unwrap_or(frame).min(frame);
-                if due > self.frame {
-                    self.frame = due;
+        while self.door.frame < frame {
+            if !self.setup.strict && self.door.inputs.is_empty() {
+                let clients = self.clients.iter().filter_map(|client| client.due(&self.door));
+                let due = clients.chain(self.server.due()).min().unwrap_or(frame).min(frame);
+                if due > self.door.frame {
+                    self.door.frame = due;
                     continue;
                 }
             }
-            self.beat_hearts();
             self.step();
         }
-    }
-
-    /// Clients send their heartbeats, as clients do.
-    fn beat_hearts(&mut self) {
-        let hz = self.setup.quantum.hz();
-        let mut beats = Vec::new();
-        for client in &mut self.clients {
-            if let Some((peer, bytes)) = client.heartbeat(self.frame, hz) {
-                beats.push(Input::Data { peer, bytes });
-            }
-        }
-        self.inputs.extend(beats);
     }
 
     fn check_failures(&self) {
         let failures = self.server.failures();
         #[expect(clippy::panic, reason = "a test kit fails tests")]
         if !failures.is_empty() {
-            panic!("frame {}: {}", self.frame, failures.sentences().join("\n"));
+            panic!("frame {}: {}", self.door.frame, failures.sentences().join("\n"));
         }
     }
 
@@ -159,16 +152,14 @@ impl Inner {
 impl Test {
     /// Boots a server that was built from `setup`.
     pub(super) fn start(setup: Setup, server: Server) -> Test {
-        let jobs = server.jobs();
+        let workers = Workers::new(server.jobs(), setup.seed);
+        let door = MemoryDoor::new(setup.quantum);
         let mut inner = Inner {
             setup,
             server,
-            workers: Vec::new(),
-            jobs,
-            slots: PeerSlots::default(),
+            workers,
             clients: Vec::new(),
-            frame: 0,
-            inputs: Vec::new(),
+            door,
             outputs: Outputs::default(),
             replies: Vec::new(),
             answers: Vec::new(),
@@ -178,7 +169,7 @@ impl Test {
             stopped: false,
         };
         let boot = Boot { seed: inner.setup.seed, wall_ms: 1_700_000_000_000, node: 1 };
-        inner.inputs.push(Input::Boot(boot));
+        inner.door.inputs.push(Input::Boot(boot));
         inner.step();
         Test { inner: Rc::new(RefCell::new(inner)) }
     }
@@ -189,7 +180,13 @@ impl Test {
 
     /// Connects an anonymous client.
     pub fn connect(&mut self, name: &str) -> Player {
-        Player::connect(&self.inner, name)
+        Player::connect(&self.inner, Credentials::anonymous(name))
+    }
+
+    /// Connects a client with a session token of this user, whose name is the same.
+    pub fn login(&mut self, user: &str) -> Player {
+        let token = self.inner().door.token(user);
+        Player::connect(&self.inner, Credentials::token(token))
     }
 
     /// Connects a client that starts no session: the server closes it after `session.start_ms`.
@@ -234,7 +231,7 @@ impl Test {
     /// When a system of a plugin fails in one; see [`Setup::tolerating_failures`].
     pub fn frames(&mut self, n: u64) {
         let mut inner = self.inner();
-        let to = inner.frame + n;
+        let to = inner.door.frame + n;
         inner.run_to(to);
     }
 
@@ -246,7 +243,7 @@ impl Test {
 
     /// Leaves that many frames out, as a server does whose machine was busy: the next one that runs is late.
     pub fn miss(&mut self, n: u64) {
-        self.inner().frame += n;
+        self.inner().door.frame += n;
     }
 
     /// The oldest room of a module.
@@ -303,7 +300,7 @@ impl Test {
         inner.tickets += 2;
         let ticket = Ticket(inner.tickets);
         let address = std::net::Ipv4Addr::LOCALHOST.into();
-        inner.inputs.push(Input::Call { ticket, op: op.to_owned(), identity, address, body });
+        inner.door.inputs.push(Input::Call { ticket, op: op.to_owned(), identity, address, body });
         for _ in 0..1000 {
             inner.step();
             if let Some(at) = inner.replies.iter().position(|(t, _)| *t == ticket) {
@@ -329,7 +326,7 @@ impl Test {
     /// Stops the server and runs until it says that it may end.
     pub fn stop(&mut self) {
         let mut inner = self.inner();
-        inner.inputs.push(Input::Stop { grace_s: 5 });
+        inner.door.inputs.push(Input::Stop { grace_s: 5 });
         for _ in 0..100 {
             inner.step();
             if inner.stopped {
@@ -366,7 +363,7 @@ impl Test {
 
     /// The inputs that the next frame gets beside those of clients: for what no client does.
     pub fn input(&mut self, input: Input) {
-        self.inner().inputs.push(input);
+        self.inner().door.inputs.push(input);
     }
 
     /// The journal so far, with a check of outputs and state at its end.
@@ -375,7 +372,7 @@ impl Test {
     /// Never: the kit keeps the whole journal.
     pub fn journal(&mut self) -> Vec<u8> {
         let mut inner = self.inner();
-        if !inner.inputs.is_empty() {
+        if !inner.door.inputs.is_empty() {
             inner.step();
         }
         let _ = inner.server.check();
@@ -401,13 +398,4 @@ impl Test {
             (Err(error), _) => panic!("seed {}: the run does not replay: {error}", setup.seed),
         }
     }
-}
-
-/// The deadline of a job that begins now.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a job stands outside of the frame and waits for what knows no virtual time"
-)]
-fn deadline(wait_ms: u64) -> Instant {
-    Instant::now() + Duration::from_millis(wait_ms)
 }
