@@ -26,11 +26,11 @@ fn main() {
     };
     let (sessions, seconds) = (number(1, 1_000), number(2, 10));
     let setup = server("scripts").skipping().settings(|s| {
-        s.limit.address_starts_burst = 1_000_000;
-        s.limit.address_peers_max = 1_000_000;
-        s.limit.address_rooms_created_max = 1_000_000;
-        s.session.idle_ms = 600_000;
-        s.session.resend_bytes = 64 << 20;
+        s.set("limit.address_starts_burst", 1_000_000);
+        s.set("limit.address_peers_max", 1_000_000);
+        s.set("limit.address_rooms_created_max", 1_000_000);
+        s.set("session.idle_ms", 600_000);
+        s.set("session.resend_bytes", 64 << 20);
     });
     let mut server = setup.build().unwrap_or_else(|error| panic!("{error}"));
     let mut outputs = Outputs::default();

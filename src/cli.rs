@@ -20,9 +20,9 @@ use std::sync::Arc;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kaos_kernel::prelude::App;
+use kaos_kernel::settings::{Sections, SettingRow};
 
-use crate::compose::sections;
-use crate::config::{ConfigError, Loaded, announce, keys, load, unknown};
+use crate::config::{ConfigError, Loaded, load, sections};
 use out::Out;
 
 /// Adds the plugins of this binary; called once for each server that is built.
@@ -102,24 +102,28 @@ enum Command {
 pub fn cli(plugins: impl Fn(&mut App) + Send + Sync + 'static) -> ExitCode {
     let begun = out::now();
     let out = Out::new();
-    announce(sections(&plugins));
-    let matches = match parse(std::env::args_os()) {
+    let sections = sections(&plugins);
+    if !sections.errors().is_empty() {
+        sections.errors().iter().for_each(|sentence| out.error(sentence));
+        return ExitCode::from(USAGE);
+    }
+    let matches = match parse(&sections, std::env::args_os()) {
         Ok(matches) => matches,
-        Err(error) => return wrong_usage(&out, &error),
+        Err(error) => return wrong_usage(&out, &sections, &error),
     };
     let typed = match Typed::from_arg_matches(&matches) {
         Ok(typed) => typed,
-        Err(error) => return wrong_usage(&out, &error),
+        Err(error) => return wrong_usage(&out, &sections, &error),
     };
-    let flags = flags(&matches);
-    let configuration = || load(typed.config.as_deref(), std::env::vars_os(), &flags);
+    let flags = flags(&sections, &matches);
+    let loaded = load(sections, typed.config.as_deref(), std::env::vars_os(), &flags);
     let plugins: Plugins = Arc::new(plugins);
     let command = typed.command.unwrap_or(Command::Serve);
     // `check` says what is wrong with the configuration itself; all others need one that holds.
     if let Command::Check(args) = command {
-        return check::run(&out, &args, configuration(), &plugins);
+        return check::run(&out, &args, loaded, &plugins);
     }
-    let loaded = match configuration() {
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return wrong_config(&out, &error),
     };
@@ -136,39 +140,44 @@ pub fn cli(plugins: impl Fn(&mut App) + Send + Sync + 'static) -> ExitCode {
 }
 
 /// Every key of the configuration is an argument of every command.
-fn parse(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<ArgMatches, clap::Error> {
-    let keys = keys().iter().map(|key| {
-        let arg = Arg::new(key.path.as_str())
-            .long(key.path.as_str())
-            .value_name("VALUE")
-            .help(key.doc.as_str())
-            .help_heading("Configuration")
-            .display_order(901)
-            .allow_hyphen_values(true)
-            .hide(!SHOWN.contains(&key.path.as_str()))
-            .global(true);
-        match key.path.as_str() {
-            "dev" => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-            "http.address" => arg.visible_alias("http"),
-            "udp.address" => arg.visible_alias("udp"),
-            _ => arg,
-        }
-    });
-    Typed::command().args(keys).try_get_matches_from(args)
+fn parse(
+    sections: &Sections,
+    args: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Result<ArgMatches, clap::Error> {
+    Typed::command().args(sections.rows().map(flag)).try_get_matches_from(args)
+}
+
+/// The flag of a key.
+fn flag(row: &SettingRow) -> Arg {
+    let arg = Arg::new(row.key.clone())
+        .long(row.key.clone())
+        .value_name("VALUE")
+        .help(row.line())
+        .help_heading("Configuration")
+        .display_order(901)
+        .allow_hyphen_values(true)
+        .hide(!SHOWN.contains(&row.key.as_str()))
+        .global(true);
+    match row.key.as_str() {
+        "dev" => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        "http.address" => arg.visible_alias("http"),
+        "udp.address" => arg.visible_alias("udp"),
+        _ => arg,
+    }
 }
 
 /// The keys that were typed, with their values.
-fn flags(matches: &ArgMatches) -> Vec<(String, String)> {
+fn flags(sections: &Sections, matches: &ArgMatches) -> Vec<(String, String)> {
     // What is global reaches the matches of the command.
     let matches = matches.subcommand().map_or(matches, |(_, below)| below);
-    let typed = keys().iter().filter_map(|key| {
-        let value = matches.get_one::<String>(&key.path)?;
-        Some((key.path.clone(), value.clone()))
+    let typed = sections.rows().filter_map(|row| {
+        let value = matches.get_one::<String>(&row.key)?;
+        Some((row.key.clone(), value.clone()))
     });
     typed.collect()
 }
 
-fn wrong_usage(out: &Out, error: &clap::Error) -> ExitCode {
+fn wrong_usage(out: &Out, sections: &Sections, error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
         return ExitCode::SUCCESS;
@@ -181,7 +190,7 @@ fn wrong_usage(out: &Out, error: &clap::Error) -> ExitCode {
         _ => None,
     };
     match mistyped {
-        Some(key) => out.error(&unknown(key)),
+        Some(key) => out.error(&sections.unknown(key)),
         None => {
             let _ = error.print();
         }
@@ -208,15 +217,15 @@ mod tests {
 
     fn typed(line: &str) -> Result<(Typed, Vec<(String, String)>), clap::Error> {
         let words = std::iter::once("kaosnet").chain(line.split_whitespace()).map(Into::into);
-        let matches = parse(words)?;
-        let flags = flags(&matches);
+        let sections = sections(|_| {});
+        let matches = parse(&sections, words)?;
+        let flags = flags(&sections, &matches);
         Typed::from_arg_matches(&matches).map(|typed| (typed, flags))
     }
 
     #[test]
     fn the_commands_are_consistent() {
-        let keys = keys().iter().map(|key| Arg::new(key.path.as_str()).long(key.path.as_str()).global(true));
-        Typed::command().args(keys).debug_assert();
+        Typed::command().args(sections(|_| {}).rows().map(flag)).debug_assert();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use kaos_gate::kaos::codec::KaosCodec;
 use kaos_kernel::codec::SessionCodec;
 use kaos_kernel::prelude::App;
 use kaos_kernel::server::{Build, BuildError, Server};
-use kaos_kernel::settings::section::SectionRows;
+use kaos_kernel::settings::Sections;
 use kaos_script::Scripts;
 
 /// Builds a server: the codec, the rooms, the plugins of whoever builds it, and last the scripts, which have a function
@@ -26,8 +26,8 @@ pub(crate) fn compose(
     })
 }
 
-/// The sections of the configuration that the plugins of this binary bring, for reading it before a server is built.
-pub(crate) fn sections(plugins: impl FnOnce(&mut App)) -> Vec<SectionRows> {
+/// What can be set of the frame with these plugins, for reading it before a server is built.
+pub(crate) fn sections(plugins: impl FnOnce(&mut App)) -> Sections {
     kaos_kernel::server::sections(|app| {
         app.add_plugins(kaos_rooms::Rooms);
         plugins(app);

@@ -32,4 +32,5 @@ pub use cli::cli;
 /// What a plugin needs: bevy's words and ours.
 pub mod prelude {
     pub use kaos_kernel::prelude::*;
+    pub use kaos_script::{FunctionCall, Raised, ScriptApp, ScriptFunction, ScriptModule, Value, Waits};
 }

@@ -1,9 +1,12 @@
 //! Replay: makes a journaled run again and compares what it comes to.
 
+use std::collections::BTreeSet;
+
 use kaos_kernel::input::Input;
 use kaos_kernel::journal::{Header, JournalError, Reader, Record};
 use kaos_kernel::output::Outputs;
 use kaos_kernel::server::Server;
+use kaos_kernel::settings::Settings;
 
 /// What a replay ran.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -146,7 +149,49 @@ fn fits(had: &Header, has: &Header) -> Result<(), ReplayError> {
         return differs("operations", had.ops.join(" "), has.ops.join(" "));
     }
     if had.settings != has.settings {
-        return differs("settings", had.settings.clone(), has.settings.clone());
+        let (had, has) = different_settings(&had.settings, &has.settings);
+        return differs("setting", had, has);
     }
     Ok(())
+}
+
+/// The keys that are not the same, with their values: of two headers, which hold every key.
+fn different_settings(had: &str, has: &str) -> (String, String) {
+    let read = |text| serde_json::from_str::<Settings>(text);
+    let (Ok(had), Ok(has)) = (read(had), read(has)) else { return (had.to_owned(), has.to_owned()) };
+    let keys: BTreeSet<&str> = had.iter().chain(has.iter()).map(|(key, _)| key).collect();
+    let keys: Vec<&str> = keys.into_iter().filter(|key| had.get(key) != has.get(key)).collect();
+    let list = |settings: &Settings| {
+        let value = |key: &&str| match settings.get(key) {
+            Some(value) => format!("`{key}` {value}"),
+            None => format!("no `{key}`"),
+        };
+        keys.iter().map(value).collect::<Vec<_>>().join(", ")
+    };
+    (list(&had), list(&has))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_other_settings_only_those_that_differ_are_told() {
+        let had = r#"{"node":"a","room.empty_ms":5,"shop.opens":8}"#;
+        let has = r#"{"node":"a","room.empty_ms":6}"#;
+        let header = |settings: &str| Header {
+            version: String::new(),
+            quantum_us: 500,
+            settings: settings.to_owned(),
+            scripts_hash: 0,
+            ops: Vec::new(),
+        };
+        assert_eq!(fits(&header(had), &header(had)), Ok(()));
+        let error = fits(&header(had), &header(has)).expect_err("they differ").to_string();
+        assert_eq!(
+            error,
+            "this journal was written with another setting: it had `room.empty_ms` 5, `shop.opens` 8, this server has \
+             `room.empty_ms` 6, no `shop.opens`"
+        );
+    }
 }

@@ -254,9 +254,9 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
         .map_err(|entry| StartError::Config(vec![crate::config::no_proxy(entry)]))?;
     let http = http::bind(config.http.address).map_err(|source| http_error(config.http.address, source))?;
     let http_address = http.local_addr()?;
-    let udp = config.udp.address.map(udp::bind).transpose().map_err(udp_error)?;
+    let udp = config.udp.address.0.map(udp::bind).transpose().map_err(udp_error)?;
     let udp_address = udp.as_ref().map(kaos_gate::udp::Socket::local_addr).transpose()?;
-    let (key, key_source) = session_key(&config.data, config.session.key.as_deref(), config.dev)?;
+    let (key, key_source) = session_key(&config.server.data, config.session.key.as_deref(), config.node.dev)?;
     let recorder = match &config.journal.record {
         Some(path) => {
             let opened = Recorder::start(path);
@@ -265,13 +265,18 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
         None => None,
     };
     let settings = config.settings();
+    let session: SessionSettings = settings.section().map_err(StartError::Config)?;
+    let call: CallSettings = settings.section().map_err(StartError::Config)?;
+    let limits: LimitSettings = settings.section().map_err(StartError::Config)?;
     let bridge = Arc::new(Bridge::new()?);
     let stats = Arc::new(Stats::default());
     let credentials = Arc::new(Credentials::new(&key, config.anonymous()));
     let seed = kaos_gate::random()?;
     let seed_of_dice = u64::from_le_bytes(kaos_gate::random()?);
     let udp = match udp {
-        Some(socket) => Some((socket, transport_key(&config.data, config.udp.key.as_deref(), config.dev)?)),
+        Some(socket) => {
+            Some((socket, transport_key(&config.server.data, config.udp.key.as_deref(), config.node.dev)?))
+        }
         None => None,
     };
     let udp_key = udp.as_ref().map(|(_, key)| key.public());
@@ -280,8 +285,8 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
         seed,
         key,
         // Every session may have a peer, and newcomers one before they have a session.
-        peers_max: settings.limit.sessions_max.saturating_add(1024),
-        idle: Duration::from_millis(settings.session.idle_ms),
+        peers_max: limits.sessions_max.saturating_add(1024),
+        idle: Duration::from_millis(session.idle_ms),
     });
     let peers_max = udp.as_ref().map_or(0, |udp| udp.peers_max).saturating_add(config.limit.connections_max);
     let doors = Doors::new(bridge.clone(), credentials.clone(), stats.clone(), udp, peers_max)?;
@@ -331,11 +336,11 @@ pub fn start(config: &Config, plugins: impl Fn(&mut App) + Send + 'static) -> Re
             playground_open: config.playground.open,
         },
         udp: udp_address.zip(udp_key),
-        node: config.node.clone(),
+        node: config.node.node.clone(),
         connections_max: config.limit.connections_max,
-        limits: settings.limit.clone(),
-        call_ms: settings.call.wait_ms.saturating_add(5_000),
-        dev: config.dev,
+        limits,
+        call_ms: call.wait_ms.saturating_add(5_000),
+        dev: config.node.dev,
     })?;
     let tell = {
         let bridge = bridge.clone();
@@ -410,21 +415,23 @@ fn build(
     stats: &Arc<Stats>,
     built: &Sender<Result<Built, StartError>>,
 ) -> Result<Parts, StartError> {
+    let settings = config.settings();
+    let call: CallSettings = settings.section().map_err(StartError::Config)?;
     let build = Build {
-        settings: config.settings(),
+        settings,
         quantum: config.quantum(),
         journal_bytes_max: config.journal.memory_bytes,
         strict: false,
     };
-    let scripts = Scripts::from_dir(&config.scripts);
+    let scripts = Scripts::from_dir(&config.server.scripts);
     let codec = KaosCodec::counting(stats.clone());
     let server = compose(build, codec, scripts, plugins)?;
     let ops = server.ops();
     stats.count_ops(ops.rows().len());
-    let wait = Duration::from_millis(config.call.wait_ms);
+    let wait = Duration::from_millis(call.wait_ms);
     let jobs = JobPools::start(bridge, stats, server.jobs(), wait)?;
     let _ = built.send(Ok(Built { ops, scripts: server.scripts() }));
-    Ok(Parts { server, jobs, crash: config.data.join("crash.kj") })
+    Ok(Parts { server, jobs, crash: config.server.data.join("crash.kj") })
 }
 
 fn http_error(address: SocketAddr, source: io::Error) -> StartError {

@@ -119,8 +119,8 @@ impl Answer {
             (Answer::Reply(came), Some(Answer::Reply(old))) => Answer::Reply(bound.name(came, Some(old), "")),
             (Answer::Reply(came), _) => Answer::Reply(bound.name(came, None, "")),
             (Answer::Refused { .. }, Some(old)) if self.fits(old, op, bound).is_ok() => old.clone(),
-            (Answer::Refused { word, sentence }, _) => {
-                Answer::Refused { word: word.clone(), sentence: bound.name_in(sentence) }
+            (Answer::Refused { name, sentence }, _) => {
+                Answer::Refused { name: name.clone(), sentence: bound.name_in(sentence) }
             }
         }
     }
@@ -132,14 +132,14 @@ impl Answer {
     fn fits(&self, expected: &Answer, op: &str, bound: &mut Bound) -> Result<(), String> {
         match (expected, self) {
             (Answer::Reply(expected), Answer::Reply(came)) => bound.fits(expected, came, ""),
-            (Answer::Refused { word: Some(word), .. }, Answer::Refused { word: Some(came), .. })
-                if word != came =>
+            (Answer::Refused { name: Some(name), .. }, Answer::Refused { name: Some(came), .. })
+                if name != came =>
             {
-                Err("another word".to_owned())
+                Err("another name".to_owned())
             }
-            (Answer::Refused { sentence: expected, .. }, Answer::Refused { word, sentence: came }) => {
+            (Answer::Refused { sentence: expected, .. }, Answer::Refused { name, sentence: came }) => {
                 // A script knows the function that it called, which its sentence begins with.
-                let own = expected.strip_prefix(&format!("{op}: ")).filter(|_| word.is_none());
+                let own = expected.strip_prefix(&format!("{op}: ")).filter(|_| name.is_none());
                 let same = bound.text_fits(own.unwrap_or(expected), came);
                 if same { Ok(()) } else { Err("another sentence".to_owned()) }
             }

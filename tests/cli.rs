@@ -194,7 +194,7 @@ fn check_finds_matches_that_give_no_match_or_a_tick_rate_out_of_range() {
 fn config_shows_values_and_where_they_come_from() {
     let folder = Folder::new("config");
     let (_, defaults, _) = run(&folder, &["config", "--defaults"]);
-    assert_eq!(defaults.trim_end(), kaosnet::config::DEFAULT_YAML.trim_end());
+    assert_eq!(defaults, include_str!("../assets/config/default.yaml"));
     folder.write("kaosnet.yaml", "room:\n  max_players: 7\nsession:\n  key: 0123456789abcdef\n");
     let (code, stdout, _) = run(&folder, &["config", "--json", "--node", "b"]);
     let object: serde_json::Value = serde_json::from_str(&stdout).expect("JSON");

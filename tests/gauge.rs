@@ -326,15 +326,15 @@ fn rubbish_over_websockets(running: &Running, dice: &mut Dice) {
 #[test]
 fn nothing_stays_of_clients_that_died_and_strangers_that_sent_rubbish() {
     let mut config = config("gauge");
-    config.session.rules.seat_ms = 300;
-    config.session.rules.idle_ms = 2500;
-    config.room.empty_ms = 300;
+    config.frame.set("session.seat_ms", 300);
+    config.frame.set("session.idle_ms", 2500);
+    config.frame.set("room.empty_ms", 300);
     // Full long before the second round, and too short to be seen in the level, whatever its records are.
     config.journal.memory_bytes = 1024;
-    config.limit.rules.address_starts = 1_000_000;
-    config.limit.rules.address_starts_burst = 1_000_000;
-    config.limit.rules.address_calls = 1_000_000;
-    config.limit.rules.address_calls_burst = 1_000_000;
+    config.frame.set("limit.address_starts", 1_000_000);
+    config.frame.set("limit.address_starts_burst", 1_000_000);
+    config.frame.set("limit.address_calls", 1_000_000);
+    config.frame.set("limit.address_calls_burst", 1_000_000);
     let running = serve(&config, held_op);
     let mut dice = Dice::of(5, "rubbish", 0);
     let empty = held(&running);

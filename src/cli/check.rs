@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use kaos_kernel::prelude::*;
-use kaos_kernel::script::{Birth, Env, MatchErrorKind, ScriptHost};
+use kaos_kernel::script::{Env, MatchErrorKind, MatchSeed, ScriptHost};
 use kaos_kernel::server::Server;
 use serde_json::json;
 
@@ -44,7 +44,7 @@ pub(super) fn run(
             if !args.json {
                 warnings(out, loaded);
             }
-            match offline::build(config.settings(), config.quantum(), &config.scripts, plugins) {
+            match offline::build(config.settings(), config.quantum(), &config.server.scripts, plugins) {
                 Ok(mut server) => {
                     found.extend(rehearse(&mut server));
                     summary = Some(server.scripts()).filter(|_| found.is_empty());
@@ -76,7 +76,7 @@ pub(super) fn run(
             out.line(&format!(
                 "{}  configuration ({file}) and {}/",
                 out.green("good"),
-                loaded.config.scripts.display()
+                loaded.config.server.scripts.display()
             ));
             out.line(&format!("  matches  {}", names(summary.matches)));
             out.line(&format!("  rpcs     {}", names(summary.rpcs)));
@@ -96,7 +96,7 @@ fn rehearse(server: &mut Server) -> Vec<Found> {
         let mut dice = Dice::of(0, "check", 0);
         let (room, seed) = (RoomId(dice.uuid()), dice.roll());
         let mut env = Env::new(world, &ops, Caller::Room(room), &mut dice);
-        let opened = host.0.open(&mut env, &module, Birth { room, seed }, &json!({}));
+        let opened = host.0.open(&mut env, &module, MatchSeed { room, seed }, &json!({}));
         drop(env.finish());
         if let Err(error) = opened
             && error.kind == MatchErrorKind::Contract

@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
+use kaos_kernel::settings::SettingRow;
 use serde_json::{Value, json};
 
 use super::out::Out;
 use super::warnings;
-use crate::config::{Loaded, Origin, defaults_yaml};
+use crate::config::{Loaded, Origin, defaults_yaml, variable};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -23,44 +24,40 @@ pub(super) struct Args {
 
 pub(super) fn run(out: &Out, args: &Args, loaded: &Loaded) -> ExitCode {
     if args.defaults {
-        out.line(&defaults_yaml());
+        out.line(defaults_yaml(&loaded.sections).trim_end());
         return ExitCode::SUCCESS;
     }
     warnings(out, loaded);
-    let rows = loaded.rows().into_iter().map(|(key, value, origin)| (key, shown(&key.path, value), origin));
+    let rows = loaded.rows().map(|(row, value, origin)| (row, shown(row, value), origin));
     if args.json {
         let object: serde_json::Map<String, Value> = rows
-            .map(|(key, value, origin)| {
-                let row =
-                    json!({"value": value, "source": origin.to_string(), "env": key.env, "doc": key.doc});
-                (key.path.clone(), row)
+            .map(|(row, value, origin)| {
+                let (source, env) = (origin.to_string(), variable(&row.key));
+                let object = json!({"value": value, "source": source, "env": env, "doc": row.line()});
+                (row.key.clone(), object)
             })
             .collect();
         out.line(&Value::Object(object).to_string());
         return ExitCode::SUCCESS;
     }
-    for (key, value, origin) in rows {
+    for (row, value, origin) in rows {
         let value = match value {
             Value::String(text) => text,
             other => other.to_string(),
         };
-        let line = format!("{:<32} {value:<24} ", key.path);
+        let line = format!("{:<32} {value:<24} ", row.key);
         match origin {
             Origin::Default => out.line(&format!("{line}{}", out.dim("default"))),
             set => out.line(&format!("{line}{}", out.green(&set.to_string()))),
         }
         if args.long {
-            out.line(&format!("    {}", out.dim(&key.doc)));
+            out.line(&format!("    {}", out.dim(&row.line())));
         }
     }
     ExitCode::SUCCESS
 }
 
-/// Keys are secrets: this output gets into tickets and logs.
-fn shown(path: &str, value: Value) -> Value {
-    if (path == "session.key" || path == "udp.key") && !value.is_null() {
-        Value::from("(set)")
-    } else {
-        value
-    }
+/// A secret is not shown: this output gets into tickets and logs.
+fn shown(row: &SettingRow, value: Value) -> Value {
+    if row.is_secret && !value.is_null() { Value::from("(set)") } else { value }
 }

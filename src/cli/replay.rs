@@ -78,7 +78,7 @@ fn again(args: &Args, loaded: &Loaded, plugins: &Plugins) -> Result<Result<Repla
     let quantum =
         Quantum::from_us(quantum_us).ok_or_else(|| format!("{file}: no frame takes {quantum_us} µs"))?;
     let config = &loaded.config;
-    let server = offline::build(settings, quantum, &config.scripts, plugins)
+    let server = offline::build(settings, quantum, &config.server.scripts, plugins)
         .map_err(|error| format!("the server cannot be built: {error}"))?;
     match replay(&bytes, server) {
         Err(error @ ReplayError::Foreign { .. }) => Err(format!("{file}: {error}")),

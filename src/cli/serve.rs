@@ -125,7 +125,7 @@ fn banner(out: &Out, config: &Config, running: &Running) {
         Source::Kept => format!("keys in {}", config.keys_dir().display()),
         Source::Made => format!("keys made in {}", config.keys_dir().display()),
     };
-    let dev = if config.dev { "; development" } else { "" };
+    let dev = if config.node.dev { "; development" } else { "" };
     out.line(&format!("{} {version}  {where_open}; {keys}{dev}", out.bold("KaosNet")));
     let row = |name: &str, what: &str, remark: &str| {
         out.line(
@@ -177,15 +177,15 @@ fn tokens(config: &Config) -> String {
     if config.anonymous() {
         return String::new();
     }
-    if config.session.key.is_some() || config.data == Config::default().data {
+    if config.session.key.is_some() || config.server.data == Config::default().server.data {
         return " --tokens".to_owned();
     }
-    format!(" --tokens --data {}", config.data.display())
+    format!(" --tokens --data {}", config.server.data.display())
 }
 
 fn scripts(config: &Config, scripts: &Summary) -> String {
-    let dir = config.scripts.display();
-    if !config.scripts.exists() {
+    let dir = config.server.scripts.display();
+    if !config.server.scripts.exists() {
         return format!("{dir}/  is not there: relayed rooms only");
     }
     let many =
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(tokens(&config), "");
         config.session.anonymous = Some(false);
         assert_eq!(tokens(&config), " --tokens");
-        config.data = "elsewhere".into();
+        config.server.data = "elsewhere".into();
         assert_eq!(tokens(&config), " --tokens --data elsewhere");
     }
 

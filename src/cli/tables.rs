@@ -72,7 +72,7 @@ pub(super) fn events(out: &Out, args: &Args, loaded: &Loaded, plugins: &Plugins)
 /// A server as it would be built, of which nothing runs.
 fn build(out: &Out, loaded: &Loaded, plugins: &Plugins) -> Option<Server> {
     let config = &loaded.config;
-    match offline::build(config.settings(), config.quantum(), &config.scripts, plugins) {
+    match offline::build(config.settings(), config.quantum(), &config.server.scripts, plugins) {
         Ok(server) => Some(server),
         Err(error) => {
             error.0.iter().for_each(|sentence| out.error(sentence));
@@ -111,7 +111,7 @@ fn script(row: &OpRow) -> Option<(String, &'static str)> {
         ScriptUse::Command => "command",
         ScriptUse::Wait => "wait",
         ScriptUse::Rpc => "rpc",
-        ScriptUse::Never => return None,
+        ScriptUse::Broadcast | ScriptUse::Never => return None,
     };
     Some((format!("kaos.{}", row.op.script_name()), how))
 }

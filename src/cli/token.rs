@@ -81,7 +81,7 @@ pub(super) fn make(
     ttl_s: u64,
     vars: BTreeMap<String, String>,
 ) -> Result<(String, u64), String> {
-    let key = session_key(&config.data, config.session.key.as_deref(), config.dev);
+    let key = session_key(&config.server.data, config.session.key.as_deref(), config.node.dev);
     let (key, _) = key.map_err(|error| error.to_string())?;
     let id: [u8; 32] =
         kaos_gate::random().map_err(|error| format!("no randomness for the token's id: {error}"))?;

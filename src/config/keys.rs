@@ -1,102 +1,123 @@
-//! Every key of the configuration, with its variable and its meaning.
+//! Every key that can be set: those of the sections here, of the kernel and of plugins, in one table.
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use kaos_kernel::prelude::App;
+use kaos_kernel::settings::Sections;
 
-use kaos_kernel::settings::section::SettingRow;
-use serde_json::Value;
+use super::sections::{
+    AuthSettings, ConnectionSettings, HttpSettings, JournalSettings, LogSettings, MetricsSettings,
+    PlaygroundSettings, ServerSettings, UdpSettings,
+};
+use crate::compose;
 
-use super::{Config, DEFAULT_YAML, announced_key};
+/// The order in which people read the sections; those of plugins follow.
+const ORDER: [&str; 12] = [
+    "",
+    "http",
+    "udp",
+    "session",
+    "room",
+    "match",
+    "call",
+    "limit",
+    "journal",
+    "metrics",
+    "playground",
+    "log",
+];
 
-/// A key that can be set.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Key {
-    /// Its dotted path, such as `room.max_players`; `--` before it makes the flag.
-    pub path: String,
-    /// The environment variable: `KAOS_ROOM_MAX_PLAYERS`.
-    pub env: String,
-    /// The comment above it in assets/config/default.yaml.
-    pub doc: String,
+/// Everything that can be set of a server with these plugins. They are built as for one, and nothing is made of it.
+pub fn sections(plugins: impl FnOnce(&mut App)) -> Sections {
+    let mut all = outside();
+    all.append(compose::sections(plugins));
+    let mut names: Vec<&str> = ORDER.to_vec();
+    let others: Vec<&str> =
+        all.iter().map(|section| section.name).filter(|name| !names.contains(name)).collect();
+    names.extend(others);
+    all.sort_by_key(|name| names.iter().position(|known| *known == name));
+    all
 }
 
-/// Every key, in the order of assets/config/default.yaml; keys that it lacks (a test says there are none) last.
-pub fn keys() -> &'static [Key] {
-    static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
-        let (order, docs) = documented();
-        let place = |path: &str| order.iter().position(|known| known == path).unwrap_or(usize::MAX);
-        let mut keys: Vec<Key> = leaves(&as_json(&Config::default()))
-            .into_iter()
-            .map(|(path, _)| Key {
-                env: variable(&path),
-                doc: docs
-                    .get(&path)
-                    .cloned()
-                    .or_else(|| announced_key(&path).map(SettingRow::line))
-                    .unwrap_or_default(),
-                path,
-            })
-            .collect();
-        keys.sort_by_key(|key| place(&key.path));
-        keys
-    });
-    &KEYS
+/// The sections outside of the frame.
+pub(super) fn outside() -> Sections {
+    let mut sections = Sections::default();
+    sections.add::<ServerSettings>();
+    sections.add::<HttpSettings>();
+    sections.add::<UdpSettings>();
+    sections.add::<AuthSettings>();
+    sections.add::<ConnectionSettings>();
+    sections.add::<JournalSettings>();
+    sections.add::<MetricsSettings>();
+    sections.add::<PlaygroundSettings>();
+    sections.add::<LogSettings>();
+    sections
 }
 
-/// The variable of a key.
-pub(super) fn variable(path: &str) -> String {
-    format!("KAOS_{}", path.replace('.', "_").to_uppercase())
+/// The variable of a key: `KAOS_ROOM_MAX_PLAYERS`.
+pub fn variable(key: &str) -> String {
+    format!("KAOS_{}", key.replace('.', "_").to_uppercase())
 }
 
-pub(super) fn is_section(path: &str) -> bool {
-    keys().iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
-}
+#[cfg(test)]
+mod tests {
+    use kaos_kernel::prelude::*;
 
-pub(super) fn first_of(section: &str) -> &'static str {
-    let below = keys().iter().filter_map(|key| key.path.strip_prefix(section)?.strip_prefix('.'));
-    below.min().unwrap_or_default()
-}
+    use super::*;
+    use crate::config::{defaults_yaml, load};
 
-pub(super) fn as_json(config: &Config) -> Value {
-    // Plain data: JSON writes all of it.
-    serde_json::to_value(config).unwrap_or_default()
-}
-
-/// The values under their dotted paths.
-pub(super) fn leaves(value: &Value) -> Vec<(String, Value)> {
-    let Value::Object(sections) = value else { return Vec::new() };
-    let below = sections.iter().flat_map(|(name, value)| match value {
-        Value::Object(_) => {
-            leaves(value).into_iter().map(|(path, value)| (format!("{name}.{path}"), value)).collect()
+    settings! {
+        /// A plugin's section.
+        struct ShopSettings in "shop" {
+            /// What it sells.
+            goods: Vec<String> = vec!["tea".to_owned()];
         }
-        _ => vec![(name.clone(), value.clone())],
-    });
-    below.collect()
-}
-
-/// The keys of assets/config/default.yaml in their order, and the comment that stands above each.
-fn documented() -> (Vec<String>, BTreeMap<String, String>) {
-    let (mut order, mut docs) = (Vec::new(), BTreeMap::new());
-    let (mut section, mut comment) = (String::new(), String::new());
-    for line in DEFAULT_YAML.lines() {
-        let text = line.trim();
-        if let Some(words) = text.strip_prefix('#') {
-            if !comment.is_empty() {
-                comment.push(' ');
-            }
-            comment.push_str(words.trim());
-            continue;
-        }
-        if let Some((key, value)) = text.split_once(':') {
-            let nested = line.starts_with(' ');
-            if value.trim().is_empty() && !nested {
-                key.clone_into(&mut section);
-            } else {
-                let path = if nested { format!("{section}.{key}") } else { key.to_owned() };
-                docs.insert(path.clone(), std::mem::take(&mut comment));
-                order.push(path);
-            }
-        }
-        comment.clear();
     }
-    (order, docs)
+
+    settings! {
+        /// A plugin's key in a section of the server.
+        struct TickSettings in "room" {
+            /// A key.
+            bell: bool = false;
+        }
+    }
+
+    settings! {
+        /// A plugin that takes a key of the server.
+        struct Thief in "http" {
+            /// A key.
+            address: String = String::new();
+        }
+    }
+
+    #[test]
+    fn keys_of_plugins_are_set_like_those_of_the_server() {
+        let sections = sections(|app| {
+            app.settings::<ShopSettings>().settings::<TickSettings>();
+        });
+        let yaml = defaults_yaml(&sections);
+        assert!(yaml.ends_with("\nshop:\n  # What it sells.\n  goods: [\"tea\"]\n"), "{yaml}");
+        assert_eq!(
+            yaml.matches("\nroom:\n").count(),
+            1,
+            "a section stands in one place, whoever has keys in it"
+        );
+        let env = [("KAOS_SHOP_GOODS".into(), "salt, soap".into())];
+        let loaded = load(sections, None, env, &[("room.bell".into(), "true".into())]).expect("they hold");
+        let settings = loaded.config.settings();
+        assert_eq!(
+            settings.section().map(|shop: ShopSettings| shop.goods),
+            Ok(vec!["salt".into(), "soap".into()])
+        );
+        assert_eq!(settings.section(), Ok(TickSettings { bell: true }));
+    }
+
+    #[test]
+    fn a_plugin_cannot_have_a_key_of_the_server() {
+        let sections = sections(|app| {
+            app.settings::<Thief>();
+        });
+        let sentence = "setting `http.address`: registered twice; a key belongs to one plugin";
+        assert_eq!(sections.errors(), [sentence]);
+        let error = load(sections, None, [], &[]).expect_err("it is taken");
+        assert_eq!(error.0.first().map(|problem| problem.message.as_str()), Some(sentence));
+    }
 }

@@ -3,14 +3,13 @@
 use std::fmt;
 use std::path::Path;
 
+use kaos_kernel::settings::SettingRow;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::Spanned;
 
-use super::keys::{is_section, keys};
 use super::origin::Origin;
 use super::sources::Layers;
-use super::spelling::unknown;
 
 impl Layers {
     pub(super) fn file(&mut self, path: &Path, text: &str) {
@@ -39,11 +38,12 @@ impl Layers {
     fn node(&mut self, file: &Path, text: &str, path: &str, node: &Spanned<Node>, key_line: Option<u64>) {
         let line = key_line.unwrap_or(node.referenced.line());
         let at = Origin::File { path: file.to_owned(), line };
-        let is_key = keys().iter().any(|key| key.path == path);
+        let is_key = self.sections.row(path).is_some();
         match &node.value {
             Node::Map(entries) if !is_key => {
-                if !path.is_empty() && !is_section(path) {
-                    return self.problem(at, unknown(path));
+                if !path.is_empty() && !self.sections.is_section(path) {
+                    let sentence = self.sections.unknown(path);
+                    return self.problem(at, sentence);
                 }
                 for (key, value) in entries {
                     let below =
@@ -52,7 +52,7 @@ impl Layers {
                 }
             }
             // `http:` with nothing under it, and an empty file.
-            Node::Scalar(Value::Null) if path.is_empty() || is_section(path) => {}
+            Node::Scalar(Value::Null) if path.is_empty() || self.sections.is_section(path) => {}
             Node::Scalar(_) | Node::Seq(_) if path.is_empty() => {
                 let what = "a configuration is keys with their values, such as `node: kaos1`";
                 self.problem(at, format!("there is no key here: {what}"));
@@ -75,7 +75,8 @@ impl Layers {
                 self.set(at, path, vec![items.collect()]);
             }
             Node::Map(_) => {
-                self.problem(at, format!("`{path}` is a mapping: expected {}", self.expected(path)));
+                let expected = self.sections.row(path).map(SettingRow::expects).unwrap_or_default();
+                self.problem(at, format!("`{path}` is a mapping: expected {expected}"));
             }
         }
     }

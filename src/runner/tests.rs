@@ -53,10 +53,10 @@ impl Home {
     }
 
     fn config(&self) -> Config {
-        let mut config =
-            Config { data: self.0.join("data"), scripts: self.0.join("scripts"), ..Config::default() };
+        let mut config = Config::default();
+        (config.server.data, config.server.scripts) = (self.0.join("data"), self.0.join("scripts"));
         config.http.address.set_port(0);
-        config.udp.address = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        config.udp.address.0 = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         config
     }
 }
@@ -194,9 +194,9 @@ fn pages_names_and_tokens_of_others_are_refused() {
 fn behind_a_trusted_proxy_limits_are_those_of_whom_it_calls_for() {
     let home = Home::new();
     let mut config = home.config();
-    config.limit.rules.address_calls = 1;
+    config.frame.set("limit.address_calls", 1);
     // Two lists of rooms.
-    config.limit.rules.address_calls_burst = 10;
+    config.frame.set("limit.address_calls_burst", 10);
     config.session.anonymous = Some(true);
     let statuses = |config: &Config| {
         let server = begin(config);
@@ -329,9 +329,9 @@ fn both_doors_lose_nothing_and_the_run_can_be_made_again() {
 fn more_than_a_transport_takes_at_once_arrives_in_the_end() {
     let home = Home::new();
     let mut config = home.config();
-    config.limit.rules.session_bytes = 1_000_000_000;
-    config.limit.rules.session_bytes_burst = 1_000_000_000;
-    config.session.rules.resend_bytes = 8 << 20;
+    config.frame.set("limit.session_bytes", 1_000_000_000);
+    config.frame.set("limit.session_bytes_burst", 1_000_000_000);
+    config.frame.set("session.resend_bytes", 8 << 20);
     let server = begin(&config);
     let (udp, web) = (server.udp.expect("open"), server.http);
     let size = |n| 60_000 + n as usize;
@@ -346,10 +346,10 @@ fn more_than_a_transport_takes_at_once_arrives_in_the_end() {
 fn a_client_that_never_reads_is_closed_and_told_why() {
     let home = Home::new();
     let mut config = home.config();
-    config.limit.rules.session_bytes = 1_000_000_000;
-    config.limit.rules.session_bytes_burst = 1_000_000_000;
-    config.session.rules.resend_bytes = 64 * 1024;
-    config.session.rules.slow_reader_ms = 100;
+    config.frame.set("limit.session_bytes", 1_000_000_000);
+    config.frame.set("limit.session_bytes_burst", 1_000_000_000);
+    config.frame.set("session.resend_bytes", 64 * 1024);
+    config.frame.set("session.slow_reader_ms", 100);
     let server = begin(&config);
     let mut messages = Vec::new();
     let start = v1::SessionStart {
@@ -560,7 +560,7 @@ fn a_taken_port_is_named_with_who_has_it() {
         assert!(sentence.contains(&format!("(pid {})", std::process::id())), "{sentence}");
     }
     let mut config = other.config();
-    config.udp.address = server.udp;
+    config.udp.address.0 = server.udp;
     let sentence = start(&config, |_| {}).err().expect("taken").to_string();
     assert!(sentence.contains("(udp) is taken"), "{sentence}");
     end(server);
@@ -646,7 +646,7 @@ fn crash(config: &Config) {
 fn replay_panics(config: &Config, journal: &[u8]) {
     let build =
         Build { settings: config.settings(), quantum: config.quantum(), journal_bytes_max: 0, strict: false };
-    let scripts = Scripts::from_dir(&config.scripts);
+    let scripts = Scripts::from_dir(&config.server.scripts);
     let server = compose(build, KaosCodec::default(), scripts, breaks_when_a_room_ends);
     let server = server.unwrap_or_else(|error| panic!("{error}"));
     let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| replay(journal, server)));
@@ -658,22 +658,22 @@ fn replay_panics(config: &Config, journal: &[u8]) {
 fn the_frame_that_ended_the_server_is_in_its_journal() {
     let home = Home::new();
     let mut config = home.config();
-    config.room.empty_ms = 100;
+    config.frame.set("room.empty_ms", 100);
     let recorded = home.0.join("run.kj");
     config.journal.record = Some(recorded.clone());
     crash(&config);
     replay_panics(&config, &fs::read(recorded).expect("written"));
-    assert!(!config.data.join("crash.kj").exists(), "the file has it");
+    assert!(!config.server.data.join("crash.kj").exists(), "the file has it");
 }
 
 #[test]
 fn the_journal_in_memory_is_written_down_when_the_server_dies_and_for_its_owner_only() {
     let home = Home::new();
     let mut config = home.config();
-    config.room.empty_ms = 100;
+    config.frame.set("room.empty_ms", 100);
     for _ in 0..2 {
         crash(&config);
-        let dumped = config.data.join("crash.kj");
+        let dumped = config.server.data.join("crash.kj");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

@@ -151,7 +151,7 @@ impl Client {
         if let Err(fault) = door.take(connection, bytes) {
             let goodbye = Bytes::from(farewell(&fault));
             self.core.receive(door.now(), Some(kaos_wire::Channel::Control), &goodbye);
-            self.closed(door.now(), fault.kind.word());
+            self.closed(door.now(), fault.kind.name());
         }
     }
 

@@ -23,7 +23,7 @@ pub enum Event {
     Label(String),
     /// A feature told something: the event's name, and its body.
     Pushed(String, Json),
-    /// A request was refused that belongs to no call, by its word.
+    /// A request was refused that belongs to no call, by its name.
     Refused(String),
 }
 

@@ -268,7 +268,7 @@ impl Player {
     /// Comes back on a new connection, tells what it received and sends again what was not acknowledged.
     ///
     /// # Errors
-    /// The word with which the server refuses.
+    /// The name of the server's refusal.
     pub fn resume(&self) -> Result<(), String> {
         self.with(|client, door| client.resume(door))?;
         for _ in 0..WAIT_FRAMES {

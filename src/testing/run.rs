@@ -98,7 +98,7 @@ impl Inner {
 
     fn try_job(&mut self, job: &kaos_kernel::output::Job) -> Result<Bytes, Fault> {
         let mut worker = self.workers.take(job.name)?;
-        let deadline = deadline(self.setup.settings.call.wait_ms);
+        let deadline = deadline(self.server.world().resource::<CallSettings>().wait_ms);
         let (mut seq, mut logs) = (0, Vec::new());
         let mut ask = |op: &str, request| {
             seq += 1;

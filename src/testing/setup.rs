@@ -67,17 +67,16 @@ impl Setup {
         self
     }
 
-    /// Changes settings.
+    /// Changes what was set.
     pub fn settings(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
         self
     }
 
-    /// Sets a key of a plugin's section, such as `guestbook.pages`.
-    pub fn set(mut self, section: &str, key: &str, value: impl Into<Json>) -> Self {
-        let section = self.settings.sections.entry(section.to_owned());
-        let values = section.or_insert_with(|| Json::Object(serde_json::Map::new()));
-        values[key] = value.into();
+    /// Sets a key of the configuration that the frame is told, such as `room.empty_ms` or `guestbook.pages`. Whether it is
+    /// there and takes the value is found out when the server is built.
+    pub fn set(mut self, key: &str, value: impl Into<Json>) -> Self {
+        self.settings.set(key, value);
         self
     }
 

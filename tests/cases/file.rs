@@ -47,10 +47,10 @@ pub(super) enum Who {
 pub(super) enum Answer {
     /// `= JSON`
     Reply(Json),
-    /// `! word: sentence`
+    /// `! name: sentence`
     Refused {
         /// `None` where a door tells none.
-        word: Option<String>,
+        name: Option<String>,
         sentence: String,
     },
 }
@@ -154,9 +154,9 @@ impl Answer {
     /// JSON may go on over several lines.
     fn read(mark: char, text: &mut String, mut more: impl Iterator<Item = String>) -> Option<Answer> {
         if mark == '!' {
-            let (word, sentence) = text.split_once(": ")?;
-            let word = (word != "-").then(|| word.to_owned());
-            return Some(Answer::Refused { word, sentence: sentence.to_owned() });
+            let (name, sentence) = text.split_once(": ")?;
+            let name = (name != "-").then(|| name.to_owned());
+            return Some(Answer::Refused { name, sentence: sentence.to_owned() });
         }
         loop {
             match serde_json::from_str(text) {
@@ -185,8 +185,8 @@ impl fmt::Display for Answer {
                 let short = reply.to_string();
                 if short.len() > LINE_MAX { write!(f, "= {reply:#}") } else { write!(f, "= {short}") }
             }
-            Answer::Refused { word, sentence } => {
-                write!(f, "! {}: {sentence}", word.as_deref().unwrap_or("-"))
+            Answer::Refused { name, sentence } => {
+                write!(f, "! {}: {sentence}", name.as_deref().unwrap_or("-"))
             }
         }
     }

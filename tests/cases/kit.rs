@@ -64,7 +64,7 @@ impl Kit {
             Some(refused) => {
                 let begins = format!("kaos.{name}: ");
                 let sentence = refused.split_once(&begins).map_or(refused, |(_, sentence)| sentence);
-                Answer::Refused { word: None, sentence: sentence.to_owned() }
+                Answer::Refused { name: None, sentence: sentence.to_owned() }
             }
         }
     }
@@ -79,7 +79,7 @@ fn answer_of(came: Result<Json, Fault>) -> Answer {
     match came {
         Ok(reply) => Answer::Reply(reply),
         Err(fault) => {
-            Answer::Refused { word: Some(fault.kind.word().to_owned()), sentence: fault.message.into_owned() }
+            Answer::Refused { name: Some(fault.kind.name().to_owned()), sentence: fault.message.into_owned() }
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn start() -> Live {
         let mut config = config("cases");
-        config.scripts = folder().join("scripts");
+        config.server.scripts = folder().join("scripts");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Live { running: serve(&config, |_| {}), runtime, clients: BTreeMap::new() }
     }
@@ -53,9 +53,9 @@ impl Live {
         match self.runtime.block_on(client.call::<Json>(&step.op, request)) {
             Ok(reply) => Answer::Reply(reply),
             Err(Error::Refused(refusal)) => {
-                Answer::Refused { word: Some(refusal.name), sentence: refusal.message }
+                Answer::Refused { name: Some(refusal.name), sentence: refusal.message }
             }
-            Err(error) => Answer::Refused { word: None, sentence: error.to_string() },
+            Err(error) => Answer::Refused { name: None, sentence: error.to_string() },
         }
     }
 
@@ -96,7 +96,7 @@ impl Live {
             (true, None) => Answer::Reply(json()),
             (false, _) => {
                 let said = |field: &str| json()[field].as_str().unwrap_or_default().to_owned();
-                Answer::Refused { word: Some(said("name")), sentence: said("message") }
+                Answer::Refused { name: Some(said("name")), sentence: said("message") }
             }
         }
     }

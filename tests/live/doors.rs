@@ -45,7 +45,7 @@ async fn a_token_opens_every_door_and_a_forged_one_none() {
 #[tokio::test]
 async fn udp_may_leave_loopback_and_has_the_same_key_after_a_restart() {
     let mut config = config("open");
-    config.udp.address = Some("0.0.0.0:0".parse().expect("an address"));
+    config.udp.address.0 = Some("0.0.0.0:0".parse().expect("an address"));
     config.session.anonymous = Some(true);
     let mut keys = Vec::new();
     for _ in 0..2 {

@@ -186,9 +186,9 @@ end)
 #[tokio::test(flavor = "current_thread")]
 async fn a_wrong_request_is_refused_in_the_same_words_over_http_udp_websocket_and_in_a_script() {
     let mut config = config("words");
-    config.scripts = config.data.join("scripts");
-    std::fs::create_dir_all(&config.scripts).expect("a folder");
-    std::fs::write(config.scripts.join("ask.lua"), SCRIPT).expect("written");
+    config.server.scripts = config.server.data.join("scripts");
+    std::fs::create_dir_all(&config.server.scripts).expect("a folder");
+    std::fs::write(config.server.scripts.join("ask.lua"), SCRIPT).expect("written");
     let server = serve(&config, ask);
     for (query, request, sentence) in [
         ("paylod=a", json!({ "paylod": "a" }), "there is no field `paylod`. Did you mean `payload`?"),

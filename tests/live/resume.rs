@@ -73,7 +73,7 @@ async fn from_udp_to_websocket_and_back_every_message_comes_once_and_in_order() 
 #[tokio::test(flavor = "current_thread")]
 async fn a_gap_that_overflows_the_keep_is_told_with_a_fresh_state() {
     let mut config = config("overflow");
-    config.session.rules.resend_bytes = 8 * 1024;
+    config.frame.set("session.resend_bytes", 8 * 1024);
     let running = serve(&config, |_| {});
     // Over TCP the server hears of the gap at once, and bounds what it keeps for those who are away.
     let (ada, mut ada_room) = player(&ws_url(&running), "ada").await;

@@ -19,10 +19,11 @@ pub(crate) fn folder(name: &str) -> PathBuf {
 
 /// The configuration of a test server.
 pub(crate) fn config(name: &str) -> Config {
-    let mut config = Config { data: folder(name), ..Config::default() };
-    config.scripts = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts");
+    let mut config = Config::default();
+    config.server.data = folder(name);
+    config.server.scripts = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts");
     config.http.address = "127.0.0.1:0".parse().expect("an address");
-    config.udp.address = Some("127.0.0.1:0".parse().expect("an address"));
+    config.udp.address.0 = Some("127.0.0.1:0".parse().expect("an address"));
     config
 }
 

@@ -149,7 +149,7 @@ fn the_readmes_plugin_works_on_every_door_it_names() {
     let setup = server_of([("afk.lua", rpc)]).plugins(|app| {
         app.add_plugins(game_server::Afk);
     });
-    let mut t = setup.set("afk", "seconds", 5).start();
+    let mut t = setup.set("afk.seconds", 5).start();
     let (ada, bob) = (t.connect("ada"), t.connect("bob"));
     for _ in 0..2 {
         t.run_ms(4000);
@@ -209,7 +209,7 @@ fn wait_from_a_session_http_and_an_rpc() {
 
 #[test]
 fn a_session_that_goes_while_its_job_is_under_way_harms_nobody() {
-    let mut t = with_board().settings(|s| s.session.seat_ms = 0).start();
+    let mut t = with_board().set("session.seat_ms", 0).start();
     let (ada, bob) = (t.connect("ada"), t.connect("bob"));
     t.hold_jobs();
     ada.start_call("board.wait", &json!({ "word": "x" }));
@@ -260,7 +260,7 @@ fn a_handler_that_panics_or_waits_for_nothing_is_refused_and_the_server_goes_on(
 
 #[test]
 fn a_job_that_never_answers_ends_its_call_with_a_deadline() {
-    let mut t = with_board().settings(|s| s.call.wait_ms = 1000).start();
+    let mut t = with_board().set("call.wait_ms", 1000).start();
     let ada = t.connect("ada");
     t.hold_jobs();
     let cid = ada.start_call("board.wait", &json!({ "word": "x" }));

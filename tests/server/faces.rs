@@ -159,7 +159,8 @@ fn a_wrong_field_is_refused_in_the_same_words_on_every_door() {
 fn what_a_call_looked_at_is_paid_afterwards() {
     let mut t = server_of([])
         .plugins(search)
-        .settings(|s| (s.limit.session_messages, s.limit.session_messages_burst) = (10, 20))
+        .set("limit.session_messages", 10)
+        .set("limit.session_messages_burst", 20)
         .start();
     let ada = t.connect("ada");
     let ids: Vec<String> = (0..40).map(|n| n.to_string()).collect();
@@ -223,8 +224,10 @@ fn shop(app: &mut App) {
 
 fn selling() -> kaosnet::testing::Setup {
     server_of([]).plugins(shop).settings(|s| {
-        (s.limit.session_messages, s.limit.session_messages_burst) = (10, 20);
-        (s.limit.address_calls, s.limit.address_calls_burst) = (10, 20);
+        s.set("limit.session_messages", 10);
+        s.set("limit.session_messages_burst", 20);
+        s.set("limit.address_calls", 10);
+        s.set("limit.address_calls_burst", 20);
     })
 }
 
@@ -261,8 +264,10 @@ fn what_a_handler_charges_may_leave_a_debt_and_scripts_pay_nothing() {
     let script =
         "kaos.register_rpc('count', function() return kaos.thing_count{ ids = { 'a', 'b', 'c' } } end)";
     let setup = server_of([("count.lua", script)]).plugins(shop).settings(|s| {
-        (s.limit.session_messages, s.limit.session_messages_burst) = (10, 20);
-        (s.limit.address_calls, s.limit.address_calls_burst) = (10, 20);
+        s.set("limit.session_messages", 10);
+        s.set("limit.session_messages_burst", 20);
+        s.set("limit.address_calls", 10);
+        s.set("limit.address_calls_burst", 20);
     });
     let mut t = setup.start();
     let ada = t.connect("ada");
@@ -308,15 +313,22 @@ fn a_route_that_cannot_be_is_a_sentence_at_the_start() {
         let bad = Op::new("thing.bad")
             .rest("GET /v1/things/{name}")
             .rest("FETCH /v1/things")
+            .rest("/v1/nothing")
             .rest("GET /v1/twice")
             .rest("GET /v1/twice")
             .price(1);
-        app.read_op(bad, handler);
+        let first = Op::new("thing.by_id").rest("GET /v1/by/{ids}").price(1);
+        let second = Op::new("thing.by_word").rest("GET /v1/by/{text}").price(1);
+        app.read_op(bad, handler).read_op(first, handler).read_op(second, handler);
     });
     let wrong = wrong.try_start().err().expect("refused").0.join("\n");
-    for part in
-        ["its request has no field `name`", "`FETCH /v1/things` is no route", "has GET /v1/twice twice"]
-    {
+    for part in [
+        "its request has no field `name`",
+        "`FETCH /v1/things` is not a route",
+        "`/v1/nothing` is not a route: write `GET /v1/things`",
+        "has GET /v1/twice twice",
+        "GET /v1/by/{text} belongs to thing.by_id",
+    ] {
         assert!(wrong.contains(part), "{part}\n{wrong}");
     }
 }

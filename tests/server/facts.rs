@@ -2,6 +2,7 @@
 
 use kaosnet::prelude::*;
 use kaosnet::testing::server_of;
+use serde::{Deserialize, Serialize};
 
 #[derive(Resource, Default)]
 struct Heard {
@@ -50,4 +51,48 @@ fn a_plugin_that_reads_once_a_second_hears_every_end_exactly_once() {
         assert_eq!((heard.started, heard.lost), (expected.len(), 1));
         assert_eq!(t.population().sessions, 0);
     }
+}
+
+#[derive(Clone, Copy)]
+struct Rang(SessionId);
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct Echoed {
+    frame: u64,
+}
+
+#[test]
+fn a_reader_in_an_earlier_stage_sees_a_fact_in_the_next_frame_though_nothing_else_asks_for_it() {
+    let mut t = server_of([])
+        .plugins(|app| {
+            app.fact::<Rang>()
+                .event::<Echoed>(Event::new("bell.echoed"))
+                .op(Op::new("bell.ring").session().price(1), async |cx: Call, _: ()| -> Result<u64, Fault> {
+                    let id = cx.session()?.id;
+                    Ok(cx.with(|world| {
+                        world.resource_mut::<Facts<Rang>>().write(Rang(id));
+                        world.resource::<Clock>().frame()
+                    }))
+                })
+                .add_systems(
+                    Frame,
+                    (|mut rings: FactReader<Rang>, mut push: Push, clock: Res<Clock>| {
+                        for Rang(id) in rings.read() {
+                            let echoed = Echoed { frame: clock.frame() };
+                            push.push(Target::Session(*id), echoed).expect("registered");
+                        }
+                    })
+                    .in_set(Stage::Ingest),
+                );
+        })
+        .start();
+    let ada = t.connect("ada");
+    let rang = ada.call("bell.ring", &serde_json::Value::Null).expect("rung");
+    t.frames(20);
+    let echoed = ada.events().into_iter().find_map(|event| match event {
+        kaosnet::testing::Event::Pushed(_, body) => body["frame"].as_u64(),
+        _ => None,
+    });
+    assert_eq!(echoed, rang.as_u64().map(|frame| frame + 1));
+    t.replays_equally();
 }

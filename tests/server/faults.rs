@@ -1,6 +1,5 @@
 //! One bad room never touches another: errors, loops, patterns and memory, each beside a healthy neighbour.
 
-use kaos_kernel::script::Policy;
 use kaos_kernel::settings::Settings;
 use kaosnet::testing::{Event, Setup, Test, server_of};
 
@@ -97,7 +96,7 @@ fn a_match_that_eats_memory_ends_at_once() {
     let (mut t, ada, bob) = beside(
         "s.list = s.list or {}; local x = ('x'):rep(1 << 20); for i = 1, 64 do s.list[#s.list + 1] = x .. i end",
         |s| {
-            s.game.fuel = 50_000_000;
+            s.set("match.fuel", 50_000_000);
         },
     );
     t.run_ms(1000);
@@ -110,7 +109,7 @@ fn a_match_that_eats_memory_ends_at_once() {
 #[test]
 fn policy_end_ends_the_room_at_the_first_error() {
     let (mut t, _ada, bob) =
-        beside("if s.n == 3 then error('enough') end", |s| s.game.on_error = Policy::End);
+        beside("if s.n == 3 then error('enough') end", |s| s.set("match.on_error", "end"));
     t.run_ms(1000);
     assert_eq!(closed(bob.events()).as_deref(), Some("script_error"));
     t.replays_equally();
@@ -142,7 +141,7 @@ fn a_match_that_cannot_begin_refuses_the_join_and_leaves_no_room() {
         return M";
     let mut t = server_of([("matches/never.lua", source)]).start();
     let refused = t.connect("ada").join("never").expect_err("match_init fails");
-    assert_eq!(refused.kind.word(), "script");
+    assert_eq!(refused.kind.name(), "script");
     assert_eq!(t.population().rooms, 0);
     t.frames(2);
     assert!(t.logs().iter().any(|log| log.text.contains("scripts/matches/never.lua:2: not today")));
@@ -211,7 +210,7 @@ fn scripts_that_do_not_fit_stop_the_start_with_their_place() {
 #[test]
 fn a_match_that_broadcasts_without_end_is_stopped_before_it_fills_the_memory() {
     let work = "local big = ('x'):rep(60000); for i = 1, 1000 do kaos.broadcast(ctx.room_id, nil, big) end";
-    let (mut t, _ada, bob) = beside(work, |s| s.game.fuel = 50_000_000);
+    let (mut t, _ada, bob) = beside(work, |s| s.set("match.fuel", 50_000_000));
     t.run_ms(200);
     let log =
         t.logs().into_iter().map(|log| log.text).find(|text| text.contains("bad.lua")).expect("written");
@@ -264,7 +263,7 @@ const FAILING: &str = "local M = {}
 fn in_development_and_only_then_clients_are_told_the_errors_of_matches() {
     for dev in [true, false] {
         let setup = server_of([("matches/failing.lua", FAILING)]);
-        let mut t = setup.settings(|s| (s.dev, s.game.on_error) = (dev, Policy::End)).start();
+        let mut t = setup.set("dev", dev).set("match.on_error", "end").start();
         for (at, error) in [
             ("init", "scripts/matches/failing.lua:3: attempt to perform arithmetic on a nil value"),
             ("rate", "tick_rate = 500: it is a whole number and goes from 1 to 128"),
@@ -276,7 +275,7 @@ fn in_development_and_only_then_clients_are_told_the_errors_of_matches() {
                 ..Default::default()
             };
             let refused = t.connect("ada").join_with(request).expect_err("it fails");
-            assert_eq!(refused.kind.word(), "script");
+            assert_eq!(refused.kind.name(), "script");
             assert_eq!(refused.message.contains(error), dev, "{at}: {refused}");
             assert_eq!(refused.message.contains("the server's log has the details"), !dev, "{at}: {refused}");
         }
@@ -323,7 +322,7 @@ fn errors_of_different_lines_are_all_written() {
 #[test]
 fn commands_that_fill_the_memory_are_stopped() {
     let work = "local big = ('x'):rep(900000); for i = 1, 10 do kaos.room_send(ctx.room_id, 1, big) end";
-    let (mut t, _ada, bob) = beside(work, |s| s.game.fuel = 50_000_000);
+    let (mut t, _ada, bob) = beside(work, |s| s.set("match.fuel", 50_000_000));
     t.run_ms(200);
     let log =
         t.logs().into_iter().map(|log| log.text).find(|text| text.contains("bad.lua")).expect("written");

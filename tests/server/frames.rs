@@ -125,8 +125,7 @@ fn a_stop_ends_few_rooms_in_a_frame() {
         function M.match_loop(_, s) return s end
         function M.match_terminate(ctx, s, grace) kaos.broadcast(ctx.room_id, nil, 'bye', nil, { op = 7 }) while true do end end
         return M";
-    let mut t =
-        server_of([("matches/m.lua", source)]).settings(|s| s.limit.session_rooms_created_max = 40).start();
+    let mut t = server_of([("matches/m.lua", source)]).set("limit.session_rooms_created_max", 40).start();
     let ada = t.join("m", "ada");
     for _ in 1..40 {
         t.run_ms(100);
@@ -151,7 +150,7 @@ fn a_stop_ends_few_rooms_in_a_frame() {
 
     // Where callbacks may use more, fewer end at once.
     for (fuel, at_once) in [(400_000, 4), (1_700_000, 1)] {
-        let mut t = server_of([("matches/m.lua", source)]).settings(|s| s.game.fuel = fuel).start();
+        let mut t = server_of([("matches/m.lua", source)]).set("match.fuel", fuel).start();
         let ada = t.join("m", "ada");
         for _ in 1..6 {
             ada.create(v1::RoomCreate { module: "m".into(), ..Default::default() }).expect("made");
@@ -214,7 +213,7 @@ fn a_match_that_was_late_is_told_how_many_ticks_were_left_out() {
           return s
         end
         return M";
-    let setup = server_of([("matches/late.lua", late)]).settings(|s| s.room.lag_ticks_max = 5).skipping();
+    let setup = server_of([("matches/late.lua", late)]).set("room.lag_ticks_max", 5).skipping();
     let mut t = setup.start();
     let _ada = t.join("late", "ada");
     t.run_ms(500);

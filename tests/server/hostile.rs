@@ -81,12 +81,12 @@ fn storm(t: &mut Test, seed: u64, messages: u32) {
 
 #[test]
 fn random_and_mutated_messages_end_in_refusals_and_nothing_else() {
-    let settings = |s: &mut kaos_kernel::settings::Settings| {
-        s.session.seat_ms = 100;
-        s.room.empty_ms = 100;
-        s.limit.address_starts = 1_000_000;
-        s.limit.address_starts_burst = 1_000_000;
-        s.limit.address_peers_max = 1_000_000;
+    let settings = |s: &mut Settings| {
+        s.set("session.seat_ms", 100);
+        s.set("room.empty_ms", 100);
+        s.set("limit.address_starts", 1_000_000);
+        s.set("limit.address_starts_burst", 1_000_000);
+        s.set("limit.address_peers_max", 1_000_000);
     };
     let mut t = server("scripts").seed(11).settings(settings).skipping().start();
     let before = t.population();
@@ -207,7 +207,7 @@ fn one_session_cannot_fill_the_queue_of_waiting_calls() {
                 cx.job(Slow).await
             });
     };
-    let mut t = server_of([]).plugins(slow).settings(|s| s.call.session_waiting_max = 4).start();
+    let mut t = server_of([]).plugins(slow).set("call.session_waiting_max", 4).start();
     let (ada, mallory) = (t.connect("ada"), t.connect("mallory"));
     t.hold_jobs();
     let cids: Vec<u32> = (0..6).map(|_| mallory.start_call("slow", &json!(null))).collect();
@@ -231,8 +231,8 @@ fn one_session_cannot_fill_the_queue_of_waiting_calls() {
 #[test]
 fn a_resume_gives_no_free_calls() {
     let settings = |s: &mut Settings| {
-        s.limit.session_messages = 10;
-        s.limit.session_messages_burst = 20;
+        s.set("limit.session_messages", 10);
+        s.set("limit.session_messages_burst", 20);
     };
     let mut t = server_of([]).settings(settings).start();
     let mallory = t.connect("mallory");

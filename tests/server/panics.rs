@@ -51,7 +51,7 @@ fn shop() -> Setup {
 fn a_request_or_reply_that_panics_is_refused_and_every_other_call_is_answered() {
     let mut t = shop().start();
     let (ada, bob) = (t.connect("ada"), t.connect("bob"));
-    let word = |result: Result<serde_json::Value, Fault>| result.map_err(|fault| fault.kind.word());
+    let word = |result: Result<serde_json::Value, Fault>| result.map_err(|fault| fault.kind.name());
     for (op, bad) in [("shop.buy", "x"), ("shop.see", "a sword of ice")] {
         assert_eq!(word(bob.call(op, &json!("sword"))), Ok(json!("sword")));
         assert_eq!(word(ada.call(op, &json!(bad))), Err("internal"), "{op}");

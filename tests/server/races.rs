@@ -330,7 +330,7 @@ fn a_login_that_replaces_another_ends_it_and_a_full_server_ends_nobody() {
     let user = |name: &str| {
         Claim::User(Identity { user_id: name.into(), username: name.into(), ..Identity::default() })
     };
-    let mut t = server_of([]).settings(|s| s.session.replace = true).start();
+    let mut t = server_of([]).set("session.replace", true).start();
     open(&mut t, 1, user("ada"));
     t.frames(2);
     let first = last_session(&mut t);
@@ -339,8 +339,8 @@ fn a_login_that_replaces_another_ends_it_and_a_full_server_ends_nobody() {
     assert_ne!(last_session(&mut t), first);
     assert_eq!((t.population().sessions, t.population().peers), (1, 1));
     let full = |s: &mut Settings| {
-        s.session.replace = true;
-        s.limit.sessions_max = 1;
+        s.set("session.replace", true);
+        s.set("limit.sessions_max", 1);
     };
     let mut t = server_of([]).settings(full).start();
     open(&mut t, 1, user("ada"));
@@ -355,8 +355,8 @@ fn a_login_that_replaces_another_ends_it_and_a_full_server_ends_nobody() {
 #[test]
 fn a_crowd_that_goes_at_once_is_told_in_few_messages() {
     let settings = |s: &mut Settings| {
-        s.limit.address_starts_burst = 100_000;
-        s.session.seat_ms = 1000;
+        s.set("limit.address_starts_burst", 100_000);
+        s.set("session.seat_ms", 1000);
     };
     let mut t = server("scripts").settings(settings).skipping().start();
     let ada = t.connect("ada");

@@ -79,8 +79,8 @@ fn joining_tells_the_room_whole_and_the_others_who_came() {
     let names: Vec<&str> = state.presences.iter().map(|p| p.username.as_str()).collect();
     assert_eq!((names, state.max_players, state.label.as_str()), (vec!["ada", "bob"], 2, "lobby"));
     let full = t.connect("eve").join_id(&room).expect_err("two seats");
-    assert_eq!(full.kind.word(), "full");
-    assert_eq!(ada.join_id(&room).expect_err("twice").kind.word(), "exists");
+    assert_eq!(full.kind.name(), "full");
+    assert_eq!(ada.join_id(&room).expect_err("twice").kind.name(), "exists");
     bob.leave(&room).expect("leaves");
     assert_eq!(ada.events(), [Event::Left(vec![("bob".into(), "left".into())])]);
     t.replays_equally();
@@ -88,7 +88,7 @@ fn joining_tells_the_room_whole_and_the_others_who_came() {
 
 #[test]
 fn a_room_that_a_client_made_ends_when_it_stays_empty() {
-    let mut t = server_of([]).settings(|s| s.room.empty_ms = 1000).start();
+    let mut t = server_of([]).set("room.empty_ms", 1000).start();
     let ada = t.connect("ada");
     let room = ada.create(relayed(0)).expect("made");
     t.run_ms(500);
@@ -99,7 +99,7 @@ fn a_room_that_a_client_made_ends_when_it_stays_empty() {
     assert_eq!(t.population().rooms, 1);
     t.run_ms(20);
     assert_eq!(t.population().rooms, 0);
-    assert_eq!(ada.join_id(&room).expect_err("gone").kind.word(), "not_found");
+    assert_eq!(ada.join_id(&room).expect_err("gone").kind.name(), "not_found");
     t.replays_equally();
 }
 
@@ -123,12 +123,10 @@ fn join_or_create_fills_rooms_before_it_makes_new_ones() {
 
 #[test]
 fn who_may_make_rooms_is_a_setting() {
-    let only = |who| move |s: &mut kaos_kernel::settings::Settings| s.room.create = who;
-    use kaos_kernel::room::RoomCreation;
-    for who in [RoomCreation::Users, RoomCreation::Server] {
-        let mut t = server_of([]).settings(only(who)).start();
+    for who in ["users", "server"] {
+        let mut t = server_of([]).set("room.create", who).start();
         let refused = t.connect("ada").create(relayed(0)).expect_err("anonymous");
-        assert_eq!(refused.kind.word(), "denied");
+        assert_eq!(refused.kind.name(), "denied");
     }
 }
 
@@ -211,7 +209,7 @@ fn a_room_that_asks_for_more_seats_than_the_server_gives_is_not_made() {
         function M.match_leave(_, s) return s end
         function M.match_loop(_, s) return s end
         return M";
-    let mut t = server_of([("matches/m.lua", source)]).settings(|s| s.room.seats_max = 100).start();
+    let mut t = server_of([("matches/m.lua", source)]).set("room.seats_max", 100).start();
     let ada = t.connect("ada");
     let join = |seats: u32| {
         ada.join_with(v1::RoomJoin {
@@ -222,7 +220,7 @@ fn a_room_that_asks_for_more_seats_than_the_server_gives_is_not_made() {
     };
     let refused = [ada.create(relayed(101)).err(), join(101).err()].map(|fault| fault.expect("refused"));
     for fault in refused {
-        assert_eq!(fault.kind.word(), "invalid");
+        assert_eq!(fault.kind.name(), "invalid");
         assert_eq!(fault.message, "max_players is 101: it goes from 1 to 100 (`room.seats_max`)");
     }
     assert_eq!(t.population().rooms, 0);
@@ -234,9 +232,9 @@ fn a_room_that_asks_for_more_seats_than_the_server_gives_is_not_made() {
 #[test]
 fn a_session_and_an_address_make_so_many_rooms_and_no_more_until_some_end() {
     let settings = |s: &mut Settings| {
-        s.limit.session_rooms_created_max = 3;
-        s.limit.address_rooms_created_max = 5;
-        s.room.empty_ms = 1000;
+        s.set("limit.session_rooms_created_max", 3);
+        s.set("limit.address_rooms_created_max", 5);
+        s.set("room.empty_ms", 1000);
     };
     let other = "local M = {}
         function M.match_init() return { state = {}, tick_rate = 5 } end
@@ -252,7 +250,7 @@ fn a_session_and_an_address_make_so_many_rooms_and_no_more_until_some_end() {
     let made: Vec<String> = (0..3).map(|_| ada.create(relayed(0)).expect("made")).collect();
     let refusals = [ada.create(relayed(0)).map(drop), ada.join("other").map(drop)];
     for refusal in refusals.map(|refusal| refusal.expect_err("enough")) {
-        assert_eq!(refusal.kind.word(), "busy");
+        assert_eq!(refusal.kind.name(), "busy");
         assert!(refusal.message.contains("3 rooms"), "{refusal}");
     }
     ada.join_id(&made[0]).expect("what is there may be joined");
@@ -284,8 +282,7 @@ const TWO_SEATS: &str = "local M = {}
 
 #[test]
 fn a_frame_opens_few_matches_for_clients_and_the_rest_in_their_order() {
-    let settings = |s: &mut Settings| s.room.frame_openings_max = 4;
-    let mut t = server_of([("matches/own.lua", TWO_SEATS)]).settings(settings).start();
+    let mut t = server_of([("matches/own.lua", TWO_SEATS)]).set("room.frame_openings_max", 4).start();
     let players: Vec<Player> = (0..10).map(|n| t.connect(&format!("p{n}"))).collect();
     let create = json!({ "module": "own" });
     let cids: Vec<Vec<u32>> = (0..3)
@@ -313,8 +310,7 @@ fn a_frame_opens_few_matches_for_clients_and_the_rest_in_their_order() {
 
 #[test]
 fn who_waited_for_a_room_joins_the_one_that_others_made_meanwhile() {
-    let settings = |s: &mut Settings| s.room.frame_openings_max = 1;
-    let mut t = server_of([("matches/own.lua", TWO_SEATS)]).settings(settings).start();
+    let mut t = server_of([("matches/own.lua", TWO_SEATS)]).set("room.frame_openings_max", 1).start();
     let players: Vec<Player> = (0..6).map(|n| t.connect(&format!("p{n}"))).collect();
     let fill = json!({ "module": "own", "max_players": 1 });
     let first = players[0].start_call("room.create", &fill);

@@ -1,5 +1,6 @@
 //! Sessions: resume, lost messages, silence, slow readers, and that nothing stays of those who went.
 
+use kaos_kernel::settings::Settings;
 use kaosnet::testing::{Event, Player, Test, server, server_of};
 
 /// A match that counts what it hears of each name and says it back.
@@ -79,8 +80,7 @@ fn a_lost_connection_comes_back_to_its_seat_with_every_message_once_and_in_order
 
 #[test]
 fn what_a_client_had_received_is_not_lost_though_the_keep_dropped_it() {
-    let mut t =
-        server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.resend_bytes = 8 * 1024).start();
+    let mut t = server_of([("matches/echo.lua", ECHO)]).set("session.resend_bytes", 8 * 1024).start();
     let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
     bob.stop_acknowledging();
     say(&ada, 0, 40);
@@ -103,8 +103,7 @@ fn what_a_client_had_received_is_not_lost_though_the_keep_dropped_it() {
 
 #[test]
 fn what_a_client_said_while_it_was_away_arrives_whatever_a_rooms_inbox_holds() {
-    let mut t =
-        server_of([("matches/count.lua", COUNT)]).settings(|s| s.game.fuel = 10_000_000).skipping().start();
+    let mut t = server_of([("matches/count.lua", COUNT)]).set("match.fuel", 10_000_000).skipping().start();
     let (ada, bob) = (t.join("count", "ada"), t.join("count", "bob"));
     ada.drop_connection();
     // 240 a second, which a session may send, for the 30 s that its seat waits.
@@ -120,8 +119,7 @@ fn what_a_client_said_while_it_was_away_arrives_whatever_a_rooms_inbox_holds() {
 
 #[test]
 fn a_second_resume_soon_after_the_first_loses_nothing_either() {
-    let settings = |s: &mut kaos_kernel::settings::Settings| s.game.fuel = 10_000_000;
-    let mut t = server_of([("matches/count.lua", COUNT)]).settings(settings).skipping().start();
+    let mut t = server_of([("matches/count.lua", COUNT)]).set("match.fuel", 10_000_000).skipping().start();
     let ada = t.join("count", "ada");
     ada.drop_connection();
     t.frames(1);
@@ -138,7 +136,7 @@ fn a_second_resume_soon_after_the_first_loses_nothing_either() {
 
 #[test]
 fn a_seat_that_waits_too_long_is_given_up_and_its_token_is_worthless() {
-    let mut t = server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.seat_ms = 2000).start();
+    let mut t = server_of([("matches/echo.lua", ECHO)]).set("session.seat_ms", 2000).start();
     let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
     let before = t.population();
     bob.drop_connection();
@@ -169,8 +167,7 @@ fn a_resume_takes_the_session_from_a_connection_that_still_lives() {
 
 #[test]
 fn a_keep_that_overflows_drops_room_data_and_says_so() {
-    let mut t =
-        server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.resend_bytes = 16 * 1024).start();
+    let mut t = server_of([("matches/echo.lua", ECHO)]).set("session.resend_bytes", 16 * 1024).start();
     let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
     t.run_ms(1500);
     bob.events();
@@ -205,7 +202,7 @@ fn a_connection_that_starts_no_session_is_closed_after_five_seconds() {
     t.run_ms(20);
     assert_eq!(stranger.ended(), Some("timed_out".into()));
     // The bound is a setting, and each connection has its own time.
-    let mut t = server_of([]).settings(|s| s.session.start_ms = 100).start();
+    let mut t = server_of([]).set("session.start_ms", 100).start();
     let first = t.stranger();
     t.run_ms(60);
     let second = t.stranger();
@@ -239,10 +236,10 @@ fn a_reader_that_acknowledges_nothing_is_closed_as_slow() {
         function M.match_leave(_, s) return s end
         function M.match_loop(ctx, s) kaos.broadcast(ctx.room_id, nil, big) return s end
         return M";
-    let settings = |s: &mut kaos_kernel::settings::Settings| {
-        s.session.resend_bytes = 32 * 1024;
-        s.session.slow_reader_ms = 2000;
-        s.session.idle_ms = 60_000;
+    let settings = |s: &mut Settings| {
+        s.set("session.resend_bytes", 32 * 1024);
+        s.set("session.slow_reader_ms", 2000);
+        s.set("session.idle_ms", 60_000);
     };
     let mut t = server_of([("matches/flood.lua", flood)]).settings(settings).start();
     let (ada, bob) = (t.join("flood", "ada"), t.join("flood", "bob"));
@@ -266,12 +263,12 @@ fn goodbye_gives_the_seat_up_at_once() {
 
 #[test]
 fn a_thousand_that_die_in_rounds_leave_nothing_behind() {
-    let settings = |s: &mut kaos_kernel::settings::Settings| {
-        s.session.seat_ms = 500;
-        s.room.empty_ms = 500;
-        s.limit.address_starts = 100_000;
-        s.limit.address_starts_burst = 100_000;
-        s.limit.address_peers_max = 100_000;
+    let settings = |s: &mut Settings| {
+        s.set("session.seat_ms", 500);
+        s.set("room.empty_ms", 500);
+        s.set("limit.address_starts", 100_000);
+        s.set("limit.address_starts_burst", 100_000);
+        s.set("limit.address_peers_max", 100_000);
     };
     let mut t = server("scripts").settings(settings).skipping().start();
     let empty = t.population();
@@ -289,7 +286,7 @@ fn a_thousand_that_die_in_rounds_leave_nothing_behind() {
 
 #[test]
 fn the_anonymous_are_different_users_whatever_they_call_themselves() {
-    let mut t = server_of([]).settings(|s| s.limit.user_sessions_max = 1).start();
+    let mut t = server_of([]).set("limit.user_sessions_max", 1).start();
     let (ada, other) = (t.connect("ada"), t.connect("ada"));
     assert_eq!((ada.ended(), other.ended()), (None, None));
     t.replays_equally();
@@ -297,8 +294,7 @@ fn the_anonymous_are_different_users_whatever_they_call_themselves() {
 
 #[test]
 fn a_connection_that_died_unnoticed_under_traffic_is_lost_and_not_slow() {
-    let mut t =
-        server_of([("matches/echo.lua", ECHO)]).settings(|s| s.session.resend_bytes = 8 * 1024).start();
+    let mut t = server_of([("matches/echo.lua", ECHO)]).set("session.resend_bytes", 8 * 1024).start();
     let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
     t.run_ms(1500);
     // As UDP dies: the server's messages go nowhere and nothing is heard.

@@ -2,19 +2,20 @@
 
 use kaos_client::fault;
 use kaos_kernel::prelude::*;
+use kaos_kernel::settings::Section;
 use kaos_wire::limits;
 
 #[test]
 fn the_client_knows_faults_by_the_servers_numbers_and_words() {
     for known in fault::ALL {
         let row = FaultKind::ALL.iter().find(|kind| u32::from(kind.code()) == known.code);
-        assert_eq!(row.map(|kind| kind.word()), Some(known.word), "{}", known.code);
+        assert_eq!(row.map(|kind| kind.name()), Some(known.word), "{}", known.code);
     }
 }
 
 #[test]
 fn the_defaults_that_clients_are_told_are_the_servers() {
-    let Settings { session, limit, .. } = Settings::default();
+    let (session, limit) = (SessionSettings::default(), LimitSettings::default());
     assert_eq!(session.resend_bytes, limits::RESEND_MAX);
     assert_eq!(session.idle_ms, limits::SILENCE_MS);
     assert_eq!(limit.bad_messages_max, limits::STRIKES);
@@ -29,9 +30,7 @@ fn the_defaults_that_clients_are_told_are_the_servers() {
     ] {
         assert!(page.contains(row) && default, "{row}");
     }
-    let with = |resend_bytes| {
-        let session = SessionSettings { resend_bytes, ..SessionSettings::default() };
-        Settings { session, ..Settings::default() }.check().is_ok()
-    };
+    let with =
+        |resend_bytes| SessionSettings { resend_bytes, ..SessionSettings::default() }.check().is_empty();
     assert!(with(limits::SERVER_RESEND_MAX) && !with(limits::SERVER_RESEND_MAX + 1));
 }

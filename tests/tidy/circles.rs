@@ -7,21 +7,6 @@ use super::{files, none, read};
 /// The crates of the server and its client, by the folder below `systems`.
 const CRATES: [&str; 8] = ["client", "gate", "kernel", "lua", "rooms", "rudp", "script", "wire"];
 
-/// Subjects of a crate that know each other in a circle today. The list may shrink and not grow: who opens a circle takes
-/// it out here.
-const CIRCLES: &[(&str, &[&str])] = &[
-    ("kernel", &["call", "frame", "hash", "script", "send", "server", "session", "settings", "stages"]),
-    ("script", &["functions", "library"]),
-    ("script", &["plugin", "worker"]),
-];
-
-/// Operations that doors or scripts know by name all the same, and why.
-const KNOWN_BY_NAME: &[(&str, &str, &str)] = &[(
-    "systems/script/src/worker.rs",
-    "room.broadcast",
-    "`kaos.broadcast` has a shape of its own: in a match it is no operation at all",
-)];
-
 /// Who knows whom among the subjects of a crate.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
@@ -105,24 +90,12 @@ fn circles(arrows: &Arrows) -> BTreeSet<Vec<String>> {
 }
 
 #[test]
-fn subjects_know_each_other_in_no_further_circle() {
+fn subjects_know_each_other_in_no_circle() {
     let mut findings = Vec::new();
     for folder in CRATES {
-        let known: BTreeSet<Vec<String>> = CIRCLES
-            .iter()
-            .filter(|(of, _)| *of == folder)
-            .map(|(_, circle)| circle.iter().map(|&name| name.to_owned()).collect())
-            .collect();
-        let found = circles(&arrows(folder));
-        for circle in found.difference(&known) {
+        for circle in circles(&arrows(folder)) {
             findings.push(format!(
                 "systems/{folder}: {} know each other in a circle. Move what they share to the one below",
-                circle.join(", ")
-            ));
-        }
-        for circle in known.difference(&found) {
-            findings.push(format!(
-                "systems/{folder}: {} are no circle any more: change CIRCLES (tests/tidy/circles.rs)",
                 circle.join(", ")
             ));
         }
@@ -142,27 +115,29 @@ fn doors_and_scripts_know_no_operation_by_name() {
     ops.retain(|op| op.contains('.'));
     assert!(ops.len() > 10, "{} operations found: is this the root?", ops.len());
     let mut findings = Vec::new();
-    let mut excused = BTreeSet::new();
     for folder in ["systems/gate/src", "systems/script/src"] {
         for path in files(folder, |name| name.ends_with(".rs") && name != "tests.rs") {
             let code = code(&read(&path));
             for op in ops.iter().filter(|op| code.contains(&format!("\"{op}\""))) {
-                if KNOWN_BY_NAME.iter().any(|(at, name, _)| *at == path && name == op) {
-                    excused.insert((path.clone(), op.clone()));
-                } else {
-                    findings.push(format!(
-                        "{path} knows `{op}` by name: what it needs of it belongs in the operation's row"
-                    ));
-                }
+                findings.push(format!(
+                    "{path} knows `{op}` by name: what it needs of it belongs in the operation's row"
+                ));
             }
         }
     }
-    for (path, op, _) in KNOWN_BY_NAME {
-        if !excused.contains(&((*path).to_owned(), (*op).to_owned())) {
-            findings.push(format!("{path} does not name `{op}` any more: take it out of KNOWN_BY_NAME"));
+    none(&findings);
+}
+
+#[test]
+fn a_language_of_scripts_is_known_where_it_is_registered_alone() {
+    let mut known = BTreeSet::new();
+    for path in files("systems/script/src", |name| name.ends_with(".rs")) {
+        let inside = path.contains("/lua/") || path.ends_with("/lua.rs");
+        if !inside && named(&code(&read(&path))).contains("lua") {
+            known.insert(path);
         }
     }
-    none(&findings);
+    assert_eq!(known, BTreeSet::from(["systems/script/src/plugin.rs".to_owned()]));
 }
 
 #[test]

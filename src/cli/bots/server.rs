@@ -6,10 +6,12 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use kaos_kernel::limit::LimitSettings;
+
 use super::player::Shared;
 use super::{Args, Door};
 use crate::cli::Plugins;
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, UdpAddress};
 use crate::runner::{self, Running};
 
 /// The thread that all bots run on.
@@ -95,7 +97,7 @@ fn own_config(args: &Args, given: &Config) -> Result<Config, String> {
     let mut config = given.clone();
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
     config.http.address = free;
-    config.udp.address = Some(free);
+    config.udp.address = UdpAddress(Some(free));
     config.session.anonymous = Some(true);
     // A server that runs beside this one may be writing that file.
     config.journal.record = None;
@@ -105,13 +107,19 @@ fn own_config(args: &Args, given: &Config) -> Result<Config, String> {
     let key: [u8; 32] = kaos_gate::random().map_err(|error| format!("no randomness for a key: {error}"))?;
     config.udp.key = Some(key.iter().map(|byte| format!("{byte:02x}")).collect());
     let clients = args.clients.saturating_mul(2).max(1000);
-    let limit = &mut config.limit;
-    limit.connections_max = limit.connections_max.max(clients);
-    limit.rules.address_starts = limit.rules.address_starts.max(clients);
-    limit.rules.address_starts_burst = limit.rules.address_starts_burst.max(clients);
-    limit.rules.address_peers_max = limit.rules.address_peers_max.max(clients);
-    limit.rules.address_rooms_created_max = limit.rules.address_rooms_created_max.max(clients);
-    limit.rules.sessions_max = limit.rules.sessions_max.max(clients);
+    config.limit.connections_max = config.limit.connections_max.max(clients);
+    let raise = |limit: &mut LimitSettings| {
+        for rate in [
+            &mut limit.address_starts,
+            &mut limit.address_starts_burst,
+            &mut limit.address_peers_max,
+            &mut limit.address_rooms_created_max,
+            &mut limit.sessions_max,
+        ] {
+            *rate = clients.max(*rate);
+        }
+    };
+    config.frame.change(raise).map_err(|wrong| wrong.join("\n"))?;
     if config.log.level == "info" {
         config.log.level = "warn".to_owned();
     }

@@ -144,7 +144,7 @@ impl Doors {
                     link.set_peer(Some(peer));
                     inputs.push(Input::Open { peer, door: Door::WebSocket, address: link.address });
                 }
-                None => link.close(close_code(FaultKind::Busy.code()), FaultKind::Busy.word()),
+                None => link.close(close_code(FaultKind::Busy.code()), FaultKind::Busy.name()),
             },
             SocketEvent::Start(link, opening) => {
                 inputs.extend(link.peer().into_iter().flat_map(|peer| opening.clone().inputs(peer)));
@@ -261,7 +261,7 @@ impl Doors {
     /// The frame thread ends: open connections are closed with `stopping`, nobody gets an answer any more.
     /// What the UDP door has to send for that is sent by further [`Doors::transmit`]s.
     pub fn shut(&mut self, now_us: u64) {
-        let (code, word) = (FaultKind::Stopping.code(), FaultKind::Stopping.word());
+        let (code, word) = (FaultKind::Stopping.code(), FaultKind::Stopping.name());
         let peers: Vec<PeerId> = self.slots.each().map(|row| row.peer).collect();
         for peer in peers {
             match self.slots.close(peer) {
@@ -283,7 +283,7 @@ impl Drop for Doors {
     fn drop(&mut self) {
         for row in self.slots.each() {
             if let Transport::Web(link) = &row.transport {
-                link.close(close_code(FaultKind::Internal.code()), FaultKind::Internal.word());
+                link.close(close_code(FaultKind::Internal.code()), FaultKind::Internal.name());
             }
         }
         self.bridge.close();

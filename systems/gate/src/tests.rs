@@ -1,7 +1,7 @@
 //! The codec against kaos-wire: every message both ways, and bytes that nobody meant.
 
 use bytes::Bytes;
-use kaos_kernel::codec::{Codec, Encoded, Form, Inbound, InboundMessage, Outbound};
+use kaos_kernel::codec::{Codec, Encoded, Form, Inbound, InboundData, InboundMessage, Outbound};
 use kaos_kernel::event::{EventForm, Events};
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::ids::SessionId;
@@ -157,7 +157,7 @@ fn room_data_is_read_in_both_kinds_and_holds_no_frame() {
     let reliable: Vec<bool> = all
         .iter()
         .map(|inbound| match &inbound.message {
-            InboundMessage::Data { handle: 3, to: 65535, op: 7, reliable, .. } => *reliable,
+            InboundMessage::Data(InboundData { handle: 3, to: 65535, op: 7, reliable, .. }) => *reliable,
             _ => panic!("no data"),
         })
         .collect();
@@ -165,7 +165,7 @@ fn room_data_is_read_in_both_kinds_and_holds_no_frame() {
     let within = |data: &Bytes| bytes.as_ptr_range().contains(&data.as_ptr());
     let shares: Vec<bool> = all
         .iter()
-        .map(|inbound| matches!(&inbound.message, InboundMessage::Data { data, .. } if within(data)))
+        .map(|inbound| matches!(&inbound.message, InboundMessage::Data(InboundData { data, .. }) if within(data)))
         .collect();
     assert_eq!(shares, [false, false, true]);
 }
@@ -463,7 +463,7 @@ fn a_hundred_thousand_bent_messages_are_faults_and_nothing_else() {
                     assert!(!fault.message.is_empty());
                     bad += 1;
                 }
-                InboundMessage::Data { data, .. } => assert!(data.len() <= bytes.len()),
+                InboundMessage::Data(InboundData { data, .. }) => assert!(data.len() <= bytes.len()),
                 _ => fine += 1,
             }
         }

@@ -245,7 +245,7 @@ impl UdpDoor {
     /// Closes a connection with a last word. Where there is no room for it, the close says as much.
     fn close_for(&mut self, now: Micros, rudp: kaos_rudp::PeerId, fault: &Fault) {
         let _ = self.endpoint.send(rudp, Channel::CONTROL, &[&farewell(fault)]);
-        self.endpoint.close_after_flush(now, rudp, fault.kind.code(), fault.kind.word());
+        self.endpoint.close_after_flush(now, rudp, fault.kind.code(), fault.kind.name());
     }
 
     /// Hands a message to the transport.

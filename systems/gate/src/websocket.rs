@@ -167,7 +167,7 @@ async fn receive(
 /// Queues the SessionEnd that says why. Returns how the connection ends.
 fn refuse(link: &Link, reason: Gone, fault: &Fault) -> Ending {
     link.push(&[&farewell(fault)], WhenFull::UseReserve);
-    (reason, (close_code(fault.kind.code()), fault.kind.word()))
+    (reason, (close_code(fault.kind.code()), fault.kind.name()))
 }
 
 /// Hands data to the frame, once there is credit for it.

@@ -16,7 +16,7 @@ use crate::fault::Fault;
 use crate::op::{Caller, Op, Ops, Reply, Request};
 use crate::send::{Resolve, Targets};
 use crate::server::BuildErrors;
-use crate::settings::section::{self, Section};
+use crate::settings::{self, Section};
 
 /// KaosNet's words on a bevy [`App`].
 pub trait KaosApp {
@@ -67,12 +67,12 @@ pub trait KaosApp {
     /// type of its own, which says what its body holds.
     fn event<T: Request>(&mut self, event: Event) -> &mut Self;
 
-    /// Registers a kind of [`Target::Named`]: how the sessions behind one of its names are found.
+    /// Registers a kind of [`Target::Named`](crate::send::Target::Named): how the sessions behind one of its names are found.
     fn target(&mut self, kind: &str, resolve: Resolve) -> &mut Self;
 
-    /// Registers a plugin's settings, which are then a resource of their type. What [`settings!`](crate::settings!) wrote.
-    ///
-    /// What was set for them is read now, so that the plugin can use them while it is built.
+    /// Registers a section of the configuration, which [`settings!`](crate::settings!) wrote: it is a resource of its type
+    /// then, and can be read while plugins are built. It belongs in a plugin's `build`: the keys that a file or flag may
+    /// have are those that are registered there.
     fn settings<S: Section>(&mut self) -> &mut Self;
 
     /// Registers a kind of fact: [`FactReader`](crate::facts::FactReader)s see all that is
@@ -164,7 +164,7 @@ impl KaosApp for App {
     }
 
     fn settings<S: Section>(&mut self) -> &mut Self {
-        section::add::<S>(self);
+        settings::add::<S>(self);
         self
     }
 

@@ -57,18 +57,7 @@ pub enum InboundMessage {
     /// Goodbye: the seat is given up at once.
     End,
     /// Data for a room.
-    Data {
-        /// The room, as this session calls it.
-        handle: u16,
-        /// A member, or [`TO_ROOM`].
-        to: u16,
-        /// The game's own number.
-        op: u8,
-        /// The game's own bytes.
-        data: Bytes,
-        /// Did it come reliably?
-        reliable: bool,
-    },
+    Data(InboundData),
     /// A call of an operation.
     Call {
         /// Comes back in the answer.
@@ -89,6 +78,20 @@ pub enum InboundMessage {
         /// What is wrong.
         fault: Fault,
     },
+}
+
+/// Data for a room, from a client.
+pub struct InboundData {
+    /// The room, as this session calls it.
+    pub handle: u16,
+    /// A member, or [`TO_ROOM`].
+    pub to: u16,
+    /// The game's own number.
+    pub op: u8,
+    /// The game's own bytes.
+    pub data: Bytes,
+    /// Did it come reliably?
+    pub reliable: bool,
 }
 
 /// The recipient index that means the room itself, and the sender index that means the server.

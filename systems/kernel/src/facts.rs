@@ -35,6 +35,8 @@ pub struct Facts<F: Fact> {
     first: u64,
     /// The number of the first that was written after [`mark`].
     marked: u64,
+    /// The number of the first that was written after the last frame.
+    settled: u64,
     /// How far each reader has come. Shared with the reader, which moves it without writing to the world: a reader that
     /// is gone leaves the only reference here.
     readers: Vec<Arc<AtomicU64>>,
@@ -42,7 +44,7 @@ pub struct Facts<F: Fact> {
 
 impl<F: Fact> Default for Facts<F> {
     fn default() -> Self {
-        Facts { kept: VecDeque::new(), first: 0, marked: 0, readers: Vec::new() }
+        Facts { kept: VecDeque::new(), first: 0, marked: 0, settled: 0, readers: Vec::new() }
     }
 }
 
@@ -71,20 +73,27 @@ impl<F: Fact> Facts<F> {
         let seen = seen.unwrap_or(self.end()).min(self.marked);
         let over = self.kept.len().saturating_sub(FACTS_MAX);
         let drop = usize::try_from(seen.saturating_sub(self.first)).unwrap_or(usize::MAX).max(over);
-        let missed = drop > 0 && self.first + drop as u64 > seen;
+        let from = self.first + drop as u64;
+        let missed = self.readers.iter().any(|reader| reader.load(Ordering::Relaxed) < from);
+        // A reader in an earlier stage than the writer sees it in the next frame, so that has to come. Once: a reader that
+        // does not run in each frame asks for its own.
+        let end = self.end();
+        let unread = self.readers.iter().any(|reader| reader.load(Ordering::Relaxed) < end);
+        let late = end > self.marked || (unread && end > self.settled);
+        self.settled = end;
         self.kept.drain(..drop.min(self.kept.len()));
-        self.first += drop as u64;
+        self.first = from;
         self.marked = self.marked.max(self.first);
         if self.kept.is_empty() {
             // The memory of a burst.
             self.kept.shrink_to(64);
         }
-        Settled { late: self.end() > self.marked, missed }
+        Settled { late, missed }
     }
 }
 
 struct Settled {
-    /// Something was written after the mark: the next frame has to come.
+    /// A reader that may run in each frame has not seen what was written in this one: the next frame has to come.
     late: bool,
     /// A reader lost facts.
     missed: bool,

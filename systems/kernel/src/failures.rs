@@ -130,10 +130,17 @@ pub(crate) fn fault_of(panic: &(dyn std::any::Any + Send)) -> Fault {
     panic.downcast_ref::<Ended>().map_or_else(|| FaultKind::Internal.into(), |ended| ended.0.clone())
 }
 
-/// Work for a call, which may be refused: a panic refuses it too.
-pub(crate) fn guarded_or_fault<R>(op: &str, work: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault> {
+/// Does work that may be a plugin's, for an operation or event of that name. A panic becomes a fault, and a line of the log
+/// that says what follows from it.
+pub(crate) fn guarded_or_fault<R>(
+    name: &str,
+    consequence: &str,
+    work: impl FnOnce() -> Result<R, Fault>,
+) -> Result<R, Fault> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        tracing::error!(op, "panicked: the call is refused, the server goes on");
+        if !panic.is::<Ended>() {
+            tracing::error!(name, "panicked: {consequence}, the server goes on");
+        }
         Err(fault_of(panic.as_ref()))
     })
 }

@@ -9,7 +9,7 @@ use crate::spelling::nearest;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident = $code:literal $word:literal http $http:literal grpc $grpc:literal $text:literal;)*) => {
-        /// The kind of a fault. Its number and word are part of the protocol and never change meaning.
+        /// The kind of a fault. Its number and name are part of the protocol and never change meaning.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
         #[repr(u16)]
         pub enum FaultKind {
@@ -25,8 +25,8 @@ macro_rules! faults {
                 self as u16
             }
 
-            /// One word that a program can match.
-            pub fn word(self) -> &'static str {
+            /// Its name on the wire: one word that a program can match.
+            pub fn name(self) -> &'static str {
                 match self { $(FaultKind::$name => $word,)* }
             }
 
@@ -90,7 +90,7 @@ faults! {
     /// The session cannot be resumed: unknown, given up, or the token was used before.
     CannotResume = 22 "cannot_resume" http 410 grpc 5 "the session cannot be resumed: start a new one";
     /// The peer did not keep to the protocol.
-    Protocol = 23 "protocol" http 400 grpc 3 "the peer did not resend to the protocol";
+    Protocol = 23 "protocol" http 400 grpc 3 "the peer did not keep to the protocol";
     /// The session read too slowly for too long.
     SlowReader = 24 "slow_reader" http 408 grpc 14 "the client read too slowly for too long";
     /// The session was closed by the game or an operator.
@@ -125,15 +125,15 @@ impl FaultKind {
     ///
     /// # Errors
     /// A sentence with the words that there are.
-    pub fn of_request(word: &str) -> Result<FaultKind, String> {
+    pub fn of_request(name: &str) -> Result<FaultKind, String> {
         let kinds = || FaultKind::OF_REQUESTS.iter();
-        kinds().find(|kind| kind.word() == word).copied().ok_or_else(|| {
-            let words: Vec<&str> = kinds().map(|kind| kind.word()).collect();
-            let near = nearest(word, words.iter().map(|word| (*word).to_owned()));
-            let word: String = word.chars().take(64).collect();
+        kinds().find(|kind| kind.name() == name).copied().ok_or_else(|| {
+            let names: Vec<&str> = kinds().map(|kind| kind.name()).collect();
+            let near = nearest(name, names.iter().map(|name| (*name).to_owned()));
+            let name: String = name.chars().take(64).collect();
             format!(
-                "`{word}` is no code that a request is refused with: it is one of {}{near}",
-                words.join(", ")
+                "`{name}` is no code that a request is refused with: it is one of {}{near}",
+                names.join(", ")
             )
         })
     }
@@ -186,7 +186,7 @@ impl From<FaultKind> for Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind.word(), self.message)
+        write!(f, "{}: {}", self.kind.name(), self.message)
     }
 }
 
@@ -198,10 +198,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn numbers_and_words_are_unique() {
+    fn numbers_and_names_are_unique() {
         let codes: BTreeSet<u16> = FaultKind::ALL.iter().map(|kind| kind.code()).collect();
-        let words: BTreeSet<&str> = FaultKind::ALL.iter().map(|kind| kind.word()).collect();
+        let names: BTreeSet<&str> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
         assert_eq!(codes.len(), FaultKind::ALL.len());
-        assert_eq!(words.len(), FaultKind::ALL.len());
+        assert_eq!(names.len(), FaultKind::ALL.len());
     }
 }

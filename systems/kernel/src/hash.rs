@@ -16,6 +16,16 @@ use crate::world::{RoomIndex, SessionIndex};
 pub fn hash_outputs(frame: u64, outputs: &Outputs, into: u64) -> u64 {
     let mut hash = Xxh3::with_seed(into);
     hash.update(&frame.to_le_bytes());
+    let lists = [
+        outputs.sends.len(),
+        outputs.closes.len(),
+        outputs.replies.len(),
+        outputs.answers.len(),
+        outputs.jobs.len(),
+    ];
+    for list in lists {
+        hash.update(&(list as u64).to_le_bytes());
+    }
     for send in &outputs.sends {
         hash.update(&[send.channel as u8]);
         hash.update(&send.peer.slot.to_le_bytes());
@@ -35,8 +45,14 @@ pub fn hash_outputs(frame: u64, outputs: &Outputs, into: u64) -> u64 {
         hash.update(&ticket.to_le_bytes());
         hash.update(&seq.to_le_bytes());
         match result {
-            Ok(bytes) => hash.update(bytes),
-            Err(fault) => hash.update(&fault.kind.code().to_le_bytes()),
+            Ok(bytes) => {
+                hash.update(&(bytes.len() as u64).to_le_bytes());
+                hash.update(bytes);
+            }
+            Err(fault) => {
+                hash.update(&u64::MAX.to_le_bytes());
+                hash.update(&fault.kind.code().to_le_bytes());
+            }
         }
     };
     for reply in &outputs.replies {
@@ -47,7 +63,9 @@ pub fn hash_outputs(frame: u64, outputs: &Outputs, into: u64) -> u64 {
     }
     for job in &outputs.jobs {
         hash.update(&job.ticket.0.to_le_bytes());
+        hash.update(&(job.name.len() as u64).to_le_bytes());
         hash.update(job.name.as_bytes());
+        hash.update(&(job.body.len() as u64).to_le_bytes());
         hash.update(&job.body);
     }
     hash.update(&[u8::from(outputs.stopped)]);
@@ -81,7 +99,7 @@ pub(crate) fn hash_state(world: &mut World) -> u64 {
             &session.identity,
             &session.vars,
             session.peer,
-            session.door.word(),
+            session.door.name(),
             (session.started, session.last_input, session.last_heard, session.lost_since, session.rtt_us),
             (state.resume_token, state.received, state.bad_messages.arrival_time()),
             world.get::<Handles>(entity).map(Handles::len),

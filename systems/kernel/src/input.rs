@@ -144,7 +144,7 @@ pub enum Door {
 
 impl Door {
     /// The word in logs, metrics and scripts.
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Door::Udp => "udp",
             Door::WebSocket => "websocket",

@@ -14,9 +14,6 @@ use crate::input::Input;
 /// The first eight bytes of a journal: name and format version.
 pub const MAGIC: [u8; 8] = *b"KAOSJ\x00\x00\x01";
 
-/// No record is longer; a length beyond it is damage, and nothing is allocated for it.
-const RECORD_BYTES_MAX: usize = 64 << 20;
-
 /// What a journal was made by. A replay refuses what it is not equal to.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Header {
@@ -24,7 +21,7 @@ pub struct Header {
     pub version: String,
     /// Microseconds in a frame.
     pub quantum_us: u32,
-    /// The settings of the frame, as JSON.
+    /// Every setting of the frame with its value, as one JSON object by key. Secrets are not in it.
     pub settings: String,
     /// Of all scripts' names and bytes.
     pub scripts_hash: u64,
@@ -190,9 +187,6 @@ impl<'a> Reader<'a> {
         let number =
             |range| head.get(range).and_then(|b: &[u8]| b.try_into().ok()).map_or(0, u32::from_le_bytes);
         let (length, checksum) = (number(0..4) as usize, number(4..8));
-        if length > RECORD_BYTES_MAX {
-            return Err(JournalError::Damaged { at, why: "a record claims to be longer than any is" });
-        }
         let body = rest.get(..length).ok_or(JournalError::Truncated { at })?;
         if xxh3_64(body) as u32 != checksum {
             return Err(JournalError::Damaged { at, why: "a checksum does not match" });

@@ -20,7 +20,7 @@ pub struct Rate {
 impl Rate {
     /// `per_sec` units a second, none counting as one, and `burst` at once.
     pub fn new(per_sec: u32, burst: u32) -> Self {
-        let unit_ns = 1_000_000_000 / u64::from(per_sec.max(1));
+        let unit_ns = (1_000_000_000 / u64::from(per_sec.max(1))).max(1);
         Rate { unit_ns, burst_ns: unit_ns.saturating_mul(u64::from(burst)) }
     }
 
@@ -31,7 +31,7 @@ impl Rate {
 
     /// One unit in so many seconds, so many at once.
     pub(crate) fn slow(secs: u32, burst: u32) -> Self {
-        let unit_ns = u64::from(secs) * 1_000_000_000;
+        let unit_ns = u64::from(secs.max(1)) * 1_000_000_000;
         Rate { unit_ns, burst_ns: unit_ns.saturating_mul(u64::from(burst)) }
     }
 }

@@ -39,8 +39,18 @@ pub enum ScriptUse {
     /// Runs another rpc, in the rpc that calls it: on its thread and with what is left of its fuel, so that rpcs never wait
     /// for each other's threads. For rpcs only.
     Rpc,
+    /// What `kaos.broadcast` is in an rpc. In a match it is no operation: the room's data go out with the frame's others.
+    /// One operation of a server is called so.
+    Broadcast,
     /// Not for scripts.
     Never,
+}
+
+impl ScriptUse {
+    /// Whether scripts have a function that is named for the operation.
+    pub fn is_function(self) -> bool {
+        !matches!(self, ScriptUse::Broadcast | ScriptUse::Never)
+    }
 }
 
 /// What is known when a script calls an operation that is applied later.

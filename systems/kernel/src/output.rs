@@ -185,7 +185,7 @@ pub enum HeadKind {
     Handle,
     /// Handle, sender and the game's op.
     Data {
-        /// A member's index, or [`TO_ROOM`].
+        /// A member's index, or [`TO_ROOM`](crate::codec::TO_ROOM).
         sender: u16,
         /// The game's own number.
         op: u8,

@@ -35,9 +35,9 @@ pub trait Scripts: 'static {
         &mut self,
         env: &mut Env<'_>,
         module: &str,
-        room: Birth,
+        room: MatchSeed,
         params: &Json,
-    ) -> Result<Opened, MatchError>;
+    ) -> Result<OpenedMatch, MatchError>;
 
     /// Runs the before-hook of an operation: the request comes back, changed or not.
     ///
@@ -115,7 +115,7 @@ pub trait Match: 'static {
 
 /// What a new match is told.
 #[derive(Clone, Copy, Debug)]
-pub struct Birth {
+pub struct MatchSeed {
     /// The room's id.
     pub room: RoomId,
     /// The seed of all its randomness, hash order included; from the room's dice.
@@ -123,7 +123,7 @@ pub struct Birth {
 }
 
 /// What `match_init` gave.
-pub struct Opened {
+pub struct OpenedMatch {
     /// The match.
     pub game: Box<dyn Match>,
     /// Ticks a second, 1 to 128.
@@ -171,12 +171,22 @@ pub struct MatchError {
     pub callback: &'static str,
     /// What kind of failure.
     pub kind: MatchErrorKind,
-    /// The first line: `scripts/matches/arena.lua:24: attempt to …`.
+    /// Where it happened: `scripts/matches/arena.lua:24`; empty when the line is not known.
+    pub place: Box<str>,
+    /// The first line, with the place: `scripts/matches/arena.lua:24: attempt to …`.
     pub message: String,
     /// The stack, a line each.
     pub stack: Vec<String>,
     /// The script meant to refuse, and no defect: what whoever asked is told. It is written to no log.
     pub refusal: Option<Fault>,
+}
+
+impl MatchError {
+    /// A failure without a place, a stack or a refusal.
+    pub fn new(callback: &'static str, kind: MatchErrorKind, message: impl Into<String>) -> Self {
+        let (place, message) = (Box::default(), message.into());
+        MatchError { callback, kind, place, message, stack: Vec::new(), refusal: None }
+    }
 }
 
 /// Kinds of failure of a callback.

@@ -6,6 +6,7 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 
 use crate::burst::CapacityWindow;
+use crate::call::CallSettings;
 use crate::call::calls::Calls;
 use crate::call::handler::Handlers;
 use crate::call::hooked::{AfterHooks, BeforeHooks};
@@ -18,18 +19,17 @@ use crate::frame::{Frame, add_core, explain, listing, schedule};
 use crate::hash::{StateHashers, hash_outputs, hash_state};
 use crate::input::Input;
 use crate::journal::{Header, Journal, Record};
-use crate::limit::Addresses;
+use crate::limit::{Addresses, LimitSettings};
 use crate::op::{OpId, OpTable, Ops};
 use crate::output::{FrameOutputs, Outputs};
 use crate::room::presence::Presence;
-use crate::room::{ReadyRooms, RoomStuck};
-use crate::script::{RpcIds, ScriptHost, Summary};
+use crate::room::{ReadyRooms, RoomSettings, RoomStuck};
+use crate::script::{MatchSettings, RpcIds, ScriptHost, Summary};
 use crate::send::{Asked, EventHooks, Outbox, Targets};
 use crate::session::deadline::Deadlines;
 use crate::session::resend::DirtySessions;
-use crate::session::{ConnectionChanged, PeerIndex, SessionEnding, SessionStarted};
-use crate::settings::section::{self, SectionRows, Sections};
-use crate::settings::{NodeSettings, Settings};
+use crate::session::{ConnectionChanged, PeerIndex, SessionEnding, SessionSettings, SessionStarted};
+use crate::settings::{self, NodeSettings, Sections, Settings};
 use crate::spelling::nearest;
 use crate::stages::hooks::HookDice;
 use crate::stages::ingest::FrameInputs;
@@ -41,7 +41,7 @@ use crate::{facts, failures};
 /// What a server is built with beside its plugins.
 #[derive(Clone, Debug, Default)]
 pub struct Build {
-    /// The knobs of the frame.
+    /// What was set.
     pub settings: Settings,
     /// The length of a frame.
     pub quantum: Quantum,
@@ -104,9 +104,13 @@ impl Server {
     /// Sentences for people: values out of range, operations that clash, systems without an order
     /// between them, hooks on operations that are not there.
     pub fn build(build: Build, plugins: impl FnOnce(&mut App)) -> Result<Server, BuildError> {
-        build.settings.check().map_err(BuildError)?;
         let mut app = app(&build);
         plugins(&mut app);
+        // First, since much of what follows from a wrong value would be told as well.
+        let wrong = wrong_settings(app.world());
+        if !wrong.is_empty() {
+            return Err(BuildError(wrong));
+        }
         app.finish();
         app.cleanup();
         let mut world = std::mem::take(app.world_mut());
@@ -118,6 +122,8 @@ impl Server {
             return Err(BuildError(explain(&error, &schedule, &world)));
         }
         let mut wrong = world.remove_resource::<BuildErrors>().unwrap_or_default().0;
+        // Of sections that came while plugins finished.
+        wrong.extend(wrong_settings(&world));
         wrong.extend(hook_scripts(&mut world));
         if !wrong.is_empty() {
             return Err(BuildError(wrong));
@@ -322,11 +328,12 @@ impl Server {
 
 fn header(world: &World, build: &Build) -> Header {
     let scripts_hash = world.get_resource::<ScriptsHash>().map_or(0, |hash| hash.0);
+    let settings = world.resource::<Sections>().whole_but_secrets(world.resource::<Settings>());
     Header {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         quantum_us: u32::try_from(build.quantum.us()).unwrap_or(u32::MAX),
         // Settings are plain data; JSON writes all of it.
-        settings: serde_json::to_string(world.resource::<Settings>()).unwrap_or_default(),
+        settings: serde_json::to_string(&settings).unwrap_or_default(),
         scripts_hash,
         ops: world.resource::<Ops>().0.rows().iter().map(|row| row.op.name.clone()).collect(),
     }
@@ -382,7 +389,7 @@ fn app(build: &Build) -> App {
         .init_resource::<BeforeHooks>()
         .init_resource::<AfterHooks>()
         .insert_non_send(Calls::new());
-    insert_settings(&mut app, &build.settings);
+    add_settings(&mut app);
     facts::add::<SessionStarted>(&mut app);
     facts::add::<ConnectionChanged>(&mut app);
     facts::add::<SessionEnding>(&mut app);
@@ -392,21 +399,29 @@ fn app(build: &Build) -> App {
     app
 }
 
-/// Makes each section a resource of its own type.
-fn insert_settings(app: &mut App, settings: &Settings) {
-    app.insert_resource(settings.session.clone())
-        .insert_resource(settings.room.clone())
-        .insert_resource(settings.game.clone())
-        .insert_resource(settings.call.clone())
-        .insert_resource(settings.limit.clone())
-        .insert_resource(NodeSettings { node: settings.node.0.clone(), dev: settings.dev });
+/// The sections that the kernel has itself.
+fn add_settings(app: &mut App) {
+    settings::add::<NodeSettings>(app);
+    settings::add::<SessionSettings>(app);
+    settings::add::<RoomSettings>(app);
+    settings::add::<MatchSettings>(app);
+    settings::add::<CallSettings>(app);
+    settings::add::<LimitSettings>(app);
 }
 
-/// The sections of the configuration that plugins bring. They are built as for a server, and nothing is made of it.
-pub fn sections(plugins: impl FnOnce(&mut App)) -> Vec<SectionRows> {
+/// Everything that can be set of a server with these plugins. They are built as for one, and nothing is made of it.
+pub fn sections(plugins: impl FnOnce(&mut App)) -> Sections {
     let mut app = app(&Build::default());
     plugins(&mut app);
-    app.world_mut().remove_resource::<Sections>().unwrap_or_default().0
+    app.world_mut().remove_resource::<Sections>().unwrap_or_default()
+}
+
+/// What is wrong with sections and with what was set, as sentences.
+fn wrong_settings(world: &World) -> Vec<String> {
+    let sections = world.resource::<Sections>();
+    let mut wrong = sections.errors().to_vec();
+    wrong.extend(sections.all_unknown(world.resource::<Settings>()));
+    wrong
 }
 
 /// Ties hooks and rpcs to the table. Returns what does not fit, as sentences.
@@ -415,7 +430,6 @@ fn hook_scripts(world: &mut World) -> Vec<String> {
     wrong.extend(world.resource::<Events>().0.errors.iter().cloned());
     wrong.extend(clashing_names(world));
     wrong.extend(world.resource::<Jobs>().wrong());
-    wrong.extend(section::unknown(world));
     let Some(summary) = world.get_non_send::<ScriptHost>().map(|host| host.0.summary()) else { return wrong };
     let (before, heard) = hooked(world, &summary.before, "before", &mut wrong);
     // Nobody asks for an event, so nothing comes before it.

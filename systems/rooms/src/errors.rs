@@ -59,12 +59,9 @@ impl Written {
     }
 }
 
-/// `scripts/matches/arena.lua:24`, or the callback when the error names no place.
+/// `scripts/matches/arena.lua:24`, or the callback when the place is not known.
 fn place(error: &MatchError) -> &str {
-    match error.message.split_once(": ") {
-        Some((place, _)) if place.contains(".lua:") => place,
-        _ => error.callback,
-    }
+    if error.place.is_empty() { error.callback } else { &error.place }
 }
 
 /// A failed callback as people read it.
@@ -91,13 +88,8 @@ fn with_stack(error: &MatchError, place: &str) -> String {
 
 /// A runtime that panicked in a callback: a defect of the server, told as an error of the callback.
 pub(crate) fn panicked(callback: &'static str) -> MatchError {
-    MatchError {
-        callback,
-        kind: MatchErrorKind::Error,
-        message: "a defect of the server: the script's runtime panicked".to_owned(),
-        stack: Vec::new(),
-        refusal: None,
-    }
+    let message = "a defect of the server: the script's runtime panicked";
+    MatchError::new(callback, MatchErrorKind::Error, message)
 }
 
 /// The word that members are told when a room ends for an error of its match.
@@ -112,20 +104,15 @@ pub(crate) fn error_name(kind: MatchErrorKind) -> &'static str {
 mod tests {
     use super::*;
 
-    fn error(message: &str) -> MatchError {
-        MatchError {
-            callback: "match_loop",
-            kind: MatchErrorKind::Error,
-            message: message.to_owned(),
-            stack: Vec::new(),
-            refusal: None,
-        }
+    fn error(place: &str) -> MatchError {
+        let message = format!("{place}: why");
+        MatchError { place: place.into(), ..MatchError::new("match_loop", MatchErrorKind::Error, message) }
     }
 
     #[test]
     fn each_place_is_written_once_a_second_and_counts_its_own() {
         let mut written = Written::default();
-        let (a, b) = (error("s/a.lua:3: one"), error("s/a.lua:9: two"));
+        let (a, b) = (error("s/a.lua:3"), error("s/a.lua:9"));
         assert_eq!(written.write(&a, 0, 100, Outcome::RoomGoesOn).as_deref(), Some(""));
         assert_eq!(
             written.write(&b, 1, 100, Outcome::RoomGoesOn).as_deref(),
@@ -150,10 +137,10 @@ mod tests {
     fn places_without_end_are_counted_together() {
         let mut written = Written::default();
         for line in 0..100 {
-            written.write(&error(&format!("s/a.lua:{line}: x")), 0, 100, Outcome::RoomGoesOn);
+            written.write(&error(&format!("s/a.lua:{line}")), 0, 100, Outcome::RoomGoesOn);
         }
         assert_eq!(written.places.len(), PLACES_MAX + 1);
-        let text = written.write(&error("s/a.lua:99: x"), 100, 100, Outcome::RoomGoesOn);
+        let text = written.write(&error("s/a.lua:99"), 100, 100, Outcome::RoomGoesOn);
         assert_eq!(
             text.as_deref(),
             Some("\n  83 further errors of this room, at other places, were not written")

@@ -95,7 +95,7 @@ impl RoomClosed {
     /// It is over for a fault, which names the reason.
     pub fn fault(fault: impl Into<Fault>) -> Self {
         let Fault { kind, message, .. } = fault.into();
-        RoomClosed { code: kind.code(), reason: kind.word().to_owned(), message: message.into_owned() }
+        RoomClosed { code: kind.code(), reason: kind.name().to_owned(), message: message.into_owned() }
     }
 
     /// It is over for what its match did; the reason is the word for that.

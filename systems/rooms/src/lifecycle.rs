@@ -6,7 +6,7 @@ use kaos_kernel::Stopping;
 use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
 use kaos_kernel::room::{Inbox, ReadyRooms, Seats, TickSchedule};
-use kaos_kernel::script::{Birth, Env, ScriptHost};
+use kaos_kernel::script::{Env, MatchSeed, ScriptHost};
 use serde_json::Value as Json;
 
 use crate::broadcast::{Audience, tell};
@@ -155,7 +155,7 @@ fn open_match(world: &mut World, id: RoomId, spec: &Spec) -> Result<(u8, Json, O
     }
     let mut env = Env::new(world, &ops, Caller::Room(id), &mut dice);
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        host.0.open(&mut env, &spec.module, Birth { room: id, seed }, &spec.params)
+        host.0.open(&mut env, &spec.module, MatchSeed { room: id, seed }, &spec.params)
     }));
     let mut effects = env.finish();
     let opened = opened.unwrap_or_else(|_| Err(panicked("match_init")));

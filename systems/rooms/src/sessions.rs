@@ -67,7 +67,7 @@ fn get(world: &World, _: &Caller, request: Named) -> Result<Option<Shown>, Fault
             username: session.identity.username.clone(),
             anonymous: session.anonymous,
             connected: session.peer.is_some(),
-            door: session.door.word().to_owned(),
+            door: session.door.name().to_owned(),
             rtt_ms: f64::from(session.rtt_us) / 1000.0,
             rooms: world.get::<Handles>(entity).map_or(0, Handles::len),
             vars: session.vars.clone(),

@@ -10,7 +10,7 @@ use kaos_kernel::op::{OpRow, Payload};
 use kaos_kernel::output::Outputs;
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::{
-    Admission, Batch, Birth, Command, Env, HookContext, Match, MatchError, MatchErrorKind, Opened,
+    Admission, Batch, Command, Env, HookContext, Match, MatchError, MatchErrorKind, MatchSeed, OpenedMatch,
     ScriptHost, Scripts, Summary, TickOutcome,
 };
 use kaos_kernel::server::{Build, Server};
@@ -51,7 +51,13 @@ impl Scripts for Breaking {
         }
     }
 
-    fn open(&mut self, env: &mut Env<'_>, module: &str, _: Birth, _: &Json) -> Result<Opened, MatchError> {
+    fn open(
+        &mut self,
+        env: &mut Env<'_>,
+        module: &str,
+        _: MatchSeed,
+        _: &Json,
+    ) -> Result<OpenedMatch, MatchError> {
         let game = Game { breaks: module.to_owned(), ticks: 0 };
         game.may_break("match_init");
         if module == "bad_label" {
@@ -59,7 +65,7 @@ impl Scripts for Breaking {
             env.commands.push(Command { op, request: Box::new(crate::ops::create::Create::default()) });
         }
         let label = if module == "bad_label" { json!(7) } else { json!("") };
-        Ok(Opened { game: Box::new(game), tick_rate: 10, label, max_players: None })
+        Ok(OpenedMatch { game: Box::new(game), tick_rate: 10, label, max_players: None })
     }
 
     fn before(
@@ -93,15 +99,8 @@ impl Match for Game {
     fn join_attempt(&mut self, _: &mut Env<'_>, _: &PresenceInfo, _: &Json) -> Result<Admission, MatchError> {
         self.may_break("match_join_attempt");
         if self.breaks == "memory" {
-            let message = "not enough memory".to_owned();
-            let kind = MatchErrorKind::Memory;
-            return Err(MatchError {
-                callback: "match_join_attempt",
-                kind,
-                message,
-                stack: Vec::new(),
-                refusal: None,
-            });
+            let (callback, kind) = ("match_join_attempt", MatchErrorKind::Memory);
+            return Err(MatchError::new(callback, kind, "not enough memory"));
         }
         Ok(Admission::Yes)
     }

@@ -1,6 +1,7 @@
 //! What a script can reach while it runs: the host's side of `kaos.*`, whatever the runtime.
 
 use kaos_kernel::fault::{Fault, FaultKind};
+use kaos_kernel::output::Level;
 
 use crate::value::Value;
 
@@ -13,7 +14,7 @@ pub trait Host {
 
     /// One line for the log: `kaos.logger_*` and `print`. At most [`LOG_BYTES_MAX`] bytes and
     /// [`LOG_LINES_MAX`] lines in one call; the rest is counted and named in a last line.
-    fn log(&mut self, level: LogLevel, line: &str);
+    fn log(&mut self, level: Level, line: &str);
 
     /// `kaos.broadcast`, the hot path.
     ///
@@ -21,12 +22,33 @@ pub trait Host {
     /// A sentence: what was refused and why.
     fn broadcast(&mut self, broadcast: Broadcast<'_>) -> Result<(), String>;
 
-    /// Every other function of `kaos.`: `function` is its place in the list that the machine was made with.
-    /// `fuel` is what the running call has left; what the host takes from it is charged to the call.
+    /// Every other function: `function` is its place in the list that the machine was made with, and what comes back are
+    /// its results. `fuel` is what the running call has left; what the host takes from it is charged to the call.
     ///
     /// # Errors
     /// A sentence: what was refused and why.
-    fn call(&mut self, function: usize, arguments: Vec<Value>, fuel: &mut i64) -> Result<Value, Raised>;
+    fn call(&mut self, function: usize, arguments: Vec<Value>, fuel: &mut i64) -> Result<Vec<Value>, Raised>;
+}
+
+/// A host for loading: scripts can register, and nothing else is there yet. What they log is dropped, since a file is
+/// loaded once for each machine.
+#[derive(Debug)]
+pub struct Loading;
+
+impl Host for Loading {
+    fn now_ms(&self) -> i64 {
+        0
+    }
+
+    fn log(&mut self, _: Level, _: &str) {}
+
+    fn broadcast(&mut self, _: Broadcast<'_>) -> Result<(), String> {
+        Err("cannot be called while scripts are loaded: there are no rooms yet".to_owned())
+    }
+
+    fn call(&mut self, _: usize, _: Vec<Value>, _: &mut i64) -> Result<Vec<Value>, Raised> {
+        Err("cannot be called while scripts are loaded: call it in a function".into())
+    }
 }
 
 /// What a function of the host raises in a script.
@@ -63,17 +85,6 @@ pub const LOG_BYTES_MAX: usize = 4096;
 
 /// Lines for the log that one call into a script may write.
 pub const LOG_LINES_MAX: u32 = 100;
-
-/// How much a line matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    /// `kaos.logger_info`, `print`.
-    Info,
-    /// `kaos.logger_warn`.
-    Warn,
-    /// `kaos.logger_error`.
-    Error,
-}
 
 /// One broadcast, borrowed from the script's strings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,339 +1,202 @@
-//! The scripts of a server: read from their directory, tried once, and sorted into matches, rpcs and hooks.
+//! The scripts of a server: tried once by the runtimes of their files, and sorted into matches, rpcs and hooks.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::functions::{Does, Function};
-use crate::host::{Broadcast, Host, LogLevel, Raised};
-use crate::lua::{Config, ErrorKind, Game, Limits, Registered, ScriptError, Vm};
-use crate::scan;
-use crate::sources::Sources;
-use crate::value::Value;
+use kaos_kernel::prelude::Fault;
+use kaos_kernel::spelling::nearest;
 
-/// Bytes of one file; a longer one is refused.
-const FILE_BYTES_MAX: u64 = 4 << 20;
-
-/// Files in the directory; more are refused.
-const FILES_MAX: usize = 10_000;
-
-/// Folders within folders.
-const DEPTH_MAX: usize = 16;
-
-/// What a machine with nothing loaded costs whoever has one made: some 0.2 ms.
-const MACHINE_FUEL: i64 = 20_000;
-
-/// Extensions that a runtime takes.
-const EXTENSIONS: [&str; 1] = ["lua"];
-
-/// Extensions of files that lie beside scripts and are none: for editors and people.
-const BESIDE: [&str; 4] = ["md", "json", "txt", "luarc"];
+use crate::contract::MatchInit;
+use crate::error::{ErrorKind, ScriptError};
+use crate::functions::Functions;
+use crate::host::Host;
+use crate::runtime::{
+    Limits, MatchMachine, Opening, Program, RegisterKind, Registered, RuntimeId, Runtimes, ServiceMachine,
+};
+use crate::sources::{Diagnostic, Sources};
 
 /// Scripts that were read and tried.
-pub struct Library {
-    /// The files.
-    pub sources: Arc<Sources>,
+pub(crate) struct Library {
     /// Modules that are matches: the name under which rooms are made, and the file.
-    pub matches: BTreeMap<String, String>,
-    /// `kaos.*` beside what every machine has.
-    pub functions: Arc<[Function]>,
+    pub(crate) matches: BTreeMap<String, String>,
+    /// Functions that scripts call.
+    pub(crate) functions: Functions,
     /// Of all names and bytes.
-    pub hash: u64,
-    limits: Limits,
-}
-
-/// Something wrong with a script, for people.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Diagnostic {
-    /// The file, as shown.
-    pub file: String,
-    /// The line; 0: the whole file.
-    pub line: u32,
-    /// What is wrong and what to do.
-    pub message: String,
-}
-
-impl std::fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.file.as_str(), self.line) {
-            ("", _) => write!(f, "{}", self.message),
-            (file, 0) => write!(f, "{file}: {}", self.message),
-            (file, line) => write!(f, "{file}:{line}: {}", self.message),
-        }
-    }
-}
-
-impl Registered {
-    /// Something wrong with it, at its place.
-    pub(crate) fn diagnostic(&self, message: String) -> Diagnostic {
-        let (file, line) = self.place.rsplit_once(':').unwrap_or((&self.place, ""));
-        match line.parse() {
-            Ok(line) => Diagnostic { file: file.to_owned(), line, message },
-            Err(_) => Diagnostic { file: self.place.clone(), line: 0, message },
-        }
-    }
-}
-
-impl From<ScriptError> for Diagnostic {
-    fn from(error: ScriptError) -> Self {
-        Diagnostic { file: error.file, line: error.line, message: error.message }
-    }
-}
-
-/// Reads every script below a directory. A directory that is not there holds no scripts.
-///
-/// # Errors
-/// A file or folder cannot be read, is too large, or has an extension that no runtime takes.
-pub fn read_dir(dir: &Path) -> Result<Sources, Vec<Diagnostic>> {
-    let shown = dir.to_string_lossy().trim_end_matches('/').to_owned();
-    let mut sources = Sources::new(shown.clone());
-    let mut wrong = Vec::new();
-    if dir.exists() {
-        let mut count = 0;
-        walk(dir, "", 0, &mut sources, &mut count, &mut wrong);
-    }
-    if wrong.is_empty() { Ok(sources) } else { Err(wrong) }
-}
-
-fn walk(
-    dir: &Path,
-    prefix: &str,
-    depth: usize,
-    sources: &mut Sources,
-    count: &mut usize,
-    wrong: &mut Vec<Diagnostic>,
-) {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) => return fail(wrong, dir, format!("cannot be read: {error}")),
-    };
-    let mut names: Vec<String> = entries
-        .filter_map(Result::ok)
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    for name in names.into_iter().filter(|name| !name.starts_with('.')) {
-        let path = dir.join(&name);
-        let inside = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
-        if path.is_dir() {
-            if depth >= DEPTH_MAX {
-                fail(wrong, &path, format!("folders go {DEPTH_MAX} deep at most"));
-            } else {
-                walk(&path, &inside, depth + 1, sources, count, wrong);
-            }
-            continue;
-        }
-        let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-        if BESIDE.contains(&extension) || name.ends_with(".d.lua") {
-            continue;
-        }
-        if !EXTENSIONS.contains(&extension) {
-            let takes = EXTENSIONS.map(|extension| format!(".{extension}")).join(", ");
-            fail(wrong, &path, format!("no runtime takes this file: scripts end in {takes}"));
-            continue;
-        }
-        *count += 1;
-        if *count > FILES_MAX {
-            return fail(wrong, &path, format!("there are more than {FILES_MAX} scripts"));
-        }
-        let size = std::fs::metadata(&path).map_or(0, |data| data.len());
-        if size > FILE_BYTES_MAX {
-            fail(wrong, &path, format!("has {size} bytes: a script has at most {FILE_BYTES_MAX}"));
-            continue;
-        }
-        match std::fs::read(&path) {
-            Ok(bytes) => sources.insert(inside, bytes),
-            Err(error) => fail(wrong, &path, format!("cannot be read: {error}")),
-        }
-    }
-}
-
-fn fail(wrong: &mut Vec<Diagnostic>, path: &Path, message: String) {
-    wrong.push(Diagnostic { file: path.to_string_lossy().into_owned(), line: 0, message });
-}
-
-/// A host for loading: scripts can register and log, and nothing else is there yet.
-pub(crate) struct Loading<'a>(pub(crate) &'a mut Vec<(LogLevel, String)>);
-
-impl Host for Loading<'_> {
-    fn now_ms(&self) -> i64 {
-        0
-    }
-
-    fn log(&mut self, level: LogLevel, line: &str) {
-        if self.0.len() < 1000 {
-            self.0.push((level, line.to_owned()));
-        }
-    }
-
-    fn broadcast(&mut self, _: Broadcast<'_>) -> Result<(), String> {
-        Err("cannot be called while scripts are loaded: there are no rooms yet".to_owned())
-    }
-
-    fn call(&mut self, _: usize, _: Vec<Value>, _: &mut i64) -> Result<Value, Raised> {
-        Err("cannot be called while scripts are loaded: call it in a function".into())
-    }
+    pub(crate) hash: u64,
+    /// What the files that are no matches registered, and in which language.
+    pub(crate) registered: Vec<(Registered, RuntimeId)>,
+    program: Program,
+    runtimes: Runtimes,
 }
 
 impl Library {
     /// Tries every file once and says what it is.
     ///
     /// # Errors
-    /// Every file that does not load, every match that lacks a callback, every name that two files
-    /// register, every `kaos.` function that is not there.
+    /// Every file that no runtime takes or that does not load, every match that lacks a callback, every name that two
+    /// files register, every function that is called and not there.
     pub(crate) fn load(
         sources: Sources,
-        functions: Arc<[Function]>,
+        runtimes: Runtimes,
+        functions: Functions,
         limits: Limits,
     ) -> Result<Self, Vec<Diagnostic>> {
         let hash = hash(&sources);
-        let sources = Arc::new(sources);
-        let mut library =
-            Library { sources: sources.clone(), matches: BTreeMap::new(), functions, hash, limits };
-        let mut wrong = Vec::new();
-        let mut vm = library.vm(hash).map_err(|error| vec![error.into()])?;
-        let mut said = Vec::new();
-        for path in sources.paths() {
-            let module = match vm.load(&mut Loading(&mut said), path) {
-                Ok(called) => called.value,
-                Err(error) => {
-                    let diagnostic = Diagnostic::from(error.clone());
-                    if !wrong.contains(&diagnostic) {
-                        wrong.push(diagnostic);
-                    }
-                    if error.kind == ErrorKind::Memory {
-                        return Err(wrong);
-                    }
-                    continue;
-                }
-            };
-            match Game::missing(&mut vm, &module) {
-                Ok(None) => wrong.extend(no_match(&sources, path)),
-                Ok(Some(missing)) if missing.is_empty() => {
-                    let name = path.strip_suffix(".lua").unwrap_or(path);
-                    let name = name.strip_prefix("matches/").unwrap_or(name);
-                    if let Some(other) = library.matches.insert(name.to_owned(), path.to_owned()) {
-                        let other = sources.shown(&other);
-                        let message =
-                            format!("the match `{name}` is in {other} already: rename one of the files");
-                        wrong.push(Diagnostic { file: sources.shown(path), line: 0, message });
-                    }
-                }
-                Ok(Some(missing)) => {
-                    let message = format!(
-                        "this match lacks {}: add the function to the table it returns",
-                        missing.join(", ")
-                    );
-                    let line = line_of_return(&sources, path);
-                    wrong.push(Diagnostic { file: sources.shown(path), line, message });
-                }
-                Err(error) => wrong.push(error.into()),
+        let program = Program {
+            sources: Arc::new(sources),
+            functions: functions.names().clone(),
+            limits,
+            matches: Default::default(),
+        };
+        let (matches, registered) = (BTreeMap::new(), Vec::new());
+        let mut library = Library { matches, functions, hash, registered, program, runtimes };
+        let mut wrong = library.foreign_files();
+        let mut tried = Vec::new();
+        for (_, runtime) in library.runtimes.clone().iter() {
+            if library.program.files(runtime).next().is_none() {
+                continue;
+            }
+            let checked = runtime.check(&library.program);
+            wrong.extend(checked.wrong);
+            tried.extend(checked.registered);
+            for path in checked.matches {
+                wrong.extend(library.add_match(path));
             }
         }
-        for row in vm.registered() {
-            let file = row.place.rsplit_once(':').map_or("", |(file, _)| file);
-            if library.matches.values().any(|path| sources.shown(path) == file) {
-                let (kind, name) = (row.kind.name(), &row.name);
-                wrong.push(row.diagnostic(format!(
-                    "register_{kind} of `{name}` in a match has no effect: rpcs and hooks run on machines without \
-                     matches. Move it to a file of its own"
-                )));
-            }
-        }
-        wrong.extend(library.unknown_functions());
+        wrong.extend(library.idle_in_matches(&tried));
         wrong.sort();
-        if wrong.is_empty() { Ok(library) } else { Err(wrong) }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        library.program.matches = library.matches.values().cloned().collect();
+        library.register()?;
+        Ok(library)
     }
 
-    /// A machine of these scripts, with nothing loaded.
+    /// Files that no runtime takes.
+    fn foreign_files(&self) -> Vec<Diagnostic> {
+        let sources = &self.program.sources;
+        let foreign = sources.paths().filter_map(|path| {
+            let message = self.runtimes.of(path).err()?;
+            Some(Diagnostic { file: sources.shown(path), line: 0, message })
+        });
+        foreign.collect()
+    }
+
+    /// Adds the match of a file, under the file's name. What is wrong with that comes back.
+    fn add_match(&mut self, path: String) -> Option<Diagnostic> {
+        let name = path.rsplit_once('.').map_or(path.as_str(), |(name, _)| name);
+        let name = name.strip_prefix("matches/").unwrap_or(name).to_owned();
+        let file = self.program.sources.shown(&path);
+        let other = self.matches.insert(name.clone(), path)?;
+        let other = self.program.sources.shown(&other);
+        let message = format!("the match `{name}` is in {other} already: rename one of the files");
+        Some(Diagnostic { file, line: 0, message })
+    }
+
+    /// What matches register, which has no effect.
+    fn idle_in_matches(&self, registered: &[Registered]) -> Vec<Diagnostic> {
+        let sources = &self.program.sources;
+        let of_match = |row: &&Registered| self.matches.values().any(|path| sources.shown(path) == row.file);
+        let wrong = registered.iter().filter(of_match).map(|row| {
+            let (kind, name) = (row.kind.name(), &row.name);
+            row.diagnostic(format!(
+                "register_{kind} of `{name}` in a match has no effect: rpcs and hooks run on machines without \
+                 matches. Move it to a file of its own"
+            ))
+        });
+        wrong.collect()
+    }
+
+    /// The files run once more without the matches: notes what rpcs and hooks will find.
+    fn register(&mut self) -> Result<(), Vec<Diagnostic>> {
+        let mut wrong = Vec::new();
+        let mut registered: Vec<(Registered, RuntimeId)> = Vec::new();
+        for (id, runtime) in self.runtimes.iter() {
+            if self.program.service_files(runtime).next().is_none() {
+                continue;
+            }
+            let (machine, _) =
+                runtime.services(&self.program, self.hash).map_err(|error| vec![error.into()])?;
+            for row in machine.registered() {
+                let twice =
+                    registered.iter().find(|(other, _)| (other.kind, &other.name) == (row.kind, &row.name));
+                if let Some((Registered { file, line, .. }, _)) = twice {
+                    let message = format!("'{}' is registered already, at {file}:{line}", row.name);
+                    wrong.push(row.diagnostic(message));
+                }
+                registered.push((row, id));
+            }
+        }
+        registered.sort_by(|(a, _), (b, _)| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        self.registered = registered;
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// The files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
+        self.program.sources.paths()
+    }
+
+    /// Names that are registered as `kind`, in order.
+    pub(crate) fn names(&self, kind: RegisterKind) -> impl Iterator<Item = &str> {
+        self.registered.iter().filter(move |(row, _)| row.kind == kind).map(|(row, _)| row.name.as_str())
+    }
+
+    /// Which runtime runs what is registered under a name.
+    pub(crate) fn runtime_of(&self, kind: RegisterKind, name: &str) -> Option<RuntimeId> {
+        let found =
+            self.registered.binary_search_by(|(row, _)| (row.kind, row.name.as_str()).cmp(&(kind, name)));
+        self.registered.get(found.ok()?).map(|(_, runtime)| *runtime)
+    }
+
+    /// The runtimes that run something registered as `kind`.
+    pub(crate) fn runtimes_of(&self, kind: RegisterKind) -> BTreeSet<RuntimeId> {
+        self.registered.iter().filter(|(row, _)| row.kind == kind).map(|(_, runtime)| *runtime).collect()
+    }
+
+    /// Which runtime runs an rpc.
     ///
     /// # Errors
-    /// The memory limit is too small.
-    pub(crate) fn vm(&self, seed: u64) -> Result<Vm, ScriptError> {
-        let functions = self.functions.iter().map(|function| function.name.clone()).collect();
-        Vm::new(Config { seed, limits: self.limits, sources: self.sources.clone(), functions })
+    /// `not_found`: none does, with the nearest name.
+    pub(crate) fn rpc(&self, id: &str) -> Result<RuntimeId, Fault> {
+        self.runtime_of(RegisterKind::Rpc, id).ok_or_else(|| {
+            let nearest = nearest(id, self.names(RegisterKind::Rpc).map(str::to_owned));
+            Fault::not_found(format!("no script registers an rpc `{id}`{nearest}"))
+        })
     }
 
-    /// A machine with every file loaded that is no match, and what that took of fuel: what rpcs and hooks
-    /// run on.
+    /// A machine that rpcs and hooks of a runtime run on, and the fuel that it took to make.
     ///
     /// # Errors
     /// A file failed that did not fail before: it depends on the order of a table or on chance.
-    pub(crate) fn service_vm(
+    pub(crate) fn services(
         &self,
+        runtime: RuntimeId,
         seed: u64,
-        said: &mut Vec<(LogLevel, String)>,
-    ) -> Result<(Vm, i64), ScriptError> {
-        let mut vm = self.vm(seed)?;
-        let mut fuel = MACHINE_FUEL;
-        for path in self.sources.paths() {
-            if !self.matches.values().any(|game| game == path) {
-                fuel += vm.load(&mut Loading(said), path)?.fuel;
-            }
-        }
-        Ok((vm, fuel))
+    ) -> Result<(Box<dyn ServiceMachine>, i64), ScriptError> {
+        let runtime = self.runtimes.get(runtime);
+        let runtime = runtime.ok_or_else(|| ScriptError::new(ErrorKind::Contract, "no runtime runs this"))?;
+        runtime.services(&self.program, seed)
     }
 
-    /// Calls of `kaos.` functions that no machine has, with the nearest name. A name that a file also looks at
-    /// without calling it is passed over: it asks whether the function is there.
-    fn unknown_functions(&self) -> Vec<Diagnostic> {
-        let Some(known) = self.known_names() else { return Vec::new() };
-        let mut wrong = Vec::new();
-        for path in self.sources.paths() {
-            let uses = scan::uses(self.sources.get(path).map(|bytes| &bytes[..]).unwrap_or_default());
-            let asked = |name: &str| uses.iter().any(|other| other.name == name && !other.called);
-            for found in &uses {
-                if !found.called || known.contains(&found.name) || asked(&found.name) {
-                    continue;
-                }
-                let nearest = kaos_kernel::spelling::nearest(&found.name, known.iter().cloned());
-                let message = format!("there is no `kaos.{}`{nearest}", found.name);
-                wrong.push(Diagnostic { file: self.sources.shown(path), line: found.line, message });
-            }
-        }
-        wrong
+    /// Opens the match of a file.
+    ///
+    /// # Errors
+    /// It failed, or broke the contract.
+    pub(crate) fn open(
+        &self,
+        opening: &Opening<'_>,
+        host: &mut dyn Host,
+    ) -> Result<(Box<dyn MatchMachine>, MatchInit), ScriptError> {
+        let contract = |sentence| ScriptError::contract(self.program.sources.shown(opening.path), sentence);
+        let runtime = self.runtimes.of(opening.path).map_err(contract)?;
+        let runtime =
+            self.runtimes.get(runtime).ok_or_else(|| contract("no runtime runs this".to_owned()))?;
+        let (machine, init) = runtime.open(&self.program, opening, host)?;
+        init.check().map_err(contract)?;
+        Ok((machine, init))
     }
-
-    /// What `kaos` has in a machine, asked of a machine.
-    fn known_names(&self) -> Option<Vec<String>> {
-        const ASK: &str = "return { names = function() local n = {} for k in pairs(kaos) do n[#n + 1] = k end return n end }";
-        let mut sources = Sources::new("");
-        sources.insert("names.lua", ASK);
-        let functions = self.functions.iter().map(|function| function.name.clone()).collect();
-        let config = Config { seed: 0, limits: Limits::default(), sources: Arc::new(sources), functions };
-        let mut vm = Vm::new(config).ok()?;
-        let mut said = Vec::new();
-        let module = vm.load(&mut Loading(&mut said), "names.lua").ok()?.value;
-        let names = vm.function(&module, "names").ok()??;
-        let called = vm.call(&mut Loading(&mut said), "names", names, &[], 1_000_000).ok()?;
-        match called.value.into_iter().next()? {
-            Value::List(list) => list.into_iter().map(|name| name.as_str().map(str::to_owned)).collect(),
-            _ => None,
-        }
-    }
-
-    /// Rows of the table that scripts may call, for the worker of rpcs.
-    pub(crate) fn function(&self, at: usize) -> Option<(&str, &Does)> {
-        self.functions.get(at).map(|function| (function.name.as_str(), &function.does))
-    }
-}
-
-/// What lies in matches/ is meant as a match: a file there that returns none was forgotten to be finished.
-fn no_match(sources: &Sources, path: &str) -> Option<Diagnostic> {
-    path.strip_prefix("matches/")?;
-    let message = "this file gives no match: it returns no table with the functions match_init, match_join, \
-                   match_leave and match_loop. End it with `return M`, or move it out of matches/";
-    let line = line_of_return(sources, path);
-    Some(Diagnostic { file: sources.shown(path), line, message: message.to_owned() })
-}
-
-/// The line in which a file returns, or should: its last one that is not empty. 0: it has none.
-fn line_of_return(sources: &Sources, path: &str) -> u32 {
-    let text = sources.get(path).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
-    let lines = || text.lines().zip(1..);
-    let returns = lines().filter(|(line, _)| line.starts_with("return")).last();
-    let last = || lines().filter(|(line, _)| !line.trim().is_empty()).last();
-    returns.or_else(last).map_or(0, |(_, number)| number)
 }
 
 fn hash(sources: &Sources) -> u64 {

@@ -1,10 +1,11 @@
 //! Lua: one virtual machine behind a small safe surface. Everything that touches its stack is in here.
 //!
 //! ```text
-//! Vm          one machine: seed, limits, sandbox, calls that end            vm.rs  sandbox.rs  error.rs
-//!  └ gate     lends the host to the functions of kaos.* during a call       gate.rs  functions.rs  broadcast.rs
-//!  └ data     values in and out, JSON, the canonical hash                    convert.rs  json.rs  hash.rs
-//! Game        a match on a Vm: the callbacks, its state, batches of messages  game.rs  batch.rs
+//! Lua         the runtime: checks files, makes machines                       runtime.rs  scan.rs
+//!  └ Game     a match on a Vm: the callbacks, its state, batches of messages  game.rs  batch.rs
+//!     └ Vm    one machine: seed, limits, sandbox, calls that end              vm.rs  sandbox.rs  error.rs
+//!        └ slot   lends the host to the functions of scripts during a call    slot.rs  functions.rs  broadcast.rs
+//!        └ data   values in and out, JSON, the canonical hash                 convert.rs  json.rs  hash.rs
 //! ```
 //!
 //! A `Vm` stays on the thread that made it. Nothing of mlua shows outside of this folder.
@@ -17,13 +18,14 @@ mod convert;
 mod error;
 mod functions;
 mod game;
-mod gate;
 mod hash;
 mod json;
+mod runtime;
 mod sandbox;
+mod scan;
+mod slot;
 mod vm;
 
-pub use error::{ErrorKind, ScriptError};
-pub use game::{Begun, Game, Identity, Left};
-pub use hash::StateHash;
-pub use vm::{Called, Config, FnRef, Limits, ModuleRef, RegisterKind, Registered, Vm};
+pub use game::Game;
+pub use runtime::Lua;
+pub use vm::{Config, FnRef, Handler, ModuleRef, Vm};

@@ -1,6 +1,6 @@
 //! The plugin: reads the scripts' directory, ties it to the operation table, and gives the frame its scripts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kaos_kernel::event::{EventTable, Events};
@@ -8,20 +8,61 @@ use kaos_kernel::op::{Auth, OpTable};
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::{RunRpc, ScriptHost};
 use kaos_kernel::server::{BuildErrors, ScriptsHash};
-use kaos_kernel::settings::section::ScriptSettings;
 use kaos_kernel::spelling::nearest;
 
-use crate::functions::functions;
-use crate::library::{Diagnostic, Library, read_dir};
-use crate::live::LiveScripts;
-use crate::lua::{Limits, RegisterKind, Registered};
-use crate::sources::Sources;
-use crate::value::Value;
-use crate::worker::Worker;
+use crate::context::ScriptContext;
+use crate::directory::read_dir;
+use crate::functions::{Functions, ScriptFunction, ScriptModule, register, register_module};
+use crate::library::Library;
+use crate::live::FrameScripts;
+use crate::lua::Lua;
+use crate::runtime::{Limits, RegisterKind, Registered, Runtime, Runtimes};
+use crate::sources::{Diagnostic, Sources};
+use crate::worker::{Scripting, Worker};
 
-/// Scripts for a server. Built last, since `kaos.*` has a function for every operation of every plugin.
+/// What a feature says to the app for scripts. Each registers until the scripts are loaded, which is when every plugin is
+/// built.
+pub trait ScriptApp {
+    /// Registers a function that scripts of every language call. Operations become functions by themselves.
+    fn script_function(&mut self, function: ScriptFunction) -> &mut Self;
+
+    /// Registers what a module of functions says of itself.
+    fn script_module(&mut self, module: ScriptModule) -> &mut Self;
+
+    /// Registers a language that scripts are written in, beside Lua.
+    fn script_runtime(&mut self, runtime: impl Runtime) -> &mut Self;
+}
+
+impl ScriptApp for App {
+    fn script_function(&mut self, function: ScriptFunction) -> &mut Self {
+        register(self, function);
+        self
+    }
+
+    fn script_module(&mut self, module: ScriptModule) -> &mut Self {
+        register_module(self, module);
+        self
+    }
+
+    fn script_runtime(&mut self, runtime: impl Runtime) -> &mut Self {
+        self.init_resource::<Runtimes>().init_resource::<BuildErrors>();
+        let world = self.world_mut();
+        if let Err(sentence) = world.resource_mut::<Runtimes>().add(Arc::new(runtime)) {
+            world.resource_mut::<BuildErrors>().0.push(sentence);
+        }
+        self
+    }
+}
+
+/// Scripts for a server. Built last, since scripts have a function for every operation of every plugin.
 pub struct Scripts {
-    sources: Result<Sources, Vec<Diagnostic>>,
+    files: Files,
+}
+
+/// Where the files are.
+enum Files {
+    Dir(PathBuf),
+    Memory(Sources),
 }
 
 /// Rpcs that run at a time, each on a virtual machine of its own. One that waits for an answer of the frame does not count:
@@ -32,86 +73,57 @@ const RUNNING: usize = 2;
 /// the queue waits, until the first answer or the first deadline: no rpc waits longer than `call.wait_ms` in all.
 const THREADS_MAX: usize = 32;
 
-/// What the workers of rpcs need, once the server is built.
-#[derive(Clone)]
-pub(crate) struct Scripting {
-    pub(crate) library: Arc<Library>,
-    pub(crate) ops: Arc<OpTable>,
-    /// Of one request, with every rpc that it calls.
-    pub(crate) fuel: i64,
-    /// How long a request may wait for answers, in ms.
-    pub(crate) wait_ms: u64,
-    /// What scripts see of plugins' settings.
-    pub(crate) settings: Option<Value>,
-    pub(crate) dev: bool,
-}
-
 impl Scripts {
-    /// The scripts of a directory; one that is not there holds none.
+    /// The scripts of a directory, which is read when the server is built; one that is not there holds none.
     pub fn from_dir(dir: &Path) -> Self {
-        Scripts { sources: read_dir(dir) }
+        Scripts { files: Files::Dir(dir.to_owned()) }
     }
 
     /// Scripts that are in memory: tests, and games that carry their own.
     pub fn from_sources(sources: Sources) -> Self {
-        Scripts { sources: Ok(sources) }
+        Scripts { files: Files::Memory(sources) }
+    }
+
+    fn load(&self, world: &mut World) -> Result<Library, Vec<Diagnostic>> {
+        let runtimes = world.resource::<Runtimes>().clone();
+        let ops = world.ops();
+        let functions = Functions::of(world, ops.clone());
+        let sources = match &self.files {
+            Files::Dir(dir) => read_dir(dir, &runtimes)?,
+            Files::Memory(sources) => sources.clone(),
+        };
+        let game = world.resource::<MatchSettings>();
+        let limits = Limits { memory_bytes: game.memory_bytes, load_fuel: game.fuel_init, fuel: game.fuel };
+        let library = Library::load(sources, runtimes, functions, limits)?;
+        let events = world.resource::<Events>().0.clone();
+        let wrong = idle_hooks(library.registered.iter().map(|(row, _)| row), &ops, &events);
+        if wrong.is_empty() { Ok(library) } else { Err(wrong) }
     }
 }
 
 impl Plugin for Scripts {
-    fn build(&self, _: &mut App) {}
+    fn build(&self, app: &mut App) {
+        app.script_runtime(Lua);
+    }
 
     fn finish(&self, app: &mut App) {
-        let game = app.world().resource::<MatchSettings>().clone();
-        let call = app.world().resource::<CallSettings>().clone();
-        let dev = app.world().resource::<NodeSettings>().dev;
-        let settings = shown_settings(app.world());
-        let ops = app.world().ops();
-        let events = app.world().resource::<Events>().0.clone();
-        let functions = functions(&ops);
-        let limits = Limits { memory_bytes: game.memory_bytes, load_fuel: game.fuel_init, fuel: game.fuel };
-        let loaded = self.sources.clone().and_then(|sources| Library::load(sources, functions, limits));
-        let loaded = loaded.and_then(|library| {
-            // The files run once more without the matches: what rpcs and hooks will find.
-            let (vm, _) =
-                library.service_vm(library.hash, &mut Vec::new()).map_err(|error| vec![error.into()])?;
-            let rows = vm.registered();
-            let wrong = idle_hooks(&rows, &ops, &events);
-            if !wrong.is_empty() {
-                return Err(wrong);
-            }
-            Ok((rows.into_iter().map(|row| (row.kind, row.name)).collect::<Vec<_>>(), Arc::new(library)))
-        });
-        match loaded {
-            Ok((registered, library)) => {
-                let live = LiveScripts::new(
-                    library.clone(),
-                    &registered,
-                    game.fuel,
-                    call.wait_ms,
-                    settings.clone(),
-                    dev,
-                );
-                app.insert_resource(ScriptsHash(library.hash)).insert_non_send(ScriptHost(Box::new(live)));
-                let (fuel, wait_ms) = (call.fuel, call.wait_ms);
-                run_rpcs(app, Scripting { library, ops, fuel, wait_ms, settings, dev });
-            }
+        let library = match self.load(app.world_mut()) {
+            Ok(library) => Arc::new(library),
             Err(wrong) => {
                 let sentences = wrong.iter().map(ToString::to_string);
                 app.world_mut().resource_mut::<BuildErrors>().0.extend(sentences);
+                return;
             }
-        }
+        };
+        let world = app.world();
+        let context = ScriptContext::of(world);
+        let (fuel, hook_fuel) =
+            (world.resource::<CallSettings>().fuel, world.resource::<MatchSettings>().fuel);
+        let dev = world.resource::<NodeSettings>().dev;
+        let live = FrameScripts::new(library.clone(), context.clone(), hook_fuel, dev);
+        app.insert_resource(ScriptsHash(library.hash)).insert_non_send(ScriptHost(Box::new(live)));
+        run_rpcs(app, Scripting { library, fuel, context, dev });
     }
-}
-
-/// What scripts see of plugins' settings, as `ctx.settings`; `None`: there is nothing to be seen.
-fn shown_settings(world: &World) -> Option<Value> {
-    let shown = &world.get_resource::<ScriptSettings>()?.0;
-    let sections = shown.iter().map(|(section, values)| {
-        let values = values.iter().map(|(name, value)| (name.clone(), Value::from_json(value)));
-        (section.clone(), Value::map(values))
-    });
-    (!shown.is_empty()).then(|| Value::map(sections))
 }
 
 /// Registers rpcs as jobs.
@@ -129,9 +141,13 @@ fn run_rpcs(app: &mut App, scripting: Scripting) {
 }
 
 /// Hooks that would never run: no operation or event has their name, or only scripts call the operation.
-fn idle_hooks(rows: &[Registered], ops: &OpTable, events: &EventTable) -> Vec<Diagnostic> {
+fn idle_hooks<'a>(
+    rows: impl Iterator<Item = &'a Registered>,
+    ops: &OpTable,
+    events: &EventTable,
+) -> Vec<Diagnostic> {
     let mut wrong = Vec::new();
-    for row in rows.iter().filter(|row| row.kind != RegisterKind::Rpc) {
+    for row in rows.filter(|row| row.kind != RegisterKind::Rpc) {
         let (kind, name) = (row.kind.name(), &row.name);
         let op = ops.rows().iter().find(|op| op.op.script_name() == *name);
         let is_event = events.rows().iter().any(|event| event.event.script_name() == *name);

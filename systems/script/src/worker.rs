@@ -1,23 +1,40 @@
 //! Rpcs: outside the frame, each on a machine of its own that nothing was run on before.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kaos_kernel::op::OpRow;
 use kaos_kernel::output::Level;
 use kaos_kernel::prelude::*;
 use kaos_kernel::script::{RpcContext, RunRpc};
 use serde::Deserialize;
 
-use crate::functions::{Does, fit, nothing, request};
-use crate::host::{Broadcast, Host, LogLevel, Raised, session_text};
-use crate::lua::{RegisterKind, ScriptError, Vm};
-use crate::plugin::Scripting;
+use crate::context::{CallContext, ScriptContext};
+use crate::error::ScriptError;
+use crate::functions::{FunctionHost, parse_request};
+use crate::host::{Broadcast, Host, Raised, session_text};
+use crate::library::Library;
+use crate::runtime::{RegisterKind, RuntimeId, ServiceMachine};
 use crate::value::Value;
 
-/// One thread's worth of rpcs. Each request gets a machine that no other request has used; the next one is
+/// What the workers of rpcs need, once the server is built.
+#[derive(Clone)]
+pub(crate) struct Scripting {
+    pub(crate) library: Arc<Library>,
+    /// Of one request, with every rpc that it calls.
+    pub(crate) fuel: i64,
+    pub(crate) context: ScriptContext,
+    pub(crate) dev: bool,
+}
+
+/// One thread's worth of rpcs. Each request gets a machine that no other request has used; the next ones are
 /// made ready after the answer is out.
 pub(crate) struct Worker {
     scripts: Scripting,
     /// Seeds of machines; the order of tables in an rpc is not part of any replay, its answer is.
     seed: u64,
-    spare: Option<Vm>,
+    /// One of each runtime that runs rpcs.
+    spare: BTreeMap<RuntimeId, Box<dyn ServiceMachine>>,
 }
 
 /// Rpcs that call each other, the first one counted: each holds a machine.
@@ -26,15 +43,19 @@ const DEPTH_MAX: u32 = 8;
 impl Worker {
     /// `seed` should differ between the workers of a server.
     pub(crate) fn new(scripts: &Scripting, seed: u64) -> Self {
-        Worker { scripts: scripts.clone(), seed, spare: None }
+        Worker { scripts: scripts.clone(), seed, spare: BTreeMap::new() }
     }
 
-    /// Makes the next machine ready. Call it when there is nothing else to do.
+    /// Makes the next machines ready. Call it when there is nothing else to do.
     pub(crate) fn warm(&mut self) {
-        if self.spare.is_none() {
-            self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            // A failure shows itself, with its sentence, in the request that needs the machine.
-            self.spare = self.scripts.library.service_vm(self.seed, &mut Vec::new()).ok().map(|made| made.0);
+        for runtime in self.scripts.library.runtimes_of(RegisterKind::Rpc) {
+            if !self.spare.contains_key(&runtime) {
+                self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                // A failure shows itself, with its sentence, in the request that needs the machine.
+                if let Ok((machine, _)) = self.scripts.library.services(runtime, self.seed) {
+                    self.spare.insert(runtime, machine);
+                }
+            }
         }
     }
 
@@ -42,16 +63,17 @@ impl Worker {
     /// one request takes no more than `call.fuel` in all.
     ///
     /// # Errors
-    /// `not_found`: no script registers `id`. `script`: it failed or used up its fuel.
+    /// `not_found`: no script registers `id`. What the script refused with. `script`: it failed or used up its fuel.
     pub(crate) fn run(&mut self, rpc: &RunRpc, cx: &mut JobContext<'_>) -> Result<Bytes, Fault> {
         self.warm();
-        let vm = match self.spare.take() {
-            Some(vm) => Ok(vm),
-            None => self.scripts.library.service_vm(self.seed, &mut Vec::new()).map(|made| made.0),
+        let runtime = self.scripts.library.rpc(&rpc.id)?;
+        let machine = match self.spare.remove(&runtime) {
+            Some(machine) => Ok(machine),
+            None => self.scripts.library.services(runtime, self.seed).map(|(machine, _)| machine),
         };
         let mut fuel = self.scripts.fuel;
         let mut run = Run { scripts: &self.scripts, job: cx, nested: 0, depth: 1 };
-        run.rpc(vm, &rpc.id, &rpc.payload, &rpc.context, &mut fuel)
+        run.rpc(machine, &rpc.id, &rpc.payload, &rpc.context, &mut fuel)
     }
 }
 
@@ -69,42 +91,47 @@ impl Run<'_, '_> {
     /// Runs an rpc on a machine that nothing was run on, and takes what it used from `fuel`.
     fn rpc(
         &mut self,
-        vm: Result<Vm, ScriptError>,
+        machine: Result<Box<dyn ServiceMachine>, ScriptError>,
         id: &str,
         payload: &[u8],
         context: &RpcContext,
         fuel: &mut i64,
     ) -> Result<Bytes, Fault> {
-        let mut vm = vm.map_err(|error| self.failed(id, &error.to_string()))?;
-        let rows = vm.registered();
-        let Some(row) = rows.iter().find(|row| row.kind == RegisterKind::Rpc && row.name == id) else {
-            let known = rows.iter().filter(|row| row.kind == RegisterKind::Rpc).map(|row| row.name.clone());
-            let nearest = kaos_kernel::spelling::nearest(id, known);
-            return Err(Fault::not_found(format!("no script registers an rpc `{id}`{nearest}")));
-        };
-        let ctx = ctx(context, self.scripts.wait_ms, self.scripts.settings.as_ref());
-        let arguments = [ctx, Value::text(payload)];
+        let mut machine = machine.map_err(|error| self.failed(id, &error.to_string()))?;
+        let arguments = [self.scripts.context.of_call(&CallContext::rpc(context)), Value::text(payload)];
         let budget = (*fuel).max(0);
-        let mut host = Asking { run: self, source: id, context, uuids: Dice::of(context.seed, "rpc", 0) };
-        let called = vm.call(&mut host, id, row.function, &arguments, budget);
+        let mut host = RpcHost { run: self, source: id, context, dice: Dice::of(context.seed, "rpc", 0) };
+        let Some(called) = machine.call(&mut host, (RegisterKind::Rpc, id), &arguments, budget) else {
+            return Err(Fault::not_found(format!("no script registers an rpc `{id}` any more")));
+        };
         *fuel -= called.as_ref().map_or_else(|error| error.fuel, |called| called.fuel);
         match called {
-            Ok(called) => match called.value.into_iter().next().unwrap_or_default() {
-                Value::Text(bytes) => Ok(bytes.into()),
-                Value::Nil => Ok(Bytes::new()),
-                value => match value.to_json() {
-                    Ok(json) => Ok(json.to_string().into()),
-                    Err(unfit) => {
-                        Err(self.failed(id, &format!("rpc {id} returned what JSON cannot hold: {unfit}")))
-                    }
-                },
-            },
-            Err(ScriptError { refusal: Some(fault), .. }) => Err(fault),
-            Err(error) => {
-                let text = format!("{error}\n  in the rpc {id}\n  {}", error.stack_line());
-                Err(self.failed(id, &text))
-            }
+            Ok(called) => self.answer(id, called.value.into_iter().next().unwrap_or_default()),
+            Err(error) => Err(self.raised(id, &error)),
         }
+    }
+
+    /// The bytes of what an rpc returned: text as it is, other values as JSON.
+    fn answer(&mut self, id: &str, value: Value) -> Result<Bytes, Fault> {
+        match value {
+            Value::Text(bytes) => Ok(bytes.into()),
+            Value::Nil => Ok(Bytes::new()),
+            value => match value.to_json() {
+                Ok(json) => Ok(json.to_string().into()),
+                Err(unfit) => {
+                    Err(self.failed(id, &format!("rpc {id} returned what JSON cannot hold: {unfit}")))
+                }
+            },
+        }
+    }
+
+    /// What whoever called is told of an rpc that raised.
+    fn raised(&mut self, id: &str, error: &ScriptError) -> Fault {
+        let told = error.refusal.as_ref().and_then(|refusal| self.scripts.library.functions.told(refusal));
+        told.unwrap_or_else(|| {
+            let text = format!("{error}\n  in the rpc {id}\n  {}", error.stack_line());
+            self.failed(id, &text)
+        })
     }
 
     fn failed(&mut self, id: &str, text: &str) -> Fault {
@@ -137,47 +164,31 @@ impl Run<'_, '_> {
             node: context.node.clone(),
             ..RpcContext::default()
         };
-        let vm = self.scripts.library.service_vm(dice.roll(), &mut Vec::new()).map(|(vm, cost)| {
+        let runtime = self.scripts.library.rpc(id).map_err(Raised::of)?;
+        let machine = self.scripts.library.services(runtime, dice.roll()).map(|(machine, cost)| {
             *fuel -= cost;
-            vm
+            machine
         });
         if *fuel < 0 {
             return Err("too little fuel is left to begin it".into());
         }
         self.depth += 1;
-        let answer = self.rpc(vm, id, &payload.0, &context, fuel);
+        let answer = self.rpc(machine, id, &payload.0, &context, fuel);
         self.depth -= 1;
         let answer = answer.map_err(Raised::of)?;
         Ok(Value::map([("payload", Value::text(answer))]))
     }
 }
 
-fn ctx(context: &RpcContext, wait_ms: u64, settings: Option<&Value>) -> Value {
-    let deadline = context.now_ms.saturating_add(wait_ms);
-    let mut fields = vec![
-        ("deadline", Value::Int(i64::try_from(deadline).unwrap_or(i64::MAX))),
-        ("user_id", Value::text(&context.user_id)),
-        ("username", Value::text(&context.username)),
-        ("now", Value::Int(i64::try_from(context.now_ms).unwrap_or(i64::MAX))),
-        ("node", Value::text(&context.node)),
-        ("vars", Value::map(context.vars.iter().map(|(name, value)| (name.clone(), Value::text(value))))),
-    ];
-    if let Some(session) = context.session_id {
-        fields.push(("session_id", Value::text(session.to_string())));
-    }
-    fields.extend(settings.cloned().map(|settings| ("settings", settings)));
-    Value::map(fields)
-}
-
 /// A host whose every function asks the frame and waits.
-struct Asking<'r, 'a, 'b> {
+struct RpcHost<'r, 'a, 'b> {
     run: &'r mut Run<'a, 'b>,
     source: &'r str,
     context: &'r RpcContext,
-    uuids: Dice,
+    dice: Dice,
 }
 
-impl Asking<'_, '_, '_> {
+impl RpcHost<'_, '_, '_> {
     fn ask(&mut self, op: &str, request: &Value) -> Result<Value, Raised> {
         let json = request.to_json().map_err(|unfit| unfit.to_string())?;
         let reply = self.run.job.ask(op, json.to_string().into()).map_err(Raised::of)?;
@@ -186,17 +197,12 @@ impl Asking<'_, '_, '_> {
     }
 }
 
-impl Host for Asking<'_, '_, '_> {
+impl Host for RpcHost<'_, '_, '_> {
     fn now_ms(&self) -> i64 {
         i64::try_from(self.context.now_ms).unwrap_or(i64::MAX)
     }
 
-    fn log(&mut self, level: LogLevel, line: &str) {
-        let level = match level {
-            LogLevel::Info => Level::Info,
-            LogLevel::Warn => Level::Warn,
-            LogLevel::Error => Level::Error,
-        };
+    fn log(&mut self, level: Level, line: &str) {
         self.run.job.log(level, format!("rpc {}", self.source), line);
     }
 
@@ -223,35 +229,37 @@ impl Host for Asking<'_, '_, '_> {
         if let Some(to) = broadcast.to {
             request.push(("to", Value::List(to.iter().map(id).collect())));
         }
-        self.ask("room.broadcast", &Value::map(request)).map(drop).map_err(|raised| raised.text)
+        let op = self.run.scripts.library.functions.broadcast();
+        let op = op.ok_or("this server has no operation that broadcasts")?;
+        self.ask(op, &Value::map(request)).map(drop).map_err(|raised| raised.text)
     }
 
-    fn call(&mut self, function: usize, arguments: Vec<Value>, fuel: &mut i64) -> Result<Value, Raised> {
+    fn call(&mut self, function: usize, arguments: Vec<Value>, fuel: &mut i64) -> Result<Vec<Value>, Raised> {
         let scripts = self.run.scripts;
-        let (_, does) = scripts.library.function(function).ok_or("this function is not there")?;
-        match does {
-            Does::Call { script: ScriptUse::Rpc, args, .. } => {
-                let request = request(args, arguments)?;
-                let context = self.context;
-                self.run.nested(request, context, fuel)
-            }
-            Does::Uuid => {
-                nothing(&arguments)?;
-                Ok(Value::text(self.uuids.uuid().hyphenated().to_string()))
-            }
-            Does::Call { op, args, draws, .. } => {
-                let (op, draws) = (op.clone(), *draws);
-                let request = request(args, arguments)?;
-                if let Some(row) = scripts.ops.by_name(&op) {
-                    fit(&scripts.library, row, request.clone())?;
-                }
-                let reply = self.ask(&op, &request)?;
-                // The same answer as in a match: the id, not the reply that holds it.
-                Ok(match draws {
-                    Some(field) => reply.get(field).cloned().unwrap_or_default(),
-                    None => reply,
-                })
-            }
+        scripts.library.functions.call(self, function, arguments, fuel)
+    }
+}
+
+impl FunctionHost for RpcHost<'_, '_, '_> {
+    fn dice(&mut self) -> &mut Dice {
+        &mut self.dice
+    }
+
+    fn may_wait(&self) -> bool {
+        true
+    }
+
+    fn op(&mut self, row: &OpRow, request: Value, fuel: &mut i64) -> Result<Value, Raised> {
+        if row.op.script == ScriptUse::Rpc {
+            let context = self.context;
+            return self.run.nested(request, context, fuel);
         }
+        parse_request(&self.run.scripts.library.matches, row, request.clone())?;
+        let reply = self.ask(&row.op.name, &request)?;
+        // The same answer as in a match: the id, not the reply that holds it.
+        Ok(match row.op.draws {
+            Some(field) => reply.get(field).cloned().unwrap_or_default(),
+            None => reply,
+        })
     }
 }

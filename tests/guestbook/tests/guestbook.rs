@@ -38,7 +38,7 @@ fn heard(player: &kaosnet::testing::Player) -> Vec<Json> {
 
 #[test]
 fn a_feature_works_in_memory_and_replays_equally() {
-    let mut t = setup().set("guestbook", "lines_max", 2).start();
+    let mut t = setup().set("guestbook.lines_max", 2).start();
     let (ada, bob) = (t.connect("ada"), t.connect("bob"));
     let to = bob.user_id().expect("started");
     let left = ada.call("guestbook.sign", &json!({ "to": to, "line": "hi" }));
@@ -76,19 +76,26 @@ fn a_feature_works_in_memory_and_replays_equally() {
 #[test]
 fn a_setting_out_of_range_or_mistyped_stops_the_start() {
     for (key, value, sentence) in [
-        ("lines_max", json!(0), "`guestbook.lines_max` is 0: it goes from 1 to 10000"),
+        ("guestbook.lines_max", json!(0), "`guestbook.lines_max` is 0: it goes from 1 to 10000"),
         (
-            "lines_max",
+            "guestbook.lines_max",
             json!("many"),
             "`guestbook.lines_max` is \"many\": expected a whole number from 1 to 10000",
         ),
-        ("line_max", json!(5), "`guestbook.line_max`: there is no such key. Did you mean `lines_max`?"),
+        (
+            "guestbook.line_max",
+            json!(5),
+            "unknown key `guestbook.line_max`. Did you mean `guestbook.lines_max`?",
+        ),
     ] {
-        let error = setup().set("guestbook", key, value).try_start().err().expect(sentence);
+        let error = setup().set(key, value).try_start().err().expect(sentence);
         assert_eq!(error.0, [sentence]);
     }
-    let error = server_of([]).set("guestbook", "lines_max", 5).try_start().err().expect("no plugin");
-    assert_eq!(error.0, ["`guestbook`: no plugin of this server has settings of that name"]);
+    let error = server_of([]).set("guestbook.lines_max", 5).try_start().err().expect("no plugin");
+    assert_eq!(
+        error.0,
+        ["unknown key `guestbook.lines_max`: no plugin of this server has a section `guestbook`"]
+    );
 }
 
 fn serve() -> Running {
@@ -96,9 +103,10 @@ fn serve() -> Running {
     let scripts = folder.join("scripts");
     std::fs::create_dir_all(&scripts).expect("the target directory can be written");
     std::fs::write(scripts.join("rpcs.lua"), RPCS).expect("the target directory can be written");
-    let mut config = Config { data: folder, scripts, ..Config::default() };
+    let mut config = Config::default();
+    (config.server.data, config.server.scripts) = (folder, scripts);
     config.http.address = "127.0.0.1:0".parse().expect("an address");
-    config.udp.address = Some("127.0.0.1:0".parse().expect("an address"));
+    config.udp.address.0 = Some("127.0.0.1:0".parse().expect("an address"));
     let plugins = |app: &mut kaosnet::prelude::App| {
         app.add_plugins(Guestbook);
     };

@@ -124,7 +124,7 @@ fn doors(text: &mut String, stats: &Stats) {
         head(text, name, help, kind);
         for door in [Door::Udp, Door::WebSocket, Door::Http] {
             let value = read(stats.door(door)).load(Ordering::Relaxed);
-            let _ = writeln!(text, "{name}{{door=\"{}\"}} {value}", door.word());
+            let _ = writeln!(text, "{name}{{door=\"{}\"}} {value}", door.name());
         }
     }
 }

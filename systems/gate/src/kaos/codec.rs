@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kaos_kernel::codec::{Codec, Encoded, Form, Inbound, InboundMessage, Outbound};
+use kaos_kernel::codec::{Codec, Encoded, Form, Inbound, InboundData, InboundMessage, Outbound};
 use kaos_kernel::fault::{Fault, FaultKind};
 use kaos_kernel::input::Counts;
 use kaos_kernel::op::OpTable;
@@ -155,7 +155,7 @@ fn data_of(bytes: &Bytes, data: RoomData<'_>, reliable: bool) -> InboundMessage 
     } else {
         bytes.slice_ref(data)
     };
-    InboundMessage::Data { handle, to: index, op, data, reliable }
+    InboundMessage::Data(InboundData { handle, to: index, op, data, reliable })
 }
 
 impl Codec for KaosCodec {

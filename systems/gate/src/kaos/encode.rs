@@ -48,7 +48,7 @@ pub(crate) fn encode(message: &Outbound, ops: &OpTable) -> Result<Encoded, Fault
 pub(crate) fn session_end(fault: &Fault) -> v1::SessionEnd {
     v1::SessionEnd {
         code: fault.kind.code().into(),
-        reason: fault.kind.word().to_owned(),
+        reason: fault.kind.name().to_owned(),
         message: cut(&fault.message, MESSAGE_MAX).to_owned(),
     }
 }
@@ -169,7 +169,7 @@ fn refusal(cid: u32, channel: Channel, fault: &Fault) -> Encoded {
     let payload = v1::Error {
         cid,
         code: fault.kind.code().into(),
-        name: fault.kind.word().to_owned(),
+        name: fault.kind.name().to_owned(),
         message: cut(&fault.message, MESSAGE_MAX).to_owned(),
         retry_ms: fault.retry_ms,
     };

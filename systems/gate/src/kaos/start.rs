@@ -191,7 +191,7 @@ mod tests {
             let ServerMessage::SessionEnd(end) = decode_server(op, payload).expect("readable") else {
                 panic!("no SessionEnd");
             };
-            assert_eq!((end.code, end.reason.as_str()), (fault.kind.code().into(), fault.kind.word()));
+            assert_eq!((end.code, end.reason.as_str()), (fault.kind.code().into(), fault.kind.name()));
         }
         let mut greedy = start(Some(Given::Anonymous("ada".into())));
         greedy.vars.insert("k".into(), "v".repeat(2000));

@@ -77,7 +77,7 @@ impl Frames {
         if control || !frame.fin {
             let now_ns = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
             if self.extras.take(now_ns, 1, Rate::new(EXTRAS, EXTRAS_BURST)).is_err() {
-                return Err((Gone::Protocol, (1008, FaultKind::RateLimited.word())));
+                return Err((Gone::Protocol, (1008, FaultKind::RateLimited.name())));
             }
         }
         Ok(())

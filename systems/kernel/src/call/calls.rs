@@ -242,7 +242,7 @@ impl Calls {
         let result = match handler {
             Handler::Read(read) => {
                 let world = self.cell.world.borrow();
-                guarded_or_fault(&row.op.name, || read(&world, &caller, request))
+                guarded_or_fault(&row.op.name, "the call is refused", || read(&world, &caller, request))
             }
             Handler::Start(start) => {
                 let outstanding = Outstanding::default();
@@ -254,7 +254,9 @@ impl Calls {
                 };
                 // Whether there is a place comes first: a refused call has done nothing.
                 let started = self.admit(&caller).and_then(|wait_frames| {
-                    guarded_or_fault(&row.op.name, || Ok((start(call, request), frame + wait_frames)))
+                    guarded_or_fault(&row.op.name, "the call is refused", || {
+                        Ok((start(call, request), frame + wait_frames))
+                    })
                 });
                 match started {
                     Ok((work, deadline)) => {
@@ -285,8 +287,9 @@ impl Calls {
         let hooked = world.get_resource::<AfterHooks>().is_some_and(|hooks| hooks.0.contains(&row.id));
         drop(world);
         hooked.then(|| {
-            let json =
-                guarded_or_fault(&row.op.name, || Ok(serde_json::to_value(request).unwrap_or_default()));
+            let json = guarded_or_fault(&row.op.name, "the call is refused", || {
+                Ok(serde_json::to_value(request).unwrap_or_default())
+            });
             json.unwrap_or_default()
         })
     }

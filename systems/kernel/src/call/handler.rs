@@ -64,7 +64,7 @@ impl Handler {
 }
 
 impl OpRow {
-    /// Runs a [`ScriptUse::Read`] operation on a world that stands still.
+    /// Runs a [`ScriptUse::Read`](crate::op::ScriptUse::Read) operation on a world that stands still.
     ///
     /// # Errors
     /// The handler's, or [`FaultKind::Internal`](crate::fault::FaultKind::Internal) for an operation that does not read.

@@ -1,25 +1,16 @@
 //! What can be set for calls of operations.
 
-use bevy_ecs::prelude::*;
-use serde::{Deserialize, Serialize};
-
-/// Calls of operations.
-#[derive(Resource, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CallSettings {
-    /// Calls of clients that may wait, for jobs or their turn, at a time. Default 10000; beyond it calls are refused with `busy`. What
-    /// scripts and plugins call is not counted: it has to pass when clients fill the queue.
-    pub waiting_max: u32,
-    /// The same for one session. Default 64; so no one session fills the queue for all.
-    pub session_waiting_max: u32,
-    /// How long a call may wait for its jobs in all, in ms. Default 30000; then it ends with `deadline`.
-    pub wait_ms: u64,
-    /// Fuel of one rpc with every rpc that it calls, outside of the frame; a unit as in `match.fuel`. Default 5000000.
-    pub fuel: i64,
-}
-
-impl Default for CallSettings {
-    fn default() -> Self {
-        CallSettings { waiting_max: 10_000, session_waiting_max: 64, wait_ms: 30_000, fuel: 5_000_000 }
+crate::settings! {
+    /// Calls of operations.
+    pub struct CallSettings in "call" {
+        /// Calls of clients that may wait at a time, for jobs or their turn; beyond it they are refused as busy. Calls of
+        /// scripts and plugins do not count: they have to pass when clients fill the queue.
+        waiting_max: u32 = 10_000, in 1..=1 << 20;
+        /// The same for one session, so that none fills the queue for all.
+        session_waiting_max: u32 = 64, in 1..=1 << 20;
+        /// How long a call may wait for its jobs in all, before it ends with deadline.
+        wait_ms: u64 = 30_000, in 100..=600_000, unit "ms";
+        /// Fuel of one rpc, with every rpc that it calls. It runs outside of the frame; see match.fuel for the unit.
+        fuel: i64 = 5_000_000, in 1000..=10_000_000_000;
     }
 }

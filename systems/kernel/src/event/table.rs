@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bevy_ecs::prelude::*;
 
 use super::{EVENT_BYTES_LIMIT, EVENT_UNRELIABLE_BYTES_MAX, Event};
+use crate::failures::guarded_or_fault;
 use crate::fault::Fault;
 use crate::op::{Payload, Request, Schema, not_checked};
 use crate::output::Channel;
@@ -33,7 +34,9 @@ impl EventRow {
     pub fn parse(&self, body: serde_json::Value) -> Result<Box<dyn Payload>, Fault> {
         let invalid = |sentence: String| Fault::invalid(format!("{}: {sentence}", self.event.name));
         self.body.check(&body).map_err(invalid)?;
-        (self.parse)(body).map_err(|error| invalid(error.to_string()))
+        guarded_or_fault(&self.event.name, "the event is not sent", || {
+            (self.parse)(body).map_err(|error| invalid(error.to_string()))
+        })
     }
 }
 

@@ -119,7 +119,8 @@ impl Rest {
     /// A route such as `GET /v1/rooms/{room_id}`. GET and DELETE have no body, the others a JSON one; any field may come in
     /// the query string.
     pub fn new(route: &str) -> Self {
-        let (method, path) = route.split_once(' ').unwrap_or(("POST", route));
+        // Without a method it is not a route, as `wrong` says.
+        let (method, path) = route.split_once(' ').unwrap_or(("", route));
         let body = if matches!(method, "GET" | "DELETE") { RestBody::None } else { RestBody::Json };
         Rest {
             method: method.to_owned(),
@@ -192,7 +193,8 @@ impl Rest {
     pub(crate) fn wrong(&self, request: &Schema) -> Option<String> {
         let known = ["GET", "POST", "PUT", "PATCH", "DELETE"];
         if !known.contains(&self.method.as_str()) || !self.path.starts_with('/') {
-            return Some(format!("`{} {}` is no route: write `GET /v1/things`", self.method, self.path));
+            let route = format!("{} {}", self.method, self.path);
+            return Some(format!("`{}` is not a route: write `GET /v1/things`", route.trim_start()));
         }
         let route = || format!("{} {}", self.method, self.path);
         let body = match self.body {
@@ -211,8 +213,14 @@ impl Rest {
     }
 
     /// Whether two routes of one server would answer the same requests.
-    pub(crate) fn is_like(&self, other: &Rest) -> bool {
-        self.method == other.method && self.path == other.path && self.when == other.when
+    pub(crate) fn conflicts_with(&self, other: &Rest) -> bool {
+        // What a parameter is called does not tell requests apart.
+        let segments = |path: &str| -> Vec<Option<String>> {
+            path.split('/').map(|part| (!part.starts_with('{')).then(|| part.to_owned())).collect()
+        };
+        self.method == other.method
+            && self.when == other.when
+            && segments(&self.path) == segments(&other.path)
     }
 
     /// Puts a request together from path, query and body.
@@ -314,7 +322,7 @@ pub(crate) fn no_json(error: &serde_json::Error) -> Fault {
 
 /// KaosNet's own refusal: `{"code", "name", "message"}`. When to try again stands in the header `Retry-After`.
 pub fn refusal(fault: &Fault, status: u16) -> Refusal {
-    let body = json!({ "code": fault.kind.code(), "name": fault.kind.word(), "message": fault.message });
+    let body = json!({ "code": fault.kind.code(), "name": fault.kind.name(), "message": fault.message });
     Refusal { status, body }
 }
 

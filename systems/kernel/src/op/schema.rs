@@ -2,7 +2,7 @@
 //! the same words on every door.
 //!
 //! The type's own derive (schemars) says it as a JSON Schema, from which documents are made. Checking needs less of it, and
-//! often: that is the [`Shape`] (`shape`), held against a [`Tree`] (`tree`).
+//! often: that is the shape (`shape`), held against a [`Tree`] (`tree`).
 
 mod format;
 mod shape;
@@ -105,7 +105,8 @@ impl Schema {
 }
 
 /// Bounds of JSON Schema that are not checked here. A duplicate in a set (`uniqueItems`) is no mistake: serde drops it.
-const UNCHECKED: [&str; 7] = [
+const UNCHECKED: [&str; 8] = [
+    "allOf",
     "pattern",
     "multipleOf",
     "exclusiveMinimum",
@@ -322,5 +323,38 @@ mod tests {
         assert_eq!(Schema::of::<Option<Query>>().nothing(), Json::Null);
         assert_eq!(Schema::of::<Query>().nothing(), json!({}));
         assert_eq!(Schema::of::<Option<Query>>().fields().count(), 8);
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "its schema alone is looked at")]
+    #[serde(tag = "kind", rename_all = "snake_case")]
+    enum Goal {
+        Room { room: String },
+        Nobody,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    #[expect(dead_code, reason = "its schema alone is looked at")]
+    struct Shot {
+        strength: u8,
+        #[serde(flatten)]
+        goal: Goal,
+    }
+
+    #[test]
+    fn a_struct_with_a_flattened_enum_has_the_fields_of_both() {
+        let schema = Schema::of::<Shot>();
+        assert_eq!(schema.unchecked(), None);
+        assert_eq!(schema.check(&json!({ "strength": 3, "kind": "room", "room": "a" })), Ok(()));
+        assert_eq!(schema.check(&json!({ "strength": 3, "kind": "nobody" })), Ok(()));
+        for wrong in [
+            json!({ "kind": "nobody" }),
+            json!({ "strength": 300, "kind": "nobody" }),
+            json!({ "strength": 3, "kind": "room" }),
+            json!({ "strength": 3, "kind": "nobody", "room": "a" }),
+            json!({ "strength": 3, "kind": "room", "room": "a", "rooom": "b" }),
+        ] {
+            assert!(schema.check(&wrong).is_err(), "{wrong}");
+        }
     }
 }

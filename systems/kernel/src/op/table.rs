@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::schema::{Schema, Tree};
-use super::{Op, OpId, Rest, no_json};
+use super::{Face, Op, OpId, Rest, no_json};
 use crate::failures::guarded_or_fault;
 use crate::fault::Fault;
 use crate::input::Body;
@@ -47,7 +47,7 @@ impl OpRow {
     /// # Errors
     /// [`FaultKind::Invalid`](crate::fault::FaultKind::Invalid) with serde's sentence.
     pub fn parse(&self, from: &mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Payload>, Fault> {
-        guarded_or_fault(&self.op.name, || {
+        guarded_or_fault(&self.op.name, "the call is refused", || {
             (self.parse)(from).map_err(|error| self.invalid(&error.to_string()))
         })
     }
@@ -105,7 +105,7 @@ impl OpRow {
     /// What a call takes before it begins, in messages. A plugin's function that panics costs its caller nothing beyond
     /// [`OpRow::price_unread`], and is in the log.
     pub(crate) fn price_of_request(&self, request: &dyn Payload) -> u32 {
-        let price = guarded_or_fault(&self.op.name, || {
+        let price = guarded_or_fault(&self.op.name, "the call costs the least it can", || {
             Ok(self.op.price.map_or(1, |price| price.of_request(request)))
         });
         price.unwrap_or_else(|_| self.price_unread())
@@ -113,8 +113,9 @@ impl OpRow {
 
     /// What a call takes when it has its reply, in messages; as for a function that panics, see above.
     pub(crate) fn price_of_reply(&self, reply: &dyn Payload) -> u32 {
-        let price =
-            guarded_or_fault(&self.op.name, || Ok(self.op.price.map_or(0, |price| price.of_reply(reply))));
+        let price = guarded_or_fault(&self.op.name, "the call costs nothing more", || {
+            Ok(self.op.price.map_or(0, |price| price.of_reply(reply)))
+        });
         price.unwrap_or(0)
     }
 
@@ -190,6 +191,9 @@ impl OpTable {
             let other = self.get(other).map_or("", |row| row.op.name.as_str()).to_owned();
             self.errors.push(format!("op {}: opcode 0x{:02x} belongs to {other}", op.name, form.opcode));
         }
+        if op.faces.iter().filter(|face| matches!(face, Face::Wire(_))).count() > 1 {
+            self.errors.push(format!("op {}: it has two binary forms; an operation has one", op.name));
+        }
         for (_, rest) in op.rests() {
             let wrong = self.wrong_route(&op, rest, &request);
             self.errors.extend(wrong);
@@ -213,11 +217,11 @@ impl OpTable {
                 op.name
             ));
         }
-        let taken = self.rows.iter().find(|row| row.op.rests().any(|(_, other)| rest.is_like(other)));
+        let taken = self.rows.iter().find(|row| row.op.rests().any(|(_, other)| rest.conflicts_with(other)));
         if let Some(other) = taken {
             return Some(format!("op {}: {method} {path} belongs to {}", op.name, other.op.name));
         }
-        if op.rests().filter(|(_, other)| rest.is_like(other)).count() > 1 {
+        if op.rests().filter(|(_, other)| rest.conflicts_with(other)).count() > 1 {
             return Some(format!("op {}: it has {method} {path} twice", op.name));
         }
         rest.wrong(request).map(|sentence| format!("op {}: {sentence}", op.name))

@@ -1,10 +1,10 @@
 //! What can be set for rooms.
 
-use bevy_ecs::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Who may make rooms.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+/// Who may create rooms.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RoomCreation {
     /// Every session.
@@ -16,49 +16,30 @@ pub enum RoomCreation {
     Server,
 }
 
-/// Rooms.
-#[derive(Resource, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RoomSettings {
-    /// Who may make rooms: `anyone`, `users` or `server`. Default anyone.
-    pub create: RoomCreation,
-    /// How long a room that a client created may be empty, in ms. Default 30000.
-    pub empty_ms: u64,
-    /// Seats of a room that does not say, 1 to `seats_max`. Default 64.
-    pub max_players: u32,
-    /// Seats that a room may have, 1 to 65535. Default 1000; a room that asks for more is not made (`invalid`). Who
-    /// joins is told of every member, in up to 352 bytes each, and a session closes at four times
-    /// `session.resend_bytes`: from about 2900 seats that has to be raised as well.
-    pub seats_max: u32,
-    /// Rooms on this node. Default 10000.
-    pub rooms_max: u32,
-    /// Matches that clients' requests open in one frame, 1 to 10000. Default 4: a match takes half a millisecond and
-    /// more to open. What comes beyond waits for the next frames, in the order in which it came. What scripts and the
-    /// server open is counted too, and never waits.
-    pub frame_openings_max: u32,
-    /// Messages that wait for a room's next tick. Default 4096; beyond it senders are refused with `busy`.
-    pub inbox_messages: usize,
-    /// The same in bytes of data. Default 1048576.
-    pub inbox_bytes: usize,
-    /// A label as JSON, in bytes. Default 2048, which is also the most that the protocol carries.
-    pub label_bytes_max: usize,
-    /// Ticks that a late room may run after the other, one a frame, before the rest is left out. Default 4.
-    pub lag_ticks_max: u64,
-}
-
-impl Default for RoomSettings {
-    fn default() -> Self {
-        RoomSettings {
-            create: RoomCreation::Anyone,
-            empty_ms: 30_000,
-            max_players: 64,
-            seats_max: 1000,
-            rooms_max: 10_000,
-            frame_openings_max: 4,
-            inbox_messages: 4096,
-            inbox_bytes: 1 << 20,
-            label_bytes_max: 2048,
-            lag_ticks_max: 4,
-        }
+crate::settings! {
+    /// Rooms.
+    pub struct RoomSettings in "room" {
+        /// Who may create rooms: anyone, users (with a token), or server (scripts and plugins only).
+        create: RoomCreation = RoomCreation::Anyone;
+        /// How long a room that a client created may be empty before it ends.
+        empty_ms: u64 = 30_000, in 0..=86_400_000, unit "ms";
+        /// Seats of a room that does not say how many it has; at most seats_max.
+        max_players: u32 = 64, within |room| 1..=room.seats_max;
+        /// Seats that a room may have; a room that asks for more is not created. Whoever joins is told of every member,
+        /// in up to 352 bytes each: from about 2900 seats session.resend_bytes has to be raised as well.
+        seats_max: u32 = 1000, in 1..=65_535;
+        /// Rooms on this node.
+        rooms_max: u32 = 10_000, in 1..=1 << 20;
+        /// Matches that one frame opens for clients; the rest wait for the next frames, in order. Opening one takes half
+        /// a millisecond and more. What scripts and the server open is counted too, and never waits.
+        frame_openings_max: u32 = 4, in 1..=10_000;
+        /// Messages that wait for a room's next tick; beyond it senders are refused as busy.
+        inbox_messages: usize = 4096, in 1..=1 << 20;
+        /// The same in bytes of data.
+        inbox_bytes: usize = 1 << 20, in 1 << 16..=1 << 30, unit "bytes";
+        /// A room's label, as JSON. The protocol carries no longer one than 2048 bytes.
+        label_bytes_max: usize = 2048, in 2..=2048, unit "bytes";
+        /// Ticks that a late room may catch up, one a frame, before the rest is left out.
+        lag_ticks_max: u64 = 4, in 1..=128;
     }
 }

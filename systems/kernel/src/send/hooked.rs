@@ -53,7 +53,9 @@ pub(super) fn note(world: &mut World, row: &Arc<EventRow>, to: &Target, body: &d
         return;
     }
     // The type is a plugin's, and so is what its serialization does.
-    let body = guarded_or_fault(&row.event.name, || Ok(serde_json::to_value(body).unwrap_or_default()));
+    let body = guarded_or_fault(&row.event.name, "its hook is told nothing of its body", || {
+        Ok(serde_json::to_value(body).unwrap_or_default())
+    });
     let body = body.unwrap_or_default();
     hooks.waiting.push(HookedEvent { row: row.clone(), to: to.clone(), body });
 }

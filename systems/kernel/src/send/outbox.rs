@@ -63,7 +63,7 @@ impl Outbox {
 /// Encodes a message and adds it to the outbox. What is too long for the format is an error.
 ///
 /// # Errors
-/// [`FaultKind::Invalid`]: longer than the format can carry.
+/// `invalid`: longer than the format can carry.
 pub fn post(world: &mut World, message: &Outbound) -> Result<u32, Fault> {
     let encoded = {
         let codec = world

@@ -57,7 +57,11 @@ pub(crate) fn recipients(world: &World, to: &Target) -> Result<Vec<Recipient>, F
             let presences = world.room(*id).and_then(|room| world.get::<Presences>(room));
             let entities = presences.map(Presences::entities).unwrap_or_default();
             let presences = entities.iter().filter_map(|entity| world.get::<Presence>(*entity));
-            presences.map(|presence| (presence.session_slot, presence.handle)).collect()
+            presences
+                .filter_map(|presence| {
+                    live(world, presence.info.session_id).map(|(slot, _)| (slot, presence.handle))
+                })
+                .collect()
         }
         Target::Named { kind, id } => {
             let known = world.resource::<Targets>();

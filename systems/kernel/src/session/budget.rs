@@ -3,7 +3,7 @@
 use bevy_ecs::prelude::*;
 
 use crate::clock::Clock;
-use crate::codec::{Inbound, InboundMessage};
+use crate::codec::{Inbound, InboundData, InboundMessage};
 use crate::limit::{LimitSettings, Rate};
 use crate::op::OpTable;
 use crate::room::{InboxLimits, RoomSettings};
@@ -58,7 +58,7 @@ pub(crate) struct Flood;
 /// Is it room data that a client sends again after a resume, within its credit? Then no limit may refuse it: it is
 /// counted, so the client believes that it arrived. A session's resend buffer bounds it.
 pub(crate) fn is_sent_again(state: &mut SessionState, limits: &FrameLimits, inbound: &Inbound) -> bool {
-    let InboundMessage::Data { reliable: true, .. } = inbound.message else { return false };
+    let InboundMessage::Data(InboundData { reliable: true, .. }) = inbound.message else { return false };
     let (credit, until) = &mut state.replay_credit;
     let within = limits.frame < *until && inbound.size <= *credit;
     if within {
@@ -81,7 +81,7 @@ pub(crate) fn take_from_budget(
         InboundMessage::Call { op, request, .. } => {
             ops.get(*op).map_or(1, |row| row.price_of_request(&**request))
         }
-        InboundMessage::Data { .. } | InboundMessage::Bad { .. } => 1,
+        InboundMessage::Data(_) | InboundMessage::Bad { .. } => 1,
     };
     let taken = state.messages.take(limits.now_ns, limits.messages.at_most_a_burst(cost), limits.messages);
     Ok(taken.and_then(|()| state.bytes.take(limits.now_ns, inbound.size as u64, limits.bytes)))

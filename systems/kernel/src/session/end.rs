@@ -39,7 +39,7 @@ pub(crate) fn close_peer(world: &mut World, id: PeerId, kind: Option<FaultKind>)
     let close = Close {
         peer: id,
         code: kind.map_or(0, FaultKind::code),
-        reason: kind.map_or("bye", FaultKind::word),
+        reason: kind.map_or("bye", FaultKind::name),
     };
     world.resource_mut::<FrameOutputs>().0.closes.push(close);
     forget_peer(world, id);
@@ -88,7 +88,7 @@ pub fn end_session(world: &mut World, id: SessionId, fault: Option<Fault>) -> bo
 fn leave_word(kind: FaultKind) -> &'static str {
     match kind {
         FaultKind::TimedOut => "disconnected",
-        kind => kind.word(),
+        kind => kind.name(),
     }
 }
 

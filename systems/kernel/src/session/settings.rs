@@ -1,42 +1,26 @@
 //! What can be set for sessions.
 
-use bevy_ecs::prelude::*;
-use serde::{Deserialize, Serialize};
-
-/// Sessions and their connections.
-#[derive(Resource, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SessionSettings {
-    /// How long a peer may take to its SessionStart, in ms. Default 5000. Bounds what a silent stranger holds.
-    pub start_ms: u64,
-    /// How often a client sends a heartbeat at least, in ms. Default 1000; also how late an acknowledgement
-    /// may be, so it bounds what both sides keep.
-    pub heartbeat_ms: u64,
-    /// Silence after which a peer counts as lost, in ms. Default 10000. Must exceed twice `heartbeat_ms`, or
-    /// one late heartbeat loses a healthy peer.
-    pub idle_ms: u64,
-    /// How long a lost session's seats wait for it, in ms. Default 30000; 0: not at all.
-    pub seat_ms: u64,
-    /// Reliable messages kept for a client that has not acknowledged them, in bytes. Default 262144. Beyond
-    /// it a lost session's room data is dropped, oldest first, and a connected one has `slow_reader_ms`.
-    /// At four times this the session closes at once.
-    pub resend_bytes: usize,
-    /// How long a connected session may stay over `resend_bytes`, in ms. Default 10000.
-    pub slow_reader_ms: u64,
-    /// A second login of the same user: `true` replaces the first, `false` lets both be. Default false.
-    pub replace: bool,
-}
-
-impl Default for SessionSettings {
-    fn default() -> Self {
-        SessionSettings {
-            start_ms: 5_000,
-            heartbeat_ms: 1_000,
-            idle_ms: 10_000,
-            seat_ms: 30_000,
-            resend_bytes: 256 * 1024,
-            slow_reader_ms: 10_000,
-            replace: false,
-        }
+crate::settings! {
+    /// Sessions and their connections.
+    pub struct SessionSettings in "session" {
+        /// How long a connection may take to its first message, the SessionStart. Bounds what a silent stranger holds.
+        start_ms: u64 = 5_000, in 100..=60_000, unit "ms";
+        /// How often a client sends a heartbeat at least. It is also how late an acknowledgement may be, so it bounds
+        /// what both sides keep to send again.
+        heartbeat_ms: u64 = 1_000, in 50..=30_000, unit "ms";
+        /// Silence after which a connection counts as lost. More than twice heartbeat_ms, or one late heartbeat loses a
+        /// healthy connection.
+        idle_ms: u64 = 10_000,
+            within |session| session.heartbeat_ms.saturating_mul(2).saturating_add(1)..=600_000, unit "ms";
+        /// How long the seats of a session that lost its connection wait for it. 0: not at all.
+        seat_ms: u64 = 30_000, in 0..=3_600_000, unit "ms";
+        /// Reliable messages that are kept for a client until it acknowledges them. Beyond that a session that lost its
+        /// connection loses room data, oldest first, and a connected one has slow_reader_ms to catch up. At four times
+        /// this a session closes at once.
+        resend_bytes: usize = 256 * 1024, in 4096..=64 << 20, unit "bytes", was "session.keep_bytes";
+        /// How long a connected session may stay over resend_bytes before it is closed as slow_reader.
+        slow_reader_ms: u64 = 10_000, in 100..=600_000, unit "ms";
+        /// Whether a second login of a user replaces the first. false: both stay.
+        replace: bool = false;
     }
 }

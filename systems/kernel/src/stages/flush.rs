@@ -73,10 +73,11 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
     match reply_to {
         ReplyTo::Session { session, cid, form } => {
             let message = Outbound::Answer { cid, op, form, result };
-            let posted = guarded_or_fault(name_of(ops, op), || post(world, &message)).or_else(|fault| {
-                let channel = form.channel(ops, op);
-                post(world, &Outbound::Refusal { cid, channel, fault })
-            });
+            let posted = guarded_or_fault(name_of(ops, op), "the call is refused", || post(world, &message))
+                .or_else(|fault| {
+                    let channel = form.channel(ops, op);
+                    post(world, &Outbound::Refusal { cid, channel, fault })
+                });
             // Its slot may be another's by now: the id tells.
             let there = world.session(session).is_some();
             if let Ok(payload) = posted
@@ -127,7 +128,7 @@ fn render(
 ) -> Result<Bytes, Fault> {
     let reply = result?;
     let rest = face.and_then(|face| ops.get(op)?.op.rest_at(face));
-    guarded_or_fault(name_of(ops, op), || match rest {
+    guarded_or_fault(name_of(ops, op), "the call is refused", || match rest {
         Some(rest) => rest.write(&*reply),
         None => write_json(&*reply),
     })

@@ -23,7 +23,7 @@ pub(crate) fn register(app: &mut App) {
         Op::new("room.broadcast")
             .about("Sends room data to members, as kaos.broadcast does in a match.")
             .server()
-            .script(ScriptUse::Never),
+            .script(ScriptUse::Broadcast),
         broadcast_op,
     );
 }

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use mlua::ffi;
 
 use super::convert::{push_bytes, size_hint};
-use super::gate::State;
+use super::slot::State;
 use crate::host::{Message, Presence, session_text};
 
 /// Stack slots of the keys that [`push_keys`] pushed.

@@ -6,17 +6,17 @@ use kaos_kernel::spelling::nearest;
 use kaos_wire::limits::{ROOM_DATA_MAX, UNRELIABLE_DATA_MAX};
 use mlua::ffi;
 
-use super::gate::{Gate, Scratch, State, bytes_at, gate_of, raise, type_at};
+use super::slot::{HostSlot, Scratch, State, bytes_at, raise, slot_of, type_at};
 use crate::host::{Broadcast, Host, parse_session};
 
 /// Receivers that one broadcast may name.
 const TO_MAX: usize = 10_000;
 
 pub(super) unsafe extern "C-unwind" fn broadcast(state: State) -> c_int {
-    // SAFETY: called by Lua with the gate as upvalue; nothing is owned when it raises.
+    // SAFETY: called by Lua with the slot as upvalue; nothing is owned when it raises.
     unsafe {
-        let gate: &Gate = gate_of(state);
-        if gate.work(|host, scratch| send(state, host, scratch).map_err(|e| format!("kaos.broadcast: {e}"))) {
+        let slot: &HostSlot = slot_of(state);
+        if slot.work(|host, scratch| send(state, host, scratch).map_err(|e| format!("kaos.broadcast: {e}"))) {
             return 0;
         }
         raise(state)
@@ -199,14 +199,14 @@ unsafe fn is_empty(state: State, table: c_int) -> bool {
     }
 }
 
-/// Pushes the function with its upvalues: gate, number, and the keys it reads.
+/// Pushes the function with its upvalues: slot, number, and the keys it reads.
 ///
 /// # Safety
-/// May raise. `gate` outlives the Lua state.
-pub(super) unsafe fn push_broadcast(state: State, gate: &Gate) {
+/// May raise. `slot` outlives the Lua state.
+pub(super) unsafe fn push_broadcast(state: State, slot: &HostSlot) {
     // SAFETY: the caller's promise.
     unsafe {
-        ffi::lua_pushlightuserdata(state, std::ptr::from_ref(gate).cast_mut().cast());
+        ffi::lua_pushlightuserdata(state, std::ptr::from_ref(slot).cast_mut().cast());
         ffi::lua_pushinteger(state, 0);
         for key in [c"session_id", c"op", c"reliable"] {
             ffi::lua_pushstring(state, key.as_ptr());

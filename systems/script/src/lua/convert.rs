@@ -5,7 +5,7 @@ use std::ffi::c_int;
 
 use mlua::ffi;
 
-use super::gate::{State, bytes_at, type_at};
+use super::slot::{State, bytes_at, type_at};
 use crate::value::{Bounds, Unfit, Value};
 
 /// Reads the value at `index` and takes it from `bounds`, as far as it was read when it fails. (The depth is

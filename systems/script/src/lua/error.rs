@@ -1,12 +1,15 @@
-//! What went wrong in a script, as people read it: file, line, sentence, stack.
+//! What Lua raised, made into a [`ScriptError`]: place, sentence, stack, and the refusal that it may be.
 
 use std::ffi::c_int;
 
-use kaos_kernel::fault::{Fault, FaultKind};
+use kaos_kernel::fault::FaultKind;
 use kaos_lua::Frame;
 use mlua::ffi;
 
-use super::gate::{State, bytes_at, gate_of, type_at};
+use super::convert;
+use super::slot::{State, bytes_at, slot_of, type_at};
+use crate::error::{ErrorKind, RefusalCode, ScriptError, ScriptRefusal};
+use crate::value::Bounds;
 
 /// Functions kept of a stack.
 pub(super) const FRAMES_MAX: usize = 16;
@@ -14,95 +17,9 @@ pub(super) const FRAMES_MAX: usize = 16;
 /// Bytes kept of a message that a script made.
 const MESSAGE_BYTES_MAX: usize = 2048;
 
-/// A call that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScriptError {
-    /// What kind of failure.
-    pub kind: ErrorKind,
-    /// The file, as shown: `scripts/matches/arena.lua`. Empty when it is not known.
-    pub file: String,
-    /// The line; 0 when it is not known.
-    pub line: u32,
-    /// The sentence, without file and line.
-    pub message: String,
-    /// The stack, innermost first, each `file:line in function`.
-    pub traceback: Vec<String>,
-    /// Fuel that the call had used when it failed.
-    pub fuel: i64,
-    /// The script meant to refuse, and no defect: what whoever asked is told.
-    pub refusal: Option<Fault>,
-}
-
-/// Kinds of failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ErrorKind {
-    /// The script raised an error, or its text is no Lua. It may be called again.
-    Error,
-    /// It used up its fuel. It may be called again.
-    Fuel,
-    /// It is out of memory. The machine must not be used again.
-    Memory,
-    /// It recursed too deep. It may be called again.
-    Depth,
-    /// It broke the contract: a missing callback, a return value of the wrong kind.
-    Contract,
-}
-
-impl ErrorKind {
-    /// One word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Fuel => "fuel",
-            Self::Memory => "memory",
-            Self::Depth => "depth",
-            Self::Contract => "contract",
-        }
-    }
-}
-
-impl std::fmt::Display for ScriptError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.file.as_str(), self.line) {
-            ("", _) => {}
-            (file, 0) => write!(f, "{file}: ")?,
-            (file, line) => write!(f, "{file}:{line}: ")?,
-        }
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for ScriptError {}
-
 impl ScriptError {
-    /// A broken contract, found by the host.
-    pub(super) fn contract(file: String, message: impl Into<String>) -> Self {
-        Self {
-            kind: ErrorKind::Contract,
-            file,
-            line: 0,
-            message: message.into(),
-            traceback: Vec::new(),
-            fuel: 0,
-            refusal: None,
-        }
-    }
-
     pub(super) fn memory(place: &str, traceback: Vec<String>) -> Self {
-        Self {
-            kind: ErrorKind::Memory,
-            file: place.to_owned(),
-            line: 0,
-            message: "not enough memory".to_owned(),
-            traceback,
-            fuel: 0,
-            refusal: None,
-        }
-    }
-
-    /// The stack in one line: `stack: scripts/matches/arena.lua:24 in fire < … in match_loop`.
-    pub fn stack_line(&self) -> String {
-        format!("stack: {}", self.traceback.join(" < "))
+        Self { file: place.to_owned(), traceback, ..Self::new(ErrorKind::Memory, "not enough memory") }
     }
 
     /// From what Lua said, and the stack at that moment.
@@ -123,30 +40,16 @@ impl ScriptError {
         let deep = message.starts_with("stack overflow")
             || message.starts_with("C stack overflow")
             || message == "error in error handling";
-        Self {
-            kind: if deep { ErrorKind::Depth } else { ErrorKind::Error },
-            file,
-            line,
-            message: message.to_owned(),
-            traceback: traceback(frames, callback),
-            fuel: 0,
-            refusal: None,
-        }
+        let kind = if deep { ErrorKind::Depth } else { ErrorKind::Error };
+        Self { file, line, traceback: traceback(frames, callback), ..Self::new(kind, message) }
     }
 
     /// Out of fuel at the innermost of `frames`.
     pub(super) fn fuel(budget: i64, frames: &[Frame], callback: &str) -> Self {
         let (file, line) = place(frames);
         let message = format!("out of fuel: {callback} may use {budget} and was stopped");
-        Self {
-            kind: ErrorKind::Fuel,
-            file,
-            line,
-            message,
-            traceback: traceback(frames, callback),
-            fuel: budget,
-            refusal: None,
-        }
+        let traceback = traceback(frames, callback);
+        Self { file, line, traceback, fuel: budget, ..Self::new(ErrorKind::Fuel, message) }
     }
 }
 
@@ -194,11 +97,11 @@ pub(super) unsafe extern "C-unwind" fn on_error(state: State) -> c_int {
     // SAFETY: made by `push_function`; raises nothing: no string is converted but a number, which may fail
     // for lack of memory and is then an error in error handling, as for any handler.
     unsafe {
-        let gate = gate_of(state);
+        let slot = slot_of(state);
         if ffi::lua_type(state, 1) == ffi::LUA_TTABLE {
             // Before anything is owned: a key may need memory.
             ffi::lua_settop(state, 1);
-            for key in [c"message", c"code"] {
+            for key in [c"message", c"code", c"data"] {
                 ffi::lua_pushstring(state, key.as_ptr());
                 ffi::lua_rawget(state, 1);
             }
@@ -207,13 +110,13 @@ pub(super) unsafe extern "C-unwind" fn on_error(state: State) -> c_int {
         let refusal = refusal(state);
         ffi::lua_settop(state, 1);
         let frames = kaos_lua::frames(state, 1, FRAMES_MAX);
-        let mut scratch = gate.scratch.borrow_mut();
+        let mut scratch = slot.scratch.borrow_mut();
         scratch.frames = frames;
         // What an operation refused, and the script let pass.
         let passed = scratch.raised.take().filter(|(text, _)| error.ends_with(text.as_str()));
         (scratch.error, scratch.refusal) = match refusal {
-            None => (error, passed.map(|(_, fault)| fault)),
-            Some(Ok(fault)) => (error, Some(fault)),
+            None => (error, passed.map(|(_, fault)| fault.into())),
+            Some(Ok(refusal)) => (error, Some(refusal)),
             Some(Err(sentence)) => (sentence, None),
         };
         1
@@ -239,12 +142,12 @@ unsafe fn describe(state: State) -> String {
     }
 }
 
-/// What a script refuses with when it raises a table that has a `code`, a word of the fault table, or a `message` alone.
-/// `None`: it is no refusal. `Err`: its code is none, a sentence.
+/// What a script refuses with when it raises a table that has a `code`, a word of the fault table or a number, or a
+/// `message` alone; with its `data`. `None`: it is no refusal. `Err`: it cannot be one, a sentence.
 ///
 /// # Safety
-/// Raises nothing. The fields `message` and `code` lie at 2 and 3.
-unsafe fn refusal(state: State) -> Option<Result<Fault, String>> {
+/// Raises nothing. The fields `message`, `code` and `data` lie at 2, 3 and 4.
+unsafe fn refusal(state: State) -> Option<Result<ScriptRefusal, String>> {
     // SAFETY: the caller's promise.
     unsafe {
         if ffi::lua_type(state, 1) != ffi::LUA_TTABLE {
@@ -252,13 +155,29 @@ unsafe fn refusal(state: State) -> Option<Result<Fault, String>> {
         }
         let text =
             |index| (ffi::lua_type(state, index) == ffi::LUA_TSTRING).then(|| plain(state, index)).flatten();
-        let (message, code) = (text(2), text(3));
-        let kind = match (&code, &message) {
-            (Some(code), _) => FaultKind::of_request(code),
-            (None, Some(_)) if ffi::lua_type(state, 3) == ffi::LUA_TNIL => Ok(FaultKind::Refused),
+        let (message, word) = (text(2), text(3));
+        let code = match (&word, &message) {
+            (Some(word), _) => FaultKind::of_request(word).map(RefusalCode::Kind),
+            (None, Some(_)) if ffi::lua_type(state, 3) == ffi::LUA_TNIL => {
+                Ok(RefusalCode::Kind(FaultKind::Refused))
+            }
+            (None, _) if ffi::lua_isinteger(state, 3) != 0 => {
+                Ok(RefusalCode::Number(ffi::lua_tointeger(state, 3)))
+            }
             (None, _) => return None,
         };
-        Some(kind.map(|kind| message.map_or_else(|| kind.into(), |message| Fault::new(kind, message))))
+        // What is no plain data takes nothing from the refusal: no door sends it.
+        let data = match ffi::lua_type(state, 4) {
+            ffi::LUA_TNIL => None,
+            _ => convert::read(state, 4, &mut Bounds::CALL.clone()).ok(),
+        };
+        Some(code.map(|code| {
+            let message = message.unwrap_or_else(|| match code {
+                RefusalCode::Kind(kind) => kind.text().to_owned(),
+                RefusalCode::Number(number) => format!("refused with the code {number}"),
+            });
+            ScriptRefusal { code, message, retry_ms: 0, data }
+        }))
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::ffi::c_int;
 
+use kaos_kernel::output::Level;
 use mlua::ffi;
 
 use super::convert;
-use super::gate::{Scratch, State, bytes_at, gate_of, raise, type_at};
 use super::json;
-use super::vm::RegisterKind;
-use crate::host::{Host, LogLevel, Raised};
+use super::slot::{Scratch, State, bytes_at, raise, slot_of, type_at};
+use crate::host::{Host, Raised};
+use crate::runtime::RegisterKind;
 use crate::value::{Bounds, Value};
 
 /// Handlers that the files of one machine may register.
@@ -16,9 +17,9 @@ const REGISTERED_MAX: usize = 1000;
 
 pub(super) unsafe extern "C-unwind" fn time_now(state: State) -> c_int {
     let mut now = 0;
-    // SAFETY: called by Lua with the gate as upvalue; nothing is owned when it raises.
+    // SAFETY: called by Lua with the slot as upvalue; nothing is owned when it raises.
     unsafe {
-        let open = gate_of(state).work(|host, _| {
+        let open = slot_of(state).work(|host, _| {
             now = host.now_ms();
             Ok(())
         });
@@ -33,10 +34,10 @@ pub(super) unsafe extern "C-unwind" fn time_now(state: State) -> c_int {
 pub(super) unsafe extern "C-unwind" fn json_encode(state: State) -> c_int {
     // SAFETY: as in `time_now`. The bytes stay in the scratch until the next function works.
     unsafe {
-        let gate = gate_of(state);
+        let slot = slot_of(state);
         ffi::lua_settop(state, 1);
         let mut parts = (std::ptr::null(), 0);
-        let done = gate.work(|_, scratch| {
+        let done = slot.work(|_, scratch| {
             scratch.bytes.clear();
             let mut bounds = Bounds::CALL;
             let written = json::write(state, 1, &mut scratch.bytes, &mut bounds);
@@ -58,18 +59,20 @@ pub(super) unsafe extern "C-unwind" fn json_encode(state: State) -> c_int {
 pub(super) unsafe extern "C-unwind" fn json_decode(state: State) -> c_int {
     // SAFETY: as in `time_now`. The value stays in the scratch until the next function works.
     unsafe {
-        let gate = gate_of(state);
+        let slot = slot_of(state);
         let mut value: *const Value = std::ptr::null();
-        let done = gate.work(|_, scratch| {
+        let done = slot.work(|_, scratch| {
             let text = bytes_at(state, 1)
                 .ok_or_else(|| format!("kaos.json_decode: {} is not a string", type_at(state, 1)))?;
             if text.len() > Bounds::CALL.bytes {
                 return Err(format!("kaos.json_decode: over {} bytes", Bounds::CALL.bytes));
             }
             kaos_lua::ffi::kaoslua_owe(state, 1 + (text.len() as u64 >> 2));
-            scratch.value =
+            let decoded =
                 Value::parse_json(text, Bounds::CALL).map_err(|e| format!("kaos.json_decode: {e}"))?;
-            value = &raw const scratch.value;
+            scratch.values.clear();
+            scratch.values.push(decoded);
+            value = &raw const scratch.values[0];
             Ok(())
         });
         if !done {
@@ -98,11 +101,11 @@ pub(super) unsafe extern "C-unwind" fn json_array(state: State) -> c_int {
 pub(super) unsafe extern "C-unwind" fn log(state: State) -> c_int {
     // SAFETY: as in `time_now`. `luaL_tolstring` may run `__tostring` and raise; nothing is owned then.
     unsafe {
-        let gate = gate_of(state);
+        let slot = slot_of(state);
         let level = match ffi::lua_tointeger(state, ffi::lua_upvalueindex(2)) {
-            0 => LogLevel::Info,
-            1 => LogLevel::Warn,
-            _ => LogLevel::Error,
+            0 => Level::Info,
+            1 => Level::Warn,
+            _ => Level::Error,
         };
         let count = ffi::lua_gettop(state);
         kaos_lua::ffi::kaoslua_owe(state, count as u64);
@@ -110,7 +113,7 @@ pub(super) unsafe extern "C-unwind" fn log(state: State) -> c_int {
             ffi::luaL_tolstring(state, i, std::ptr::null_mut());
             ffi::lua_replace(state, i);
         }
-        let done = gate.work(|host, scratch| {
+        let done = slot.work(|host, scratch| {
             scratch.bytes.clear();
             for i in 1..=count {
                 if i > 1 {
@@ -135,25 +138,25 @@ pub(super) unsafe extern "C-unwind" fn log(state: State) -> c_int {
 pub(super) unsafe extern "C-unwind" fn register(state: State) -> c_int {
     // SAFETY: as in `time_now`.
     unsafe {
-        let gate = gate_of(state);
+        let slot = slot_of(state);
         let kind = match ffi::lua_tointeger(state, ffi::lua_upvalueindex(2)) {
             0 => RegisterKind::Rpc,
             1 => RegisterKind::Before,
             _ => RegisterKind::After,
         };
         ffi::lua_settop(state, 2);
-        let mut slot = ffi::LUA_NOREF;
+        let mut handler = ffi::LUA_NOREF;
         if ffi::lua_type(state, 2) == ffi::LUA_TFUNCTION {
             ffi::lua_pushvalue(state, 2);
-            slot = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+            handler = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
         }
-        let loading = gate.loading.get();
-        let done = gate.work(|_, scratch| {
-            keep(state, scratch, kind, slot, loading)
+        let loading = slot.loading.get();
+        let done = slot.work(|_, scratch| {
+            keep(state, scratch, kind, handler, loading)
                 .map_err(|e| format!("kaos.register_{}: {e}", kind.name()))
         });
         if !done {
-            ffi::luaL_unref(state, ffi::LUA_REGISTRYINDEX, slot);
+            ffi::luaL_unref(state, ffi::LUA_REGISTRYINDEX, handler);
             raise(state)
         }
     }
@@ -166,7 +169,7 @@ unsafe fn keep(
     state: State,
     scratch: &mut Scratch,
     kind: RegisterKind,
-    slot: c_int,
+    handler: c_int,
     loading: bool,
 ) -> Result<(), String> {
     if !loading {
@@ -177,7 +180,7 @@ unsafe fn keep(
     let Some(name) = name.filter(|name| !name.is_empty() && name.len() <= 128) else {
         return Err("the name is a string of 1 to 128 bytes".to_owned());
     };
-    if slot == ffi::LUA_NOREF {
+    if handler == ffi::LUA_NOREF {
         // SAFETY: the caller's promise.
         return Err(format!("the handler of '{name}' is {}, not a function", unsafe { type_at(state, 2) }));
     }
@@ -189,7 +192,7 @@ unsafe fn keep(
     if scratch.registered.len() == REGISTERED_MAX {
         return Err(format!("over {REGISTERED_MAX} handlers"));
     }
-    scratch.registered.insert((kind, name.to_owned()), (slot, place));
+    scratch.registered.insert((kind, name.to_owned()), (handler, place));
     Ok(())
 }
 
@@ -210,32 +213,36 @@ unsafe fn place_of_caller(state: State) -> String {
 
 /// Any function that only the host knows: its number is upvalue 2.
 pub(super) unsafe extern "C-unwind" fn call(state: State) -> c_int {
-    // SAFETY: as in `time_now`. The answer stays in the scratch until the next function works.
+    // SAFETY: as in `time_now`. The results stay in the scratch until the next function works.
     unsafe {
-        let gate = gate_of(state);
+        let slot = slot_of(state);
         let number = ffi::lua_tointeger(state, ffi::lua_upvalueindex(2)) as usize;
-        let mut value: *const Value = std::ptr::null();
-        let done = gate.work(|host, scratch| {
-            let name = gate.functions.get(number).map_or("?", String::as_str);
-            scratch.value = answer(state, host, number).map_err(|raised| {
-                let text = format!("kaos.{name}: {}", raised.text);
+        let mut results: *const [Value] = &[];
+        let done = slot.work(|host, scratch| {
+            scratch.values = answer(state, host, number).map_err(|raised| {
+                let name = slot.functions.get(number).map_or("?".to_owned(), ToString::to_string);
+                let text = format!("{name}: {}", raised.text);
                 scratch.raised = raised.fault.map(|fault| (text.clone(), fault));
                 text
             })?;
-            value = &raw const scratch.value;
+            results = &raw const scratch.values[..];
             Ok(())
         });
         if !done {
             raise(state)
         }
-        convert::push(state, &*value);
+        let results = &*results;
+        ffi::luaL_checkstack(state, results.len() as c_int + 1, c"too many results".as_ptr());
+        for result in results {
+            convert::push(state, result);
+        }
+        results.len() as c_int
     }
-    1
 }
 
 /// # Safety
 /// Raises nothing.
-unsafe fn answer(state: State, host: &mut dyn Host, number: usize) -> Result<Value, Raised> {
+unsafe fn answer(state: State, host: &mut dyn Host, number: usize) -> Result<Vec<Value>, Raised> {
     // SAFETY: the caller's promise.
     unsafe {
         kaos_lua::ffi::kaoslua_owe(state, 32);
@@ -265,7 +272,7 @@ unsafe fn answer(state: State, host: &mut dyn Host, number: usize) -> Result<Val
         let answer = host.call(number, arguments, &mut fuel);
         kaos_lua::ffi::kaoslua_owe(state, u64::try_from(before.saturating_sub(fuel)).unwrap_or(0));
         let answer = answer?;
-        kaos_lua::ffi::kaoslua_owe(state, answer.fuel());
+        kaos_lua::ffi::kaoslua_owe(state, answer.iter().map(Value::fuel).sum());
         Ok(answer)
     }
 }

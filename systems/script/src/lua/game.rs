@@ -7,45 +7,13 @@ use mlua::ffi;
 
 use super::batch::{self, Keys};
 use super::convert;
-use super::error::ScriptError;
-use super::gate::{State, bytes_at, type_at};
-use super::hash::StateHash;
-use super::vm::{Called, FnRef, ModuleRef, Vm};
+use super::slot::{State, bytes_at, type_at};
+use super::vm::{FnRef, Vm};
+use crate::contract::{self, Callback, Left, MatchInit, Need};
+use crate::error::ScriptError;
 use crate::host::{Host, Message, Presence};
+use crate::runtime::{Called, StateHash};
 use crate::value::{Bounds, Value};
-
-/// What `ctx` says of a match and does not change.
-#[derive(Debug, Clone, Copy)]
-pub struct Identity<'a> {
-    /// `ctx.room_id`.
-    pub room_id: &'a str,
-    /// `ctx.module`: the name under which rooms are made of it.
-    pub module: &'a str,
-    /// `ctx.node`.
-    pub node: &'a str,
-    /// `ctx.settings`: what scripts see of plugins' settings.
-    pub settings: Option<&'a Value>,
-}
-
-/// What `match_init` gave.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Begun {
-    /// Ticks a second, 1 to 128.
-    pub tick_rate: u8,
-    /// Text or a map; an empty text when the script gave none.
-    pub label: Value,
-    /// Seats; `None`: the server's default.
-    pub max_players: Option<u32>,
-}
-
-/// How a callback left its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
-    /// The match goes on.
-    Running,
-    /// `match_loop` returned nil: the match is over.
-    Ended,
-}
 
 /// One match.
 ///
@@ -56,70 +24,12 @@ pub enum Left {
 pub struct Game {
     vm: Vm,
     shown: String,
-    callbacks: [Option<FnRef>; 7],
+    callbacks: [Option<FnRef>; Callback::COUNT],
     ctx: c_int,
     state: c_int,
 }
 
-#[derive(Clone, Copy)]
-enum Callback {
-    Init,
-    JoinAttempt,
-    Join,
-    Leave,
-    Loop,
-    Terminate,
-    Signal,
-}
-
-impl Callback {
-    const ALL: [Callback; 7] =
-        [Self::Init, Self::JoinAttempt, Self::Join, Self::Leave, Self::Loop, Self::Terminate, Self::Signal];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Init => "match_init",
-            Self::JoinAttempt => "match_join_attempt",
-            Self::Join => "match_join",
-            Self::Leave => "match_leave",
-            Self::Loop => "match_loop",
-            Self::Terminate => "match_terminate",
-            Self::Signal => "match_signal",
-        }
-    }
-
-    /// What it is to return, as a script writes it.
-    fn returns(self) -> &'static str {
-        match self {
-            Self::JoinAttempt => "return state, accept, reason",
-            Self::Signal => "return state, reply",
-            _ => "return state",
-        }
-    }
-
-    fn required(self) -> bool {
-        matches!(self, Self::Init | Self::Join | Self::Leave | Self::Loop)
-    }
-}
-
 impl Game {
-    /// Callbacks that a match module must have and `module` has not. A module with none of the seven is no
-    /// match at all: `None`.
-    ///
-    /// # Errors
-    /// The machine is out of memory.
-    pub fn missing(vm: &mut Vm, module: &ModuleRef) -> Result<Option<Vec<&'static str>>, ScriptError> {
-        let (mut any, mut missing) = (false, Vec::new());
-        for callback in Callback::ALL {
-            match vm.function(module, callback.name())? {
-                Some(_) => any = true,
-                None if callback.required() => missing.push(callback.name()),
-                None => {}
-            }
-        }
-        Ok(any.then_some(missing))
-    }
-
     /// Loads the file at `path` into `vm` and calls `match_init(ctx, params)`.
     ///
     /// # Errors
@@ -129,33 +39,27 @@ impl Game {
         mut vm: Vm,
         host: &mut dyn Host,
         path: &str,
-        identity: Identity<'_>,
+        ctx: &Value,
         params: &Value,
-    ) -> Result<(Self, Begun), ScriptError> {
+    ) -> Result<(Self, MatchInit), ScriptError> {
         let module = vm.load(host, path)?.value;
-        let shown = vm.gate.sources.shown(&module.path);
-        let mut callbacks = [None; 7];
-        for (slot, callback) in callbacks.iter_mut().zip(Callback::ALL) {
+        let shown = vm.slot.sources.shown(&module.path);
+        let mut callbacks = [None; Callback::COUNT];
+        for (slot, &callback) in callbacks.iter_mut().zip(Callback::ALL) {
             *slot = vm.function(&module, callback.name())?;
-            if slot.is_none() && callback.required() {
+            if slot.is_none() && callback.need() == Need::Required {
                 let message =
                     format!("{} is missing: a match module returns a table that has it", callback.name());
                 return Err(ScriptError::contract(shown, message));
             }
         }
-        let (ctx, state) = prepare(&mut vm, identity).map_err(|_| ScriptError::memory(&shown, Vec::new()))?;
+        let (ctx, state) = prepare(&mut vm, ctx).map_err(|_| ScriptError::memory(&shown, Vec::new()))?;
         let mut game = Self { vm, shown, callbacks, ctx, state };
-        if let Some(settings) = identity.settings {
-            game.set_ctx("settings", settings)?;
-        }
-        let begun = game.init(host, params)?;
-        game.set_ctx("tick_rate", &Value::Int(begun.tick_rate.into()))?;
-        game.set_ctx("label", &begun.label)?;
-        game.set_skipped(0)?;
-        Ok((game, begun))
+        let init = game.init(host, params)?;
+        Ok((game, init))
     }
 
-    fn init(&mut self, host: &mut dyn Host, params: &Value) -> Result<Begun, ScriptError> {
+    fn init(&mut self, host: &mut dyn Host, params: &Value) -> Result<MatchInit, ScriptError> {
         let slot = self.state;
         let fuel = self.vm.limits().load_fuel;
         // SAFETY: `params` is borrowed; `read_init` raises nothing.
@@ -208,7 +112,7 @@ impl Game {
                         return Err(format!(
                             "match_join_attempt returned {} as accept, not true or false: \
                              return state, accept, reason",
-                            super::gate::type_at(state, first + 1)
+                            super::slot::type_at(state, first + 1)
                         ));
                     }
                     if ffi::lua_toboolean(state, first + 1) != 0 {
@@ -317,26 +221,10 @@ impl Game {
         }
     }
 
-    /// What `ctx.label` is from now on.
-    ///
-    /// # Errors
-    /// The machine is out of memory.
-    pub fn set_label(&mut self, label: &Value) -> Result<(), ScriptError> {
-        self.set_ctx("label", label)
-    }
-
-    /// How many ticks were left out before the one that comes: `ctx.skipped`.
-    ///
-    /// # Errors
-    /// The machine is out of memory.
-    pub fn set_skipped(&mut self, ticks: u64) -> Result<(), ScriptError> {
-        self.set_ctx("skipped", &Value::Int(ticks.cast_signed()))
-    }
-
     /// A number that is equal when the state is, in any process. See [`Vm::hash`].
     pub fn hash(&mut self) -> StateHash {
-        let gate = &self.vm.gate;
-        let roots = [self.state, self.ctx, gate.loaded.get(), gate.presences.get()];
+        let slot = &self.vm.slot;
+        let roots = [self.state, self.ctx, slot.loaded.get(), slot.presences.get()];
         // SAFETY: no script runs; the slots are in the registry.
         unsafe { self.vm.walk.hash(&roots) }
     }
@@ -364,7 +252,16 @@ impl Game {
         &mut self.vm
     }
 
-    fn set_ctx(&mut self, key: &str, value: &Value) -> Result<(), ScriptError> {
+    /// Bytes that Lua holds now.
+    pub fn memory_bytes(&self) -> usize {
+        self.vm.memory_bytes()
+    }
+
+    /// Sets a field of `ctx`.
+    ///
+    /// # Errors
+    /// The machine is out of memory.
+    pub fn set_ctx(&mut self, key: &str, value: &Value) -> Result<(), ScriptError> {
         let ctx = self.ctx;
         // SAFETY: the closure owns nothing.
         let done = unsafe {
@@ -417,7 +314,7 @@ impl Game {
             return Ok(None);
         };
         let (ctx, slot) = (self.ctx, self.state);
-        let (presences, now) = (self.vm.gate.presences.get(), host.now_ms());
+        let (presences, now) = (self.vm.slot.presences.get(), host.now_ms());
         // SAFETY: the caller's promise.
         let called = unsafe {
             self.vm.enter(
@@ -449,18 +346,12 @@ impl Game {
 }
 
 /// Makes `ctx` and a slot for the state.
-fn prepare(vm: &mut Vm, identity: Identity<'_>) -> mlua::Result<(c_int, c_int)> {
+fn prepare(vm: &mut Vm, fields: &Value) -> mlua::Result<(c_int, c_int)> {
     let (mut ctx, mut slot) = (0, 0);
     // SAFETY: the closure owns nothing.
     unsafe {
         vm.lua.exec_raw::<()>((), |state| {
-            ffi::lua_createtable(state, 0, 6);
-            for (key, text) in
-                [(c"room_id", identity.room_id), (c"module", identity.module), (c"node", identity.node)]
-            {
-                convert::push_bytes(state, text.as_bytes());
-                ffi::lua_setfield(state, -2, key.as_ptr());
-            }
+            convert::push(state, fields);
             ctx = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
             // Not nil, which would be no slot at all.
             ffi::lua_pushboolean(state, 0);
@@ -488,10 +379,10 @@ unsafe fn keep_state(state: State, index: c_int, slot: c_int, callback: Callback
             ffi::lua_pop(state, 1);
             if !same {
                 return Err(format!(
-                    "{} returned {} where the state ({was}) comes first: {}",
+                    "{} returned {} where the state ({was}) comes first: return {}",
                     callback.name(),
                     type_at(state, index),
-                    callback.returns()
+                    callback.gives()
                 ));
             }
         }
@@ -505,7 +396,7 @@ unsafe fn keep_state(state: State, index: c_int, slot: c_int, callback: Callback
 ///
 /// # Safety
 /// Raises nothing.
-unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, String> {
+unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<MatchInit, String> {
     // SAFETY: raw accesses raise nothing. (`lua_pushstring` of a key that is in the table makes no string; a
     // key that is nowhere may, and memory for a few bytes was there a moment ago.)
     unsafe {
@@ -524,7 +415,7 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, St
             .ok()
             .and_then(|rate| rate.as_int())
             .and_then(|rate| u8::try_from(rate).ok())
-            .filter(|rate| (1..=128).contains(rate))
+            .filter(|rate| contract::TICK_RATES.contains(rate))
             .ok_or_else(|| no_tick_rate(state))?;
         let kind = entry(state, index, "label")?;
         let label = match kind {
@@ -545,7 +436,7 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<Begun, St
                     .ok_or("match_init returned a max_players that is no positive integer")?,
             ),
         };
-        Ok(Begun { tick_rate, label, max_players })
+        Ok(MatchInit { tick_rate, label, max_players })
     }
 }
 
@@ -560,7 +451,7 @@ unsafe fn no_tick_rate(state: State) -> String {
             return "match_init returned no tick_rate from 1 to 128".to_owned();
         }
         let rate = ffi::lua_tonumber(state, -1);
-        format!("match_init returned tick_rate = {rate}: it is a whole number and goes from 1 to 128")
+        contract::wrong_tick_rate(rate)
     }
 }
 

@@ -22,25 +22,14 @@ use std::ffi::c_int;
 use mlua::{Lua, ffi};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::gate::{State, bytes_at};
+use super::slot::{State, bytes_at};
+use crate::runtime::StateHash;
 
 /// Values that one hash visits at most.
 const VALUES_MAX: u32 = 1_000_000;
 
 /// Objects that one hash visits at most: each holds a slot of a Lua stack meanwhile.
 const OBJECTS_MAX: usize = 100_000;
-
-/// The hash of a state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StateHash {
-    /// The number to compare.
-    pub hash: u64,
-    /// Values that were visited.
-    pub values: u32,
-    /// False: the state is larger than 1,000,000 values or 100,000 objects, or has a table of more than
-    /// 60,000 entries, and the hash covers a part. It is the same part wherever the states are equal.
-    pub complete: bool,
-}
 
 /// The walker of one machine.
 pub(super) struct Walk {

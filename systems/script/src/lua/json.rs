@@ -6,7 +6,7 @@ use std::ffi::c_int;
 use mlua::ffi;
 
 use super::convert::is_array;
-use super::gate::{State, bytes_at, type_at};
+use super::slot::{State, bytes_at, type_at};
 use crate::value::{Bounds, Unfit};
 
 /// Writes the value at `index` to `out`. A table with the keys 1 to n is an array; an empty one is an

@@ -5,8 +5,10 @@ use std::ffi::{CStr, CString, c_int};
 use mlua::ffi;
 
 use super::broadcast::push_broadcast;
-use super::gate::{Gate, State, bytes_at, gate_of, push_function, raise};
+use super::runtime::EXTENSION;
+use super::slot::{HostSlot, State, bytes_at, push_function, raise, slot_of};
 use super::{convert, functions};
+use crate::functions::FunctionName;
 
 /// Globals that reach out of the sandbox, or see what differs from run to run. (`load` takes text only and
 /// `setmetatable` refuses `__gc` in this build of Lua; `io`, `os`, `debug` and `package` are never opened.)
@@ -15,8 +17,8 @@ const GONE: [&CStr; 4] = [c"dofile", c"loadfile", c"collectgarbage", c"warn"];
 /// Sets up the globals.
 ///
 /// # Safety
-/// May raise (memory). `gate` outlives the Lua state.
-pub(super) unsafe fn furnish(state: State, gate: &Gate) {
+/// May raise (memory). `slot` outlives the Lua state.
+pub(super) unsafe fn furnish(state: State, slot: &HostSlot) {
     // SAFETY: the caller's promise.
     unsafe {
         ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, ffi::LUA_RIDX_GLOBALS);
@@ -31,53 +33,75 @@ pub(super) unsafe fn furnish(state: State, gate: &Gate) {
         ffi::lua_setfield(state, -2, c"dump".as_ptr());
         ffi::lua_pop(state, 1);
 
-        set(state, globals, gate, c"print", functions::log, 0);
-        set(state, globals, gate, c"require", require, 0);
+        set(state, globals, slot, c"print", functions::log, 0);
+        set(state, globals, slot, c"require", require, 0);
         ffi::lua_createtable(state, 0, 32);
         let kaos = ffi::lua_gettop(state);
-        set(state, kaos, gate, c"time_now", functions::time_now, 0);
-        set(state, kaos, gate, c"json_encode", functions::json_encode, 0);
-        set(state, kaos, gate, c"json_decode", functions::json_decode, 0);
-        set(state, kaos, gate, c"json_array", functions::json_array, 0);
-        set(state, kaos, gate, c"logger_info", functions::log, 0);
-        set(state, kaos, gate, c"logger_warn", functions::log, 1);
-        set(state, kaos, gate, c"logger_error", functions::log, 2);
-        set(state, kaos, gate, c"register_rpc", functions::register, 0);
-        set(state, kaos, gate, c"register_before", functions::register, 1);
-        set(state, kaos, gate, c"register_after", functions::register, 2);
-        push_broadcast(state, gate);
+        set(state, kaos, slot, c"time_now", functions::time_now, 0);
+        set(state, kaos, slot, c"json_encode", functions::json_encode, 0);
+        set(state, kaos, slot, c"json_decode", functions::json_decode, 0);
+        set(state, kaos, slot, c"json_array", functions::json_array, 0);
+        set(state, kaos, slot, c"logger_info", functions::log, 0);
+        set(state, kaos, slot, c"logger_warn", functions::log, 1);
+        set(state, kaos, slot, c"logger_error", functions::log, 2);
+        set(state, kaos, slot, c"register_rpc", functions::register, 0);
+        set(state, kaos, slot, c"register_before", functions::register, 1);
+        set(state, kaos, slot, c"register_after", functions::register, 2);
+        push_broadcast(state, slot);
         ffi::lua_setfield(state, kaos, c"broadcast".as_ptr());
-        for (number, name) in gate.functions.iter().enumerate() {
-            ffi::lua_pushlstring(state, name.as_ptr().cast(), name.len());
-            push_function(state, gate, functions::call, number as i64);
-            ffi::lua_rawset(state, kaos);
-        }
         ffi::lua_setfield(state, globals, c"kaos".as_ptr());
+        for (number, FunctionName { module, name }) in slot.functions.iter().enumerate() {
+            push_module(state, globals, module);
+            ffi::lua_pushlstring(state, name.as_ptr().cast(), name.len());
+            push_function(state, slot, functions::call, number as i64);
+            ffi::lua_rawset(state, -3);
+            ffi::lua_pop(state, 1);
+        }
 
         ffi::lua_createtable(state, 0, 8);
-        gate.loaded.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
+        slot.loaded.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
         ffi::lua_createtable(state, 0, 16);
-        gate.presences.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
+        slot.presences.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
         convert::make_array_mark(state);
         ffi::lua_createtable(state, 0, 1);
         let closer = ffi::lua_gettop(state);
-        set(state, closer, gate, c"__close", loading_ends, 0);
-        gate.closer.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
+        set(state, closer, slot, c"__close", loading_ends, 0);
+        slot.closer.set(ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX));
         ffi::lua_settop(state, globals - 1);
+    }
+}
+
+/// Pushes the global table of a module, which is made when it is not there.
+///
+/// # Safety
+/// May raise (memory).
+unsafe fn push_module(state: State, globals: c_int, module: &str) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        convert::push_bytes(state, module.as_bytes());
+        ffi::lua_rawget(state, globals);
+        if ffi::lua_type(state, -1) == ffi::LUA_TTABLE {
+            return;
+        }
+        ffi::lua_pop(state, 1);
+        ffi::lua_createtable(state, 0, 16);
+        convert::push_bytes(state, module.as_bytes());
+        ffi::lua_pushvalue(state, -2);
+        ffi::lua_rawset(state, globals);
     }
 }
 
 unsafe fn set(
     state: State,
     table: c_int,
-    gate: &Gate,
+    slot: &HostSlot,
     name: &CStr,
     function: ffi::lua_CFunction,
     number: i64,
 ) {
     // SAFETY: as in `furnish`.
     unsafe {
-        push_function(state, gate, function, number);
+        push_function(state, slot, function, number);
         ffi::lua_setfield(state, table, name.as_ptr());
     }
 }
@@ -99,20 +123,20 @@ const LOADING: &CStr = c"loading";
 /// `require(name)`: the value that the file returned, `true` when it returned nothing. A file runs once in
 /// each machine.
 pub(super) unsafe extern "C-unwind" fn require(state: State) -> c_int {
-    // SAFETY: called by Lua with the gate as upvalue. What the first step leaves in the scratch is copied
+    // SAFETY: called by Lua with the slot as upvalue. What the first step leaves in the scratch is copied
     // to Lua before anything else works; nothing is owned when something raises.
     unsafe {
-        let gate = gate_of(state);
+        let slot = slot_of(state);
         ffi::lua_settop(state, 1);
         let mut path = (std::ptr::null(), 0);
         let mut source = (std::ptr::null(), 0);
-        let found = gate.work(|_, scratch| {
+        let found = slot.work(|_, scratch| {
             let name = bytes_at(state, 1).and_then(|name| std::str::from_utf8(name).ok());
             let name = name.ok_or("require: the module's name is a string")?;
-            let file = gate.sources.find(name).map_err(|e| format!("require: {e}"))?;
-            let text = gate.sources.get(file).map(|bytes| lua_of(bytes));
+            let file = slot.sources.find(name, EXTENSION).map_err(|e| format!("require: {e}"))?;
+            let text = slot.sources.get(file).map(|bytes| lua_of(bytes));
             let bytes = text.map(|text| (text.as_ptr(), text.len())).unwrap_or(source);
-            scratch.bytes = chunk_name(&gate.sources.shown(file)).into_bytes_with_nul();
+            scratch.bytes = chunk_name(&slot.sources.shown(file)).into_bytes_with_nul();
             path = (file.as_ptr(), file.len());
             source = bytes;
             Ok(())
@@ -120,9 +144,9 @@ pub(super) unsafe extern "C-unwind" fn require(state: State) -> c_int {
         if !found {
             raise(state)
         }
-        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, gate.loaded.get().into()); // 2
+        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, slot.loaded.get().into()); // 2
         ffi::lua_pushlstring(state, path.0.cast(), path.1); // 3: lives in the sources
-        let chunk = gate.scratch.borrow().bytes.as_ptr();
+        let chunk = slot.scratch.borrow().bytes.as_ptr();
         ffi::lua_pushstring(state, chunk.cast()); // 4
         ffi::lua_pushlightuserdata(state, LOADING.as_ptr().cast_mut().cast()); // 5
 
@@ -142,7 +166,7 @@ pub(super) unsafe extern "C-unwind" fn require(state: State) -> c_int {
         ffi::lua_createtable(state, 1, 0);
         ffi::lua_pushvalue(state, 3);
         ffi::lua_rawseti(state, -2, 1);
-        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, gate.closer.get().into());
+        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, slot.closer.get().into());
         ffi::lua_setmetatable(state, -2);
         ffi::lua_toclose(state, -1);
 
@@ -166,7 +190,7 @@ unsafe extern "C-unwind" fn loading_ends(state: State) -> c_int {
     // SAFETY: as in `require`; argument 1 is the table that `require` made.
     unsafe {
         ffi::lua_settop(state, 1);
-        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, gate_of(state).loaded.get().into());
+        ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, slot_of(state).loaded.get().into());
         ffi::lua_rawgeti(state, 1, 1);
         ffi::lua_pushvalue(state, 3);
         ffi::lua_rawget(state, 2);
@@ -182,7 +206,7 @@ unsafe extern "C-unwind" fn loading_ends(state: State) -> c_int {
 unsafe fn circular(state: State) -> c_int {
     // SAFETY: as in `require`.
     unsafe {
-        gate_of(state).work(|_, _| {
+        slot_of(state).work(|_, _| {
             let path = String::from_utf8_lossy(bytes_at(state, 3).unwrap_or_default()).into_owned();
             Err(format!("require: {path} is being loaded: it requires itself, directly or through others"))
         });

@@ -8,30 +8,17 @@ use kaos_lua::{Meter, UNLIMITED};
 use mlua::{Lua, StdLib, ffi};
 
 use super::convert;
-use super::error::{ErrorKind, ScriptError, on_error};
-use super::gate::{Gate, State, push_function};
-use super::hash::{StateHash, Walk};
+use super::error::on_error;
+use super::hash::Walk;
+use super::runtime::EXTENSION;
 use super::sandbox;
+use super::slot::{HostSlot, State, push_function};
+use crate::error::{ErrorKind, ScriptError};
+use crate::functions::FunctionName;
 use crate::host::Host;
+use crate::runtime::{Called, Limits, RegisterKind, StateHash};
 use crate::sources::Sources;
 use crate::value::{Bounds, Value};
-
-/// What a machine may use. `MatchSettings::fuel` says what a unit of fuel is in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of everything that Lua holds. 16 MiB by default; a bare machine has 30 KB.
-    pub memory_bytes: usize,
-    /// Fuel for loading a file with all that it requires, and for `match_init`. 5 million by default.
-    pub load_fuel: i64,
-    /// Fuel for every callback, the tick included. 100,000 by default.
-    pub fuel: i64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { memory_bytes: 16 << 20, load_fuel: 5_000_000, fuel: 100_000 }
-    }
-}
 
 /// What a machine is made from.
 #[derive(Debug, Clone)]
@@ -42,35 +29,13 @@ pub struct Config {
     pub limits: Limits,
     /// The scripts' directory.
     pub sources: Arc<Sources>,
-    /// Functions of `kaos.` that [`Host::call`] answers, by their place in this list.
-    pub functions: Vec<String>,
-}
-
-/// What a function is registered as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RegisterKind {
-    /// `kaos.register_rpc`.
-    Rpc,
-    /// `kaos.register_before`.
-    Before,
-    /// `kaos.register_after`.
-    After,
-}
-
-impl RegisterKind {
-    /// As in the function's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Rpc => "rpc",
-            Self::Before => "before",
-            Self::After => "after",
-        }
-    }
+    /// Functions that [`Host::call`] answers, by their place in this list.
+    pub functions: Arc<[FunctionName]>,
 }
 
 /// One function that a file registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
+pub struct Handler {
     /// As what.
     pub kind: RegisterKind,
     /// Under which name.
@@ -92,21 +57,12 @@ pub struct ModuleRef {
     pub path: String,
 }
 
-/// What a call gave and what it cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Called<R> {
-    /// What it gave.
-    pub value: R,
-    /// Fuel.
-    pub fuel: i64,
-}
-
 /// One virtual machine. It stays on the thread that made it.
 ///
 /// The garbage collector is stopped while scripts run. [`Vm::rest`] runs it by a rule that knows only bytes
 /// and ticks, so that it runs at the same points in a replay.
 pub struct Vm {
-    // Both hold the Lua state; they go before the gate, whose address Lua's functions hold.
+    // Both hold the Lua state; they go before the slot, whose address Lua's functions hold.
     pub(super) lua: Lua,
     pub(super) meter: Meter,
     pub(super) walk: Walk,
@@ -116,7 +72,7 @@ pub struct Vm {
     live_bytes: usize,
     /// Spreads the machines over the ticks of `rest`.
     phase: u64,
-    pub(super) gate: Box<Gate>,
+    pub(super) slot: Box<HostSlot>,
 }
 
 /// A machine that has not grown to twice its size is collected after this many ticks.
@@ -137,13 +93,13 @@ impl Vm {
         lua.gc_stop();
         lua.set_memory_limit(config.limits.memory_bytes).map_err(fail)?;
         let meter = Meter::of(&lua).map_err(fail)?;
-        let gate = Box::new(Gate::new(config.sources, config.functions));
+        let slot = Box::new(HostSlot::new(config.sources, config.functions));
         let mut handler = 0;
-        // SAFETY: the closure owns nothing; the gate outlives the state (see the order of the fields).
+        // SAFETY: the closure owns nothing; the slot outlives the state (see the order of the fields).
         unsafe {
             lua.exec_raw::<()>((), |state| {
-                sandbox::furnish(state, &gate);
-                push_function(state, &gate, on_error, 0);
+                sandbox::furnish(state, &slot);
+                push_function(state, &slot, on_error, 0);
                 handler = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
             })
             .map_err(fail)?;
@@ -159,7 +115,7 @@ impl Vm {
             limits: config.limits,
             live_bytes,
             phase: config.seed % REST_TICKS,
-            gate,
+            slot,
         })
     }
 
@@ -178,10 +134,10 @@ impl Vm {
     /// # Errors
     /// There is no such file, its text is no Lua, or it failed.
     pub fn load(&mut self, host: &mut dyn Host, path: &str) -> Result<Called<ModuleRef>, ScriptError> {
-        self.gate.loading.set(true);
+        self.slot.loading.set(true);
         let fuel = self.limits.load_fuel;
-        let gate: *const Gate = &raw const *self.gate;
-        // SAFETY: what is pushed owns nothing; the gate lives as long as the machine.
+        let slot: *const HostSlot = &raw const *self.slot;
+        // SAFETY: what is pushed owns nothing; the slot lives as long as the machine.
         let called = unsafe {
             self.enter(
                 host,
@@ -189,14 +145,14 @@ impl Vm {
                 fuel,
                 1,
                 |state| {
-                    push_function(state, &*gate, sandbox::require, 0);
+                    push_function(state, &*slot, sandbox::require, 0);
                     convert::push_bytes(state, path.as_bytes());
                     1
                 },
                 |_, _| Ok(()),
             )
         };
-        self.gate.loading.set(false);
+        self.slot.loading.set(false);
         let called = called.map_err(|mut error| {
             if error.file.is_empty() && error.message.starts_with("require: ") {
                 error.message.replace_range(.."require: ".len(), "");
@@ -204,7 +160,7 @@ impl Vm {
             error
         })?;
         // `require` found it, so `find` does.
-        let path = self.gate.sources.find(path).unwrap_or(path).to_owned();
+        let path = self.slot.sources.find(path, EXTENSION).unwrap_or(path).to_owned();
         Ok(Called { value: ModuleRef { path }, fuel: called.fuel })
     }
 
@@ -213,7 +169,7 @@ impl Vm {
     /// # Errors
     /// The machine is out of memory.
     pub fn function(&mut self, module: &ModuleRef, name: &str) -> Result<Option<FnRef>, ScriptError> {
-        let loaded = self.gate.loaded.get();
+        let loaded = self.slot.loaded.get();
         let mut slot = None;
         // SAFETY: the closure owns nothing.
         let done = unsafe {
@@ -231,14 +187,14 @@ impl Vm {
                 ffi::lua_settop(state, 0);
             })
         };
-        done.map_err(|_| ScriptError::memory(&self.gate.sources.shown(&module.path), Vec::new()))?;
+        done.map_err(|_| ScriptError::memory(&self.slot.sources.shown(&module.path), Vec::new()))?;
         Ok(slot.map(FnRef))
     }
 
     /// What the loaded files registered, by kind and name.
-    pub fn registered(&self) -> Vec<Registered> {
-        let scratch = self.gate.scratch.borrow();
-        let rows = scratch.registered.iter().map(|((kind, name), (slot, place))| Registered {
+    pub fn registered(&self) -> Vec<Handler> {
+        let scratch = self.slot.scratch.borrow();
+        let rows = scratch.registered.iter().map(|((kind, name), (slot, place))| Handler {
             kind: *kind,
             name: name.clone(),
             function: FnRef(*slot),
@@ -319,7 +275,7 @@ impl Vm {
     /// A number that is equal when the state is: globals, loaded modules with the variables that their
     /// functions hold, and what a match keeps. It changes nothing, the bytes in use included.
     pub fn hash(&mut self) -> StateHash {
-        let roots = [self.gate.loaded.get()];
+        let roots = [self.slot.loaded.get()];
         // SAFETY: no script runs; the slots are in the registry.
         unsafe { self.walk.hash(&roots) }
     }
@@ -342,7 +298,7 @@ impl Vm {
         let (meter, handler) = (&self.meter, self.handler);
         let mut end = End { status: ffi::LUA_ERRMEM, left: fuel, trace: Vec::new(), collecting: 0 };
         let mut value = None;
-        let opened = self.gate.open(host);
+        let lent = self.slot.lend(host);
         // SAFETY: the caller's promises. Fuel is unlimited again before the closure ends, since mlua itself
         // enters Lua to leave it.
         let entered = unsafe {
@@ -366,9 +322,9 @@ impl Vm {
                 ffi::lua_settop(state, base - 1);
             })
         };
-        drop(opened);
+        drop(lent);
         // A script cannot catch what is the host's fault.
-        let panic = self.gate.scratch.borrow_mut().panic.take();
+        let panic = self.slot.scratch.borrow_mut().panic.take();
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
@@ -387,7 +343,7 @@ impl Vm {
     /// Makes an error of what a call left behind.
     fn failed(&mut self, name: &str, fuel: i64, end: End) -> ScriptError {
         let (text, frames, refusal) = {
-            let mut scratch = self.gate.scratch.borrow_mut();
+            let mut scratch = self.slot.scratch.borrow_mut();
             let (error, frames) = (std::mem::take(&mut scratch.error), std::mem::take(&mut scratch.frames));
             (error, frames, scratch.refusal.take())
         };
@@ -409,7 +365,7 @@ impl Vm {
             ffi::LUA_ERRERR if text.is_empty() => {
                 ScriptError::raised("error in error handling", &frames, name)
             }
-            _ => ScriptError { refusal, ..ScriptError::raised(&text, &frames, name) },
+            _ => ScriptError { refusal: refusal.map(Box::new), ..ScriptError::raised(&text, &frames, name) },
         }
     }
 }

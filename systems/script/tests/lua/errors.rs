@@ -1,7 +1,10 @@
 //! What people read when a script fails.
 
-use kaos_script::lua::{ErrorKind, Limits, Vm};
-use kaos_script::{Broadcast, Host, LogLevel, Value};
+use kaos_kernel::output::Level;
+use kaos_script::ErrorKind;
+use kaos_script::lua::Vm;
+use kaos_script::runtime::Limits;
+use kaos_script::{Broadcast, Host, Value};
 
 use super::{Desk, config, eval, eval_with, load};
 
@@ -169,7 +172,7 @@ fn logs_are_bounded() {
     let mut desk = Desk::default();
     eval_with("print('a', 1, nil, true) kaos.logger_warn('w') kaos.logger_error(2.5)", &mut desk, &[])
         .unwrap();
-    let expected = [(LogLevel::Info, "a\t1\tnil\ttrue"), (LogLevel::Warn, "w"), (LogLevel::Error, "2.5")];
+    let expected = [(Level::Info, "a\t1\tnil\ttrue"), (Level::Warn, "w"), (Level::Error, "2.5")];
     assert_eq!(desk.logs, expected.map(|(level, line)| (level, line.to_owned())));
     let mut desk = Desk::default();
     eval_with("for i = 1, 150 do print(('x'):rep(10000)) end", &mut desk, &[]).unwrap();

@@ -1,25 +1,26 @@
 //! Matches: the contract, and the shipped samples on it.
 
-use kaos_script::lua::{Called, ErrorKind, Game, Identity, Left, Vm};
-use kaos_script::{Message, Presence, Value};
+use kaos_script::lua::{Game, Vm};
+use kaos_script::runtime::Called;
+use kaos_script::{Callback, ErrorKind, Left, MatchInit, Message, Presence, ScriptError, Value, show_init};
 
 use super::{Desk, config};
 
-const ROOM: Identity<'static> = Identity { room_id: "room", module: "a", node: "n1", settings: None };
+/// `ctx` of a match.
+fn ctx() -> Value {
+    Value::map([("room_id", Value::text("room")), ("module", Value::text("a")), ("node", Value::text("n1"))])
+}
 
-fn begin(text: &str) -> Result<(Game, kaos_script::lua::Begun, Desk), kaos_script::lua::ScriptError> {
+fn begin(text: &str) -> Result<(Game, MatchInit, Desk), ScriptError> {
     begin_at(7, "a.lua", text)
 }
 
-fn begin_at(
-    seed: u64,
-    path: &str,
-    text: &str,
-) -> Result<(Game, kaos_script::lua::Begun, Desk), kaos_script::lua::ScriptError> {
+fn begin_at(seed: u64, path: &str, text: &str) -> Result<(Game, MatchInit, Desk), ScriptError> {
     let vm = Vm::new(config(seed, &[(path, text)])).unwrap();
     let mut desk = Desk { now_ms: 1000, ..Desk::default() };
     let params = Value::map([("size", Value::Int(3))]);
-    let (game, begun) = Game::begin(vm, &mut desk, path, ROOM, &params)?;
+    let (mut game, begun) = Game::begin(vm, &mut desk, path, &ctx(), &params)?;
+    show_init(&mut game, &begun)?;
     Ok((game, begun, desk))
 }
 
@@ -85,7 +86,7 @@ fn a_match_lives() {
         game.signal(&mut desk, &Value::text("hi")).unwrap(),
         Value::map([("got", Value::text("hi")), ("n", Value::Int(3))])
     );
-    game.set_label(&Value::text("new")).unwrap();
+    game.set_ctx("label", &Value::text("new")).unwrap();
     game.terminate(&mut desk, 9).unwrap();
     game.tick(&mut desk, 6, &[]).unwrap();
     let state = game.state().unwrap();
@@ -183,7 +184,8 @@ fn contracts_are_checked() {
         [("lib.lua", None), ("half.lua", Some(vec!["match_init", "match_join", "match_leave"]))]
     {
         let module = vm.load(&mut desk, path).unwrap().value;
-        assert_eq!(Game::missing(&mut vm, &module).unwrap(), missing);
+        let has = |callback: Callback| vm.function(&module, callback.name()).map(|found| found.is_some());
+        assert_eq!(Callback::missing(has).unwrap(), missing);
     }
 }
 
@@ -286,7 +288,7 @@ fn memory_that_is_full_in_the_middle_of_a_tick_is_told_as_memory() {
     config.limits.memory_bytes = 12 << 20;
     let mut desk = Desk::default();
     let vm = Vm::new(config).unwrap();
-    let mut game = Game::begin(vm, &mut desk, "a.lua", ROOM, &Value::Nil).unwrap().0;
+    let mut game = Game::begin(vm, &mut desk, "a.lua", &ctx(), &Value::Nil).unwrap().0;
     let error = game.tick(&mut desk, 1, &[]).unwrap_err();
     assert!(error.to_string().starts_with("scripts/a.lua:7: too little memory: "), "{error}");
     assert_eq!(error.traceback.last().unwrap(), "scripts/a.lua:7 in match_loop");

@@ -1,6 +1,7 @@
 //! The canonical hash: equal for equal states, whatever their history; different for different ones.
 
-use kaos_script::lua::{StateHash, Vm};
+use kaos_script::lua::Vm;
+use kaos_script::runtime::StateHash;
 
 use super::{Desk, config};
 

@@ -10,14 +10,16 @@ mod values;
 
 use std::sync::Arc;
 
-use kaos_script::lua::{Config, Limits, ModuleRef, ScriptError, Vm};
-use kaos_script::{Broadcast, Host, LogLevel, Raised, Sources, Value};
+use kaos_kernel::output::Level;
+use kaos_script::lua::{Config, ModuleRef, Vm};
+use kaos_script::runtime::Limits;
+use kaos_script::{Broadcast, FunctionName, Host, Raised, ScriptError, Sources, Value};
 
 /// A host that remembers.
 #[derive(Default)]
 struct Desk {
     now_ms: i64,
-    logs: Vec<(LogLevel, String)>,
+    logs: Vec<(Level, String)>,
     broadcasts: Vec<Sent>,
     calls: Vec<(usize, Vec<Value>)>,
     answer: Option<Result<Value, String>>,
@@ -39,7 +41,7 @@ impl Host for Desk {
         self.now_ms
     }
 
-    fn log(&mut self, level: LogLevel, line: &str) {
+    fn log(&mut self, level: Level, line: &str) {
         self.logs.push((level, line.to_owned()));
     }
 
@@ -59,9 +61,9 @@ impl Host for Desk {
         Ok(())
     }
 
-    fn call(&mut self, function: usize, arguments: Vec<Value>, _: &mut i64) -> Result<Value, Raised> {
+    fn call(&mut self, function: usize, arguments: Vec<Value>, _: &mut i64) -> Result<Vec<Value>, Raised> {
         self.calls.push((function, arguments));
-        self.answer.clone().unwrap_or(Ok(Value::Nil)).map_err(Raised::from)
+        self.answer.clone().unwrap_or(Ok(Value::Nil)).map(|value| vec![value]).map_err(Raised::from)
     }
 }
 
@@ -80,7 +82,7 @@ fn config(seed: u64, files: &[(&str, &str)]) -> Config {
         seed,
         limits: Limits::default(),
         sources: sources(files),
-        functions: FUNCTIONS.iter().map(|name| (*name).to_owned()).collect(),
+        functions: FUNCTIONS.iter().copied().map(FunctionName::kaos).collect(),
     }
 }
 

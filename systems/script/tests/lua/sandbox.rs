@@ -1,7 +1,9 @@
 //! What a script finds, and what it does not.
 
 use kaos_script::Value;
-use kaos_script::lua::{RegisterKind, Vm};
+use kaos_script::functions::OWN;
+use kaos_script::lua::Vm;
+use kaos_script::runtime::RegisterKind;
 
 use super::{Desk, config, eval, load, one};
 
@@ -197,4 +199,13 @@ fn garbage_is_collected_by_bytes_and_ticks() {
     assert!(log.iter().filter(|(collected, _)| *collected).count() > 10);
     assert!(log.iter().all(|(_, bytes)| *bytes < 300_000), "{:?}", log.iter().map(|(_, b)| b).max());
     assert_eq!(log, run());
+}
+
+#[test]
+fn kaos_has_its_own_functions_and_those_of_the_host() {
+    let names = one("local n = {} for k in pairs(kaos) do n[#n + 1] = k end table.sort(n) return n");
+    let mut known = OWN.map(str::to_owned).to_vec();
+    known.extend(config(1, &[]).functions.iter().map(|function| function.name.clone()));
+    known.sort();
+    assert_eq!(names, Value::List(known.iter().map(Value::text).collect()));
 }

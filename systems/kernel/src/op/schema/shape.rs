@@ -97,7 +97,11 @@ impl Shape {
     pub(super) fn of(schema: &Json) -> Self {
         for choice in ["oneOf", "anyOf"] {
             if let Some(list) = schema.get(choice).and_then(Json::as_array) {
-                return Shape::either(list.iter().map(Shape::of).collect());
+                // Fields beside the choice belong to each of its objects: a struct that holds an enum flattened.
+                let own = schema.get("properties").map(|_| Shape::object_of(schema));
+                let own = own.as_ref().and_then(Shape::object);
+                let alternatives = list.iter().map(|schema| Shape::of(schema).with_fields(own));
+                return Shape::either(alternatives.collect());
             }
         }
         if let Some(name) = schema.get("const").and_then(Json::as_str) {
@@ -111,6 +115,15 @@ impl Shape {
             Some(Json::String(kind)) => Shape::of_kind(kind, schema),
             _ => Shape::Any,
         }
+    }
+
+    /// An object with these fields, too; anything else as it is.
+    fn with_fields(mut self, more: Option<&Fields>) -> Self {
+        if let (Shape::Object(fields), Some(more)) = (&mut self, more) {
+            fields.named.extend(more.named.iter().map(|(name, field)| (name.clone(), field.clone())));
+            fields.others = fields.others.take().or_else(|| more.others.clone());
+        }
+        self
     }
 
     fn of_kind(kind: &str, schema: &Json) -> Self {

@@ -1,7 +1,7 @@
-//! The gate between a running script and its host: open during a call, shut otherwise.
+//! The slot that holds a machine's host while a script runs, and nothing otherwise.
 //!
 //! Functions of `kaos.*` are C functions. An error raised in one jumps over its Rust frames, so each works
-//! in two steps: [`Gate::work`] does everything that owns memory and raises nothing; what follows it touches
+//! in two steps: [`HostSlot::work`] does everything that owns memory and raises nothing; what follows it touches
 //! only Lua and plain data, and may raise. What the second step needs from the first lies in [`Scratch`].
 
 use std::any::Any;
@@ -13,11 +13,14 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use kaos_kernel::fault::Fault;
+use kaos_kernel::output::Level;
 use kaos_lua::Frame;
 use mlua::ffi;
 
-use super::vm::RegisterKind;
-use crate::host::{Host, LOG_BYTES_MAX, LOG_LINES_MAX, LogLevel};
+use crate::error::ScriptRefusal;
+use crate::functions::FunctionName;
+use crate::host::{Host, LOG_BYTES_MAX, LOG_LINES_MAX};
+use crate::runtime::RegisterKind;
 use crate::sources::Sources;
 use crate::value::Value;
 
@@ -27,12 +30,12 @@ pub(super) type State = *mut ffi::lua_State;
 const SCRATCH_BYTES: usize = 4096;
 
 /// What the functions of one machine share. Its address is an upvalue of each of them.
-pub(super) struct Gate {
+pub(super) struct HostSlot {
     host: Cell<Option<NonNull<dyn Host>>>,
     pub(super) scratch: RefCell<Scratch>,
     pub(super) sources: Arc<Sources>,
     /// Names of the functions that only the host knows, by their number.
-    pub(super) functions: Vec<String>,
+    pub(super) functions: Arc<[FunctionName]>,
     /// A file is being loaded: `register_*` may be called.
     pub(super) loading: Cell<bool>,
     /// Registry slot of the presences by session id.
@@ -50,8 +53,8 @@ pub(super) struct Scratch {
     pub(super) error: String,
     /// Bytes to push.
     pub(super) bytes: Vec<u8>,
-    /// A value to push.
-    pub(super) value: Value,
+    /// Values to push.
+    pub(super) values: Vec<Value>,
     /// Session ids of a broadcast.
     pub(super) sessions: Vec<u64>,
     /// The stack at the last error that reached the host.
@@ -63,14 +66,14 @@ pub(super) struct Scratch {
     /// What a function of the host raised last in this call: the text that the script saw, and the refusal that it was.
     pub(super) raised: Option<(String, Fault)>,
     /// The refusal that the error of this call is.
-    pub(super) refusal: Option<Fault>,
+    pub(super) refusal: Option<ScriptRefusal>,
     /// Lines logged in this call, and lines dropped.
     pub(super) lines: u32,
     pub(super) dropped: u32,
 }
 
-impl Gate {
-    pub(super) fn new(sources: Arc<Sources>, functions: Vec<String>) -> Self {
+impl HostSlot {
+    pub(super) fn new(sources: Arc<Sources>, functions: Arc<[FunctionName]>) -> Self {
         Self {
             host: Cell::new(None),
             scratch: RefCell::default(),
@@ -83,10 +86,10 @@ impl Gate {
         }
     }
 
-    /// Opens the gate to `host` until the guard is dropped.
-    pub(super) fn open<'a>(&'a self, host: &'a mut dyn Host) -> Opened<'a> {
+    /// Lends `host` to the machine until the guard is dropped.
+    pub(super) fn lend<'a>(&'a self, host: &'a mut dyn Host) -> Lent<'a> {
         let host: NonNull<dyn Host + 'a> = NonNull::from(host);
-        // SAFETY: only the lifetime changes. The guard, which borrows the host for as long, shuts the gate.
+        // SAFETY: only the lifetime changes. The guard, which borrows the host for as long, empties the slot.
         let host: NonNull<dyn Host + 'static> = unsafe { std::mem::transmute(host) };
         self.host.set(Some(host));
         let mut scratch = self.scratch.borrow_mut();
@@ -96,7 +99,7 @@ impl Gate {
         scratch.frames.clear();
         scratch.raised = None;
         scratch.refusal = None;
-        Opened { gate: self }
+        Lent { slot: self }
     }
 
     /// Does the part of a host function that raises nothing. False: `scratch.error` says what to raise.
@@ -105,7 +108,7 @@ impl Gate {
         let host = self.host.take();
         let mut scratch = self.scratch.borrow_mut();
         let outcome = match host {
-            // SAFETY: `open` put it there and its guard is alive, since it shuts the gate when dropped.
+            // SAFETY: `lend` put it there and its guard is alive, since it empties the slot when dropped.
             Some(mut lent) => catch_unwind(AssertUnwindSafe(|| work(unsafe { lent.as_mut() }, &mut scratch))),
             None => Ok(Err("nothing is running".to_owned())),
         };
@@ -125,25 +128,25 @@ impl Gate {
     }
 }
 
-/// The gate stands open.
-pub(super) struct Opened<'a> {
-    gate: &'a Gate,
+/// A host is lent.
+pub(super) struct Lent<'a> {
+    slot: &'a HostSlot,
 }
 
-impl Drop for Opened<'_> {
+impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        let dropped = std::mem::take(&mut self.gate.scratch.borrow_mut().dropped);
+        let dropped = std::mem::take(&mut self.slot.scratch.borrow_mut().dropped);
         if dropped > 0 {
             let text = format!("{dropped} more lines were dropped: a call may log {LOG_LINES_MAX}");
-            if let Some(mut host) = self.gate.host.get() {
+            if let Some(mut host) = self.slot.host.get() {
                 // SAFETY: as in `work`; nothing runs any more.
-                unsafe { host.as_mut() }.log(LogLevel::Warn, &text);
+                unsafe { host.as_mut() }.log(Level::Warn, &text);
             }
         }
-        self.gate.host.set(None);
+        self.slot.host.set(None);
         // Nothing of the call stays outside of the machine's memory limit but a little room for the next one.
-        let mut scratch = self.gate.scratch.borrow_mut();
-        scratch.value = Value::Nil;
+        let mut scratch = self.slot.scratch.borrow_mut();
+        scratch.values = Vec::new();
         scratch.bytes.clear();
         scratch.bytes.shrink_to(SCRATCH_BYTES);
         scratch.sessions.clear();
@@ -153,7 +156,7 @@ impl Drop for Opened<'_> {
 
 impl Scratch {
     /// One line of `self.bytes` to the log, within the limits.
-    pub(super) fn log(&mut self, host: &mut dyn Host, level: LogLevel) {
+    pub(super) fn log(&mut self, host: &mut dyn Host, level: Level) {
         if self.lines == LOG_LINES_MAX {
             self.dropped += 1;
             return;
@@ -164,23 +167,23 @@ impl Scratch {
     }
 }
 
-/// The gate of the running function.
+/// The slot of the running function.
 ///
 /// # Safety
 /// The function was made by [`push_function`], and its machine is alive.
-pub(super) unsafe fn gate_of<'a>(state: State) -> &'a Gate {
-    // SAFETY: upvalue 1 is the address of the machine's gate, which outlives its Lua state.
-    unsafe { &*ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<Gate>() }
+pub(super) unsafe fn slot_of<'a>(state: State) -> &'a HostSlot {
+    // SAFETY: upvalue 1 is the address of the machine's slot, which outlives its Lua state.
+    unsafe { &*ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast::<HostSlot>() }
 }
 
-/// Pushes `function` with the gate as its first upvalue and `number` as its second.
+/// Pushes `function` with the slot as its first upvalue and `number` as its second.
 ///
 /// # Safety
-/// May raise. `gate` outlives the Lua state.
-pub(super) unsafe fn push_function(state: State, gate: &Gate, function: ffi::lua_CFunction, number: i64) {
+/// May raise. `slot` outlives the Lua state.
+pub(super) unsafe fn push_function(state: State, slot: &HostSlot, function: ffi::lua_CFunction, number: i64) {
     // SAFETY: the caller's promise.
     unsafe {
-        ffi::lua_pushlightuserdata(state, std::ptr::from_ref(gate).cast_mut().cast());
+        ffi::lua_pushlightuserdata(state, std::ptr::from_ref(slot).cast_mut().cast());
         ffi::lua_pushinteger(state, number);
         ffi::lua_pushcclosure(state, function, 2);
     }
@@ -195,7 +198,7 @@ pub(super) unsafe fn raise(state: State) -> ! {
     // until the next `work`.
     unsafe {
         let (text, length) = {
-            let scratch = gate_of(state).scratch.borrow();
+            let scratch = slot_of(state).scratch.borrow();
             (scratch.error.as_ptr(), scratch.error.len())
         };
         ffi::luaL_where(state, 1);

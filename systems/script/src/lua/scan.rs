@@ -1,14 +1,16 @@
-//! Uses of `kaos.name` in the text of a script, found without running it: strings and comments are none.
+//! Uses of `kaos.name`, and of other modules, in the text of a script, found without running it: strings and comments are none.
 
 /// One use.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Use {
-    /// The name behind `kaos.`.
-    pub(crate) name: String,
+pub(super) struct Use<'a> {
+    /// The module.
+    pub(super) module: &'a str,
+    /// The name behind it.
+    pub(super) name: String,
     /// The line.
-    pub(crate) line: u32,
+    pub(super) line: u32,
     /// Is it called where it stands?
-    pub(crate) called: bool,
+    pub(super) called: bool,
 }
 
 /// A part of the text that matters here.
@@ -22,15 +24,16 @@ enum Token<'a> {
     Sign(u8),
 }
 
-/// Every use of `kaos.name`, in the order of the text.
-pub(crate) fn uses(text: &[u8]) -> Vec<Use> {
+/// Every use of a name of one of the `modules`, in the order of the text.
+pub(super) fn uses<'a>(text: &[u8], modules: &[&'a str]) -> Vec<Use<'a>> {
     let tokens = tokens(text);
     let sign = |at: usize, sign| tokens.get(at).is_some_and(|(token, _)| *token == Token::Sign(sign));
     let mut uses = Vec::new();
     for (at, (token, _)) in tokens.iter().enumerate() {
-        let (Token::Name(b"kaos"), Some((Token::Name(name), line))) = (token, tokens.get(at + 2)) else {
+        let (Token::Name(module), Some((Token::Name(name), line))) = (token, tokens.get(at + 2)) else {
             continue;
         };
+        let Some(&module) = modules.iter().find(|known| known.as_bytes() == *module) else { continue };
         // `my.kaos.x` and `my:kaos` are other things; `a..kaos.x` is this one.
         let before = |back: usize, is: u8| at >= back && sign(at - back, is);
         let inner = before(1, b':') || before(1, b'.') && !before(2, b'.');
@@ -38,7 +41,7 @@ pub(crate) fn uses(text: &[u8]) -> Vec<Use> {
             continue;
         }
         let called = matches!(tokens.get(at + 3), Some((Token::Text | Token::Sign(b'(' | b'{'), _)));
-        uses.push(Use { name: String::from_utf8_lossy(name).into_owned(), line: *line, called });
+        uses.push(Use { module, name: String::from_utf8_lossy(name).into_owned(), line: *line, called });
     }
     uses
 }
@@ -109,7 +112,7 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Vec<(String, u32, bool)> {
-        uses(text.as_bytes()).into_iter().map(|u| (u.name, u.line, u.called)).collect()
+        uses(text.as_bytes(), &["kaos"]).into_iter().map(|u| (u.name, u.line, u.called)).collect()
     }
 
     #[test]
