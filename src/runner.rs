@@ -52,7 +52,7 @@ pub enum StartError {
     /// Somebody else listens there.
     #[error(
         "port {} ({protocol}) is taken\n  {} Stop it, or choose another:  kaosnet --{flag} {}",
-        .address.port(), PortHolder(.holder), other(*.address)
+        .address.port(), PortHolder(.holder), ten_ports_on(*.address)
     )]
     Taken {
         /// What was asked for.
@@ -142,7 +142,7 @@ impl fmt::Display for PortHolder<'_> {
 }
 
 /// An address to propose: ten ports on.
-fn other(mut address: SocketAddr) -> SocketAddr {
+fn ten_ports_on(mut address: SocketAddr) -> SocketAddr {
     address.set_port(address.port().checked_add(10).unwrap_or(7360));
     address
 }

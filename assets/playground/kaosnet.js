@@ -1093,7 +1093,7 @@ function address(url) {
   try {
     full = page ? new URL(whole ?? "/", page) : new URL(whole ?? "http://127.0.0.1:7350");
   } catch {
-    throw new KaosError("url", `"${url}" is no address of a server: it looks like http://127.0.0.1:7350`);
+    throw new KaosError("url", `"${url}" is not a server address: it looks like http://127.0.0.1:7350`);
   }
   full.protocol = { "http:": "ws:", "https:": "wss:" }[full.protocol] ?? full.protocol;
   if (full.protocol !== "ws:" && full.protocol !== "wss:") {

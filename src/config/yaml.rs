@@ -28,7 +28,7 @@ impl Layers {
                 let twice = twice.and_then(|rest| rest.split([' ', ',', ';', '(']).next());
                 let sentence = match twice {
                     Some(key) => format!("`{key}` is there twice: leave one of them out"),
-                    None => format!("this is no YAML: {sentence}"),
+                    None => format!("this is not YAML: {sentence}"),
                 };
                 self.problem(Origin::File { path: path.to_owned(), line }, sentence);
             }

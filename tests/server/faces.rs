@@ -116,8 +116,8 @@ fn what_cannot_be_read_is_refused_by_its_field() {
             post(pairs(&[("limit", "3")]), r#"{"limit":3}"#),
             "`limit` is given in the query string and in the body",
         ),
-        (post(pairs(&[("limit", "3")]), "[]"), "the body is no JSON object"),
-        (post(vec![], "{"), "this is no JSON: EOF while parsing an object at line 1 column 1"),
+        (post(pairs(&[("limit", "3")]), "[]"), "the body is not JSON object"),
+        (post(vec![], "{"), "this is not JSON: EOF while parsing an object at line 1 column 1"),
         (RestRequest { face: 9, ..RestRequest::default() }, "it has no such route"),
     ] {
         let fault = http(&mut t, came).expect_err(sentence);

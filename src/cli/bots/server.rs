@@ -43,7 +43,7 @@ impl Target {
             let (url, http) = given(server, args.door)?;
             return Ok(Target { url, http, ours: None });
         }
-        let here: SocketAddr = DEFAULT.parse().map_err(|_| format!("{DEFAULT} is no address"))?;
+        let here: SocketAddr = DEFAULT.parse().map_err(|_| format!("{DEFAULT} is not an address"))?;
         if TcpStream::connect_timeout(&here, Duration::from_secs(1)).is_ok() {
             let (url, http) = given(&format!("http://{DEFAULT}"), args.door)?;
             return Ok(Target { url, http, ours: None });

@@ -90,7 +90,7 @@ fn mistakes_are_named_with_file_line_and_the_next_step() {
         ("- a\n- b\n", "kaosnet.yaml:1: there is no key here: a configuration is keys with their values"),
         ("hello\n", "kaosnet.yaml:1: there is no key here: "),
         ("foo: 1\n", "kaosnet.yaml:1: unknown key `foo`"),
-        ("a: [1\n", "kaosnet.yaml:1: this is no YAML: "),
+        ("a: [1\n", "kaosnet.yaml:1: this is not YAML: "),
     ];
     for (text, sentence) in cases {
         let wrong = yaml(text).expect_err(sentence);

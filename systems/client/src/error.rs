@@ -12,7 +12,7 @@ use crate::fault::{self, Fault};
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum Error {
     /// The address cannot be read. Correct it.
-    #[error("`{url}` is no address of a server: {why}")]
+    #[error("`{url}` is not a server address: {why}")]
     Url {
         /// What was given.
         url: String,

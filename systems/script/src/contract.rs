@@ -109,7 +109,7 @@ impl MatchInit {
             return Err("match_init returned a label that is neither a string nor a table".to_owned());
         }
         if self.max_players == Some(0) {
-            return Err("match_init returned a max_players that is no positive integer".to_owned());
+            return Err("match_init returned a max_players that is not a positive integer".to_owned());
         }
         Ok(())
     }

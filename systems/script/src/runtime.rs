@@ -240,7 +240,7 @@ pub trait MatchMachine {
     /// `match_signal`.
     ///
     /// # Errors
-    /// The callback failed, or answered with what is no plain data.
+    /// The callback failed, or answered with what is not plain data.
     fn signal(&mut self, host: &mut dyn Host, data: &Value) -> Result<Value, ScriptError>;
 
     /// `match_terminate`.
@@ -264,7 +264,7 @@ pub trait MatchMachine {
     /// The state as plain data.
     ///
     /// # Errors
-    /// What in it is no plain data, or that it is larger than [`Bounds::STATE`](crate::value::Bounds::STATE).
+    /// What in it is not plain data, or that it is larger than [`Bounds::STATE`](crate::value::Bounds::STATE).
     fn state(&mut self) -> Result<Value, String>;
 
     /// Bytes that the machine holds.

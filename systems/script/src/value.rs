@@ -135,7 +135,7 @@ impl Value {
     /// From JSON text, as [`Value::from_json`]. It stops where `bounds` end.
     ///
     /// # Errors
-    /// The text is no JSON, or more than `bounds`; with the line and the column.
+    /// The text is not JSON, or more than `bounds`; with the line and the column.
     pub fn parse_json(text: &[u8], bounds: Bounds) -> Result<Self, serde_json::Error> {
         let nodes = Cell::new(bounds.nodes);
         let mut from = serde_json::Deserializer::from_slice(text);

@@ -115,9 +115,9 @@ pub enum Problem {
         want: usize,
     },
     /// It is not a UUID in its form of 36 characters.
-    #[error("it is no UUID such as 6f1c2d3e-0000-4000-8000-000000000001")]
+    #[error("it is not a UUID such as 6f1c2d3e-0000-4000-8000-000000000001")]
     NotUuid,
     /// It is not a name of lower-case letters, digits, dots and underscores.
-    #[error("it is no name such as guestbook.signed: lower-case letters, digits, dots and underscores")]
+    #[error("it is not a name such as guestbook.signed: lower-case letters, digits, dots and underscores")]
     NotName,
 }

@@ -48,7 +48,7 @@ impl Credential {
     pub fn read(authorization: Option<&str>, key: Option<String>) -> Result<Self, Fault> {
         let longest = authorization.map_or(0, str::len).max(key.as_ref().map_or(0, String::len));
         if longest > TOKEN_MAX + "Bearer ".len() {
-            return Err(refused("this is no session token of this server"));
+            return Err(refused("this is not a session token of this server"));
         }
         if let Some(key) = key {
             return Ok(Credential::Key(key));

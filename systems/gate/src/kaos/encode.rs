@@ -113,7 +113,7 @@ fn answer(
     match form {
         Form::Json => {
             let body = serde_json::to_vec(reply)
-                .map_err(|error| Fault::internal(format!("the reply is no JSON: {error}")))?;
+                .map_err(|error| Fault::internal(format!("the reply is not JSON: {error}")))?;
             Ok(plain(Opcode::Call, &v1::CallReply { cid, body }))
         }
         Form::Wire => {
@@ -145,7 +145,7 @@ fn event(event: &Event, body: &dyn Payload) -> Result<Encoded, Fault> {
         return Ok(of(opcode, head, (form.render)(body)?.into()));
     }
     let body = serde_json::to_vec(body)
-        .map_err(|error| Fault::internal(format!("the event {} is no JSON: {error}", event.name)))?;
+        .map_err(|error| Fault::internal(format!("the event {} is not JSON: {error}", event.name)))?;
     if body.len() > event.bytes_max {
         return Err(Fault::invalid(format!(
             "the event {} has {} bytes, and its row allows {}",

@@ -29,7 +29,7 @@ fn parse_json(text: &str, field: &str) -> Result<Json, Fault> {
     if text.is_empty() {
         return Ok(Json::Null);
     }
-    serde_json::from_str(text).map_err(|error| Fault::invalid(format!("{field} is no JSON: {error}")))
+    serde_json::from_str(text).map_err(|error| Fault::invalid(format!("{field} is not JSON: {error}")))
 }
 
 /// A label on the wire: JSON when it begins like an object, text otherwise.

@@ -12,7 +12,7 @@ use crate::value::{Bounds, Unfit, Value};
 /// as before.)
 ///
 /// # Errors
-/// What is no plain data, or more than `bounds`, and where it stands.
+/// What is not plain data, or more than `bounds`, and where it stands.
 ///
 /// # Safety
 /// Raises nothing and leaves the stack as it was.
@@ -45,7 +45,7 @@ unsafe fn read_at(state: State, index: c_int, bounds: &mut Bounds) -> Result<Val
                 bounds.depth += 1;
                 table?
             }
-            _ => return Err(Unfit::new(format!("{} is no plain data", type_at(state, index)))),
+            _ => return Err(Unfit::new(format!("{} is not plain data", type_at(state, index)))),
         })
     }
 }

@@ -166,7 +166,7 @@ unsafe fn refusal(state: State) -> Option<Result<ScriptRefusal, String>> {
             }
             (None, _) => return None,
         };
-        // What is no plain data takes nothing from the refusal: no door sends it.
+        // What is not plain data takes nothing from the refusal: no door sends it.
         let data = match ffi::lua_type(state, 4) {
             ffi::LUA_TNIL => None,
             _ => convert::read(state, 4, &mut Bounds::CALL.clone()).ok(),

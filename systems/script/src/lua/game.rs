@@ -189,7 +189,7 @@ impl Game {
     /// `match_signal`; nil without the callback.
     ///
     /// # Errors
-    /// The callback failed, or answered with what is no plain data.
+    /// The callback failed, or answered with what is not plain data.
     pub fn signal(&mut self, host: &mut dyn Host, data: &Value) -> Result<Value, ScriptError> {
         let (slot, fuel) = (self.state, self.vm.limits().fuel);
         // SAFETY: `data` is borrowed; reading raises nothing.
@@ -232,7 +232,7 @@ impl Game {
     /// The state as plain data.
     ///
     /// # Errors
-    /// What in it is no plain data, or that it is larger than [`Bounds::STATE`].
+    /// What in it is not plain data, or that it is larger than [`Bounds::STATE`].
     pub fn state(&mut self) -> Result<Value, String> {
         let main = self.vm.meter.main_state();
         // SAFETY: no script runs; reading raises nothing and leaves the stack as it was.
@@ -433,7 +433,7 @@ unsafe fn read_init(state: State, index: c_int, slot: c_int) -> Result<MatchInit
                     .and_then(|seats| seats.as_int())
                     .and_then(|seats| u32::try_from(seats).ok())
                     .filter(|seats| *seats > 0)
-                    .ok_or("match_init returned a max_players that is no positive integer")?,
+                    .ok_or("match_init returned a max_players that is not a positive integer")?,
             ),
         };
         Ok(MatchInit { tick_rate, label, max_players })

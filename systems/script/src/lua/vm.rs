@@ -207,7 +207,7 @@ impl Vm {
     /// tracebacks call it.
     ///
     /// # Errors
-    /// It failed, or returned what is no plain data.
+    /// It failed, or returned what is not plain data.
     pub fn call(
         &mut self,
         host: &mut dyn Host,

@@ -51,7 +51,7 @@ fn errors_of_the_host_have_the_line_of_the_script() {
     assert_eq!(error.to_string(), "scripts/a.lua:1: kaos.room_label: not now");
     assert_eq!(desk.calls, [(1, vec![Value::Int(1)])]);
     let error = eval("kaos.room_label(print)").unwrap_err();
-    assert_eq!(error.message, "kaos.room_label: argument 1: a function is no plain data");
+    assert_eq!(error.message, "kaos.room_label: argument 1: a function is not plain data");
     // And a script can catch it.
     let caught = eval("return pcall(kaos.broadcast, 'nowhere', nil, 'x')").unwrap();
     assert_eq!(caught, [Value::Bool(false), Value::text("kaos.broadcast: there is no room nowhere")]);
@@ -145,10 +145,10 @@ fn memory_that_is_spent_is_told() {
 #[test]
 fn results_that_are_no_plain_data_break_the_contract() {
     for (text, message) in [
-        ("return print", "f returned a function is no plain data"),
+        ("return print", "f returned a function is not plain data"),
         ("local t = {} t.t = t return t", "f returned tables too deep, or a cycle at t.t.t.t.t.t.t.t"),
         ("return { [1.5] = 1 }", "f returned a number as a key"),
-        ("return { a = { { b = print } } }", "f returned a function is no plain data at a.1.b"),
+        ("return { a = { { b = print } } }", "f returned a function is not plain data at a.1.b"),
     ] {
         let error = eval(text).unwrap_err();
         assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Contract, message), "{text}");

@@ -165,11 +165,11 @@ fn contracts_are_checked() {
         ),
         (
             init("{ state = {}, tick_rate = 1, label = { print } }"),
-            "match_init returned a label with a function is no plain data at 1",
+            "match_init returned a label with a function is not plain data at 1",
         ),
         (
             init("{ state = {}, tick_rate = 1, max_players = 0 }"),
-            "match_init returned a max_players that is no positive integer",
+            "match_init returned a max_players that is not a positive integer",
         ),
     ] {
         let error = begin(&text).err().unwrap();
