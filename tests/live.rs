@@ -5,4 +5,4 @@ mod faces;
 mod journal;
 mod resume;
 pub(crate) mod running;
-mod urls;
+pub(crate) mod urls;

@@ -1,7 +1,7 @@
 //! Sessions: resume, lost messages, silence, slow readers, and that nothing stays of those who went.
 
 use kaos_kernel::settings::Settings;
-use kaosnet::testing::{Event, Player, Test, server, server_of};
+use kaosnet::testing::{Event, Player, Setup, Test, server, server_of};
 
 /// A match that counts what it hears of each name and says it back.
 const ECHO: &str = "local M = {}
@@ -76,6 +76,29 @@ fn a_lost_connection_comes_back_to_its_seat_with_every_message_once_and_in_order
     assert_eq!(said, (0..40).chain(0..5).chain(40..50).chain(5..8).collect::<Vec<u32>>());
     assert_eq!(t.room("echo").state("/left"), serde_json::json!({}), "nobody left");
     t.replays_equally();
+}
+
+#[test]
+fn the_same_test_is_the_same_run_whether_quiet_frames_are_skipped_or_not() {
+    let run = |setup: Setup| {
+        let mut t = setup.seed(5).start();
+        let (ada, bob) = (t.join("echo", "ada"), t.join("echo", "bob"));
+        say(&ada, 0, 10);
+        t.run_ms(2500);
+        bob.drop_connection();
+        t.run_ms(1300);
+        bob.resume().expect("within the seat's time");
+        ada.send_raw(vec![9, 0, 0]);
+        t.run_ms(2500);
+        bob.end();
+        t.run_ms(1000);
+        let hashes = t.with_server(|server| (server.outputs_hash(), server.state_hash()));
+        (t.journal(), hashes)
+    };
+    let echo = || server_of([("matches/echo.lua", ECHO)]);
+    let (journal, hashes) = run(echo());
+    assert_eq!(run(echo()), (journal, hashes));
+    assert_eq!(run(echo().skipping()).1, hashes);
 }
 
 #[test]

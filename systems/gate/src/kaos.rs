@@ -3,5 +3,5 @@
 
 pub mod codec;
 pub(crate) mod encode;
-pub(crate) mod handshake;
+pub mod handshake;
 pub mod start;

@@ -331,7 +331,7 @@ fn read_start(channel: Channel, first: &Bytes, credentials: &Credentials) -> Res
             "the first message of a connection has to be a SessionStart on channel 0",
         ));
     }
-    Opening::read(first, credentials)
+    Opening::read(first, credentials, crate::random)
 }
 
 fn gone(reason: &CloseReason) -> Gone {

@@ -147,7 +147,7 @@ async fn receive(
     server: &Server,
 ) -> Result<(), Ending> {
     server.stats.door(Door::WebSocket).came(bytes.len());
-    match handshake.receive(bytes, |first| Opening::read(first, &server.credentials)) {
+    match handshake.receive(bytes, |first| Opening::read(first, &server.credentials, crate::random)) {
         Received::Start(opening) => {
             server.bridge.event(SocketEvent::Start(link.clone(), opening));
             Ok(())

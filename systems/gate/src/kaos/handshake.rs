@@ -8,7 +8,7 @@ use crate::kaos::start::Opening;
 /// The state of a connection that is open. One that was refused, or sent an empty message, has none: its transport reads
 /// nothing more of it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) enum Handshake {
+pub enum Handshake {
     /// The next message has to be a SessionStart.
     #[default]
     AwaitingStart,
@@ -18,7 +18,7 @@ pub(crate) enum Handshake {
 
 /// What a message of the transport is.
 #[derive(PartialEq, Debug)]
-pub(crate) enum Received {
+pub enum Received {
     /// The session starts.
     Start(Box<Opening>),
     /// Data for the frame.
@@ -33,7 +33,7 @@ pub(crate) enum Received {
 impl Handshake {
     /// Takes one message of the transport. `read_start` reads the first one: [`Opening::read`], and whatever else
     /// the transport requires.
-    pub(crate) fn receive(
+    pub fn receive(
         &mut self,
         bytes: Bytes,
         read_start: impl FnOnce(&Bytes) -> Result<Opening, Fault>,

@@ -17,7 +17,7 @@ use crate::kaos::encode::session_end;
 pub struct Opening {
     /// What was proved.
     pub claim: Claim,
-    /// Sixteen bytes of the operating system's randomness: the resume token if the session begins.
+    /// Sixteen random bytes: the resume token if the session begins.
     pub fresh: [u8; 16],
     /// Free for the game; at most 16 entries and 1 KiB.
     pub vars: BTreeMap<String, String>,
@@ -26,11 +26,16 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Reads the first bytes of a connection.
+    /// Reads the first bytes of a connection. A start that is not refused draws its resume token: from
+    /// [`random`](crate::random) at a real door.
     ///
     /// # Errors
-    /// Why the connection has to be closed: no SessionStart, an unsupported version, or invalid credentials.
-    pub fn read(bytes: &Bytes, credentials: &Credentials) -> Result<Opening, Fault> {
+    /// Why the connection has to be closed: no SessionStart, an unsupported version, invalid credentials, or no randomness.
+    pub fn read(
+        bytes: &Bytes,
+        credentials: &Credentials,
+        draw: impl FnOnce() -> std::io::Result<[u8; 16]>,
+    ) -> Result<Opening, Fault> {
         let first = messages(bytes).next().unwrap_or(Ok((0, &[])));
         let (op, payload) = first.map_err(|error| Fault::new(FaultKind::Protocol, error.to_string()))?;
         if op != Opcode::SessionStart as u8 {
@@ -72,7 +77,7 @@ impl Opening {
             None => return Err(Fault::invalid("a SessionStart carries a token, a name or a resume")),
         };
         bounded(&vars)?;
-        let fresh = crate::random().map_err(|error| Fault::internal(error.to_string()))?;
+        let fresh = draw().map_err(|error| Fault::internal(error.to_string()))?;
         let rest = bytes.slice(bytes.len().min(kaos_wire::limits::HEADER + payload.len())..);
         Ok(Opening { claim, fresh, vars, rest })
     }
@@ -112,7 +117,7 @@ mod tests {
     }
 
     fn read(start: &v1::SessionStart) -> Result<Opening, Fault> {
-        Opening::read(&bytes(start), &Credentials::new(KEY, true))
+        Opening::read(&bytes(start), &Credentials::new(KEY, true), crate::random)
     }
 
     fn kind(start: &v1::SessionStart) -> FaultKind {
@@ -154,7 +159,7 @@ mod tests {
         let mut both = bytes(&start(Some(Given::Anonymous("ada".into())))).to_vec();
         let heartbeat = [3, 0, 0];
         both.extend_from_slice(&heartbeat);
-        let opening = Opening::read(&both.into(), &Credentials::new(KEY, true)).expect("good");
+        let opening = Opening::read(&both.into(), &Credentials::new(KEY, true), crate::random).expect("good");
         assert_eq!(opening.rest, heartbeat[..]);
     }
 
@@ -177,7 +182,9 @@ mod tests {
             (&[1, 9, 0, 1], FaultKind::Protocol),
             (&[1, 2, 0, 0xff, 0xff], FaultKind::Invalid),
         ] {
-            let fault = Opening::read(&Bytes::copy_from_slice(first), &credentials).expect_err("refused");
+            let never = || panic!("a start that is refused draws nothing");
+            let first_bytes = Bytes::copy_from_slice(first);
+            let fault = Opening::read(&first_bytes, &credentials, never).expect_err("refused");
             assert_eq!(fault.kind, expected, "{first:?}");
             let message = farewell(&fault);
             let (op, payload) = messages(&message).next().expect("one").expect("whole");
