@@ -9,6 +9,7 @@ mod frames;
 mod hostile;
 mod jobs;
 mod panics;
+mod plugins;
 mod races;
 mod refusals;
 mod rooms;

@@ -426,7 +426,7 @@ fn an_rpc_that_calls_rpcs_runs_them_in_itself() {
             "no script registers an rpc `iner`. Did you mean `inner`?",
             "the script failed; the server's log has the details",
             "`id` is the name of an rpc, a string",
-            "takes 2 arguments at most, 3 were given",
+            "takes 2 arguments at most (id, payload), 3 were given",
             "`payload`: invalid type: map, expected text or bytes",
         ]
     );

@@ -11,6 +11,7 @@ const RPCS: &str = r#"
       coded = function() error({ code = "full" }) end,
       wrapped = function() coroutine.wrap(function() error({ code = "denied", message = "not yours" }) end)() end,
       misspelt = function() error({ code = "precondtion", message = "x" }) end,
+      miskeyed = function() error({ cod = "full", message = "x" }) end,
       servers = function() error({ code = "internal", message = "x" }) end,
       numbered = function() error({ code = 9, message = "x" }) end,
       text = function() error("a defect") end,
@@ -95,6 +96,7 @@ fn a_defect_stays_hidden_and_is_written_to_the_log() {
     let (mut t, ada) = start();
     for (what, logged) in [
         ("misspelt", "`precondtion` is not a code that a request is refused with"),
+        ("miskeyed", "a refusal has no field `cod`. Did you mean `code`?"),
         ("servers", "`internal` is not a code that a request is refused with"),
         ("numbered", "x (code 9)"),
         ("text", "a defect"),

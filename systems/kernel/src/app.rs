@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
+use serde::Serialize;
 
 use crate::call::Call;
 use crate::call::handler::{Handler, Handlers};
@@ -14,6 +15,7 @@ use crate::clock::Clock;
 use crate::event::{Event, Events};
 use crate::facts::{self, Fact};
 use crate::fault::Fault;
+use crate::hash;
 use crate::op::{Caller, Op, Ops, Reply, Request};
 use crate::send::{Resolve, Targets};
 use crate::server::BuildErrors;
@@ -78,6 +80,11 @@ pub trait KaosApp {
     /// Registers a kind of fact: [`FactReader`](crate::facts::FactReader)s see the facts that are
     /// [written](crate::facts::Facts::write).
     fn fact<F: Fact>(&mut self) -> &mut Self;
+
+    /// Adds a resource to the hash of the server's state, by which a replay and
+    /// the test kit's `replays_equally` compare two runs. For everything that a feature keeps and that decides what it does:
+    /// without this, a difference is found only when it comes out. It is serialized for each check, so it should be small.
+    fn hashed<R: Resource + Serialize>(&mut self) -> &mut Self;
 
     /// The clock, to convert seconds to frames while plugins are built.
     fn clock(&self) -> &Clock;
@@ -168,6 +175,11 @@ impl KaosApp for App {
 
     fn fact<F: Fact>(&mut self) -> &mut Self {
         facts::add::<F>(self);
+        self
+    }
+
+    fn hashed<R: Resource + Serialize>(&mut self) -> &mut Self {
+        hash::add::<R>(self);
         self
     }
 

@@ -86,7 +86,12 @@ impl Call {
     /// # Panics
     /// When called inside itself. The panic ends this call with a fault and nothing else.
     pub fn with<R>(&self, work: impl FnOnce(&mut World) -> R) -> R {
-        work(&mut self.cell.world.borrow_mut())
+        #[expect(
+            clippy::expect_used,
+            reason = "a defect of the handler, which ends its call; documented above"
+        )]
+        let mut world = self.cell.world.try_borrow_mut().expect("`Call::with` was called inside of itself");
+        work(&mut world)
     }
 
     /// Works on a component of the calling session.
@@ -170,6 +175,22 @@ impl Call {
         let ticket = self.draw();
         self.cell.queue.borrow_mut().push_back(ticket);
         self.wait_for(ticket).await.map(|_| true)
+    }
+
+    /// The id of the user who calls: of a session, or of a token that came over HTTP.
+    ///
+    /// # Errors
+    /// `unauthenticated`: nobody in particular, such as a request over HTTP without a token on a server that lets anyone in;
+    /// and a script or the server, which call for nobody. `session_gone`: the session ended meanwhile.
+    pub fn user_id(&self) -> Result<String, Fault> {
+        let known = self.with(|world| self.caller.identity(world).map(|identity| identity.user_id.clone()));
+        match (known.filter(|id| !id.is_empty()), self.caller.session()) {
+            (Some(id), _) => Ok(id),
+            (None, Some(_)) => Err(FaultKind::SessionGone.into()),
+            (None, None) => {
+                Err(Fault::new(FaultKind::Unauthenticated, "this works for a user who calls by name"))
+            }
+        }
     }
 
     /// The session that calls.

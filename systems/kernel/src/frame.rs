@@ -1,7 +1,10 @@
 //! The frame: which stages there are, in which order, and what a system may assume in each.
 
+use std::collections::BTreeSet;
+
 use bevy_app::App;
 use bevy_ecs::prelude::*;
+use bevy_ecs::schedule::graph::Direction;
 use bevy_ecs::schedule::{
     InternedSystemSet, LogLevel, NodeId, ScheduleBuildError, ScheduleBuildSettings, ScheduleLabel,
     SingleThreadedExecutor, SystemSet,
@@ -92,6 +95,11 @@ pub(crate) fn explain(error: &ScheduleBuildError, schedule: &Schedule, world: &W
     if conflicts.0.is_empty() {
         return vec![error.to_string(graph, world)];
     }
+    // A system in no stage clashes with each of the kernel's.
+    let strays = strays(schedule);
+    if !strays.is_empty() {
+        return strays;
+    }
     let name = |key| match graph.systems.get(key) {
         Some(system) => system.system().name().to_string(),
         None => graph.get_node_name(&NodeId::System(key)),
@@ -151,4 +159,37 @@ pub(crate) fn listing(schedule: &Schedule) -> String {
         }
     }
     text
+}
+
+/// Systems of a plugin that are in no stage, as sentences: nothing would say when in the frame they run.
+pub(crate) fn strays(schedule: &Schedule) -> Vec<String> {
+    let graph = schedule.graph();
+    let core = [Core::Ingest, Core::Route, Core::Hooks, Core::Serve, Core::Match, Core::Flush];
+    let stages = [Stage::Ingest, Stage::Route, Stage::Hooks, Stage::Serve, Stage::Match, Stage::Flush];
+    let sets = core.map(|set| set.intern()).into_iter().chain(stages.map(|set| set.intern()));
+    let sets: BTreeSet<NodeId> =
+        sets.filter_map(|set| graph.system_sets.get_key(set)).map(NodeId::Set).collect();
+    // Through the sets around it: a plugin may put its systems into a set of its own, and that into a stage.
+    let is_placed = |key| {
+        let mut open = vec![NodeId::System(key)];
+        let mut seen = BTreeSet::new();
+        while let Some(node) = open.pop() {
+            if sets.contains(&node) {
+                return true;
+            }
+            if seen.insert(node) {
+                open.extend(graph.hierarchy().neighbors_directed(node, Direction::Incoming));
+            }
+        }
+        false
+    };
+    let systems = graph.systems.iter().filter(|(key, _, _)| !is_placed(*key));
+    systems
+        .map(|(_, system, _)| {
+            format!(
+                "system `{}` is in no stage: add `.in_set(Stage::Match)`, or another stage",
+                system.name()
+            )
+        })
+        .collect()
 }

@@ -1,5 +1,6 @@
 //! Hashes of outputs and state, by which two runs are compared without keeping either.
 
+use bevy_app::App;
 use bevy_ecs::prelude::*;
 use serde::Serialize;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
@@ -77,6 +78,15 @@ pub fn hash_outputs(frame: u64, outputs: &Outputs, into: u64) -> u64 {
 #[derive(Resource, Default)]
 pub struct StateHashers(pub Vec<fn(&mut World) -> u64>);
 
+/// Adds a resource to the state hash.
+pub(crate) fn add<R: Resource + Serialize>(app: &mut App) {
+    app.init_resource::<StateHashers>();
+    let hash = |world: &mut World| world.get_resource::<R>().map_or(0, |resource| part(RESOURCE, resource));
+    app.world_mut().resource_mut::<StateHashers>().0.push(hash);
+}
+
+/// The seed of a resource's part.
+const RESOURCE: u64 = 5;
 /// The seed of the server's own part of the state hash.
 const SERVER: u64 = 1;
 /// The seed of a session's part.

@@ -178,7 +178,7 @@ pub enum Claim {
 /// Who somebody is, as a door proved it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Identity {
-    /// The account, or for the anonymous an id made at the start.
+    /// The account, for an anonymous session an id made at its start. Empty for a request over HTTP without a token.
     pub user_id: String,
     /// The name that others see.
     pub username: String,

@@ -54,6 +54,8 @@ pub mod prelude {
     pub use bevy_ecs::{self, prelude::*};
     pub use bytes::Bytes;
     pub use schemars::{self, JsonSchema};
+    pub use serde_json;
+    pub use tracing;
 
     pub use crate::app::KaosApp;
     pub use crate::blob::Blob;

@@ -15,7 +15,7 @@ use crate::clock::{Clock, Quantum};
 use crate::dice::{Dice, ServerDice};
 use crate::event::Events;
 use crate::failures::Failures;
-use crate::frame::{Frame, add_core, explain, listing, schedule};
+use crate::frame::{Frame, add_core, explain, listing, schedule, strays};
 use crate::hash::{StateHashers, hash_outputs, hash_state};
 use crate::input::Input;
 use crate::journal::{Header, Journal, Record};
@@ -122,6 +122,7 @@ impl Server {
             return Err(BuildError(explain(&error, &schedule, &world)));
         }
         let mut wrong = world.remove_resource::<BuildErrors>().unwrap_or_default().0;
+        wrong.extend(strays(&schedule));
         // Of sections that came while plugins finished.
         wrong.extend(wrong_settings(&world));
         wrong.extend(hook_scripts(&mut world));

@@ -196,8 +196,7 @@ impl FunctionCall<'_> {
     /// The operation's refusal, which stays itself when it is passed on. What does not fit its request. In the frame:
     /// whatever would wait.
     pub fn op(&mut self, name: &str, request: Value) -> Result<Value, Raised> {
-        let row =
-            self.ops.by_name(name).ok_or_else(|| format!("there is no operation `{name}` on this server"))?;
+        let row = self.ops.named(name).map_err(|fault| fault.message.into_owned())?;
         self.host.op(row, request, self.fuel)
     }
 }

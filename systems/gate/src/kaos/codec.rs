@@ -72,10 +72,7 @@ impl KaosCodec {
             ClientMessage::Call(call) => {
                 let cid = call.cid;
                 has_cid(cid)?;
-                let row = ops.by_name(&call.op).ok_or_else(|| {
-                    let sentence = format!("there is no operation `{}` on this server", call.op);
-                    Bad { cid, fault: Fault::new(FaultKind::Unimplemented, sentence) }
-                })?;
+                let row = ops.named(&call.op).map_err(|fault| Bad { cid, fault })?;
                 let request = row.parse_json(&call.body).map_err(|fault| Bad { cid, fault })?;
                 self.count(row.id);
                 Ok(InboundMessage::Call { cid, op: row.id, request, form: Form::Json })

@@ -406,9 +406,7 @@ pub(crate) fn read_call(
     body: &Body,
     reply_to: ReplyTo,
 ) -> Result<Routed, Fault> {
-    let row = ops.by_name(name).ok_or_else(|| {
-        Fault::new(FaultKind::Unimplemented, format!("there is no operation `{name}` on this server"))
-    })?;
+    let row = ops.named(name)?;
     caller.allowed(row.op.auth)?;
     let request = row.parse_body(body);
     Ok(Routed { op: row.id, caller, request, reply_to })

@@ -65,7 +65,7 @@ impl Schema {
     }
 
     /// Whether a field of that name is declared.
-    pub(crate) fn names_field(&self, name: &str) -> bool {
+    pub fn names_field(&self, name: &str) -> bool {
         self.shape.object().is_some_and(|fields| fields.named.contains_key(name))
     }
 

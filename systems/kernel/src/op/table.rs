@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 use super::schema::{Schema, Tree};
 use super::{Face, Op, OpId, Rest, not_json};
 use crate::failures::guarded_or_fault;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::input::Body;
 use crate::op::{Auth, Payload};
-use crate::spelling::is_dotted_name;
+use crate::spelling::{is_dotted_name, nearest};
 
 type ParseFn = fn(&mut dyn erased_serde::Deserializer<'_>) -> Result<Box<dyn Payload>, erased_serde::Error>;
 
@@ -159,6 +159,20 @@ impl OpTable {
         self.get(*self.by_name.get(name)?)
     }
 
+    /// A row by its dotted name, for whoever was given the name.
+    ///
+    /// # Errors
+    /// `unimplemented`, with the nearest name that clients may call.
+    pub fn named(&self, name: &str) -> Result<&OpRow, Fault> {
+        self.by_name(name).ok_or_else(|| {
+            let known = self.rows.iter().filter(|row| row.op.auth != Auth::Server);
+            let near = nearest(name, known.map(|row| row.op.name.clone()));
+            let name: String = name.chars().take(64).collect();
+            let sentence = format!("there is no operation `{name}` on this server{near}");
+            Fault::new(FaultKind::Unimplemented, sentence)
+        })
+    }
+
     /// A row by the opcode of its request.
     pub fn by_opcode(&self, opcode: u8) -> Option<&OpRow> {
         self.get(*self.by_opcode.get(&opcode)?)
@@ -198,6 +212,9 @@ impl OpTable {
         }
         if op.faces.iter().filter(|face| matches!(face, Face::Wire(_))).count() > 1 {
             self.errors.push(format!("op {}: it has two binary forms; an operation has one", op.name));
+        }
+        if let Some(arg) = op.args.iter().find(|arg| !request.has_field(arg)) {
+            self.errors.push(format!("op {}: its argument `{arg}` is not a field of its request", op.name));
         }
         for (_, rest) in op.rests() {
             let problem = self.route_problem(&op, rest, &request);

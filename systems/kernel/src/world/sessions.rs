@@ -31,6 +31,11 @@ impl SessionIndex {
         self.slab.get(slot)
     }
 
+    /// The sessions of a user, in the order in which they started; held seats included.
+    pub fn of_user(&self, user_id: &str) -> &[SessionId] {
+        self.by_user.get(user_id).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// Sessions there are, held seats included.
     pub fn len(&self) -> usize {
         self.len

@@ -94,7 +94,7 @@ impl Functions {
         match self.rows.get(number).ok_or("this function is not there")? {
             Row::Op(id) => {
                 let row = self.ops.get(*id).ok_or("this operation is not there")?;
-                let request = bind_args(row.op.args, arguments)?;
+                let request = bind_args(row.op.args, arguments, |name| row.request.names_field(name))?;
                 host.op(row, request, fuel).map(|answer| vec![answer])
             }
             Row::Function(ScriptFunction { args, waits, work, .. }) => {
@@ -133,14 +133,22 @@ fn fill(args: &[&str], mut given: Vec<Value>) -> Result<Vec<Value>, String> {
     Ok(given)
 }
 
-/// Puts arguments by position into a request. An operation without named arguments takes its request whole.
+/// Puts arguments by position into a request. One table of fields is a request by name: so are the fields reached that have
+/// no position, and an operation without positions takes nothing else.
 ///
 /// # Errors
 /// A sentence: there are more arguments than the operation has.
-fn bind_args(args: &[&str], given: Vec<Value>) -> Result<Value, String> {
+fn bind_args(args: &[&str], mut given: Vec<Value>, is_field: impl Fn(&str) -> bool) -> Result<Value, String> {
     let most = args.len().max(1);
     if given.len() > most {
-        return Err(format!("takes {most} arguments at most, {} were given", given.len()));
+        let names = args.join(", ");
+        return Err(format!("takes {most} arguments at most ({names}), {} were given", given.len()));
+    }
+    if let [Value::Map(fields)] = &given[..]
+        && !fields.is_empty()
+        && fields.keys().all(|name| is_field(name))
+    {
+        return Ok(given.remove(0));
     }
     if args.is_empty() {
         return Ok(given.into_iter().next().unwrap_or_default());
@@ -183,13 +191,22 @@ mod tests {
     #[test]
     fn arguments_by_position_and_requests_whole() {
         let given = vec![Value::text("arena"), Value::Nil];
+        let is_field = |name: &str| ["module", "params", "label"].contains(&name);
         assert_eq!(
-            bind_args(&["module", "params"], given),
+            bind_args(&["module", "params"], given, is_field),
             Ok(Value::map([("module", Value::text("arena"))]))
         );
-        assert_eq!(bind_args(&[], vec![Value::Int(1)]), Ok(Value::Int(1)));
-        assert_eq!(bind_args(&[], vec![]), Ok(Value::Nil));
-        assert!(bind_args(&["a"], vec![Value::Nil, Value::Nil]).is_err());
+        assert_eq!(bind_args(&[], vec![Value::Int(1)], is_field), Ok(Value::Int(1)));
+        assert_eq!(bind_args(&[], vec![], is_field), Ok(Value::Nil));
+        assert!(bind_args(&["a"], vec![Value::Nil, Value::Nil], is_field).is_err());
+        let named = Value::map([("module", Value::text("arena")), ("label", Value::text("x"))]);
+        assert_eq!(bind_args(&["module", "params"], vec![named.clone()], is_field), Ok(named));
+        let table = Value::map([("speed", Value::Int(1))]);
+        assert_eq!(
+            bind_args(&["params"], vec![table.clone()], is_field),
+            Ok(Value::map([("params", table)])),
+            "a table that is the argument itself"
+        );
     }
 
     #[test]

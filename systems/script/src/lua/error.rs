@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 
 use kaos_kernel::fault::FaultKind;
+use kaos_kernel::spelling::nearest;
 use kaos_lua::Frame;
 use mlua::ffi;
 
@@ -156,6 +157,9 @@ unsafe fn refusal(state: State) -> Option<Result<ScriptRefusal, String>> {
         let text =
             |index| (ffi::lua_type(state, index) == ffi::LUA_TSTRING).then(|| plain(state, index)).flatten();
         let (message, word) = (text(2), text(3));
+        if let Some(sentence) = misspelled(state) {
+            return Some(Err(sentence));
+        }
         let code = match (&word, &message) {
             (Some(word), _) => FaultKind::of_request(word).map(RefusalCode::Kind),
             (None, Some(_)) if ffi::lua_type(state, 3) == ffi::LUA_TNIL => {
@@ -179,6 +183,39 @@ unsafe fn refusal(state: State) -> Option<Result<ScriptRefusal, String>> {
             ScriptRefusal { code, message, retry_ms: 0, data }
         }))
     }
+}
+
+/// A key of the table at 1 that is almost one of a refusal's: what it says would be lost.
+///
+/// # Safety
+/// Raises nothing. Leaves the stack as it was.
+unsafe fn misspelled(state: State) -> Option<String> {
+    const KEYS: [&str; 3] = ["message", "code", "data"];
+    let mut found = None;
+    // SAFETY: the caller's promise; the keys that `lua_next` is given are its own.
+    unsafe {
+        let top = ffi::lua_gettop(state);
+        ffi::lua_pushnil(state);
+        // A refusal is a small table; what lies in a large one is not looked through.
+        for _ in 0..16 {
+            if ffi::lua_next(state, 1) == 0 {
+                break;
+            }
+            ffi::lua_settop(state, -2);
+            let is_text = ffi::lua_type(state, -1) == ffi::LUA_TSTRING;
+            if let Some(key) = is_text.then(|| plain(state, -1)).flatten()
+                && !KEYS.contains(&key.as_str())
+            {
+                let near = nearest(&key, KEYS.map(str::to_owned).into_iter());
+                if !near.is_empty() {
+                    found = Some(format!("a refusal has no field `{key}`{near}"));
+                    break;
+                }
+            }
+        }
+        ffi::lua_settop(state, top);
+    }
+    found
 }
 
 /// A text or a number as text.
