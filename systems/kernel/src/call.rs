@@ -1,8 +1,8 @@
-//! Calls: `async fn` handlers, polled inside the frame in the order of their tickets.
+//! Calls: `async fn` handlers, polled inside the frame in the order in which they started.
 //!
 //! While calls are polled the world stands in a cell that handlers reach through [`Call::with`], and
 //! only for the length of a closure: the compiler sees to it that no borrow of the world crosses an
-//! `.await`. Nothing can be awaited but a job or a turn; a future that waits for anything else is refused.
+//! `.await`. A handler can await only jobs and turns; awaiting anything else ends its call with `internal`.
 //!
 //! This file is what a handler holds; `calls` is the machinery, `handler` what runs for each operation, `job` what leaves
 //! the frame.

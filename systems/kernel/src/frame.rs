@@ -14,10 +14,12 @@ use bevy_ecs::schedule::{
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frame;
 
-/// Where a plugin's systems go. Before each stage the kernel does its own part of it.
+/// Where a plugin's systems go. In each stage the kernel's own systems ([`Core`]) run first; each stage below says what they
+/// have done by then.
 ///
 /// Systems of one stage that write what others of it read or write need an order between them, or the
-/// server does not start. Kicks and broadcasts are exempt: they are collected and applied in a fixed order.
+/// server does not start. Kicks, broadcasts and pushes are exempt: they are collected and applied
+/// in a fixed order.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Peers have opened and closed, sessions have begun, resumed and timed out. Data is not read yet.
@@ -30,7 +32,7 @@ pub enum Stage {
     Serve,
     /// Rooms have had their joins, leaves and ticks. The place for most game systems.
     Match,
-    /// Everything that goes out is decided: for looking only. What is asked for here happens in the next frame.
+    /// Everything that goes out is decided: read only. What is requested here happens in the next frame.
     Flush,
 }
 
@@ -47,39 +49,47 @@ pub enum Core {
     Serve,
     /// Joins, leaves and ticks.
     Match,
-    /// After-hooks, answers, encoding, kicks.
+    /// After-hooks, replies, pushes, hooks of events, sending, kicks, removal of ended sessions.
     Flush,
 }
 
-/// The order of the frame. One way: what is written in a stage is read in a later one, or in the next frame.
+/// Every set of the frame with its name, in its order.
+fn sets() -> [(&'static str, InternedSystemSet); 12] {
+    [
+        ("Core::Ingest", Core::Ingest.intern()),
+        ("Stage::Ingest", Stage::Ingest.intern()),
+        ("Core::Route", Core::Route.intern()),
+        ("Stage::Route", Stage::Route.intern()),
+        ("Core::Hooks", Core::Hooks.intern()),
+        ("Stage::Hooks", Stage::Hooks.intern()),
+        ("Core::Serve", Core::Serve.intern()),
+        ("Stage::Serve", Stage::Serve.intern()),
+        ("Core::Match", Core::Match.intern()),
+        ("Stage::Match", Stage::Match.intern()),
+        ("Core::Flush", Core::Flush.intern()),
+        ("Stage::Flush", Stage::Flush.intern()),
+    ]
+}
+
+/// The order of the frame. Data flows one way: what a stage writes is read in a later stage, or in the next frame.
 pub(crate) fn schedule() -> Schedule {
     let mut schedule = Schedule::new(Frame);
+    // For the same order in every run; and most systems of the kernel need the whole world anyway.
     schedule.set_executor(SingleThreadedExecutor::new());
     schedule.set_build_settings(ScheduleBuildSettings {
         ambiguity_detection: LogLevel::Error,
         ..ScheduleBuildSettings::new()
     });
-    schedule.configure_sets(
-        (
-            Core::Ingest,
-            Stage::Ingest,
-            Core::Route,
-            Stage::Route,
-            Core::Hooks,
-            Stage::Hooks,
-            Core::Serve,
-            Stage::Serve,
-            Core::Match,
-            Stage::Match,
-            Core::Flush,
-            Stage::Flush,
-        )
-            .chain(),
-    );
+    for pair in sets().windows(2) {
+        if let [(_, before), (_, after)] = pair {
+            schedule.configure_sets(before.before(*after));
+        }
+    }
     schedule
 }
 
-/// The kernel's systems: one a stage, so that nothing of the kernel can clash with a plugin.
+/// The kernel's systems: one per stage, each alone in its set, so that none can clash with a plugin's. The one of `Core::Match`
+/// is added by kaos-rooms.
 pub(crate) fn add_core(app: &mut App) {
     app.add_systems(Frame, crate::stages::ingest::ingest.in_set(Core::Ingest))
         .add_systems(Frame, crate::stages::route::route.in_set(Core::Route))
@@ -124,20 +134,6 @@ pub(crate) fn explain(error: &ScheduleBuildError, schedule: &Schedule, world: &W
 /// The systems by set, sorted, for a golden file: so that the order above cannot drift unseen.
 pub(crate) fn listing(schedule: &Schedule) -> String {
     let graph = schedule.graph();
-    let sets: [(&str, InternedSystemSet); 12] = [
-        ("Core::Ingest", Core::Ingest.intern()),
-        ("Stage::Ingest", Stage::Ingest.intern()),
-        ("Core::Route", Core::Route.intern()),
-        ("Stage::Route", Stage::Route.intern()),
-        ("Core::Hooks", Core::Hooks.intern()),
-        ("Stage::Hooks", Stage::Hooks.intern()),
-        ("Core::Serve", Core::Serve.intern()),
-        ("Stage::Serve", Stage::Serve.intern()),
-        ("Core::Match", Core::Match.intern()),
-        ("Stage::Match", Stage::Match.intern()),
-        ("Core::Flush", Core::Flush.intern()),
-        ("Stage::Flush", Stage::Flush.intern()),
-    ];
     let names: Vec<(bevy_ecs::schedule::SystemKey, String)> = schedule
         .systems()
         .into_iter()
@@ -145,7 +141,7 @@ pub(crate) fn listing(schedule: &Schedule) -> String {
         .map(|(key, system)| (key, system.name().to_string()))
         .collect();
     let mut text = String::new();
-    for (name, set) in sets {
+    for (name, set) in sets() {
         text.push_str(name);
         text.push('\n');
         let keys: Vec<_> = graph.systems_in_set(set).into_iter().flatten().copied().collect();
@@ -164,11 +160,8 @@ pub(crate) fn listing(schedule: &Schedule) -> String {
 /// Systems of a plugin that are in no stage, as sentences: nothing would say when in the frame they run.
 pub(crate) fn strays(schedule: &Schedule) -> Vec<String> {
     let graph = schedule.graph();
-    let core = [Core::Ingest, Core::Route, Core::Hooks, Core::Serve, Core::Match, Core::Flush];
-    let stages = [Stage::Ingest, Stage::Route, Stage::Hooks, Stage::Serve, Stage::Match, Stage::Flush];
-    let sets = core.map(|set| set.intern()).into_iter().chain(stages.map(|set| set.intern()));
-    let sets: BTreeSet<NodeId> =
-        sets.filter_map(|set| graph.system_sets.get_key(set)).map(NodeId::Set).collect();
+    let keys = sets().into_iter().filter_map(|(_, set)| graph.system_sets.get_key(set));
+    let sets: BTreeSet<NodeId> = keys.map(NodeId::Set).collect();
     // Through the sets around it: a plugin may put its systems into a set of its own, and that into a stage.
     let is_placed = |key| {
         let mut open = vec![NodeId::System(key)];

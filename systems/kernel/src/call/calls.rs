@@ -112,7 +112,7 @@ pub(crate) struct Calls {
     by_door: BTreeMap<Ticket, u64>,
     waiters: BTreeMap<Waiter, u32>,
     /// Clients' calls that wait.
-    waiting: u32,
+    clients_waiting: u32,
     ready: Vec<u64>,
     pub(crate) finished: Vec<Finished>,
     next_call: u64,
@@ -136,7 +136,7 @@ impl Calls {
             by_ticket: BTreeMap::new(),
             by_door: BTreeMap::new(),
             waiters: BTreeMap::new(),
-            waiting: 0,
+            clients_waiting: 0,
             ready: Vec::new(),
             finished: Vec::new(),
             next_call: 0,
@@ -332,7 +332,7 @@ impl Calls {
         let world = self.cell.world.borrow();
         let settings = world.resource::<CallSettings>();
         let busy = |why: &'static str| Err(Fault::new(FaultKind::Busy, why).retry_in_ms(1000));
-        if !caller.is_server() && self.waiting >= settings.waiting_max {
+        if !caller.is_server() && self.clients_waiting >= settings.waiting_max {
             return busy("too many calls wait for an answer on this server");
         }
         if let Some(id) = caller.session()
@@ -346,7 +346,7 @@ impl Calls {
     fn enter(&mut self, number: u64, active: Active) {
         if let Some(waiter) = active.waits_for() {
             *self.waiters.entry(waiter).or_default() += 1;
-            self.waiting += 1;
+            self.clients_waiting += 1;
         }
         if let ReplyTo::Door { ticket, .. } = active.reply_to {
             self.by_door.insert(ticket, number);
@@ -360,7 +360,7 @@ impl Calls {
         if let Some(waiter) = active.waits_for()
             && let Some(count) = self.waiters.get_mut(&waiter)
         {
-            self.waiting -= 1;
+            self.clients_waiting -= 1;
             *count -= 1;
             if *count == 0 {
                 self.waiters.remove(&waiter);

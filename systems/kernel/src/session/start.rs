@@ -89,6 +89,10 @@ pub(crate) fn start(
     }
 }
 
+/// Takes a session start from the budget of the peer's address.
+///
+/// # Errors
+/// `stopping`, `rate_limited`.
 pub(crate) fn admit(world: &mut World, peer: &Peer) -> Result<(), Fault> {
     if world.contains_resource::<Stopping>() {
         return Err(FaultKind::Stopping.into());
@@ -100,6 +104,10 @@ pub(crate) fn admit(world: &mut World, peer: &Peer) -> Result<(), Fault> {
     })
 }
 
+/// Makes a new session for the peer.
+///
+/// # Errors
+/// `busy`: the user has `limit.user_sessions_max` sessions, or the server `limit.sessions_max`.
 fn begin(
     world: &mut World,
     peer: &Peer,
@@ -120,7 +128,7 @@ fn begin(
     if !replace && others.len() >= user_max as usize {
         return Err(Fault::new(FaultKind::Busy, format!("this user has {user_max} sessions already")));
     }
-    // First the new, then the end of the old: who is refused has not lost what he had.
+    // The new session is made before the old ones end: a refused start must not cost the user the session that is there.
     let id = world
         .resource_mut::<SessionIndex>()
         .reserve(sessions_max)
@@ -176,6 +184,11 @@ fn bind(world: &mut World, id: PeerId, session: SessionId) {
     deadlines.forget(DeadlineOf::Peer(id));
 }
 
+/// Goes on with a session over a new peer.
+///
+/// # Errors
+/// `cannot_resume`: there is no such session, or the token is wrong. `protocol`: the client claims messages that were never
+/// sent.
 fn resume(
     world: &mut World,
     peer: &Peer,
@@ -194,7 +207,7 @@ fn resume(
     if !(equals(state.resume_token) || by_former) || ending {
         return Err(cannot());
     }
-    // Who shows the token before the last one may not have been told the last.
+    // A client that presents the former token may never have received the latest one.
     let last = if by_former { LastStart::MayBeLost } else { LastStart::Arrived };
     let resumed = world.get_mut::<ResendBuffer>(entity).ok_or_else(cannot)?.resume(received, last);
     let Some(Resumed { base, lost, unstated }) = resumed else {
@@ -206,6 +219,7 @@ fn resume(
     let resend_bytes = world.resource::<SessionSettings>().resend_bytes;
     let replay_frames = world.resource::<Clock>().frames_in_secs(5);
     let mut session = world.get_mut::<Session>(entity).ok_or_else(cannot)?;
+    // Before the old peer is closed, so that its closing does not lose the session.
     let old_peer = session.peer.replace(peer.id);
     session.door = peer.door;
     session.address = peer.address;
@@ -218,11 +232,12 @@ fn resume(
     }
     let received = {
         let mut state = world.get_mut::<SessionState>(entity).ok_or_else(cannot)?;
+        // The token that was presented: the one that the client has for certain, should it never receive the next.
         state.former_token = Some(token);
         state.lost_peer = None;
         state.resume_token = fresh;
         state.unacknowledged = 0;
-        // Once in a while, however often it resumes; what is left of it holds from the newest resume on.
+        // Refilled at most once in five seconds, however often the session resumes; each resume extends what is left.
         if frame >= state.replay_credit.1 {
             state.replay_credit.0 = resend_bytes;
         }
@@ -237,6 +252,7 @@ fn resume(
     Ok(())
 }
 
+/// Tells the client that its session started or goes on.
 fn started(
     world: &mut World,
     peer: PeerId,

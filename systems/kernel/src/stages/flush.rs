@@ -1,4 +1,4 @@
-//! `Core::Flush`: after-hooks, answers, the outbox expanded to sessions, kicks, and the end of what ended.
+//! `Core::Flush`: after-hooks, replies, pushes, hooks of events, sending, kicks, and the removal of what ended.
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use crate::codec::{Outbound, SessionCodec};
 use crate::failures::guarded_or_fault;
 use crate::fault::{Fault, FaultKind};
 use crate::ids::SessionId;
-use crate::op::{OpId, OpTable, Payload, write_json};
+use crate::op::{Caller, OpId, OpTable, Payload, write_json};
 use crate::output::{Answer, Channel, FrameOutputs, Level, Log, Reply, Send};
 use crate::send::{Addressed, Asked, Outbox, deliver_pushes, kicked, post};
 use crate::session::deadline::{DeadlineOf, Deadlines};
@@ -23,18 +23,33 @@ use crate::world::{RoomIndex, SessionIndex, WorldExt};
 
 /// The whole of `Core::Flush`.
 pub(crate) fn flush(world: &mut World) {
+    // Replies before what systems pushed: a client hears the answer first, and then what followed from it.
     finish_calls(world);
     deliver_pushes(world);
+    // After everything that pushes, so that a hook hears of an event in the frame in which it was sent.
     hooks::heard(world);
+    // After everything that writes to the outbox.
     expand(world);
+    // After sending, so that a session that is kicked gets the last messages for it.
     kick(world);
+    // After the kicks, whose sessions end with facts that are read in the next frame; this removes those whose facts were
+    // there to be read in this one.
     remove_ended(world);
     if world.contains_resource::<Stopping>() {
         stop(world);
     }
+    // Last: a wake-up request lasts until the next frame that runs, and the steps above move deadlines.
     rearm(world);
 }
 
+/// Refused commands of scripts that are written to the log in one frame; further ones are only counted.
+const REFUSALS_LOGGED: u32 = 20;
+
+/// How many times `session.resend_bytes` a connected session may fall behind before it ends at once.
+const OVERFLOW_FACTOR: usize = 4;
+
+/// Runs after-hooks and sends the replies of the calls that finished in this frame. Hooks first, since sending takes the
+/// reply.
 fn finish_calls(world: &mut World) {
     let any = world.get_non_send::<Calls>().is_some_and(|calls| !calls.finished.is_empty());
     if !any {
@@ -56,15 +71,13 @@ fn finish_calls(world: &mut World) {
         world.resource_mut::<FrameOutputs>().0.logs.push(log);
     }
     if commanded {
-        // What after-hooks ordered runs in the next frame: this one has served.
+        // What after-hooks requested runs in the next frame: this one has served.
         let clock = world.resource::<Clock>();
         clock.wake_at(clock.frame() + 1);
     }
 }
 
-/// Refused commands of scripts that are written to the log in one frame; of the rest the number.
-const REFUSALS_LOGGED: u32 = 20;
-
+/// Charges the call, and sends its reply to where it goes.
 fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
     if let (Ok(reply), Some(row)) = (&call.result, ops.get(call.op)) {
         call.reply_to.payer().charge(world, row.price_of_reply(&**reply));
@@ -78,7 +91,7 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
                     let channel = form.channel(ops, op);
                     post(world, &Outbound::Refusal { cid, channel, fault })
                 });
-            // Its slot may be another's by now: the id tells.
+            // Its slot may belong to another session by now, so the id is looked up.
             let there = world.session(session).is_some();
             if let Ok(payload) = posted
                 && there
@@ -105,7 +118,7 @@ fn answer(world: &mut World, ops: &OpTable, call: Finished, refused: &mut u32) {
                 let log = Log {
                     level: Level::Warn,
                     source: match &caller {
-                        crate::call::Caller::Room(room) => format!("room {room}"),
+                        Caller::Room(room) => format!("room {room}"),
                         _ => "scripts".to_owned(),
                     },
                     text: format!("{name} was refused: {fault}"),
@@ -134,7 +147,7 @@ fn render(
     })
 }
 
-/// Expands what was written once into every recipient's keep, and hands it to the transports.
+/// Expands what was written once into every recipient's resend buffer, and hands it to the transports.
 fn expand(world: &mut World) {
     if world.resource::<Outbox>().is_empty() && world.resource::<DirtySessions>().0.is_empty() {
         return;
@@ -184,7 +197,8 @@ fn expand(world: &mut World) {
     }
 }
 
-/// Hands a session's resend buffer to its peer and looks at its bound.
+/// Hands a session's resend buffer to its peer, and checks it against `session.resend_bytes`: a session that is over it is
+/// added to `slow`, or gets a deadline. Without a peer, room data is dropped instead.
 pub(crate) fn hand_over(world: &mut World, entity: Entity, out: &mut Vec<Send>, slow: &mut Vec<SessionId>) {
     let Some(session) = world.get::<Session>(entity) else { return };
     let (id, peer) = (session.id, session.peer);
@@ -198,7 +212,7 @@ pub(crate) fn hand_over(world: &mut World, entity: Entity, out: &mut Vec<Send>, 
             resend.hand_over(peer, out);
             if resend.bytes <= resend_bytes {
                 resend.over_since = None;
-            } else if resend.bytes > resend_bytes.saturating_mul(4) {
+            } else if resend.bytes > resend_bytes.saturating_mul(OVERFLOW_FACTOR) {
                 slow.push(id);
             } else if resend.over_since.is_none() {
                 resend.over_since = Some(frame);
@@ -223,7 +237,7 @@ fn kick(world: &mut World) {
     }
 }
 
-/// Once all rooms are over, sessions are told; once these are gone, the server may end.
+/// Ends all sessions once all rooms have ended, and reports the server as stopped once the sessions are gone.
 fn stop(world: &mut World) {
     if world.resource::<RoomIndex>().is_empty() {
         let ids: Vec<SessionId> = world.resource::<SessionIndex>().iter().map(|(id, _)| id).collect();

@@ -55,47 +55,79 @@ pub(crate) fn ingest(world: &mut World) {
     if any {
         let mut inputs = std::mem::take(&mut world.resource_mut::<FrameInputs>().inputs);
         for input in inputs.drain(..) {
-            let peer = peer_of(&input);
+            let source = Source::of(&input);
             if guarded(|| take(world, input)).is_none() {
-                end_after_panic(world, peer);
+                refuse_after_panic(world, source);
             }
         }
         world.resource_mut::<FrameInputs>().inputs = inputs;
     }
+    // After the inputs: whoever was heard in this frame is not silent.
     expire(world);
 }
 
-/// Whose input it is.
-fn peer_of(input: &Input) -> Option<PeerId> {
-    match input {
-        Input::Open { peer, .. }
-        | Input::Start { peer, .. }
-        | Input::Data { peer, .. }
-        | Input::Gone { peer, .. }
-        | Input::Blocked { peer, .. }
-        | Input::Writable { peer } => Some(*peer),
-        _ => None,
+/// Where an input comes from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Peer(PeerId),
+    /// A door that waits for the reply of a call.
+    Call(Ticket),
+    /// A script that runs as a job and waits for the answer to its ask.
+    Ask(Ticket, u32),
+    /// The runner, which waits for nothing.
+    Runner,
+}
+
+impl Source {
+    fn of(input: &Input) -> Self {
+        match input {
+            Input::Open { peer, .. }
+            | Input::Start { peer, .. }
+            | Input::Data { peer, .. }
+            | Input::Gone { peer, .. }
+            | Input::Blocked { peer, .. }
+            | Input::Writable { peer } => Source::Peer(*peer),
+            Input::Call { ticket, .. } => Source::Call(*ticket),
+            Input::Ask { ticket, seq, .. } => Source::Ask(*ticket, *seq),
+            _ => Source::Runner,
+        }
     }
 }
 
-/// An input was taken half since a plugin's observer panicked: whoever it came from ends, and nobody else.
-fn end_after_panic(world: &mut World, peer: Option<PeerId>) {
-    tracing::error!(?peer, "an input was taken only half, since something panicked: its peer ends");
-    let Some(peer) = peer else { return };
-    let ended = guarded(|| match session_of(world, peer) {
-        Some(session) => {
-            end_session(world, session, Some(FaultKind::Internal.into()));
+/// Code of a plugin panicked while an input was handled, so it was only partly applied: its peer or session ends, or its
+/// caller is told, and nobody else notices.
+fn refuse_after_panic(world: &mut World, source: Source) {
+    tracing::error!(
+        ?source,
+        "an input was handled only partly, since something panicked: its sender is told"
+    );
+    let fault = || Fault::from(FaultKind::Internal);
+    let ended = guarded(|| match source {
+        Source::Peer(peer) => match session_of(world, peer) {
+            Some(session) => {
+                end_session(world, session, Some(fault()));
+            }
+            None => {
+                send_now(world, peer, &Outbound::Ended(fault()));
+                close_peer(world, peer, Some(FaultKind::Internal));
+            }
+        },
+        Source::Call(ticket) => {
+            let reply = Reply { ticket, result: Err(fault()) };
+            world.resource_mut::<FrameOutputs>().0.replies.push(reply);
         }
-        None => {
-            send_now(world, peer, &Outbound::Ended(FaultKind::Internal.into()));
-            close_peer(world, peer, Some(FaultKind::Internal));
+        Source::Ask(ticket, seq) => {
+            let answer = Answer { ticket, seq, result: Err(fault()) };
+            world.resource_mut::<FrameOutputs>().0.answers.push(answer);
         }
+        Source::Runner => {}
     });
     if ended.is_none() {
-        tracing::error!(?peer, "nor could it be ended without a panic");
+        tracing::error!(?source, "and that panicked, too");
     }
 }
 
+/// Applies an input.
 fn take(world: &mut World, input: Input) {
     match input {
         Input::Boot(boot) => {
@@ -104,7 +136,8 @@ fn take(world: &mut World, input: Input) {
             world.insert_resource(HookDice(dice.of("hooks", 0)));
             world.insert_resource(dice);
             let mut index = world.resource_mut::<SessionIndex>();
-            // Sixteen bits of the start in seconds: the next run of this node gives other ids.
+            // The low 16 bits of the start in seconds, so that the next run of this node gives other ids. They repeat after
+            // 18 hours.
             index.boot = (boot.wall_ms / 1000) as u16;
             index.node = boot.node;
         }
@@ -206,7 +239,7 @@ fn call(
         let reply_to = ReplyTo::Door { ticket, face, address };
         let routed = refused.and_then(|()| read_call(&ops, op, caller, body, reply_to));
         let paid = routed.and_then(|call| {
-            // What the request asks for is known only now; what was taken for reading it counts.
+            // The full price is known only after reading the request; what was paid for reading is part of it.
             let (Ok(request), Some(row)) = (&call.request, ops.get(call.op)) else { return Ok(call) };
             let all = row.price_of_request(&**request);
             let taken = match all > price {
@@ -232,8 +265,8 @@ fn ask(world: &mut World, ticket: Ticket, seq: u32, op: &str, body: Bytes) {
     let ops = world.ops();
     calls(world, |calls, world| {
         let reply_to = ReplyTo::Ask { ticket, seq };
-        // A script asks in the server's name: what it may do is its author's business. Whoever asked for
-        // the job must still be waiting, or its answer would go nowhere.
+        // A script asks with the server's rights: what it may do is up to its author. The call that started the job has to
+        // wait still, or the answer would go nowhere.
         let routed = match calls.caller_of(ticket) {
             Some(_) => read_call(&ops, op, Caller::Server, &Body::Json(body), reply_to),
             None => Err(FaultKind::SessionGone.into()),
