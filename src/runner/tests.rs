@@ -486,7 +486,14 @@ fn a_room_whose_match_hangs_ends_and_the_server_says_so_meanwhile() {
         drop(let_go);
         assert_eq!(open.join().expect("no panic"), 200);
     });
-    assert_eq!(http(&server, "GET /v1/rooms", "", ""), (200, "[]".into()), "it ended before its next tick");
+    // A request that comes in the frame in which the room ends is served before that: it may still see it, but never a
+    // further tick.
+    let mut lists = std::iter::repeat_with(|| http(&server, "GET /v1/rooms", "", "").1).take(100);
+    let ended = lists.any(|list| {
+        assert!(list == "[]" || list.contains(r#""tick":0"#), "it ended before its next tick: {list}");
+        list == "[]"
+    });
+    assert!(ended, "its room ended");
     end(server);
 }
 
