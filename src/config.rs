@@ -19,9 +19,11 @@ use std::path::{Path, PathBuf};
 use kaos_gate::identity::keys::{check_session, check_transport};
 use kaos_kernel::clock::Quantum;
 use kaos_kernel::prelude::App;
-use kaos_kernel::settings::{NodeSettings, Section, Settings};
+use kaos_kernel::server::own_sections;
+use kaos_kernel::settings::{NodeSettings, Section, Sections, Settings};
 
 pub use defaults::defaults_yaml;
+use keys::outside;
 pub use keys::{sections, variable};
 pub use origin::{ConfigError, Origin, Problem};
 pub(crate) use sections::no_proxy;
@@ -152,7 +154,8 @@ impl Config {
             .collect();
         let mut set = self.frame.clone();
         own.iter().for_each(|(key, value)| set.set(key, value.clone()));
-        wrong.extend(sections(|_| {}).iter().flat_map(|section| section.wrong(&set)));
+        let known = [outside(), own_sections()];
+        wrong.extend(known.iter().flat_map(Sections::iter).flat_map(|section| section.wrong(&set)));
         wrong.extend(self.wrong_keys());
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }

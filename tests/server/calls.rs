@@ -178,7 +178,7 @@ fn an_operation_of_the_calling_session_says_so_to_who_is_none() {
     let ada = t.connect("ada");
     assert!(ada.call("board.mine", &json!(null)).is_ok());
     let from_script = String::from_utf8(ada.rpc("mine", "").expect("answered")).expect("text");
-    assert!(from_script.contains("this works on the session that calls"), "{from_script}");
+    assert!(from_script.contains("this works on the calling session"), "{from_script}");
     assert_eq!(t.call(Some("u"), "board.mine", json!(null)).expect_err("none").kind, FaultKind::NeedsSession);
     let closed = server_of([]).plugins(|app| {
         app.op(
@@ -253,7 +253,7 @@ fn a_handler_that_panics_or_waits_for_nothing_is_refused_and_the_server_goes_on(
     let ada = t.connect("ada");
     assert_eq!(ada.call("board.panic", &json!(null)).expect_err("a defect").kind, FaultKind::Internal);
     let foreign = ada.call("board.foreign", &json!(null)).expect_err("nothing would wake it");
-    assert!(foreign.message.contains("not a job"), "{foreign}");
+    assert!(foreign.message.contains("neither a job nor a turn"), "{foreign}");
     assert_eq!(ada.call("board.wait", &json!({ "word": "x" })), Ok(json!("x done")));
     t.replays_equally();
 }

@@ -81,9 +81,9 @@ pub trait KaosApp {
     /// [written](crate::facts::Facts::write).
     fn fact<F: Fact>(&mut self) -> &mut Self;
 
-    /// Adds a resource to the hash of the server's state, by which a replay and
-    /// the test kit's `replays_equally` compare two runs. For everything that a feature keeps and that decides what it does:
-    /// without this, a difference is found only when it comes out. It is serialized for each check, so it should be small.
+    /// Adds a resource to the hash of the server's state, by which a replay and the test kit's `replays_equally`
+    /// compare two runs. For everything that a feature keeps and that decides what it does: without this, a difference
+    /// is found only when it comes out. It is serialized for each check, so it should be small.
     fn hashed<R: Resource + Serialize>(&mut self) -> &mut Self;
 
     /// The clock, to convert seconds to frames while plugins are built.

@@ -1,11 +1,11 @@
 //! Calls: `async fn` handlers, polled inside the frame in the order in which they started.
 //!
-//! While calls are polled the world stands in a cell that handlers reach through [`Call::with`], and
-//! only for the length of a closure: the compiler sees to it that no borrow of the world crosses an
+//! While calls are polled, the world is in a cell that handlers reach through [`Call::with`], and only
+//! for the length of a closure: the compiler sees to it that no borrow of the world crosses an
 //! `.await`. A handler can await only jobs and turns; awaiting anything else ends its call with `internal`.
 //!
-//! This file is what a handler holds; `calls` is the machinery, `handler` what runs for each operation, `job` what leaves
-//! the frame.
+//! This file is what a handler holds; `calls` is the machinery, `handler` what runs for each operation, `job` what
+//! leaves the frame.
 
 pub(crate) mod calls;
 pub(crate) mod handler;
@@ -40,7 +40,7 @@ use crate::output;
 use crate::session::Session;
 use crate::world::WorldExt;
 
-/// The cell in which the world stands while calls are polled.
+/// The cell that holds the world while calls are polled.
 struct WorldCell {
     pub(crate) world: RefCell<World>,
     pub(crate) jobs: RefCell<Vec<output::Job>>,
@@ -48,20 +48,20 @@ struct WorldCell {
     answers: RefCell<BTreeMap<Ticket, Result<Bytes, Fault>>>,
     /// Turns that this frame may still give: see [`Call::turn`].
     turns: Cell<u32>,
-    /// Who waits for one, in the order of asking. At most as many as calls may wait.
+    /// Tickets that wait for a turn, the oldest first. Bounded by `call.waiting_max`.
     queue: RefCell<VecDeque<Ticket>>,
 }
 
-/// The jobs of one call that have no answer yet, from the moment they are sent.
+/// The jobs and turns that one call waits for, from the moment they are requested.
 type Outstanding = Rc<RefCell<BTreeSet<Ticket>>>;
 
-/// An operation that works on the calling session was called by something that is none.
+/// The fault of an operation that works on the calling session, when the caller is not one.
 fn no_session() -> Fault {
-    let why = "this works on the session that calls: a script, the server or a request over HTTP is none";
+    let why = "this works on the calling session; scripts, the server and requests over HTTP have none";
     Fault::new(FaultKind::NeedsSession, why)
 }
 
-/// A handler's way to the world and to jobs.
+/// What a handler holds: its way to the world, to jobs and to its caller.
 pub struct Call {
     cell: Rc<WorldCell>,
     caller: Caller,
@@ -75,16 +75,16 @@ impl Call {
         &self.caller
     }
 
-    /// Takes so many messages more of the caller's budget, whatever is there: for work that only the handler finds out. A
+    /// Charges the caller `messages` more, even into debt: for costs that only the handler knows. A
     /// caller in debt is refused with `rate_limited` until it has paid. Scripts and the server pay nothing here.
     pub fn charge(&self, messages: u32) {
         self.with(|world| self.payer.charge(world, messages));
     }
 
-    /// Works on the world, now.
+    /// Runs `work` on the world.
     ///
     /// # Panics
-    /// When called inside itself. The panic ends this call with a fault and nothing else.
+    /// When called inside of itself. The panic ends only this call.
     pub fn with<R>(&self, work: impl FnOnce(&mut World) -> R) -> R {
         #[expect(
             clippy::expect_used,
@@ -96,10 +96,10 @@ impl Call {
 
     /// Works on a component of the calling session.
     ///
-    /// Ends the call with `session_gone` when the session ended meanwhile, with `needs_session` when there never
-    /// was one, with `internal` when sessions do not have the component. A client that calls an operation registered
-    /// with [`Op::session`](crate::op::Op::session) always has one until its first `.await`; a script that calls it
-    /// is no session.
+    /// Does not return when there is no such component, but ends the call: with `session_gone` when the session ended
+    /// meanwhile, with `needs_session` when there never was one, with `internal` when sessions do not have the
+    /// component. A client that calls an operation registered with [`Op::session`](crate::op::Op::session) always has
+    /// one until its first `.await`; a script that calls it is no session.
     pub fn me<C: Component<Mutability = bevy_ecs::component::Mutable>, R>(
         &self,
         work: impl FnOnce(&mut C) -> R,
@@ -121,7 +121,7 @@ impl Call {
     /// Runs a bevy system with an input.
     ///
     /// # Errors
-    /// [`FaultKind::Internal`] when the system cannot run, for example since it asks for a resource that is not there.
+    /// [`FaultKind::Internal`] when the system cannot run, for example because it needs a resource that is not there.
     pub fn run<I, O, M, S>(&self, system: S, input: I::Inner<'static>) -> Result<O, Fault>
     where
         I: SystemInput + 'static,
@@ -133,8 +133,8 @@ impl Call {
             .map_err(|error| Fault::internal(format!("a system of this operation cannot run: {error}")))
     }
 
-    /// Sends work out of the frame, to a thread of its job's pool, and waits for its answer. It is on its way from this
-    /// moment on, whether its answer is awaited at once or later.
+    /// Sends work to a thread of its job's pool, and returns a future of the result. It is sent now, whether the future
+    /// is awaited at once, later or never.
     ///
     /// # Errors
     /// The job's own; `busy` when the queue of its pool is full, `unimplemented` when nobody registered it, `deadline`
@@ -160,9 +160,9 @@ impl Call {
         JobAnswer { cell: self.cell.clone(), outstanding: self.outstanding.clone(), ticket }
     }
 
-    /// Waits for its turn to do what takes a frame long, such as opening a match. A frame gives
-    /// `room.frame_openings_max` turns, to those first who asked first; what scripts and the server call has its turn
-    /// at once, and one of the frame's less is left. Returns whether it waited: then the world may have changed.
+    /// Waits for a turn to do what takes a large part of a frame, such as opening a match. Each frame gives
+    /// `room.frame_openings_max` turns, the oldest request first. Calls of scripts and the server get theirs at once,
+    /// which uses up one of the frame's. Returns whether it waited, because then the world may have changed.
     ///
     /// # Errors
     /// None of its own: a call that waits too long ends as one that waits for a job does.
@@ -180,8 +180,8 @@ impl Call {
     /// The id of the user who calls: of a session, or of a token that came over HTTP.
     ///
     /// # Errors
-    /// `unauthenticated`: nobody in particular, such as a request over HTTP without a token on a server that lets anyone in;
-    /// and a script or the server, which call for nobody. `session_gone`: the session ended meanwhile.
+    /// `unauthenticated`: nobody in particular, such as a request over HTTP without a token on a server that lets
+    /// anyone in; and a script or the server, which call for nobody. `session_gone`: the session ended meanwhile.
     pub fn user_id(&self) -> Result<String, Fault> {
         let known = self.with(|world| self.caller.identity(world).map(|identity| identity.user_id.clone()));
         match (known.filter(|id| !id.is_empty()), self.caller.session()) {
@@ -196,7 +196,7 @@ impl Call {
     /// The session that calls.
     ///
     /// # Errors
-    /// [`FaultKind::NeedsSession`] when the caller is none, [`FaultKind::SessionGone`] when it ended meanwhile.
+    /// [`FaultKind::NeedsSession`] when the caller is not one, [`FaultKind::SessionGone`] when it ended meanwhile.
     pub fn session(&self) -> Result<Session, Fault> {
         let id = self.caller.session().ok_or_else(no_session)?;
         self.with(|world| {
@@ -207,7 +207,7 @@ impl Call {
     }
 }
 
-/// The bytes that a job answers, once it does.
+/// The future of what a ticket stands for: a job's result as bytes, or nothing for a turn.
 pub(crate) struct JobAnswer {
     cell: Rc<WorldCell>,
     outstanding: Outstanding,
@@ -215,7 +215,7 @@ pub(crate) struct JobAnswer {
 }
 
 impl Drop for JobAnswer {
-    /// Nobody will ask for it: the call waits for it no longer, and its answer is dropped.
+    /// The call waits for it no longer, and what comes of it is dropped.
     fn drop(&mut self) {
         if let Ok(mut outstanding) = self.outstanding.try_borrow_mut() {
             outstanding.remove(&self.ticket);

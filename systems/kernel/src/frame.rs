@@ -14,8 +14,8 @@ use bevy_ecs::schedule::{
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frame;
 
-/// Where a plugin's systems go. In each stage the kernel's own systems ([`Core`]) run first; each stage below says what they
-/// have done by then.
+/// Where a plugin's systems go. In each stage the kernel's own systems ([`Core`]) run first; each stage below says what
+/// they have done by then.
 ///
 /// Systems of one stage that write what others of it read or write need an order between them, or the
 /// server does not start. Kicks, broadcasts and pushes are exempt: they are collected and applied
@@ -88,8 +88,8 @@ pub(crate) fn schedule() -> Schedule {
     schedule
 }
 
-/// The kernel's systems: one per stage, each alone in its set, so that none can clash with a plugin's. The one of `Core::Match`
-/// is added by kaos-rooms.
+/// The kernel's systems: one per stage, each alone in its set, so that none can clash with a plugin's. The one of
+/// `Core::Match` is added by kaos-rooms.
 pub(crate) fn add_core(app: &mut App) {
     app.add_systems(Frame, crate::stages::ingest::ingest.in_set(Core::Ingest))
         .add_systems(Frame, crate::stages::route::route.in_set(Core::Route))

@@ -1,4 +1,4 @@
-//! Everything the world does to the server: plain data, so that a journal of it is the whole truth.
+//! Everything that reaches the server from outside, as plain data: the journal of all inputs determines the run.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,9 +12,10 @@ use crate::ids::{PeerId, SessionId, Ticket};
 /// One input of a frame. Doors make them, the journal keeps them, a replay reads them back.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Input {
-    /// The first input of every journal.
+    /// The start of a run: seed, wall time and node. Always the first input.
     Boot(Boot),
-    /// The wall clock was read again; frames keep their numbers, only the calendar moves.
+    /// The wall clock was read again; frame numbers do not change, only the calendar time that they
+    /// stand for.
     Wall {
         /// Unix time of this frame, in milliseconds.
         ms: u64,
@@ -28,43 +29,44 @@ pub enum Input {
         /// Where it comes from; limits are counted by it.
         address: IpAddr,
     },
-    /// A peer's SessionStart, decoded and its credentials proved at the door.
+    /// A peer's SessionStart. Its door decoded it, and verified a user's token.
     Start {
-        /// From whom.
+        /// The peer.
         peer: PeerId,
-        /// What was proved.
+        /// Who it says it is.
         claim: Claim,
-        /// The resume token that this session gets now, from the door's randomness.
+        /// The resume token to give to this session; random, drawn by the door.
         fresh: [u8; 16],
-        /// Free for the game, bounded by the door.
+        /// What the client says about itself, for the game; bounded by the door.
         vars: BTreeMap<String, String>,
     },
-    /// Whole messages of a peer, after its SessionStart, as they came: a [`Codec`](crate::codec::Codec) reads them.
+    /// The bytes of one or more whole messages of a peer, after its SessionStart. A [`Codec`](crate::codec::Codec)
+    /// reads them.
     Data {
-        /// From whom.
+        /// The peer.
         peer: PeerId,
         /// One or more messages.
         bytes: Bytes,
     },
     /// The transport is gone.
     Gone {
-        /// Which.
+        /// The peer.
         peer: PeerId,
         /// Why.
         reason: Gone,
     },
-    /// The transport could not take these messages and all later ones of their channel.
+    /// The transport refused these messages and all later ones of their channel. `None`: that channel is not blocked.
     Blocked {
-        /// Which.
+        /// The peer.
         peer: PeerId,
-        /// The number of the first control message that was not taken.
+        /// The [`seq`](crate::output::Send::seq) of the first control message that was refused.
         control: Option<u64>,
-        /// The number of the first data message that was not taken.
+        /// The [`seq`](crate::output::Send::seq) of the first data message that was refused.
         data: Option<u64>,
     },
-    /// After `Blocked`: there is room again.
+    /// After `Blocked`: the transport takes messages again.
     Writable {
-        /// Which.
+        /// The peer.
         peer: PeerId,
     },
     /// An operation called from a door that has no session, such as HTTP.
@@ -73,23 +75,23 @@ pub enum Input {
         ticket: Ticket,
         /// The operation's dotted name.
         op: String,
-        /// Who calls, as the door proved it.
+        /// Who calls, as the door verified it; `None` without credentials.
         identity: Option<Identity>,
         /// Where the call comes from.
         address: IpAddr,
         /// The request.
         body: Body,
     },
-    /// Nobody waits for this call's reply any more. The call itself goes on to its end.
+    /// The caller is gone, so the call's reply is dropped. The call itself still runs to its end.
     Cancel {
-        /// Which.
+        /// The call.
         ticket: Ticket,
     },
-    /// A job that left the frame has its answer.
+    /// A job has ended.
     Done {
-        /// Which.
+        /// The job.
         ticket: Ticket,
-        /// What came of it.
+        /// Its result.
         answer: Result<Bytes, Fault>,
     },
     /// A script that runs as a job calls an operation and waits for the answer.
@@ -103,7 +105,7 @@ pub enum Input {
         /// The request, as JSON.
         body: Bytes,
     },
-    /// The wall-clock watchdog found a room's match stuck. The room ends in the frame after the one that it held up,
+    /// The wall-clock watchdog found a room's match stuck. The room ends in the frame after the stalled one,
     /// before its next tick.
     Stuck {
         /// The room's id.
@@ -111,14 +113,15 @@ pub enum Input {
         /// How long its match had run when it was found, in milliseconds.
         ms: u64,
     },
-    /// Stop: rooms are told, sessions closed, and the outputs say when it is done.
+    /// Stop the server: rooms are told, sessions end, and [`Outputs::stopped`](crate::output::Outputs::stopped) says
+    /// when that is done.
     Stop {
-        /// What match_terminate gets, in seconds. Rooms close in the frame in which they are told, so the runner says 0.
+        /// What `match_terminate` gets, in seconds. The runner passes 0, since rooms close in the same frame.
         grace_s: u32,
     },
 }
 
-/// What a run begins with, drawn at the door.
+/// What a run starts with, drawn outside of the frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Boot {
     /// The seed of all dice.
@@ -143,7 +146,7 @@ pub enum Door {
 }
 
 impl Door {
-    /// The word in logs, metrics and scripts.
+    /// Its name in logs, metrics and scripts.
     pub fn name(self) -> &'static str {
         match self {
             Door::Udp => "udp",
@@ -154,40 +157,43 @@ impl Door {
     }
 }
 
-/// What a SessionStart proved.
+/// Who a SessionStart says it is. The door verified a user's token; a resume token is checked in the frame, where it is
+/// known.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Claim {
-    /// A user, by a signed token.
+    /// A user with a signed token.
     User(Identity),
-    /// A name without proof, where the configuration allows it.
+    /// A name without a token, where the configuration allows it.
     Anonymous {
-        /// The name that was wished for.
+        /// The name that the client asks for.
         name: String,
     },
-    /// Back to a session whose peer was lost. The token is proved inside the frame, where it is known.
+    /// A client that goes on with a session whose peer was lost.
     Resume {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// The token of its last start.
+        /// The token that it got at its last start.
         token: [u8; 16],
-        /// What the client had received.
+        /// How many messages the client has received.
         received: Counts,
     },
 }
 
-/// Who somebody is, as a door proved it.
+/// Who a caller or session is, as a door verified it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Identity {
-    /// The account, for an anonymous session an id made at its start. Empty for a request over HTTP without a token.
+    /// The account; for an anonymous session an id that was made at its start. Empty for a request over HTTP without a
+    /// token.
     pub user_id: String,
     /// The name that others see.
     pub username: String,
-    /// The variables that the token carries, of a caller without a session. A session has its own.
+    /// The variables of the token, for a caller without a session; those of a session are in
+    /// [`Session::vars`](crate::session::Session::vars).
     #[serde(default)]
     pub vars: BTreeMap<String, String>,
 }
 
-/// How many reliable messages, by channel.
+/// Numbers of reliable messages, by channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Session and call messages.
@@ -221,11 +227,11 @@ pub enum Body {
 /// An HTTP request, as a [`Rest`](crate::op::Rest) face reads it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RestRequest {
-    /// Which of the operation's faces.
+    /// The face, by its index in [`Op::faces`](crate::op::Op::faces).
     pub face: u16,
-    /// What the path says, by name; decoded.
+    /// The path's parameters with their names, decoded.
     pub parameters: Vec<(String, String)>,
-    /// What the query string says, in its order; decoded.
+    /// The pairs of the query string, in their order, decoded.
     pub query: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,

@@ -1,18 +1,18 @@
 //! The server as a deterministic state machine: frame, sessions, rooms, operations.
 //!
 //! In reading order: `frame` is the order of everything, `server` runs it, `input` and `output` are its two ends, and
-//! `stages` is the kernel's part, a file a stage. `session` and `room` are what there is, and `world` finds it. Features
-//! come in through tables: `op` is what clients ask for and `call` runs it, `event` is what they are told and `send`
-//! sends it, `settings` is what can be set, `facts` is what systems hear; `app` registers all of it. `script` is the seam
-//! to scripts, and `codec` the one to the bytes of a door. The rest are tools: `fault`, `limit`, `clock`, `dice`, `ids`,
-//! `journal`, `hash`, `failures`, `running`, `spelling`, `burst`, `blob`, `strict` and `stopping`. Nothing here reads the
-//! system's clock, a socket or the operating system's randomness.
+//! `stages` is the kernel's part, one file per stage. `session` and `room` are what there is, and `world` finds it.
+//! Features come in through tables: `op` is what clients ask for and `call` runs it, `event` is what they are told and
+//! `send` sends it, `settings` is what can be set, `facts` is what systems hear; `app` registers all of it. `script` is
+//! the seam to scripts, and `codec` the one to the bytes of a door. The rest are tools: `fault`, `limit`, `clock`,
+//! `dice`, `ids`, `journal`, `hash`, `failures`, `running`, `spelling`, `burst`, `blob`, `strict` and `stopping`.
+//! Nothing here reads the system's clock, a socket or the operating system's randomness.
 //!
-//! Words: a *door* is a way in: UDP, WebSocket, HTTP, or the test kit's memory. The *grid* is the times at which frames may
-//! run, a quantum apart; a *quiet frame* has no input and nothing that requested it, and is skipped. A *peer* is one
-//! transport connection; a *session* outlives it, and keeps its *seats* in rooms meanwhile. A *presence* is one session in
-//! one room, its *handle* the session's number for that room. A *relayed* room has no script: it passes on what members
-//! send. A *face* is one way in which doors reach an operation.
+//! Words: a *door* is a way in: UDP, WebSocket, HTTP, or the test kit's memory. The *grid* is the times at which frames
+//! may run, a quantum apart; a *quiet frame* has no input and nothing that requested it, and is skipped. A *peer* is
+//! one transport connection; a *session* outlives it, and keeps its *seats* in rooms meanwhile. A *presence* is one
+//! session in one room, its *handle* the session's number for that room. A *relayed* room has no script: it passes on
+//! what members send. A *face* is one way in which doors reach an operation.
 #![forbid(unsafe_code)]
 
 pub mod frame;
@@ -55,7 +55,7 @@ pub mod world;
 pub use stages::hooks::apply_effects;
 pub use stopping::{ServerStopping, Stopping};
 
-/// What a plugin needs: bevy's words and ours.
+/// What a plugin needs: bevy's items and ours.
 pub mod prelude {
     pub use bevy_app::{self, App, Plugin};
     pub use bevy_ecs::{self, prelude::*};

@@ -14,7 +14,7 @@ pub struct Outputs {
     pub sends: Vec<Send>,
     /// Peers to close, after their messages.
     pub closes: Vec<Close>,
-    /// Answers to [`Input::Call`](crate::input::Input::Call).
+    /// Replies to [`Input::Call`](crate::input::Input::Call).
     pub replies: Vec<Reply>,
     /// Work that leaves the frame.
     pub jobs: Vec<Job>,
@@ -22,7 +22,7 @@ pub struct Outputs {
     pub answers: Vec<Answer>,
     /// Lines for the log, from scripts and about them.
     pub logs: Vec<Log>,
-    /// After a `Stop`: everything was told and closed, the server may end.
+    /// After a `Stop`: every room and session has ended, so the process may.
     pub stopped: bool,
 }
 
@@ -38,14 +38,14 @@ impl Outputs {
         self.stopped = false;
     }
 
-    /// The rows of the longest list.
+    /// The length of the longest list.
     pub(crate) fn most(&self) -> usize {
         let Outputs { sends, closes, replies, jobs, answers, logs, stopped: _ } = self;
         let lists = [sends.len(), closes.len(), replies.len(), jobs.len(), answers.len(), logs.len()];
         lists.into_iter().max().unwrap_or(0)
     }
 
-    /// Gives memory beyond so many rows of each list back.
+    /// Shrinks each list's capacity to `rows`.
     pub(crate) fn shrink_to(&mut self, rows: usize) {
         self.sends.shrink_to(rows);
         self.closes.shrink_to(rows);
@@ -55,7 +55,7 @@ impl Outputs {
         self.logs.shrink_to(rows);
     }
 
-    /// Nothing to do?
+    /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.sends.is_empty()
             && self.closes.is_empty()
@@ -75,53 +75,53 @@ pub enum Channel {
     Control = 0,
     /// Reliable and ordered: rooms.
     Data = 1,
-    /// Unreliable: older ones that come late are dropped.
+    /// Unreliable: a message that arrives after a newer one is dropped.
     Unreliable = 2,
 }
 
-/// The part of a message that differs by recipient: header, room handle, sender. 12 bytes at most.
+/// The part of a message that differs by recipient: the message's header and what [`HeadKind`] says. 12 bytes at most.
 pub type Head = SmallVec<[u8; 12]>;
 
 /// One message to one peer: `head` then `body`.
 #[derive(Clone, Debug)]
 pub struct Send {
-    /// To whom.
+    /// The recipient.
     pub peer: PeerId,
-    /// How.
+    /// The channel.
     pub channel: Channel,
-    /// The message's count in its channel; 0 when it is not counted (sessions, heartbeats, unreliable data).
-    /// What the transport cannot take is reported by this number, see `Input::Blocked`.
+    /// Its sequence number in its channel; 0 when it has none (sessions, heartbeats, unreliable data). A transport that
+    /// refuses messages names them by it, see `Input::Blocked`.
     pub seq: u64,
-    /// Differs by recipient.
+    /// The part that differs by recipient.
     pub head: Head,
-    /// Shared by all recipients.
+    /// The part that all recipients share.
     pub body: Bytes,
 }
 
 /// A peer to be closed once its messages are on their way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
-    /// Which.
+    /// The peer.
     pub peer: PeerId,
-    /// A fault number, 0: all is well.
+    /// The code of a fault; 0 for a normal close.
     pub code: u16,
-    /// One word.
+    /// The fault's name, or `bye`.
     pub reason: &'static str,
 }
 
-/// The answer to a call from a door.
+/// The reply to a call from a door.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// Of the call.
+    /// The ticket of the call.
     pub ticket: Ticket,
-    /// As JSON, or as the bytes that the face through which the request came takes from it.
+    /// The reply as JSON, or as the face wrote it through which the request came.
     pub result: Result<Bytes, Fault>,
 }
 
 /// Work that leaves the frame and comes back as [`Input::Done`](crate::input::Input::Done).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// Comes back with the answer.
+    /// Comes back with the result.
     pub ticket: Ticket,
     /// The name under which it was registered.
     pub name: &'static str,
@@ -140,7 +140,7 @@ pub struct Answer {
     pub result: Result<Bytes, Fault>,
 }
 
-/// How loud a log line is.
+/// The severity of a log line.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Level {
     /// For information.
@@ -154,7 +154,7 @@ pub enum Level {
 /// A line of a script's log, or about one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// How loud.
+    /// Its severity.
     pub level: Level,
     /// The module or room it is about.
     pub source: String,
@@ -176,14 +176,14 @@ pub fn write_log(line: &Log) {
 #[derive(Resource, Default)]
 pub(crate) struct FrameOutputs(pub(crate) Outputs);
 
-/// What stands between the header and the shared part.
+/// What follows the message's header in a [`Head`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HeadKind {
     /// Nothing.
     Plain,
     /// The room's handle.
     Handle,
-    /// Handle, sender and the game's op.
+    /// The room's handle, the sender, and the game's own number.
     Data {
         /// A member's index, or [`TO_ROOM`](crate::codec::TO_ROOM).
         sender: u16,

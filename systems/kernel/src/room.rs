@@ -13,46 +13,47 @@ use serde_json::Value as Json;
 
 use crate::ids::RoomId;
 
-/// The place: id, what runs in it, and what others see of it.
+/// A room: its id, what runs in it, and what clients see of it.
 #[derive(Component, Clone, Debug)]
 pub struct Room {
     /// Its id.
     pub id: RoomId,
-    /// Counts the rooms of this server; spreads their ticks over the grid.
+    /// Its number among the rooms of this server, by creation; spreads their ticks over the grid.
     pub number: u64,
-    /// The match module; empty: a relayed room without a script.
+    /// The match module; empty for a relayed room, which has no script.
     pub module: String,
     /// Text or an object, at most `room.label_bytes_max` as JSON.
     pub label: Json,
-    /// Ticks a second, 1 to 128; 0: relayed.
+    /// Ticks per second, 1 to 128; 0 for a relayed room.
     pub tick_rate: u8,
-    /// Seats.
+    /// How many seats it has.
     pub max_players: u32,
-    /// Ends when it was empty for `room.empty_ms`: made by a client, not by a script.
+    /// Whether it ends after it was empty for `room.empty_ms`: set for rooms that clients create.
     pub ends_empty: bool,
     /// The frame in which it was made.
     pub created: u64,
-    /// Since which frame nobody is in it.
+    /// The frame since which nobody is in it; `None` while somebody is.
     pub empty_since: Option<u64>,
 }
 
 /// The watchdog found a room's match stuck: the room has to end before its next tick.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RoomStuck {
-    /// Which.
+    /// The room.
     pub room: RoomId,
     /// How long its match had run when it was found, in milliseconds.
     pub ms: u64,
 }
 
-/// When a room ticks: tick k is due at `start + ceil(k·F/R)`. Integers only, so that nothing drifts.
+/// When a room ticks: tick k is due at `start + ceil(k·F/R)`, with F frames per second and R ticks per second. Integers
+/// only, so that nothing drifts.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TickSchedule {
     /// The frame of tick 0.
     pub start: u64,
     /// The next tick to run.
     pub next: u64,
-    /// Ticks that were left out since they came too late, in all.
+    /// How many ticks were left out because they came too late.
     pub skipped: u64,
 }
 

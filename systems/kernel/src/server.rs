@@ -41,13 +41,15 @@ use crate::{facts, failures};
 /// What a server is built with beside its plugins.
 #[derive(Clone, Debug, Default)]
 pub struct Build {
-    /// What was set.
+    /// The settings that were set; all others have their defaults.
     pub settings: Settings,
     /// The length of a frame.
     pub quantum: Quantum,
-    /// What the journal keeps in memory, in bytes.
+    /// Bytes of the journal that are kept in memory. 0, the default, keeps none, so nothing can be replayed from
+    /// memory.
     pub journal_bytes_max: usize,
-    /// Looks in every quiet frame for who changed something. For tests: 100 µs a frame at 10,000 sessions.
+    /// Finds in every quiet frame which systems changed something. For tests: it costs 100 µs per frame at 10,000
+    /// sessions.
     pub strict: bool,
 }
 
@@ -56,7 +58,7 @@ pub struct Build {
 #[error("{}", .0.join("\n"))]
 pub struct BuildError(pub Vec<String>);
 
-/// What plugins found wrong while they were built: any sentence in here stops the start.
+/// What plugins found wrong while they were built. The server does not start if there is any sentence.
 #[derive(Resource, Default)]
 pub struct BuildErrors(pub Vec<String>);
 
@@ -69,18 +71,21 @@ pub struct Server {
     strict: bool,
     /// The last frame that ran.
     frame: Option<u64>,
-    /// A frame that has begun and is not in the journal, as one that is only due.
+    /// The frame under way, if the journal does not have it: one without input that ran exactly when it was due.
     unwritten: Option<u64>,
-    /// The next frame that something asked for.
+    /// The next frame that something requested.
     due: Option<u64>,
+    /// Of all outputs so far.
     outputs_hash: u64,
+    /// What strict mode found.
     noise: Vec<String>,
+    /// What plugins' systems did wrong.
     failures: Failures,
-    /// What frames take in and give out, for the memory of their lists.
+    /// How many rows frames needed lately, by which their lists keep memory.
     window: CapacityWindow,
 }
 
-/// How much there is of everything; equal before and after clients that came and went.
+/// How much there is of everything. Equal before clients connect and after all have gone, unless something leaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Population {
     /// Entities of all kinds.
@@ -93,7 +98,7 @@ pub struct Population {
     pub rooms: usize,
     /// Presences.
     pub presences: usize,
-    /// Calls that wait for jobs.
+    /// Calls under way, which wait for a job or a turn.
     pub waiting_calls: usize,
 }
 
@@ -106,7 +111,7 @@ impl Server {
     pub fn build(build: Build, plugins: impl FnOnce(&mut App)) -> Result<Server, BuildError> {
         let mut app = app(&build);
         plugins(&mut app);
-        // First, since much of what follows from a wrong value would be told as well.
+        // Checked first: one wrong value would cause many errors that follow from it.
         let wrong = wrong_settings(app.world());
         if !wrong.is_empty() {
             return Err(BuildError(wrong));
@@ -123,7 +128,7 @@ impl Server {
         }
         let mut wrong = world.remove_resource::<BuildErrors>().unwrap_or_default().0;
         wrong.extend(strays(&schedule));
-        // Of sections that came while plugins finished.
+        // Again, for sections that plugins registered in `finish`.
         wrong.extend(wrong_settings(&world));
         wrong.extend(hook_scripts(&mut world));
         if !wrong.is_empty() {
@@ -146,19 +151,20 @@ impl Server {
         })
     }
 
-    /// Runs frame `n`. Frame numbers grow; those that are left out were quiet, or the runner was late.
+    /// Runs frame `n`, which is greater than that of the last frame. The ones between were quiet, or the runner was
+    /// late.
     ///
     /// `inputs` is drained, `outputs` is cleared and filled.
     ///
     /// # Panics
-    /// When the server itself has a defect. What a plugin's system, handler, observer or type does wrong
-    /// ends one thing and is [counted](Server::failures).
+    /// When the server itself has a defect. A fault of a plugin's system, handler, observer or type ends only that
+    /// piece of work, and is counted in [`Server::failures`].
     pub fn frame(&mut self, n: u64, inputs: &mut Vec<Input>, outputs: &mut Outputs) {
         self.frame_noted(n, inputs, outputs, |_| ());
     }
 
-    /// [`Server::frame`]; `noted` gets the journal when this frame's inputs are in it and nothing was done with them
-    /// yet: what it writes out has the frame even if that never ends.
+    /// [`Server::frame`]; `noted` is called with the journal after this frame was recorded and before anything in it is
+    /// processed, so that a journal on disk includes a frame that hangs or ends the process.
     ///
     /// # Panics
     /// As [`Server::frame`].
@@ -189,20 +195,23 @@ impl Server {
             let mut frame_outputs = self.world.resource_mut::<FrameOutputs>();
             std::mem::swap(&mut frame_outputs.bypass_change_detection().0, outputs);
         }
-        // Bevy does so for the schedules in its own list: after 4 billion ticks, of which each system's run takes one,
-        // what changed long ago would look new.
+        // Bevy does this only for the schedules in its own list. Without it, old changes would look new after 4 billion
+        // ticks, of which each run of a system takes one.
         if let Some(check) = self.world.check_change_ticks() {
             self.schedule.check_change_ticks(check);
         }
         self.schedule.run(&mut self.world);
+        // First: it may record failures, and request the next frame.
         facts::settle(&mut self.world);
         self.failures.take(n, self.world.resource::<Clock>().hz());
         if self.strict && quiet {
             self.noise.extend(who_broke_quiet(&self.world, &self.schedule, before));
         }
+        // After the look of strict mode, which needs them.
         self.world.clear_trackers();
         let mut frame_outputs = self.world.resource_mut::<FrameOutputs>();
         std::mem::swap(&mut frame_outputs.bypass_change_detection().0, outputs);
+        // What was requested after the kernel's part of Flush: the next frame has to come.
         let hooks_wait = !self.world.resource::<EventHooks>().is_empty();
         if hooks_wait || !self.world.resource::<Asked>().is_empty() {
             self.world.resource::<Clock>().wake_at(n + 1);
@@ -216,7 +225,7 @@ impl Server {
         }
     }
 
-    /// Gives the memory of bursts back, once a second; `came`: inputs of this frame.
+    /// Gives the memory of bursts back, once a second. `came`: how many inputs this frame had.
     fn give_back(&mut self, n: u64, came: usize, inputs: &mut Vec<Input>, outputs: &mut Outputs) {
         let world = &mut self.world;
         let written = world.resource_mut::<Outbox>().bypass_change_detection().most();
@@ -229,7 +238,7 @@ impl Server {
         world.resource_mut::<DirtySessions>().bypass_change_detection().0.shrink_to(rows);
     }
 
-    /// The next frame that something asked for; `None`: only an input can make anything happen.
+    /// The next frame that something requested; `None` when only an input can make anything happen.
     pub fn due(&self) -> Option<u64> {
         self.due
     }
@@ -244,12 +253,12 @@ impl Server {
         self.outputs_hash
     }
 
-    /// The hash of the state: about 40 ns a session, and what its matches take.
+    /// The hash of the state. Takes about 40 ns per session, and what the matches take.
     pub fn state_hash(&mut self) -> u64 {
         hash_state(&mut self.world)
     }
 
-    /// Writes into the journal what the run has come to, for a replay to compare.
+    /// Appends the hashes of outputs and state to the journal, for a replay to compare.
     pub fn check(&mut self) -> Record {
         let state_hash = self.state_hash();
         let record =
@@ -258,8 +267,8 @@ impl Server {
         record
     }
 
-    /// After a frame that panicked: writes it into the journal if it is not there, since no input came in it. A replay
-    /// then comes to the same place.
+    /// After a frame panicked: records it if it had no input and was therefore not recorded, so that a replay panics in
+    /// the same frame. The server must not run again.
     pub fn write_broken(&mut self) {
         if let Some(frame) = self.unwritten.take() {
             let after = self.frame.unwrap_or(0);
@@ -277,12 +286,12 @@ impl Server {
         &self.header
     }
 
-    /// In strict mode: who changed something in frames that should have been quiet.
+    /// In strict mode: a sentence for each system that changed something in a frame that should have been quiet.
     pub fn noise(&self) -> &[String] {
         &self.noise
     }
 
-    /// Systems, run conditions, commands and observers of plugins that failed since the start.
+    /// What failed since the start: plugins' systems, run conditions, commands and observers, and readers of facts.
     pub fn failures(&self) -> &Failures {
         &self.failures
     }
@@ -297,7 +306,7 @@ impl Server {
         self.world.resource::<Jobs>().clone()
     }
 
-    /// What the scripts brought.
+    /// What was loaded from scripts; empty without them.
     pub fn scripts(&self) -> Summary {
         self.world.get_non_send::<ScriptHost>().map(|host| host.0.summary()).unwrap_or_default()
     }
@@ -321,7 +330,8 @@ impl Server {
         }
     }
 
-    /// The world, for tests and inspection between frames. What is changed here is in no journal.
+    /// The world, for tests and inspection between frames. Changes made here are not in the journal, so a replay
+    /// differs.
     pub fn world(&mut self) -> &mut World {
         &mut self.world
     }
@@ -408,6 +418,14 @@ fn add_settings(app: &mut App) {
     settings::add::<MatchSettings>(app);
     settings::add::<CallSettings>(app);
     settings::add::<LimitSettings>(app);
+}
+
+/// What can be set of every server: the sections of the kernel. Takes a hundredth of what [`sections`] takes.
+pub fn own_sections() -> Sections {
+    let mut app = App::empty();
+    app.init_resource::<Settings>();
+    add_settings(&mut app);
+    app.world_mut().remove_resource::<Sections>().unwrap_or_default()
 }
 
 /// Everything that can be set of a server with these plugins. They are built as for one, and nothing is made of it.

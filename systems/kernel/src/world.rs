@@ -1,4 +1,4 @@
-//! How the world is asked: by the ids that the rest of the server knows, for what a frame always has.
+//! Lookups in the world by the ids that the rest of the server uses.
 
 mod rooms;
 mod sessions;
@@ -14,7 +14,7 @@ use bevy_ecs::prelude::*;
 use crate::ids::{RoomId, SessionId};
 use crate::op::{OpTable, Ops};
 
-/// What is asked of a [`World`] again and again.
+/// Frequent lookups. They panic in a world that no server was built from.
 pub trait WorldExt {
     /// The entity of a session, if it is still there.
     fn session(&self, id: SessionId) -> Option<Entity>;
@@ -29,7 +29,7 @@ pub trait WorldExt {
     fn ops(&self) -> Arc<OpTable>;
 
     /// Takes non-send data out of the world for the length of `work`, and puts it back however `work` ends, a panic
-    /// included. `None`: it is not there, or is out already.
+    /// included. `None` when it is not there, or is out already.
     fn non_send_scope<T: 'static, R>(&mut self, work: impl FnOnce(&mut World, &mut T) -> R) -> Option<R>;
 }
 

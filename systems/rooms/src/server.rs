@@ -1,7 +1,7 @@
 //! The operations on the server itself: what it offers, and pushing events from scripts.
 
 use kaos_kernel::event::Events;
-use kaos_kernel::op::Ops;
+use kaos_kernel::op::{Ops, Schema};
 use kaos_kernel::output::Channel;
 use kaos_kernel::prelude::*;
 use kaos_kernel::send::push_json;
@@ -78,7 +78,7 @@ pub struct EventShown {
 }
 
 fn describe(world: &World, _: &Caller, request: Describe) -> Result<Description, Fault> {
-    let with = |schema: &Json| request.schemas.then(|| schema.clone());
+    let with = |schema: &Schema| request.schemas.then(|| schema.json());
     let ops = world.resource::<Ops>().0.rows().iter().filter_map(|row| {
         let auth = match row.op.auth {
             Auth::Public => "public",
@@ -91,8 +91,8 @@ fn describe(world: &World, _: &Caller, request: Describe) -> Result<Description,
             about: row.op.about.to_owned(),
             auth: auth.to_owned(),
             routes: row.op.rests().map(|(_, rest)| format!("{} {}", rest.method, rest.path)).collect(),
-            request: with(row.request.json()),
-            reply: with(row.reply.json()),
+            request: with(&row.request),
+            reply: with(&row.reply),
         })
     });
     // What has a binary form is heard through it: a room's events in the room.
@@ -101,7 +101,7 @@ fn describe(world: &World, _: &Caller, request: Describe) -> Result<Description,
         name: row.event.name.clone(),
         about: row.event.about.to_owned(),
         reliable: row.event.channel != Channel::Unreliable,
-        body: with(row.body.json()),
+        body: with(&row.body),
     });
     Ok(Description { ops: ops.collect(), events: events.collect() })
 }

@@ -1,4 +1,4 @@
-//! Every call under way: started, polled in the order of tickets, finished.
+//! Every call under way: started, polled in the order in which they started, finished.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -26,14 +26,14 @@ use crate::output::FrameOutputs;
 use crate::room::RoomSettings;
 use crate::world::WorldExt;
 
-/// Where a call's answer goes.
+/// Where a call's reply goes.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum ReplyTo {
-    /// A session's message.
+    /// To a session, as the reply to its `cid`.
     Session { session: SessionId, cid: u32, form: Form },
-    /// A door that holds a ticket.
+    /// To a door that waits with a ticket.
     Door { ticket: Ticket, face: Option<u16>, address: IpAddr },
-    /// A script that runs as a job.
+    /// To a script that runs as a job.
     Ask { ticket: Ticket, seq: u32 },
     /// Nobody: the door that waited is gone, and its address still pays.
     Gone { address: IpAddr },
@@ -52,7 +52,7 @@ impl ReplyTo {
     }
 }
 
-/// A call that was routed and waits for its hook and its turn.
+/// A call that waits for its before-hook and for Serve. With `request: Err` it is refused already.
 pub(crate) struct Routed {
     pub(crate) op: OpId,
     pub(crate) caller: Caller,
@@ -60,16 +60,17 @@ pub(crate) struct Routed {
     pub(crate) reply_to: ReplyTo,
 }
 
-/// A call that has its answer.
+/// A call that has its reply.
 pub(crate) struct Finished {
     pub(crate) op: OpId,
     pub(crate) caller: Caller,
-    /// The request as JSON, kept only when a hook will ask for it.
+    /// The request as JSON, kept only for an after-hook.
     pub(crate) request: Option<serde_json::Value>,
     pub(crate) result: Result<Box<dyn Payload>, Fault>,
     pub(crate) reply_to: ReplyTo,
 }
 
+/// A call that waits.
 struct Active {
     op: OpId,
     caller: Caller,
@@ -83,9 +84,9 @@ struct Active {
 }
 
 impl Active {
-    /// Counts against the bounds of those who wait? What scripts and the server call does not: it is bounded by
-    /// them, and has to pass when clients fill the queue.
-    fn waits_for(&self) -> Option<Waiter> {
+    /// Whose bound of waiting calls it counts against. `None` for scripts and the server: their calls are bounded by
+    /// them, and have to pass when clients fill the queue.
+    fn waiter(&self) -> Option<Waiter> {
         match &self.caller {
             Caller::Session(id) => Some(Waiter::Session(*id)),
             Caller::User(_) | Caller::Anonymous => Some(Waiter::Door),
@@ -94,7 +95,7 @@ impl Active {
     }
 }
 
-/// Who waits for calls.
+/// Whose calls wait.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Waiter {
     Session(SessionId),
@@ -111,8 +112,9 @@ pub(crate) struct Calls {
     by_ticket: BTreeMap<Ticket, u64>,
     by_door: BTreeMap<Ticket, u64>,
     waiters: BTreeMap<Waiter, u32>,
-    /// Clients' calls that wait.
+    /// How many of them are clients'.
     clients_waiting: u32,
+    /// Calls that something came for since they were polled.
     ready: Vec<u64>,
     pub(crate) finished: Vec<Finished>,
     next_call: u64,
@@ -149,7 +151,7 @@ impl Calls {
         (self.by_ticket.len(), self.cell.answers.borrow().len())
     }
 
-    /// Calls that wait for a job.
+    /// How many calls wait, those of scripts and the server included.
     pub(crate) fn waiting(&self) -> usize {
         self.active.len()
     }
@@ -160,7 +162,7 @@ impl Calls {
         self.active.get(call).map(|active| active.caller.clone())
     }
 
-    /// A job's answer. One that nobody waits for is dropped.
+    /// What a ticket stands for has come: a job's result, or a turn. Dropped when nobody waits for it.
     pub(crate) fn done(&mut self, ticket: Ticket, answer: Result<Bytes, Fault>) {
         if let Some(call) = self.by_ticket.remove(&ticket) {
             self.cell.answers.borrow_mut().insert(ticket, answer);
@@ -180,7 +182,8 @@ impl Calls {
 }
 
 impl Calls {
-    /// Runs what was routed and what has its answer. Meanwhile the world stands in the cell, where handlers reach it.
+    /// Resumes the calls that something came for, then starts those that were routed. Meanwhile the world is in the
+    /// cell, where handlers reach it.
     pub(crate) fn serve(&mut self, world: &mut World) {
         if self.routed.is_empty() && self.ready.is_empty() && self.active.is_empty() {
             return;
@@ -198,6 +201,7 @@ impl Calls {
     }
 
     fn poll_all(&mut self, ops: &OpTable, handlers: &Handlers, frame: u64) {
+        // Older calls first, so that a new one cannot take the turn of one that waits.
         self.give_turns();
         self.ready.sort_unstable();
         self.ready.dedup();
@@ -218,7 +222,7 @@ impl Calls {
         cell.turns.set(cell.world.borrow().resource::<RoomSettings>().frame_openings_max);
         while cell.turns.get() > 0 {
             let Some(ticket) = cell.queue.borrow_mut().pop_front() else { break };
-            // One that ended meanwhile takes nothing.
+            // A call that ended meanwhile uses no turn.
             if self.by_ticket.contains_key(&ticket) {
                 cell.turns.set(cell.turns.get() - 1);
                 self.done(ticket, Ok(Bytes::new()));
@@ -226,7 +230,7 @@ impl Calls {
         }
     }
 
-    /// Starts a call and polls it once. One that only reads, or is refused, never has a place among those that wait.
+    /// Starts a call and polls it once. One that only reads, or is refused, is never active.
     fn start(&mut self, ops: &OpTable, handlers: &Handlers, frame: u64, routed: Routed) {
         let Routed { op, caller, request, reply_to } = routed;
         let request = match request {
@@ -252,7 +256,7 @@ impl Calls {
                     payer: reply_to.payer(),
                     outstanding: outstanding.clone(),
                 };
-                // Whether there is a place comes first: a refused call has done nothing.
+                // Before the handler runs: a refused call must have no effect.
                 let started = self.admit(&caller).and_then(|wait_frames| {
                     guarded_or_fault(&row.op.name, "the call is refused", || {
                         Ok((start(call, request), frame + wait_frames))
@@ -281,7 +285,7 @@ impl Calls {
         self.finished.push(Finished { op, caller, request: kept, result, reply_to });
     }
 
-    /// The request as JSON, when a hook will ask for it after the handler took it.
+    /// The request as JSON for an after-hook, since the handler takes the request itself.
     fn kept_for_hook(&self, row: &OpRow, request: &dyn Payload) -> Option<serde_json::Value> {
         let world = self.cell.world.borrow();
         let hooked = world.get_resource::<AfterHooks>().is_some_and(|hooks| hooks.0.contains(&row.id));
@@ -308,11 +312,11 @@ impl Calls {
         let polled = catch_unwind(AssertUnwindSafe(|| active.work.as_mut().poll(&mut context)));
         let result = match polled {
             Ok(Poll::Pending) if active.outstanding.borrow().is_empty() => {
-                Err(Fault::internal("the handler awaits something that is not a job: nothing would wake it"))
+                Err(Fault::internal("the handler awaits neither a job nor a turn: nothing would wake it"))
             }
             Ok(Poll::Pending) => {
-                // One that was answered and not asked for yet waits among the answers; one that was dropped unasked
-                // waits for nothing.
+                // A ticket that is answered and not awaited yet stays among the answers; one that was dropped needs no
+                // row.
                 let (waits, answers) = (active.outstanding.borrow(), self.cell.answers.borrow());
                 for ticket in active.entered.drain(..) {
                     self.by_ticket.remove(&ticket);
@@ -327,7 +331,7 @@ impl Calls {
         self.finish(number, result);
     }
 
-    /// May this caller's call begin, which may wait? How long, in frames.
+    /// Whether a call of this caller may start. Returns for how many frames it may wait.
     fn admit(&self, caller: &Caller) -> Result<u64, Fault> {
         let world = self.cell.world.borrow();
         let settings = world.resource::<CallSettings>();
@@ -344,7 +348,7 @@ impl Calls {
     }
 
     fn enter(&mut self, number: u64, active: Active) {
-        if let Some(waiter) = active.waits_for() {
+        if let Some(waiter) = active.waiter() {
             *self.waiters.entry(waiter).or_default() += 1;
             self.clients_waiting += 1;
         }
@@ -357,7 +361,7 @@ impl Calls {
     /// A call is over, whether its handler came to its end or not.
     fn finish(&mut self, number: u64, result: Result<Box<dyn Payload>, Fault>) {
         let Some(active) = self.active.remove(&number) else { return };
-        if let Some(waiter) = active.waits_for()
+        if let Some(waiter) = active.waiter()
             && let Some(count) = self.waiters.get_mut(&waiter)
         {
             self.clients_waiting -= 1;
@@ -371,12 +375,12 @@ impl Calls {
             self.by_door.remove(&ticket);
         }
         self.forget(&entered, &outstanding);
-        // A handler's destructor may touch the world through its Call, or panic: both stay here.
+        // A handler's destructor may touch the world through its Call, or panic; both are contained here.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
         self.finished.push(Finished { op, caller, request, result, reply_to });
     }
 
-    /// A call is over: answers to its jobs have nobody to come to.
+    /// Forgets the tickets of a call that is over: what comes for them is dropped.
     fn forget(&mut self, entered: &[Ticket], outstanding: &Outstanding) {
         for ticket in entered {
             self.by_ticket.remove(ticket);
@@ -386,7 +390,7 @@ impl Calls {
         }
     }
 
-    /// Gives up calls that waited too long, and asks for the frame in which the next one does.
+    /// Gives up calls that waited too long, and requests the frame in which the next one will have.
     fn expire(&mut self, frame: u64) {
         while let Some((number, active)) = self.active.first_key_value() {
             if active.deadline > frame {

@@ -22,7 +22,8 @@ pub(crate) enum Handler {
     Start(Box<StartFn>),
 }
 
-/// The handlers, by the places of their rows. Filled with the table, shared for the same reason.
+/// The handlers by [`OpId`]. Filled together with the table of operations, and shared for the same reason as
+/// [`Ops`](crate::op::Ops).
 #[derive(Resource, Clone, Default)]
 pub(crate) struct Handlers(pub(crate) Arc<Vec<Handler>>);
 
@@ -64,10 +65,11 @@ impl Handler {
 }
 
 impl OpRow {
-    /// Runs a [`ScriptUse::Read`](crate::op::ScriptUse::Read) operation on a world that stands still.
+    /// Runs a [`ScriptUse::Read`](crate::op::ScriptUse::Read) operation on a world that it cannot change.
     ///
     /// # Errors
-    /// The handler's, or [`FaultKind::Internal`](crate::fault::FaultKind::Internal) for an operation that does not read.
+    /// The handler's, or [`FaultKind::Internal`](crate::fault::FaultKind::Internal) for an operation that does not
+    /// read.
     pub fn read(
         &self,
         world: &World,

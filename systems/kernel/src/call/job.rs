@@ -1,10 +1,10 @@
 //! Jobs: typed work that leaves the frame for a thread of a named pool, and comes back as an input.
 //!
-//! What goes out and what comes back are bytes: the journal keeps the answer, so that a replay needs no job, and the hash of
-//! a frame's outputs covers what was asked.
+//! What goes out and what comes back are bytes: the journal keeps the answer, so that a replay needs no job, and the
+//! hash of a frame's outputs covers what was asked.
 //!
-//! This file is what a handler and a job hold; `pool` is the threads' bounds, `worker` how a thread does the jobs of a type,
-//! `table` all that was registered.
+//! This file is what a handler and a job hold; `pool` describes the threads, `worker` does the jobs of a type on one of
+//! them, `table` holds what was registered.
 
 mod pool;
 mod table;
@@ -30,11 +30,11 @@ use super::JobAnswer;
 use crate::fault::{Fault, FaultKind};
 use crate::output::{Level, Log};
 
-/// Work that leaves the frame; the value is what it is told. It is sent with [`Call::job`](super::Call::job), and done by
+/// Work that leaves the frame; the value is its input. It is sent with [`Call::job`](super::Call::job), and done by
 /// what [`KaosApp::job`](crate::app::KaosApp::job) registered for its type.
 ///
-/// Input and answer are written in postcard: no `serde_json::Value`, no untagged enum and no `flatten` in them. An answer is
-/// read from a journal, too, which is a file: no type that holds itself and no list of values without content, so that
+/// Input and answer are written in postcard: no `serde_json::Value`, no untagged enum and no `flatten` in them. An
+/// answer is read from a journal, too, which is a file: no recursive types and no lists of zero-sized values, so that
 /// damaged bytes are always a fault and never a stack or a loop without end.
 ///
 /// ```
@@ -53,7 +53,7 @@ use crate::output::{Level, Log};
 /// # }
 /// ```
 pub trait Job: Serialize + DeserializeOwned + 'static {
-    /// What comes of it.
+    /// Its result.
     type Out: Serialize + DeserializeOwned + 'static;
 
     /// Its name in logs and journals: dotted, lower case, with the plugin's name first.
@@ -63,11 +63,10 @@ pub trait Job: Serialize + DeserializeOwned + 'static {
     const POOL: &'static str = DEFAULT_POOL;
 }
 
-/// How a job asks the frame: the operation and its request as JSON; the reply as JSON. It blocks until the frame has
-/// answered.
+/// Calls an operation from a job: takes its name and its request as JSON, blocks, and returns its reply as JSON.
 pub type Ask<'a> = &'a mut dyn FnMut(&str, Bytes) -> Result<Bytes, Fault>;
 
-/// What a job has while it runs, beside its input.
+/// What a job has while it runs, besides its input.
 pub struct JobContext<'a> {
     deadline: Instant,
     ask: Ask<'a>,
@@ -80,24 +79,24 @@ impl<'a> JobContext<'a> {
         JobContext { deadline, ask, logs }
     }
 
-    /// When nobody waits for the answer any longer, at the latest: `call.wait_ms` after the job began. What blocks in
-    /// between, a query or a connection, should give up by then. A job is not ended at its deadline.
+    /// The latest time at which somebody still waits for the result: `call.wait_ms` after the job began. Whatever
+    /// blocks in between, such as a query or a connection, should give up by then. A job is not ended at its deadline.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Calls an operation in the server's name and waits for its answer. Meanwhile another job of the pool may run, on
-    /// another thread. An operation that sends a job to the same pool needs such a thread; a pool of one has none, so the
-    /// question waits until the deadline.
+    /// Calls an operation with the server's rights and waits for its reply. Meanwhile another job of the pool may run,
+    /// on another thread. If the operation sends a job to the same pool, a second thread has to be free: in a pool of
+    /// one the job waits for itself until the deadline.
     ///
     /// # Errors
-    /// The operation's own. `deadline`: there was no answer until [the deadline](JobContext::deadline). `stopping`: the
+    /// The operation's own. `deadline`: there was no reply until [the deadline](JobContext::deadline). `stopping`: the
     /// server ends.
     pub fn ask(&mut self, op: &str, request: Bytes) -> Result<Bytes, Fault> {
         (self.ask)(op, request)
     }
 
-    /// Adds a line to the log, which is written when the job is done.
+    /// Adds a line to the log. Lines are written when the job ends.
     pub fn log(&mut self, level: Level, source: impl Into<String>, text: impl Into<String>) {
         self.logs.push(Log { level, source: source.into(), text: text.into() });
     }
@@ -122,7 +121,7 @@ fn unfit(name: &str, what: &str, error: &postcard::Error) -> Fault {
     Fault::internal(format!("the {what} of the job {name} cannot be carried in postcard: {error}"))
 }
 
-/// What a job answers, once it does.
+/// The future of a job's result.
 pub struct Answered<J: Job> {
     waiting: Result<JobAnswer, Option<Fault>>,
     of: PhantomData<fn() -> J>,

@@ -11,7 +11,7 @@ use crate::session::SessionState;
 use crate::session::budget::FrameLimits;
 use crate::world::WorldExt;
 
-/// Whose budget a call is taken from.
+/// Whose budget a call is charged to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Payer {
     /// A session.
@@ -23,7 +23,7 @@ pub(crate) enum Payer {
 }
 
 impl Payer {
-    /// Takes so many messages, whatever there is. From a session that is gone nothing is taken.
+    /// Charges `messages`, even into debt. A session that is gone pays nothing.
     pub(crate) fn charge(self, world: &mut World, messages: u32) {
         if messages == 0 {
             return;

@@ -3,8 +3,8 @@
 crate::settings! {
     /// Calls of operations.
     pub struct CallSettings in "call" {
-        /// Calls of clients that may wait at a time, for jobs or their turn; beyond it they are refused as busy. Calls of
-        /// scripts and plugins do not count: they have to pass when clients fill the queue.
+        /// Calls of clients that may wait at a time, for jobs or their turn; beyond it they are refused as busy. Calls
+        /// of scripts and plugins do not count: they have to pass when clients fill the queue.
         waiting_max: u32 = 10_000, in 1..=1 << 20;
         /// The same for one session, so that none fills the queue for all.
         session_waiting_max: u32 = 64, in 1..=1 << 20;

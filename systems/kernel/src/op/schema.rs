@@ -11,6 +11,10 @@ mod tree;
 mod words;
 pub use tree::{Node, Tree};
 
+use std::any::TypeId;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value as Json;
@@ -23,31 +27,42 @@ use words::Path;
 /// reads 128 levels.
 const DEPTH_MAX: usize = 64;
 
-/// The schema of a type.
+/// The schema of a type. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Schema {
-    json: Json,
-    /// The part of `json` that is checked.
-    shape: Shape,
+    /// Makes the JSON Schema, which is large and seldom asked for.
+    json: fn() -> Json,
+    /// The part of it that is checked.
+    shape: Arc<Shape>,
+    unchecked: Option<&'static str>,
 }
+
+/// The schemas of this process. They depend on nothing but their types, and a command builds the tables of a server more than
+/// once: to know what can be set, and to run it.
+static SCHEMAS: Mutex<BTreeMap<TypeId, Schema>> = Mutex::new(BTreeMap::new());
 
 impl Schema {
     /// The schema of a type.
-    pub fn of<T: JsonSchema>() -> Self {
-        let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-        let json = settings.into_generator().into_root_schema_for::<T>().to_value();
-        let shape = Shape::of(&json);
-        Schema { json, shape }
+    pub fn of<T: JsonSchema + 'static>() -> Self {
+        let known = || SCHEMAS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(schema) = known().get(&TypeId::of::<T>()) {
+            return schema.clone();
+        }
+        let json = json_of::<T>();
+        let shape = Arc::new(Shape::of(&json));
+        let schema = Schema { json: json_of::<T>, shape, unchecked: unchecked(&json) };
+        known().insert(TypeId::of::<T>(), schema.clone());
+        schema
     }
 
     /// The JSON Schema, draft 2020-12. Only types that contain themselves are referenced; all others are inlined.
-    pub fn json(&self) -> &Json {
-        &self.json
+    pub fn json(&self) -> Json {
+        (self.json)()
     }
 
     /// The keyword of a bound that the schema states and [`Schema::check`] does not check; `None`: all are checked.
     pub(crate) fn unchecked(&self) -> Option<&'static str> {
-        unchecked(&self.json)
+        self.unchecked
     }
 
     /// The names of its fields; empty when it is not an object.
@@ -57,7 +72,7 @@ impl Schema {
 
     /// Whether a field of that name is accepted: it is declared, or the type accepts any name.
     pub fn has_field(&self, name: &str) -> bool {
-        matches!(self.shape, Shape::Any | Shape::Map(_))
+        matches!(*self.shape, Shape::Any | Shape::Map(_))
             || self
                 .shape
                 .object()
@@ -81,7 +96,7 @@ impl Schema {
     /// A sentence: the field is not a list, and there are several texts.
     pub fn read_text(&self, field: &str, texts: &[String]) -> Result<Json, String> {
         let any = Shape::Any;
-        let shape = match &self.shape {
+        let shape = match &*self.shape {
             Shape::Map(value) => value,
             shape => shape.object().and_then(|fields| fields.shape_of(field)).unwrap_or(&any),
         };
@@ -108,6 +123,11 @@ impl Schema {
     pub fn check(&self, value: &dyn Tree) -> Result<(), String> {
         self.shape.check(value, &Path::Root, DEPTH_MAX)
     }
+}
+
+fn json_of<T: JsonSchema>() -> Json {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
 /// Keywords of JSON Schema whose bounds are not checked. `uniqueItems` is not among them: a duplicate in a set is

@@ -20,15 +20,15 @@ use crate::room::presence::PresenceInfo;
 pub struct Inbox {
     /// In the order of arrival.
     pub messages: VecDeque<RoomMessage>,
-    /// Their data, in bytes.
+    /// The size of their data, in bytes.
     pub bytes: usize,
-    /// Joins and leaves that the match was not told of yet.
+    /// Joins and leaves that the match has not heard of yet.
     pub events: Vec<RoomFact>,
     window: CapacityWindow,
 }
 
 impl Inbox {
-    /// Whether it takes `bytes` of data more.
+    /// Whether another message with `bytes` of data fits.
     ///
     /// # Errors
     /// `busy`: it is full.
@@ -45,8 +45,9 @@ impl Inbox {
         self.messages.push_back(message);
     }
 
-    /// Takes the oldest messages, at most `most`, in the order of arrival. `frame` is this one, `second` the frames of a
-    /// second: the memory of a burst is [given back](CapacityWindow) after one to two seconds without another.
+    /// Takes the oldest messages, at most `most`, in the order of arrival. `frame` is the current one, `second` the
+    /// number of frames per second: the memory of a burst is [given back](CapacityWindow) after one to two seconds
+    /// without another.
     pub fn take_messages(&mut self, most: usize, frame: u64, second: u64) -> Vec<RoomMessage> {
         let kept = self.window.keep(frame, second, self.messages.len());
         let messages: Vec<RoomMessage> = self.messages.drain(..most.min(self.messages.len())).collect();
@@ -74,26 +75,26 @@ impl From<&RoomSettings> for InboxLimits {
 /// A message to a room.
 #[derive(Clone, Debug)]
 pub struct RoomMessage {
-    /// Who sent it; `None`: the server or a script.
+    /// Its sender; `None` for the server and for scripts.
     pub sender: Option<Arc<PresenceInfo>>,
-    /// A member, or [`TO_ROOM`](crate::codec::TO_ROOM).
+    /// The index of a member, or [`TO_ROOM`](crate::codec::TO_ROOM).
     pub to: u16,
     /// The game's own number.
     pub op: u8,
     /// The game's own bytes.
     pub data: Bytes,
-    /// Did it come reliably?
+    /// Whether it was sent reliably.
     pub reliable: bool,
     /// The frame in which it came.
     pub frame: u64,
 }
 
-/// What a match is told between ticks.
+/// What a match hears of between ticks.
 #[derive(Clone, Debug)]
 pub enum RoomFact {
-    /// These came.
+    /// These joined.
     Joined(Vec<Arc<PresenceInfo>>),
-    /// These went; each says why.
+    /// These left; `reason` of each says why.
     Left(Vec<Arc<PresenceInfo>>),
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::SessionId;
 
-/// What others are told about a presence.
+/// What others see of a presence.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PresenceInfo {
     /// The session.
@@ -19,7 +19,7 @@ pub struct PresenceInfo {
     pub username: String,
     /// The seat: the sender index in room data, stable until the presence leaves. 0 to 65534.
     pub index: u16,
-    /// Is its peer there, or is the seat held for it to come back?
+    /// Whether it is connected; if not, its seat is held until it comes back.
     pub connected: bool,
     /// When leaving: one word that says why.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -29,11 +29,11 @@ pub struct PresenceInfo {
 /// One session in one room.
 #[derive(Component, Debug)]
 pub struct Presence {
-    /// How the session calls the room in room data.
+    /// The session's handle for the room.
     pub handle: u16,
     /// The slot of its session, for sending without a look-up.
     pub session_slot: u32,
-    /// What others are told. Shared with messages under way, replaced when it changes.
+    /// What others see of it. Shared with messages under way, replaced when it changes.
     pub info: Arc<PresenceInfo>,
 }
 

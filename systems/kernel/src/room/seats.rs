@@ -12,18 +12,18 @@ pub struct Seats {
 }
 
 impl Seats {
-    /// The index that the next presence gets.
+    /// The index that the next presence gets. There is one while fewer than 65,535 seats are taken (`room.seats_max`).
     pub fn free_index(&self) -> u16 {
         let free = self.rows.iter().position(Option::is_none).unwrap_or(self.rows.len());
         u16::try_from(free).unwrap_or(u16::MAX)
     }
 
-    /// Who sits there.
+    /// The presence in a seat.
     pub fn get(&self, index: u16) -> Option<Entity> {
         self.rows.get(usize::from(index)).copied().flatten()
     }
 
-    /// Seats a presence.
+    /// Gives a seat to a presence; one that had it loses it.
     pub fn take(&mut self, index: u16, presence: Entity) {
         let index = usize::from(index);
         if self.rows.len() <= index {

@@ -30,8 +30,8 @@ crate::settings! {
         seats_max: u32 = 1000, in 1..=65_535;
         /// Rooms on this node.
         rooms_max: u32 = 10_000, in 1..=1 << 20;
-        /// Matches that one frame opens for clients; the rest wait for the next frames, in order. Opening one takes half
-        /// a millisecond and more. What scripts and the server open is counted too, and never waits.
+        /// Matches that one frame opens for clients; the rest wait for the next frames, in order. Opening one takes
+        /// half a millisecond and more. What scripts and the server open is counted too, and never waits.
         frame_openings_max: u32 = 4, in 1..=10_000;
         /// Messages that wait for a room's next tick; beyond it senders are refused as busy.
         inbox_messages: usize = 4096, in 1..=1 << 20;

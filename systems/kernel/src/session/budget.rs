@@ -9,15 +9,15 @@ use crate::op::OpTable;
 use crate::room::{InboxLimits, RoomSettings};
 use crate::session::{SessionSettings, SessionState};
 
-/// A session that sends more than so many times its rate of messages is no client that was told to slow down: it
-/// ends, and so does one that sends so many times its rate of bytes. Everything counts for this, heartbeats and what
-/// is refused too: the journal keeps it all.
+/// A client that is refused slows down. A session that exceeds its rate of messages or bytes this many times does not,
+/// and ends. Everything counts, heartbeats and refused messages too, since the journal keeps them all; only data that
+/// is sent again within its credit does not.
 const FLOOD_FACTOR: u32 = 8;
 
-/// Seconds after which one unreadable message is forgotten: a client with a rare defect is none that must go.
+/// Seconds after which one unreadable message is forgotten: a client with a rare defect should not be closed.
 const BAD_FORGOTTEN_S: u32 = 60;
 
-/// What every message of a frame is measured by.
+/// The limits that apply to every message of this frame.
 pub(crate) struct FrameLimits {
     pub(crate) frame: u64,
     pub(crate) second: u64,
@@ -44,7 +44,7 @@ impl FrameLimits {
             bytes: Rate::new(limit.session_bytes, limit.session_bytes_burst),
             flood: Rate::new(flood(limit.session_messages), flood(limit.session_messages_burst)),
             flood_bytes: Rate::new(flood(limit.session_bytes), flood(limit.session_bytes_burst)),
-            // The last of so many is the one that ends the session.
+            // One less: the message that reaches `bad_messages_max` ends the session.
             bad: Rate::slow(BAD_FORGOTTEN_S, limit.bad_messages_max.saturating_sub(1)),
             resend_bytes: world.resource::<SessionSettings>().resend_bytes,
             inbox: room.into(),
@@ -52,11 +52,11 @@ impl FrameLimits {
     }
 }
 
-/// It floods: see [`FLOOD_FACTOR`].
+/// The session floods the server and has to end: see [`FLOOD_FACTOR`].
 pub(crate) struct Flood;
 
-/// Is it room data that a client sends again after a resume, within its credit? Then no limit may refuse it: it is
-/// counted, so the client believes that it arrived. A session's resend buffer bounds it.
+/// Whether this is room data that a client sends again after a resume, within its credit, from which it is then taken.
+/// No limit may refuse such data: it was counted, so the client believes that it arrived.
 pub(crate) fn is_sent_again(state: &mut SessionState, limits: &FrameLimits, inbound: &Inbound) -> bool {
     let InboundMessage::Data(InboundData { reliable: true, .. }) = inbound.message else { return false };
     let (credit, until) = &mut state.replay_credit;
@@ -67,8 +67,11 @@ pub(crate) fn is_sent_again(state: &mut SessionState, limits: &FrameLimits, inbo
     within
 }
 
-/// Takes a message from its session's budget. Heartbeats and goodbyes are free, since refusing them would
-/// only lose a healthy session.
+/// Charges a message to its session. `Ok(Err(ms))`: it is refused, and may pass in `ms`. Heartbeats and goodbyes are
+/// free, since refusing them would only lose a healthy session.
+///
+/// # Errors
+/// The session floods.
 pub(crate) fn take_from_budget(
     state: &mut SessionState,
     ops: &OpTable,

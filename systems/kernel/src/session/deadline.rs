@@ -1,4 +1,4 @@
-//! Whoever may have waited too long, by the frame in which to look: nobody else is looked at.
+//! The frames in which to check peers and sessions for having waited too long; nothing else is scanned.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,20 +6,20 @@ use bevy_ecs::prelude::*;
 
 use crate::ids::{PeerId, SessionId};
 
-/// Somebody with a time that may run out.
+/// What is checked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum DeadlineOf {
     /// A peer that has to start a session.
     Peer(PeerId),
-    /// A session: its silence, its seat, its patience as a reader.
+    /// A session: its silence, its seats, and how long it may read slowly.
     Session(SessionId),
 }
 
-/// The frames in which to look at peers and sessions: one entry each, its earliest.
+/// The frames in which to check peers and sessions: one entry each, the earliest.
 ///
-/// What moves a deadline back (a heartbeat, a resume) leaves the entry where it is. It comes up, is
-/// looked at, and is entered again for the true deadline: one look in `session.idle_ms` for a session that is
-/// well, however often it is heard.
+/// What postpones a deadline, such as a heartbeat or a resume, leaves the entry where it is. The check finds that it
+/// came early, and schedules the next one: one check per `session.idle_ms` for a healthy session, however often it is
+/// heard.
 #[derive(Resource, Default, Debug)]
 pub(crate) struct Deadlines {
     order: BTreeSet<(u64, DeadlineOf)>,
@@ -27,7 +27,7 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Looks at somebody in `frame`, or before it if that was asked for already.
+    /// Schedules a check in `frame`; an earlier one that is scheduled stays.
     pub(crate) fn add(&mut self, who: DeadlineOf, frame: u64) {
         match self.entries.get(&who) {
             Some(entered) if *entered <= frame => return,
@@ -40,14 +40,14 @@ impl Deadlines {
         self.order.insert((frame, who));
     }
 
-    /// Nobody is to be looked at any more.
+    /// Removes the check of `who`.
     pub(crate) fn forget(&mut self, who: DeadlineOf) {
         if let Some(entered) = self.entries.remove(&who) {
             self.order.remove(&(entered, who));
         }
     }
 
-    /// The frame of the next look.
+    /// The frame of the next check.
     pub(crate) fn first(&self) -> Option<u64> {
         self.order.first().map(|(frame, _)| *frame)
     }

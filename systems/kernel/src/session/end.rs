@@ -45,7 +45,7 @@ pub(crate) fn close_peer(world: &mut World, id: PeerId, kind: Option<FaultKind>)
     forget_peer(world, id);
 }
 
-/// Forgets a peer that its door has closed.
+/// Removes a peer from the world.
 pub(crate) fn forget_peer(world: &mut World, id: PeerId) -> Option<Peer> {
     let entity = world.resource_mut::<PeerIndex>().remove(id)?;
     let peer = world.entity_mut(entity).take::<Peer>();
@@ -57,10 +57,10 @@ pub(crate) fn forget_peer(world: &mut World, id: PeerId) -> Option<Peer> {
     peer
 }
 
-/// Begins the end of a session: the client is told and its peer closed; rooms hear of it in the next
-/// Match stage that begins, and after that the session is gone. A second call changes nothing.
+/// Starts ending a session: the client is told and its peer closed; rooms learn of it in the next Match stage that
+/// begins, and after that the session is removed. `fault` is why; `None` means that the client said goodbye.
 ///
-/// `fault` is why; `None` means that the client said goodbye.
+/// Returns `false`, and changes nothing, for a session that is gone or ending already.
 pub fn end_session(world: &mut World, id: SessionId, fault: Option<Fault>) -> bool {
     let Some(entity) = world.session(id) else { return false };
     let Some(mut session) = world.get_mut::<Session>(entity) else { return false };
@@ -72,10 +72,11 @@ pub fn end_session(world: &mut World, id: SessionId, fault: Option<Fault>) -> bo
     session.ending = Some(kind.unwrap_or(FaultKind::SessionGone));
     let peer = session.peer.take();
     let user_id = session.identity.user_id.as_str().into();
-    let reason = kind.map_or("left", leave_word);
+    let reason = kind.map_or("left", leave_reason);
     world.resource_mut::<Facts<SessionEnding>>().write(SessionEnding { session: id, user_id, reason });
     if let Some(peer) = peer {
-        flush_one(world, entity, peer);
+        // In this order: what was promised to the client, then why the session ends, then the close.
+        hand_over_rest(world, entity, peer);
         if let Some(fault) = fault {
             send_now(world, peer, &Outbound::Ended(fault));
         }
@@ -85,15 +86,15 @@ pub fn end_session(world: &mut World, id: SessionId, fault: Option<Fault>) -> bo
 }
 
 /// What the other members of a room are told of a session that ends for this fault.
-fn leave_word(kind: FaultKind) -> &'static str {
+fn leave_reason(kind: FaultKind) -> &'static str {
     match kind {
         FaultKind::TimedOut => "disconnected",
         kind => kind.name(),
     }
 }
 
-/// Hands what a session's resend buffer still holds to its peer.
-fn flush_one(world: &mut World, entity: Entity, peer: PeerId) {
+/// Hands the rest of a session's resend buffer to its peer.
+fn hand_over_rest(world: &mut World, entity: Entity, peer: PeerId) {
     let mut sends = Vec::new();
     if let Some(mut resend) = world.get_mut::<ResendBuffer>(entity) {
         resend.hand_over(peer, &mut sends);
@@ -101,7 +102,7 @@ fn flush_one(world: &mut World, entity: Entity, peer: PeerId) {
     world.resource_mut::<FrameOutputs>().0.sends.append(&mut sends);
 }
 
-/// A session lost its peer: its seats are held, or it ends when they are not.
+/// A session lost its peer: its seats are held for `seat_frames`; at 0 it ends.
 pub(crate) fn lose_peer(world: &mut World, id: SessionId, seat_frames: u64) {
     let Some(entity) = world.session(id) else { return };
     let frame = world.resource::<Clock>().frame();
@@ -119,9 +120,9 @@ pub(crate) fn lose_peer(world: &mut World, id: SessionId, seat_frames: u64) {
     world.resource_mut::<Deadlines>().add(DeadlineOf::Session(id), frame + seat_frames);
 }
 
-/// A session whose resend buffer is over its bound for good. One that was not heard of for two heartbeats has lost its
-/// connection without anyone knowing yet, as UDP does: its seat is held, and its buffer bounded as that of the lost is.
-/// Any other reads too slowly, and ends.
+/// Handles a session whose resend buffer stayed over its bound too long, or is far over it. One that was silent for two
+/// heartbeats has lost its connection unnoticed, as happens over UDP: its seat is held and its buffer trimmed. Any
+/// other reads too slowly, and ends.
 pub(crate) fn close_slow_reader(world: &mut World, id: SessionId) {
     let clock = world.resource::<Clock>();
     let settings = world.resource::<SessionSettings>();
@@ -145,14 +146,14 @@ pub(crate) fn close_slow_reader(world: &mut World, id: SessionId) {
     end_session(world, id, Some(FaultKind::SlowReader.into()));
 }
 
-/// Removes the sessions whose end the readers of this frame's Match stage could see. What ended since then is removed in
-/// the next frame.
+/// Removes the sessions whose end the readers of this frame's Match stage could see. What ended since then is removed
+/// in the next frame.
 pub(crate) fn remove_ended(world: &mut World) {
     let ended: Vec<SessionId> =
         world.resource::<Facts<SessionEnding>>().before_mark().map(|end| end.session).collect();
     for id in ended {
         if guarded(|| remove(world, id)).is_none() {
-            tracing::error!(session = %id, "an observer of sessions that go panicked");
+            tracing::error!(session = %id, "an observer of removed sessions panicked");
         }
     }
 }

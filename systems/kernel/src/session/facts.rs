@@ -1,33 +1,33 @@
-//! What happens to sessions, told to whoever wants to follow them: rooms, parties, a status.
+//! What happens to sessions, as facts for features that follow them: rooms, parties, status.
 
 use std::sync::Arc;
 
 use crate::ids::SessionId;
 
-/// A session began. It does not come again when the session is resumed.
+/// A session started. Not written again when the session is resumed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionStarted {
-    /// Which.
+    /// The session.
     pub session: SessionId,
     /// Its user.
     pub user_id: Arc<str>,
 }
 
-/// A session lost its connection, or has one again. What it came to is in the session: a connection may come and go in
-/// one frame.
+/// A session lost its connection, or has one again. The current state is in the session, since a connection may come
+/// and go in one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConnectionChanged {
-    /// Which.
+    /// The session.
     pub session: SessionId,
-    /// Reliable room data that was lost while it was away and that no RoomState has told of yet, in messages.
+    /// Messages of reliable room data that were lost while it was away, and that no RoomState has reported yet.
     pub lost: u64,
 }
 
-/// A session is ending. It is gone at the end of the frame in which the readers of the Match stage could see this: one
-/// that reads later has only what stands here.
+/// A session is ending. Its entity is removed at the end of the frame in which readers of the Match stage could see
+/// this; later readers have only these fields.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionEnding {
-    /// Which.
+    /// The session.
     pub session: SessionId,
     /// Its user.
     pub user_id: Arc<str>,

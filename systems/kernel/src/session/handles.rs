@@ -1,36 +1,37 @@
-//! What a session calls its rooms: small numbers, given in a circle.
+//! Handles: the small numbers by which a session names its rooms, handed out cyclically.
 
 use bevy_ecs::prelude::*;
 use smallvec::SmallVec;
 
-/// A session's rooms by handle.
+/// A session's presences by handle.
 ///
-/// A handle comes again only after all others were used: data under way to a room that just ended must
-/// not reach the room that was joined next.
+/// A handle is reused only after all others were: data under way to a room that just ended must not reach the room that
+/// was joined next.
 #[derive(Component, Debug, Default)]
 pub struct Handles {
-    /// By handle. Beside the session and not behind it: every message looks here, and rooms are few.
+    /// Sorted by handle; stored inline, because every message looks here and a session is in few rooms.
     rows: SmallVec<[(u16, Entity); 2]>,
     next: u16,
 }
 
 impl Handles {
-    /// The presence that the session calls by this handle.
+    /// The presence with this handle.
     pub fn get(&self, handle: u16) -> Option<Entity> {
         self.find(handle).ok().and_then(|at| self.rows.get(at)).map(|(_, presence)| *presence)
     }
 
-    /// Rooms that the session is in.
+    /// How many rooms the session is in.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// In no room?
+    /// Whether the session is in no room.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The next handle that is free. There always is one while fewer than 65,536 are taken.
+    /// The next free handle, of which there is one while fewer than 65,536 are taken. It is not reserved:
+    /// [`Handles::set`] takes it.
     pub fn draw(&mut self) -> u16 {
         while self.find(self.next).is_ok() && self.rows.len() <= usize::from(u16::MAX) {
             self.next = self.next.wrapping_add(1);
@@ -52,7 +53,7 @@ impl Handles {
         }
     }
 
-    /// Takes a handle back.
+    /// Frees a handle.
     pub fn clear(&mut self, handle: u16) {
         if let Ok(at) = self.find(handle) {
             self.rows.remove(at);

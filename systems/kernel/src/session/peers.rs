@@ -4,7 +4,7 @@ use bevy_ecs::prelude::*;
 
 use crate::ids::PeerId;
 
-/// Peers by id: the doors' slots, so a plain table.
+/// Peers by id. A plain table, because the doors hand out the slots.
 #[derive(Resource, Default, Debug)]
 pub(crate) struct PeerIndex {
     rows: Vec<Option<(PeerId, Entity)>>,
@@ -20,13 +20,13 @@ impl PeerIndex {
         (current == id).then_some(entity)
     }
 
-    /// May this id be entered? A door gives a slot again only after it said that its peer is gone.
+    /// Whether this id may be added. A door reuses a slot only after it reported that its peer is gone.
     pub(crate) fn is_free(&self, id: PeerId) -> bool {
         let at = id.slot as usize;
         at < Self::SLOTS_MAX && self.rows.get(at).is_none_or(Option::is_none)
     }
 
-    /// Enters a peer whose place [is free](PeerIndex::is_free).
+    /// Adds a peer whose place [is free](PeerIndex::is_free).
     pub(crate) fn insert(&mut self, id: PeerId, entity: Entity) {
         if !self.is_free(id) {
             return;

@@ -22,30 +22,30 @@ pub(crate) enum LastStart {
     MayBeLost,
 }
 
-/// A counted message that the client has not acknowledged.
+/// A numbered message that the client has not acknowledged.
 #[derive(Clone, Debug)]
 struct Kept {
     seq: u64,
     head: Head,
     body: Bytes,
-    /// Room data goes first when a lost session's buffer overflows.
+    /// Whether it is room data, which is dropped first when a lost session's buffer overflows.
     room_data: bool,
 }
 
 impl Kept {
-    /// Its cost: the bytes, and what the row itself takes, so that tiny messages are not free.
+    /// Its cost in bytes, that of the row included, so that tiny messages are not free.
     fn cost(&self) -> usize {
         self.head.len() + self.body.len() + size_of::<Kept>()
     }
 }
 
-/// One reliable channel of a session: what was counted, what was handed to the transport, what is acknowledged.
+/// One reliable channel of a session: what was sent, what was handed to the transport, what is acknowledged.
 #[derive(Default, Debug)]
 struct Unacknowledged {
     queue: VecDeque<Kept>,
-    /// The count of the newest message.
+    /// The sequence number of the newest message.
     sent: u64,
-    /// The count of the newest message that the transport took.
+    /// The sequence number of the newest message that was handed to the transport and not refused so far.
     handed: u64,
     /// The transport refused the message after `handed`.
     blocked: bool,
@@ -87,11 +87,11 @@ impl Unacknowledged {
 /// Where a session goes on with a new peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Resumed {
-    /// The counts that the next messages follow.
+    /// The sequence numbers that the next messages follow.
     pub(crate) base: Counts,
-    /// Reliable room data that the client lacks and that is not kept.
+    /// How many messages of reliable room data the client lacks that are not kept.
     pub(crate) lost: u64,
-    /// The part of it of which no RoomState tells yet.
+    /// How many of these no RoomState has reported yet.
     pub(crate) unstated: u64,
 }
 
@@ -102,11 +102,11 @@ pub(crate) struct ResendBuffer {
     data: Unacknowledged,
     /// The cost of all that is kept.
     pub(crate) bytes: usize,
-    /// Room data that the client lacks and of which a RoomState in the buffer tells.
+    /// How many messages of room data the client lacks that a RoomState in the buffer reports.
     stated: u64,
-    /// Since which frame the buffer is over its bound while connected.
+    /// The frame since which the buffer of a connected session is over its bound.
     pub(crate) over_since: Option<u64>,
-    /// Unreliable messages thrown away since the transport was full.
+    /// How many unreliable messages were dropped, because there was no peer or its transport was full.
     pub(crate) superseded: u64,
 }
 
@@ -118,13 +118,14 @@ impl ResendBuffer {
         }
     }
 
-    /// Counts and keeps a message.
+    /// Numbers and keeps a message.
     pub(crate) fn push(&mut self, channel: Channel, head: Head, body: Bytes, kind: HeadKind) {
         let room_data = matches!(kind, HeadKind::Data { .. });
         self.bytes += self.channel(channel).push(head, body, room_data);
     }
 
-    /// The client has everything up to these counts. Counts beyond what was sent are a lie and refused.
+    /// The client has everything up to these numbers. Returns `false`, and changes nothing, for numbers that were never
+    /// sent.
     pub(crate) fn acknowledge(&mut self, received: Counts) -> bool {
         if received.control > self.control.sent || received.data > self.data.sent {
             return false;
@@ -150,25 +151,27 @@ impl ResendBuffer {
         }
     }
 
-    /// Is the transport full?
+    /// Whether the transport is full.
     pub(crate) fn is_blocked(&self) -> bool {
         self.control.blocked || self.data.blocked
     }
 
-    /// The transport has room again.
+    /// The transport takes messages again.
     pub(crate) fn writable(&mut self) {
         self.control.blocked = false;
         self.data.blocked = false;
     }
 
-    /// A new peer, and what the client has received: everything else that is kept goes out again. `last` says whether the
-    /// client knows what it was told at its last resume. `None`: the counts are a lie.
+    /// A new peer, and what the client has received: everything else that is kept goes out again. `last` says whether
+    /// the client knows what it was told at its last resume. `None` when the client claims messages that were never
+    /// sent.
     pub(crate) fn resume(&mut self, received: Counts, last: LastStart) -> Option<Resumed> {
         if !self.acknowledge(received) {
             return None;
         }
         let base = self.rewind();
-        // What it has not received and is not kept. What was dropped and had been received is no loss.
+        // What it has not received and is not kept. Everything up to `received` is out of the queue, so `base` is not
+        // less. What was dropped after it had been received is not lost.
         let lost = base.data - received.data;
         if last == LastStart::Arrived {
             self.stated = 0;
@@ -178,12 +181,13 @@ impl ResendBuffer {
         Some(Resumed { base, lost, unstated })
     }
 
-    /// Everything that is kept goes out again. Returns where the counts go on.
+    /// Everything that is kept goes out again. Returns the sequence numbers that it follows.
     fn rewind(&mut self) -> Counts {
         let base = |channel: &mut Unacknowledged| {
             channel.blocked = false;
             channel.handed = channel.sent - channel.queue.len() as u64;
-            // Dropped room data left holes: numbers close up, since both sides count and do not name.
+            // Dropped room data left holes: messages are renumbered without gaps, because both sides
+            // count them and no number is sent.
             for (at, kept) in channel.queue.iter_mut().enumerate() {
                 kept.seq = channel.handed + 1 + at as u64;
             }
@@ -212,7 +216,7 @@ impl ResendBuffer {
         bytes <= bytes_max
     }
 
-    /// What is kept, message by message, for the state hash.
+    /// By channel how many messages were sent and how many are kept, for the state hash.
     pub(crate) fn counts(&self) -> [u64; 4] {
         [self.control.sent, self.control.queue.len() as u64, self.data.sent, self.data.queue.len() as u64]
     }

@@ -30,7 +30,7 @@ pub(crate) fn open(world: &mut World, peer: PeerId, door: crate::input::Door, ad
     }
     let frame = world.resource::<Clock>().frame();
     let admitted = world.resource_mut::<Addresses>().open(address, now, &limits);
-    // Known before observers hear of it: one that panics leaves nothing that is not found again.
+    // Indexed before the component is inserted: if an observer panics, the entity can still be found and removed.
     let entity = world.spawn_empty().id();
     world.resource_mut::<PeerIndex>().insert(peer, entity);
     world.entity_mut(entity).insert(Peer { id: peer, door, address, opened: frame, session: None, admitted });
@@ -128,7 +128,8 @@ fn begin(
     if !replace && others.len() >= user_max as usize {
         return Err(Fault::new(FaultKind::Busy, format!("this user has {user_max} sessions already")));
     }
-    // The new session is made before the old ones end: a refused start must not cost the user the session that is there.
+    // The new session is made before the old ones end: a refused start must not cost the user the session that is
+    // there.
     let id = world
         .resource_mut::<SessionIndex>()
         .reserve(sessions_max)
@@ -160,7 +161,7 @@ fn begin(
         tracing::error!(session = %id, "an observer of new sessions panicked: this one is refused");
         world.resource_mut::<SessionIndex>().remove(id, &identity.user_id);
         if guarded(|| world.despawn(entity)).is_none() {
-            tracing::error!(session = %id, "an observer of sessions that go panicked too");
+            tracing::error!(session = %id, "an observer of removed sessions panicked too");
         }
         return Err(FaultKind::Internal.into());
     }
@@ -187,8 +188,8 @@ fn bind(world: &mut World, id: PeerId, session: SessionId) {
 /// Goes on with a session over a new peer.
 ///
 /// # Errors
-/// `cannot_resume`: there is no such session, or the token is wrong. `protocol`: the client claims messages that were never
-/// sent.
+/// `cannot_resume`: there is no such session, or the token is wrong. `protocol`: the client claims messages that were
+/// never sent.
 fn resume(
     world: &mut World,
     peer: &Peer,
@@ -219,7 +220,7 @@ fn resume(
     let resend_bytes = world.resource::<SessionSettings>().resend_bytes;
     let replay_frames = world.resource::<Clock>().frames_in_secs(5);
     let mut session = world.get_mut::<Session>(entity).ok_or_else(cannot)?;
-    // Before the old peer is closed, so that its closing does not lose the session.
+    // First, so that the session has a peer at every moment: an observer of the old one may look at it.
     let old_peer = session.peer.replace(peer.id);
     session.door = peer.door;
     session.address = peer.address;

@@ -1,4 +1,4 @@
-//! Who waited too long: peers that never started, silent sessions, seats, slow readers.
+//! What waited too long: peers that never started, silent sessions, lost sessions whose seats are over, slow readers.
 
 use bevy_ecs::prelude::*;
 
@@ -13,7 +13,7 @@ use crate::session::resend::ResendBuffer;
 use crate::session::{Session, SessionSettings};
 use crate::world::WorldExt;
 
-/// Peers that never started, sessions that went silent, seats that waited long enough, readers that are too slow.
+/// Checks every deadline that has come.
 pub(crate) fn expire(world: &mut World) {
     let Some(due) = world.resource::<Deadlines>().first() else { return };
     if !world.resource::<Clock>().reached(due) {
@@ -35,7 +35,8 @@ pub(crate) fn expire(world: &mut World) {
     }
 }
 
-/// Has a session waited too long? If not, it is entered again for when it will have.
+/// Ends a session that waited too long, or takes its peer from it; otherwise schedules the next check. A slow reader is
+/// looked for first, since one that is silent, too, is handled there.
 fn check_deadline(world: &mut World, id: SessionId, frame: u64) {
     let clock = world.resource::<Clock>();
     let settings = world.resource::<SessionSettings>();
@@ -69,7 +70,7 @@ fn check_deadline(world: &mut World, id: SessionId, frame: u64) {
     }
 }
 
-/// Asks for the frame of the next deadline; at the end of every frame that ran, since an asking lasts one frame.
+/// Requests the frame of the next deadline; at the end of every frame that ran, since a request lasts until then.
 pub(crate) fn rearm(world: &World) {
     if let Some(due) = world.resource::<Deadlines>().first() {
         world.resource::<Clock>().wake_at(due);

@@ -97,7 +97,7 @@ macro_rules! settings {
                     $(row.set_range::<$type>($range);)?
                     $(row.set_dependent_range($crate::settings::dependent::<$name, $type>($within)(&default));)?
                     $(row.unit = $unit;)?
-                    $(row.expects = $expects.to_owned();)?
+                    $(row.set_words($expects);)?
                     $(row.in_ctx = $crate::setting_flag!($reader);)?
                     $(row.is_secret = $crate::setting_flag!($kept);)?
                     row.was = &[$($was),*];

@@ -25,8 +25,6 @@ pub struct SettingRow {
     pub unit: &'static str,
     /// Its default.
     pub default: Json,
-    /// The accepted type or names, in words: `true or false`.
-    pub expects: String,
     /// The range of a number; `None`: there is none.
     pub range: Option<SettingRange>,
     /// Whether scripts see it, as `ctx.settings.<section>.<name>`.
@@ -35,6 +33,11 @@ pub struct SettingRow {
     pub is_secret: bool,
     /// Its former names, as whole keys.
     pub was: &'static [&'static str],
+    /// The accepted type or names, in words; `None`: its schema states them.
+    words: Option<&'static str>,
+    /// The words of the type's schema. Worked out only when somebody reads them: a server has a hundred keys, and most of its
+    /// starts show none.
+    type_words: fn() -> String,
     /// Reads a value as the key's type and writes it again; `None`: the value has the wrong type.
     read: fn(&Json) -> Option<Json>,
 }
@@ -60,8 +63,6 @@ impl SettingRow {
         default: &T,
     ) -> Self {
         let doc: Vec<&str> = doc.iter().map(|line| line.trim()).collect();
-        let schema = SchemaSettings::default().with(|schema| schema.inline_subschemas = true);
-        let schema = T::json_schema(&mut schema.into_generator());
         SettingRow {
             key: key(section, name),
             section,
@@ -69,13 +70,20 @@ impl SettingRow {
             doc: doc.join(" "),
             unit: "",
             default: to_json(default),
-            expects: expected(schema.as_value()),
             range: None,
             in_ctx: false,
             is_secret: false,
             was: &[],
+            words: None,
+            type_words: type_words::<T>,
             read: |value| T::deserialize(value).ok().map(|value| to_json(&value)),
         }
+    }
+
+    /// For [`settings!`](crate::settings!): sets the accepted values in words.
+    #[doc(hidden)]
+    pub fn set_words(&mut self, words: &'static str) {
+        self.words = Some(words);
     }
 
     /// For [`settings!`](crate::settings!): sets a fixed range.
@@ -106,9 +114,10 @@ impl SettingRow {
 
     /// The accepted values in words, with the range if it does not depend on other keys.
     pub fn expects(&self) -> String {
+        let words = self.words.map_or_else(self.type_words, str::to_owned);
         match self.range.as_ref().filter(|range| !range.depends) {
-            Some(SettingRange { min, max, .. }) => format!("{} from {min} to {max}", self.expects),
-            None => self.expects.clone(),
+            Some(SettingRange { min, max, .. }) => format!("{words} from {min} to {max}"),
+            None => words,
         }
     }
 
@@ -140,6 +149,11 @@ pub(super) fn key(section: &str, name: &str) -> String {
 pub(super) fn to_json<T: Serialize>(value: &T) -> Json {
     // Numbers, texts, truth values and lists: JSON writes all of it.
     serde_json::to_value(value).unwrap_or_default()
+}
+
+fn type_words<T: JsonSchema>() -> String {
+    let schema = SchemaSettings::default().with(|schema| schema.inline_subschemas = true);
+    expected(T::json_schema(&mut schema.into_generator()).as_value())
 }
 
 /// The values that a type accepts, in words, from its schema.
@@ -215,7 +229,7 @@ mod tests {
     #[test]
     fn what_a_key_expects_is_said_in_words() {
         fn words<T: Serialize + DeserializeOwned + JsonSchema>(default: T) -> String {
-            SettingRow::of("a", "b", &[], &default).expects
+            SettingRow::of("a", "b", &[], &default).expects()
         }
         assert_eq!(words(false), "true or false");
         assert_eq!(words(Some(true)), "true, false or null");

@@ -58,7 +58,9 @@ impl Sections {
         let key = &row.key;
         let is_plain =
             |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        let variable = |key: &str| key.replace('.', "_");
+        // In a variable's name a dot is an underscore.
+        let variable = |byte: u8| if byte == b'.' { b'_' } else { byte };
+        let clashes = |known: &str| known.bytes().map(variable).eq(key.bytes().map(variable));
         if !is_plain(row.section) || !is_plain(row.name) {
             return Some(format!("setting `{key}`: a name has lower-case letters, digits and underscores"));
         }
@@ -74,7 +76,7 @@ impl Sections {
         if row.section.is_empty() && self.is_section(row.name) || has_key(row.section) {
             return Some(format!("setting `{key}`: a section and a key have the same name"));
         }
-        let known = self.rows().find(|known| variable(&known.key) == variable(key))?;
+        let known = self.rows().find(|known| clashes(&known.key))?;
         Some(if known.key == *key {
             format!("setting `{key}`: registered twice; a key belongs to one plugin")
         } else {

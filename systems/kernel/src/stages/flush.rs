@@ -32,8 +32,8 @@ pub(crate) fn flush(world: &mut World) {
     expand(world);
     // After sending, so that a session that is kicked gets the last messages for it.
     kick(world);
-    // After the kicks, whose sessions end with facts that are read in the next frame; this removes those whose facts were
-    // there to be read in this one.
+    // After the kicks, whose sessions end with facts that are read in the next frame; this removes those whose facts
+    // were there to be read in this one.
     remove_ended(world);
     if world.contains_resource::<Stopping>() {
         stop(world);
@@ -48,8 +48,8 @@ const REFUSALS_LOGGED: u32 = 20;
 /// How many times `session.resend_bytes` a connected session may fall behind before it ends at once.
 const OVERFLOW_FACTOR: usize = 4;
 
-/// Runs after-hooks and sends the replies of the calls that finished in this frame. Hooks first, since sending takes the
-/// reply.
+/// Runs after-hooks and sends the replies of the calls that finished in this frame. Hooks first, since sending takes
+/// the reply.
 fn finish_calls(world: &mut World) {
     let any = world.get_non_send::<Calls>().is_some_and(|calls| !calls.finished.is_empty());
     if !any {
@@ -197,8 +197,8 @@ fn expand(world: &mut World) {
     }
 }
 
-/// Hands a session's resend buffer to its peer, and checks it against `session.resend_bytes`: a session that is over it is
-/// added to `slow`, or gets a deadline. Without a peer, room data is dropped instead.
+/// Hands a session's resend buffer to its peer, and checks it against `session.resend_bytes`: a session that is over it
+/// is added to `slow`, or gets a deadline. Without a peer, room data is dropped instead.
 pub(crate) fn hand_over(world: &mut World, entity: Entity, out: &mut Vec<Send>, slow: &mut Vec<SessionId>) {
     let Some(session) = world.get::<Session>(entity) else { return };
     let (id, peer) = (session.id, session.peer);

@@ -36,9 +36,9 @@ pub(crate) fn before(world: &mut World) {
     let ops = world.ops();
     let routed = std::mem::take(&mut calls.routed);
     for call in routed {
-        // A script's own calls do not pass hooks: a hook that calls what it hooks would never end.
-        let passes = call.caller.is_server() || !world.resource::<BeforeHooks>().0.contains(&call.op);
-        if passes {
+        // Calls of scripts run no hooks: a hook that calls what it hooks would never end.
+        let skips_hooks = call.caller.is_server() || !world.resource::<BeforeHooks>().0.contains(&call.op);
+        if skips_hooks {
             calls.routed.push(call);
             continue;
         }
@@ -79,7 +79,7 @@ pub(crate) fn after(world: &mut World, calls: &mut Calls, finished: &[Finished])
     world.insert_non_send(host);
 }
 
-/// Tells hooks of the events of this frame. What they order runs in the next one. Called by Flush.
+/// Runs the hooks for this frame's events. Their commands run in the next frame. Called by Flush.
 pub(crate) fn heard(world: &mut World) {
     if world.resource::<EventHooks>().is_empty() {
         return;
@@ -90,33 +90,36 @@ pub(crate) fn heard(world: &mut World) {
     for HookedEvent { row, to, body } in events {
         let context = context(world, &Caller::Server);
         let (_, effects) = with_env(world, &ops, |env| host.0.heard(env, &row, &context, &to, &body));
-        let ordered = !effects.commands.is_empty();
+        let has_commands = !effects.commands.is_empty();
         world.non_send_scope::<Calls, _>(|world, calls| apply(world, calls, effects));
-        if ordered {
+        if has_commands {
             let clock = world.resource::<Clock>();
             clock.wake_at(clock.frame() + 1);
         }
     }
     world.insert_non_send(host);
     if left_out > 0 {
-        let text =
-            format!("{left_out} further events of this frame passed no hooks: one frame takes {HOOKED_MAX}");
+        let text = format!(
+            "{left_out} further events of this frame ran no hooks: one frame runs them for at most {HOOKED_MAX}"
+        );
         let log = Log { level: Level::Warn, source: "hooks".to_owned(), text };
         world.resource_mut::<FrameOutputs>().0.logs.push(log);
     }
 }
 
-/// Hooks call in the server's name: what they may do is their author's business. `None`: the runtime panicked.
+/// Runs `work` with an [`Env`] that has the server's rights, because what hooks may do is up to their author. `None`
+/// when the runtime panicked.
 fn with_env<R>(
     world: &mut World,
     ops: &OpTable,
     work: impl FnOnce(&mut Env<'_>) -> R,
 ) -> (Option<R>, ScriptEffects) {
+    // Taken out and put back: the environment borrows the whole world.
     let mut dice = world.resource::<HookDice>().0.clone();
     let mut env = Env::new(world, ops, Caller::Server, &mut dice);
     let result = catch_unwind(AssertUnwindSafe(|| work(&mut env))).ok();
     if result.is_none() {
-        tracing::error!("a hook's runtime panicked: the call is refused, the server goes on");
+        tracing::error!("a hook's runtime panicked: the server goes on");
     }
     let effects = env.finish();
     world.resource_mut::<HookDice>().0 = dice;
@@ -135,7 +138,7 @@ fn context(world: &World, caller: &Caller) -> HookContext {
     }
 }
 
-/// Does what a script wished: its commands become calls, its broadcasts are kept for the rooms.
+/// Does what a script requested: its commands become calls, its broadcasts wait for the rooms.
 pub(crate) fn apply(world: &mut World, calls: &mut Calls, effects: ScriptEffects) {
     let ScriptEffects { caller, commands, broadcasts, logs } = effects;
     for command in commands {
@@ -148,14 +151,14 @@ pub(crate) fn apply(world: &mut World, calls: &mut Calls, effects: ScriptEffects
     }
 }
 
-/// For kaos-rooms: does what matches wished, in the order of rooms. Commands are applied at once. Not to be called out
-/// of an operation's handler: while operations run, nothing can be added to them.
+/// For kaos-rooms: does what matches requested, in the order of rooms. Commands are applied at once. Must not be called
+/// inside of an operation's handler: while calls run, none can be added.
 pub fn apply_effects(world: &mut World, effects: Vec<ScriptEffects>) {
     let any = effects.iter().any(|effects| !effects.commands.is_empty());
     let Some(mut calls) = world.remove_non_send::<Calls>() else {
         tracing::error!(
             effects = effects.len(),
-            "effects were granted out of an operation's handler: they are lost"
+            "`apply_effects` was called inside of an operation's handler: the effects are lost"
         );
         return;
     };

@@ -94,8 +94,8 @@ impl Source {
     }
 }
 
-/// Code of a plugin panicked while an input was handled, so it was only partly applied: its peer or session ends, or its
-/// caller is told, and nobody else notices.
+/// Code of a plugin panicked while an input was handled, so it was only partly applied: its peer or session ends, or
+/// its caller is told, and nobody else notices.
 fn refuse_after_panic(world: &mut World, source: Source) {
     tracing::error!(
         ?source,
@@ -136,8 +136,8 @@ fn take(world: &mut World, input: Input) {
             world.insert_resource(HookDice(dice.of("hooks", 0)));
             world.insert_resource(dice);
             let mut index = world.resource_mut::<SessionIndex>();
-            // The low 16 bits of the start in seconds, so that the next run of this node gives other ids. They repeat after
-            // 18 hours.
+            // The low 16 bits of the start in seconds, so that the next run of this node gives other ids. They repeat
+            // after 18 hours.
             index.boot = (boot.wall_ms / 1000) as u16;
             index.node = boot.node;
         }
@@ -265,8 +265,8 @@ fn ask(world: &mut World, ticket: Ticket, seq: u32, op: &str, body: Bytes) {
     let ops = world.ops();
     calls(world, |calls, world| {
         let reply_to = ReplyTo::Ask { ticket, seq };
-        // A script asks with the server's rights: what it may do is up to its author. The call that started the job has to
-        // wait still, or the answer would go nowhere.
+        // A script asks with the server's rights: what it may do is up to its author. The call that started the job has
+        // to wait still, or the answer would go nowhere.
         let routed = match calls.caller_of(ticket) {
             Some(_) => read_call(&ops, op, Caller::Server, &Body::Json(body), reply_to),
             None => Err(FaultKind::SessionGone.into()),

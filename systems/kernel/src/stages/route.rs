@@ -1,4 +1,4 @@
-//! `Core::Route`: bytes become messages, messages become calls and room inboxes. The only reader of messages.
+//! `Core::Route`: bytes become messages; messages become calls or entries in room inboxes. The only reader of messages.
 
 use bevy_ecs::prelude::*;
 use bytes::Bytes;
@@ -30,6 +30,7 @@ pub(crate) fn route(world: &mut World) {
     if world.resource::<FrameInputs>().data.is_empty() {
         return;
     }
+    // Without a codec nothing can be read, and the data is dropped.
     let mut data = std::mem::take(&mut world.resource_mut::<FrameInputs>().data);
     if let Some(codec) = world.get_resource::<SessionCodec>().cloned()
         && let Some(mut calls) = world.remove_non_send::<Calls>()
@@ -55,7 +56,8 @@ pub(crate) fn route(world: &mut World) {
     world.resource_mut::<FrameInputs>().data = data;
 }
 
-/// Something panicked while this session's data was read: it ends, since what was counted is not known.
+/// Something panicked while this session's data was read: it ends, because its numbers of messages can no
+/// longer be trusted.
 fn end_after_panic(world: &mut World, id: SessionId) {
     tracing::error!(session = %id, "reading what a session sent panicked: it ends, the server goes on");
     if guarded(|| end_session(world, id, Some(FaultKind::Internal.into()))).is_none() {
@@ -74,7 +76,7 @@ struct Reader<'f> {
 }
 
 impl Reader<'_> {
-    /// Reads what came at once: whole messages, in order. `messages` is empty, and is so again afterwards.
+    /// Reads the bytes of one [`Input::Data`](crate::input::Input::Data). `messages` is empty before and after.
     fn read(&mut self, codec: &dyn Codec, peer: PeerId, bytes: &Bytes, messages: &mut Vec<Inbound>) {
         if !self.carries(peer) {
             return;
@@ -87,7 +89,7 @@ impl Reader<'_> {
         }
         let split = codec.decode(bytes, self.ops, &mut |message| messages.push(message));
         let split = match split {
-            // What holds no message would spend nothing and still count as heard.
+            // Data without a message would cost nothing and still count as a sign of life.
             Ok(()) if messages.is_empty() => {
                 Err(Fault::new(FaultKind::Protocol, "an empty piece came: each holds at least one message"))
             }
@@ -95,7 +97,7 @@ impl Reader<'_> {
         };
         for message in messages.drain(..) {
             self.handle(message);
-            // What comes after a goodbye, or after what ended the session, is nothing.
+            // What comes after a goodbye, or after what ended the session, is ignored.
             if self.world.get::<Session>(self.entity).is_none_or(|session| session.ending.is_some()) {
                 break;
             }
@@ -103,6 +105,7 @@ impl Reader<'_> {
         if let Err(fault) = split {
             self.end(Some(Fault::new(FaultKind::Protocol, fault.message)));
         }
+        // After the messages were handled: only then is it known how much of the credit they took.
         if let Some(mut state) = self.world.get_mut::<SessionState>(self.entity) {
             let credited = credit.saturating_sub(state.replay_credit.0);
             let counts = bytes.len().saturating_sub(credited) as u64;
@@ -114,8 +117,8 @@ impl Reader<'_> {
         acknowledge(self.world, self.entity);
     }
 
-    /// Whether what this peer brought counts for the session. Not when a newer one took over in this frame: the client
-    /// sends it again there.
+    /// Whether data of this peer still belongs to the session. It does not after a newer peer took over in this frame:
+    /// the client sends it again there.
     fn carries(&self, peer: PeerId) -> bool {
         let session = self.world.get::<Session>(self.entity);
         let Some(session) = session.filter(|session| session.ending.is_none()) else { return false };
@@ -128,8 +131,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Counts a message, takes it from the session's budget, and does what it asks for: in this order, since a message that
-    /// is refused was received all the same, and a client that does not see it counted would send it again.
+    /// Counts a message, charges it to the session, and does what it asks for. In this order: a message that is refused
+    /// was received all the same, and a client that does not see it counted would send it again.
     fn handle(&mut self, inbound: Inbound) {
         let Some(mut state) = self.world.get_mut::<SessionState>(self.entity) else { return };
         match inbound.counted {
@@ -171,6 +174,7 @@ impl Reader<'_> {
                 let caller = Caller::Session(self.id);
                 let allowed = limited.map_err(too_many_calls).and_then(|()| caller.allowed(auth));
                 let reply_to = ReplyTo::Session { session: self.id, cid, form };
+                // Refused calls are routed, too, so that refusals leave in the order of the calls.
                 let request = allowed.map(|()| request);
                 self.calls.routed.push(Routed { op, caller, request, reply_to });
             }
@@ -204,7 +208,7 @@ impl Reader<'_> {
             session.rtt_us = rtt_us;
         }
         if let Some(peer) = session.peer {
-            answer_heartbeat(self.world, self.entity, peer, client_time_us);
+            send_heartbeat(self.world, self.entity, peer, client_time_us);
         }
     }
 
@@ -237,7 +241,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Tells a session that its room data was refused: once a second, so that telling is no amplifier.
+    /// Tells a session that its room data was refused: at most once a second, so that refusals do not
+    /// multiply traffic.
     fn refuse_data(&mut self, fault: Fault) {
         let limits = self.limits;
         let Some(mut state) = self.world.get_mut::<SessionState>(self.entity) else { return };
@@ -247,8 +252,8 @@ impl Reader<'_> {
         }
     }
 
-    /// What cannot be read: refused when it is a request that tells its number, for what this server does not have or with
-    /// an argument that is none; counted otherwise, and too many of them end the session.
+    /// Handles a message that could not be read. If it has a cid, or only names what this server does not have, that
+    /// request alone is refused. Otherwise it counts as unreadable, and too many of those end the session.
     fn bad(&mut self, cid: u32, channel: Channel, limited: Result<(), Fault>, fault: Fault) {
         let unreadable = cid == 0 && matches!(fault.kind, FaultKind::Invalid | FaultKind::Protocol);
         if !unreadable {
@@ -279,7 +284,8 @@ fn too_much_data(retry_ms: u32) -> Fault {
     Fault::new(FaultKind::RateLimited, "room data faster than this session may send").retry_in_ms(retry_ms)
 }
 
-fn answer_heartbeat(world: &mut World, entity: Entity, peer: PeerId, client_time_us: u64) {
+/// Tells a client what was received. `client_time_us` is echoed; 0 when nothing is answered.
+fn send_heartbeat(world: &mut World, entity: Entity, peer: PeerId, client_time_us: u64) {
     let Some(mut state) = world.get_mut::<SessionState>(entity) else { return };
     state.unacknowledged = 0;
     let received = state.received;
@@ -287,7 +293,7 @@ fn answer_heartbeat(world: &mut World, entity: Entity, peer: PeerId, client_time
     send_now(world, peer, &Outbound::Heartbeat { client_time_us, received, server_time_ms });
 }
 
-/// A client that sends much is told early what arrived, so that it need not keep it.
+/// A client that sends a lot is told early what arrived, so that it can free its own resend buffer.
 pub(crate) fn acknowledge(world: &mut World, entity: Entity) {
     let much =
         world.get::<SessionState>(entity).is_some_and(|state| state.unacknowledged >= ACKNOWLEDGE_BYTES);
@@ -296,6 +302,6 @@ pub(crate) fn acknowledge(world: &mut World, entity: Entity) {
     }
     let peer = world.get::<Session>(entity).and_then(|session| session.peer);
     if let Some(peer) = peer {
-        answer_heartbeat(world, entity, peer, 0);
+        send_heartbeat(world, entity, peer, 0);
     }
 }

@@ -1,4 +1,4 @@
-//! `Core::Serve`: runs what was routed and what has its answer.
+//! `Core::Serve`: resumes calls that something came for, then starts those that were routed.
 
 use bevy_ecs::prelude::*;
 
@@ -9,7 +9,8 @@ use crate::world::WorldExt;
 /// The whole of `Core::Serve`.
 pub(crate) fn serve(world: &mut World) {
     run_calls(world);
-    // What was told up to here is seen by everyone who reads in Match: a session that ended may go in Flush.
+    // Facts that were written so far are visible to every reader in Match, so the sessions whose end is among them can
+    // be removed in Flush.
     facts::mark(world);
 }
 

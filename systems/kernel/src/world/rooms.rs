@@ -16,12 +16,12 @@ impl RoomIndex {
         self.0.get(&id).copied()
     }
 
-    /// Enters a room.
+    /// Adds a room.
     pub fn insert(&mut self, id: RoomId, entity: Entity) {
         self.0.insert(id, entity);
     }
 
-    /// Strikes a room out.
+    /// Removes a room.
     pub fn remove(&mut self, id: RoomId) {
         self.0.remove(&id);
     }
@@ -31,12 +31,12 @@ impl RoomIndex {
         self.0.iter().map(|(id, entity)| (*id, *entity))
     }
 
-    /// Rooms there are.
+    /// The number of rooms.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// No rooms?
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -10,10 +10,10 @@ use crate::ids::{SessionId, Slab};
 #[derive(Resource, Default, Debug)]
 pub struct SessionIndex {
     pub(crate) slab: Slab,
-    /// By slot.
+    /// The id of the session in each slot. The slab does not compare generations; these do.
     ids: Vec<Option<SessionId>>,
     len: usize,
-    /// Sessions of a user, for the cap and for replacing.
+    /// The sessions of each user.
     pub(crate) by_user: BTreeMap<String, Vec<SessionId>>,
     pub(crate) boot: u16,
     pub(crate) node: u8,
@@ -36,12 +36,12 @@ impl SessionIndex {
         self.by_user.get(user_id).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Sessions there are, held seats included.
+    /// The number of sessions, disconnected ones included.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// No sessions?
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -1,6 +1,6 @@
 //! Lua as a runtime: what its files are, and the machines that rpcs, hooks and matches run on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::game::Game;
@@ -144,13 +144,11 @@ fn at_return(sources: &Sources, path: &str, message: String) -> Diagnostic {
 /// Calls of functions that no machine has, with the nearest name. A name that a file also looks at without calling it is
 /// passed over: it asks whether the function is there.
 fn unknown_functions(lua: &Lua, program: &Program) -> Vec<Diagnostic> {
-    let modules: BTreeMap<&str, Vec<String>> = program
-        .functions
-        .iter()
-        .map(|function| function.module.as_str())
-        .chain([KAOS])
-        .filter_map(|module| Some((module, known_names(program, module)?)))
-        .collect();
+    // Each once: it takes a machine to find out what a module has.
+    let modules: BTreeSet<&str> =
+        program.functions.iter().map(|function| function.module.as_str()).chain([KAOS]).collect();
+    let modules: BTreeMap<&str, Vec<String>> =
+        modules.into_iter().filter_map(|module| Some((module, known_names(program, module)?))).collect();
     let names: Vec<&str> = modules.keys().copied().collect();
     let mut wrong = Vec::new();
     for path in program.files(lua) {

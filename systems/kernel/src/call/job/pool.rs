@@ -11,8 +11,8 @@ pub struct Pool {
     /// Threads at most, 1 to 256; each holds the state of the jobs that it has done. As many as may run start with the
     /// server, further ones when a job waits for the frame and no thread is idle. Default 2.
     pub threads: usize,
-    /// Jobs that run at a time, 1 to `threads`. One that waits for the frame's answer to a question does not count, so a
-    /// pool whose jobs ask has more threads than may run. Default `None`: as many as there are threads.
+    /// Jobs that run at a time, 1 to `threads`. One that waits for the frame's answer to a question does not count, so
+    /// a pool whose jobs ask has more threads than may run. Default `None`: as many as there are threads.
     pub running: Option<usize>,
     /// Jobs that wait for a thread, 1 to 65,536. Beyond it they are refused with `busy` at once. Default 1024.
     pub queue: usize,
